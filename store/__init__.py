@@ -1,0 +1,70 @@
+"""Persistence for the sessions that AI agents leave on disk. The names below are the public ones, loaded on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .archive import Archive as Archive
+    from .archive import Cancel as Cancel
+    from .archive import Reader as Reader
+    from .archive import Stamp as Stamp
+    from .archive import Timeline as Timeline
+    from .census import Census as Census
+    from .census import Changes as Changes
+    from .census import Order as Order
+    from .errors import Busy as Busy
+    from .errors import Cancelled as Cancelled
+    from .errors import Damaged as Damaged
+    from .errors import NotAnArchive as NotAnArchive
+    from .errors import StoreError as StoreError
+    from .errors import UnknownSession as UnknownSession
+    from .files import PrivateFolder as PrivateFolder
+    from .files import write_private as write_private
+    from .opening import open_archive as open_archive
+    from .opening import usual_places as usual_places
+    from .outline import Outline as Outline
+    from .powerloop.demo import write_demo as write_demo
+    from .rows import ArchiveInfo as ArchiveInfo
+    from .rows import Audit as Audit
+    from .rows import Certainty as Certainty
+    from .rows import Compaction as Compaction
+    from .rows import Count as Count
+    from .rows import Link as Link
+    from .rows import Message as Message
+    from .rows import Place as Place
+    from .rows import Ref as Ref
+    from .rows import SessionDetail as SessionDetail
+    from .rows import SessionSummary as SessionSummary
+    from .rows import State as State
+    from .rows import TimelineRow as TimelineRow
+    from .rows import ToolCall as ToolCall
+    from .rows import Usage as Usage
+    from .rows import View as View
+
+_HOMES = {
+    "archive": ("Archive", "Cancel", "Reader", "Stamp", "Timeline"),
+    "census": ("Census", "Changes", "Order"),
+    "errors": ("Busy", "Cancelled", "Damaged", "NotAnArchive", "StoreError", "UnknownSession"),
+    "files": ("PrivateFolder", "write_private"),
+    "opening": ("open_archive", "usual_places"),
+    "outline": ("Outline",),
+    "powerloop.demo": ("write_demo",),
+    "rows": (
+        "ArchiveInfo", "Audit", "Certainty", "Compaction", "Count", "Link", "Message", "Place", "Ref",
+        "SessionDetail", "SessionSummary", "State", "TimelineRow", "ToolCall", "Usage", "View",
+    ),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,141 @@
+"""The interface that every kind of archive offers to whoever browses it.
+
+A `Reader` answers in windows and holds nothing between two calls. Its methods say which reads are bounded, hence fit
+for an event loop, and which walk a whole index and belong into a worker: these take `cancel`, which is asked between
+two bursts and stops the walk with `Cancelled` when it answers True.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from .census import Census
+from .outline import Outline
+from .rows import (
+    ArchiveInfo,
+    Audit,
+    Count,
+    Link,
+    Message,
+    Ref,
+    SessionDetail,
+    SessionSummary,
+    TimelineRow,
+    Usage,
+    View,
+)
+
+Cancel = Callable[[], bool]
+Stamp = tuple[object, ...]
+
+
+def never() -> bool:
+    """The `cancel` of a walk that nobody will stop."""
+    return False
+
+
+class Timeline(Protocol):
+    """The rows of one session in one view, by their index from 0."""
+
+    @property
+    def length(self) -> Count: ...
+
+    @property
+    def about(self) -> str:
+        """What this view cannot know, in words; empty where it is the whole truth."""
+        ...
+
+    def window(self, start: int, stop: int) -> list[TimelineRow]:
+        """Rows `start` to `stop`, fewer at the end. One indexed statement; bodies stay on disk."""
+        ...
+
+    def locate(self, seq: int) -> int | None:
+        """The index of a message by its seq, None where this view does not hold it. No read."""
+        ...
+
+    def nearest(self, seq: int) -> int:
+        """The index of the message, or of the row where it would stand. No read."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads one archive. Not shared between threads; `Archive.reader` gives one to each."""
+
+    def newest(self, limit: int) -> list[SessionSummary]:
+        """The newest created sessions that have no parent, newest first. Bounded."""
+        ...
+
+    def census(self, cancel: Cancel = never) -> Census:
+        """Every session as flat arrays. A walk over all sessions."""
+        ...
+
+    def summaries(self, keys: Sequence[int]) -> list[SessionSummary]:
+        """Sessions by key, those that still exist. Bounded by the number of keys."""
+        ...
+
+    def resolve(self, name: str) -> Ref:
+        """The session that a ref or an id names. Bounded. Raises `UnknownSession`, with candidates."""
+        ...
+
+    def key(self, ref: Ref) -> int | None:
+        """The key of a session, None when it is gone. Bounded."""
+        ...
+
+    def session(self, ref: Ref) -> SessionDetail:
+        """One session with its prompt, config, state and unanswered calls. Bounded. Raises `UnknownSession`."""
+        ...
+
+    def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
+        """Which seqs exist in which state. A walk over the session's index."""
+        ...
+
+    def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Timeline:
+        """A session's rows; without an outline, lengths and holes are provisional. Bounded."""
+        ...
+
+    def fold(self, ref: Ref, outline: Outline, runs: Sequence[tuple[int, int]]) -> Timeline:
+        """Just the rows in `runs` of seqs, in storage order. Bounded."""
+        ...
+
+    def message(self, ref: Ref, row: str, start: int = 0, stop: int = 65_536) -> Message:
+        """A message with bytes `start` to `stop` of its content. Bounded. Raises `UnknownSession` if it is gone."""
+        ...
+
+    def audit(self, ref: Ref, outline: Outline) -> Audit:
+        """All folds of a session. Costs one statement and a pass over the folded runs."""
+        ...
+
+    def usage(self, ref: Ref) -> Usage:
+        """Token usage by round. Costs one row a round."""
+        ...
+
+    def follow(self, ref: Ref, row: str) -> Link | None:
+        """Where a call, result or spawning call leads to. Bounded."""
+        ...
+
+    def spawner(self, ref: Ref) -> Link | None:
+        """The call in the parent that started this session. Bounded."""
+        ...
+
+    def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
+        """The seq of the next message after (or before) `start` whose text holds `text`. A walk."""
+        ...
+
+
+class Archive(Protocol):
+    """One place with sessions of one layout. `open_archive` makes it."""
+
+    info: ArchiveInfo
+
+    def reader(self) -> Reader:
+        """A reader for the calling thread."""
+        ...
+
+    def stamp(self) -> Stamp:
+        """Changes whenever the archive may have changed. Costs a few `stat` calls and holds nothing."""
+        ...
+
+    def close(self) -> None:
+        """Removes what was put aside to read the archive. Idempotent."""
+        ...

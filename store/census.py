@@ -1,0 +1,198 @@
+"""Every session of an archive as flat arrays: the tree, its orders and its filter, without a row in memory. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from .rows import Place
+
+NONE = -1
+
+
+class Order(StrEnum):
+    """What the newest, largest or latest first is counted by."""
+
+    ACTIVITY = "activity"
+    CREATED = "created"
+    SIZE = "size"
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """What a census needs to know of one session. `size` is in messages, times in epoch milliseconds."""
+
+    key: int
+    id: str
+    parent_id: str | None
+    created_at: int
+    updated_at: int
+    size: int
+    compactions: int
+    subagent: bool
+    title: str | None
+
+
+class Changes(Struct, frozen=True):
+    """Keys of the sessions that differ between two looks at the same archive."""
+
+    appended: set[int]
+    edited: set[int]
+    added: set[int]
+    gone: set[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.appended or self.edited or self.added or self.gone)
+
+
+class Census:
+    """Sessions by position, 0 to n - 1 in order of creation, with the tree cut so that it is one.
+
+    A session whose parent is not here is a root of its own; a circle of parents is cut at its smallest key.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.keys, self.created, self.updated = array("q"), array("q"), array("q")
+        self.sizes, self.compactions, self.parents = array("q"), array("q"), array("q")
+        self.ids: list[str] = []
+        self.titles: dict[int, str] = {}
+        named: list[str | None] = []
+        subagent = bytearray()
+        for entry in entries:
+            if entry.title:
+                self.titles[len(self.ids)] = entry.title
+            self.keys.append(entry.key)
+            self.ids.append(entry.id)
+            named.append(entry.parent_id)
+            self.created.append(entry.created_at)
+            self.updated.append(entry.updated_at)
+            self.sizes.append(entry.size)
+            self.compactions.append(entry.compactions)
+            subagent.append(entry.subagent)
+        position = {id_: at for at, id_ in reversed(list(enumerate(self.ids)))}
+        self.parents.extend(NONE if parent is None else position.get(parent, NONE) for parent in named)
+        self._cuts = self._cut_cycles()
+        self._orphans = {at for at, parent in enumerate(named) if parent is not None and self.parents[at] == NONE}
+        self._orphans -= self._cuts
+        self._survivors = {at for at, parent in enumerate(named) if parent is None and subagent[at]}
+        self._first, self._children = self._adjacency()
+        self._haystack: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _cut_cycles(self) -> set[int]:
+        """Turns the smallest key of each circle into a root and returns these."""
+        cuts: set[int] = set()
+        seen = bytearray(len(self.ids))
+        for start in range(len(self.ids)):
+            path: list[int] = []
+            at = start
+            while at != NONE and not seen[at]:
+                seen[at] = 1
+                path.append(at)
+                at = self.parents[at]
+            if at != NONE and seen[at] == 1:
+                circle = path[path.index(at) :]
+                cut = min(circle, key=self.keys.__getitem__)
+                self.parents[cut] = NONE
+                cuts.add(cut)
+            for done in path:
+                seen[done] = 2
+        return cuts
+
+    def _adjacency(self) -> tuple[array[int], array[int]]:
+        """Children of all as one array, and where each one's begin; the roots' come last."""
+        count = len(self.ids)
+        first = array("q", bytes(8 * (count + 2)))
+        for parent in self.parents:
+            first[(count if parent == NONE else parent) + 1] += 1
+        for at in range(count + 1):
+            first[at + 1] += first[at]
+        fill = array("q", first)
+        children = array("q", bytes(8 * count))
+        for at, parent in enumerate(self.parents):
+            slot = count if parent == NONE else parent
+            children[fill[slot]] = at
+            fill[slot] += 1
+        return first, children
+
+    def place(self, at: int) -> Place:
+        """Where a session stands and why."""
+        if at in self._cuts:
+            return Place.CYCLE
+        if at in self._orphans:
+            return Place.ORPHAN
+        if at in self._survivors:
+            return Place.SURVIVOR
+        return Place.ROOT if self.parents[at] == NONE else Place.CHILD
+
+    def child_count(self, at: int) -> int:
+        """How many direct children a session has."""
+        return self._first[at + 1] - self._first[at]
+
+    def children(self, at: int, order: Order = Order.ACTIVITY) -> list[int]:
+        """Direct children, in order."""
+        return self.sorted(self._children[self._first[at] : self._first[at + 1]], order)
+
+    def roots(self, order: Order = Order.ACTIVITY) -> list[int]:
+        """Everything without a parent here: roots, survivors, orphans and the cut of each circle, in order."""
+        count = len(self.ids)
+        return self.sorted(self._children[self._first[count] : self._first[count + 1]], order)
+
+    def sorted(self, positions: Iterable[int], order: Order) -> list[int]:
+        """Positions with the latest, newest or largest first, ties by creation, the newest first."""
+        by = {Order.ACTIVITY: self.updated, Order.CREATED: self.created, Order.SIZE: self.sizes}[order]
+        return sorted(positions, key=lambda at: (by[at], at), reverse=True)
+
+    def depth(self, at: int) -> int:
+        """Steps from the root; 0 for a root."""
+        depth = 0
+        while (at := self.parents[at]) != NONE:
+            depth += 1
+        return depth
+
+    def ancestors(self, at: int) -> list[int]:
+        """From the root down to the parent."""
+        line: list[int] = []
+        while (at := self.parents[at]) != NONE:
+            line.append(at)
+        return line[::-1]
+
+    def find(self, key: int) -> int | None:
+        """The position of a session by its key."""
+        if self._positions is None:
+            self._positions = {key: at for at, key in enumerate(self.keys)}
+        return self._positions.get(key)
+
+    _positions: dict[int, int] | None = None
+
+    def matching(self, words: Sequence[str], also: set[int] | None = None) -> list[int]:
+        """Positions whose id or title holds every word, in any case, and those in `also`."""
+        if self._haystack is None:
+            self._haystack = [f"{id_}\n{self.titles.get(at, '')}".casefold() for at, id_ in enumerate(self.ids)]
+        needles = [word.casefold() for word in words]
+        extra = also or set()
+        return [
+            at for at, text in enumerate(self._haystack) if at in extra or all(needle in text for needle in needles)
+        ]
+
+    def changes(self, later: Census) -> Changes:
+        """What happened between this look and a later one."""
+        appended: set[int] = set()
+        edited: set[int] = set()
+        added: set[int] = set()
+        before = {key: at for at, key in enumerate(self.keys)}
+        for at, key in enumerate(later.keys):
+            was = before.pop(key, None)
+            if was is None or self.ids[was] != later.ids[at]:
+                added.add(key)
+            elif self.compactions[was] != later.compactions[at] or self.sizes[was] > later.sizes[at]:
+                edited.add(key)
+            elif self.sizes[was] < later.sizes[at]:
+                appended.add(key)
+            elif (self.updated[was], self.titles.get(was)) != (later.updated[at], later.titles.get(at)):
+                edited.add(key)
+        return Changes(appended, edited, added, set(before))

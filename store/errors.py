@@ -1,0 +1,27 @@
+"""What can go wrong with an archive, each as one sentence a person can act on."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """An archive cannot do what was asked; the text is one sentence that says what is wrong and what to do."""
+
+
+class NotAnArchive(StoreError):
+    """The path is missing, or what is there holds no sessions of a known layout."""
+
+
+class UnknownSession(StoreError):
+    """No session, or more than one, answers to the name that was given."""
+
+
+class Busy(StoreError):
+    """Another process holds the archive in a way that keeps readers out, or keeps changing it."""
+
+
+class Damaged(StoreError):
+    """The storage itself is broken at this place: pages, not values."""
+
+
+class Cancelled(StoreError):
+    """The caller asked a long read to stop."""

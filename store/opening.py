@@ -1,0 +1,36 @@
+"""From a path to archives: what is there, and which kind of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .archive import Archive
+from .errors import NotAnArchive
+from .powerloop.reader import open_powerloop
+
+DEFAULT_NAME = "power_loop_sessions.db"
+
+
+def usual_places() -> list[Path]:
+    """Where agents keep their sessions unless told otherwise, whether or not anything is there."""
+    return [Path(DEFAULT_NAME)]
+
+
+def open_archive(place: str | os.PathLike[str]) -> list[Archive]:
+    """The archives at `PATH` or `PATH#PREFIX`, one a layout; an existing path that contains `#` is taken as it is.
+
+    Nothing is created or changed. Raises NotAnArchive where nothing of the kind is there, Busy where it is locked.
+    """
+    shown = os.fspath(place)
+    if "\0" in shown:
+        raise NotAnArchive("a path cannot contain a NUL character.")
+    path, prefix = Path(shown).expanduser(), None
+    if not os.path.lexists(path) and "#" in shown:
+        before, prefix = shown.rsplit("#", 1)
+        path = Path(before).expanduser()
+    if path.is_dir():
+        if not (path / DEFAULT_NAME).is_file():
+            raise NotAnArchive(f"{path}: is a folder that holds no sessions (no {DEFAULT_NAME} in it).")
+        path = path / DEFAULT_NAME
+    return list(open_powerloop(path, prefix))

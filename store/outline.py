@@ -1,0 +1,228 @@
+"""Which seqs a session has, in which state and order: runs instead of rows, so that a million rows weigh a few runs.
+
+A run is a pair (first, last), both included. A list of runs is sorted and its runs are disjoint and apart.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+
+from msgspec import Struct
+
+Run = tuple[int, int]
+Runs = Sequence[Run]
+
+
+def runs_of(seqs: Iterable[int]) -> list[Run]:
+    """Ascending seqs as runs."""
+    runs: list[Run] = []
+    first = last = None
+    for seq in seqs:
+        if last is not None and seq == last + 1:
+            last = seq
+            continue
+        if first is not None and last is not None:
+            runs.append((first, last))
+        first = last = seq
+    if first is not None and last is not None:
+        runs.append((first, last))
+    return runs
+
+
+def size(runs: Runs) -> int:
+    """How many seqs the runs hold."""
+    return sum(last - first + 1 for first, last in runs)
+
+
+def union(*many: Runs) -> list[Run]:
+    """Every seq that is in any of the lists of runs."""
+    merged: list[Run] = []
+    for first, last in sorted(run for runs in many for run in runs):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def without(runs: Runs, gone: Runs) -> list[Run]:
+    """The seqs of `runs` that are not in `gone`."""
+    left: list[Run] = []
+    at = 0
+    for first, last in runs:
+        while at and gone[at - 1][1] >= first:
+            at -= 1
+        while at < len(gone) and gone[at][0] <= last:
+            cut_first, cut_last = gone[at]
+            if cut_last >= first:
+                if cut_first > first:
+                    left.append((first, cut_first - 1))
+                first = cut_last + 1
+            at += 1
+        if first <= last:
+            left.append((first, last))
+    return left
+
+
+def within(runs: Runs, first: int, last: int) -> list[Run]:
+    """The seqs of `runs` from `first` to `last`."""
+    return [(max(a, first), min(b, last)) for a, b in runs if a <= last and b >= first]
+
+
+def gaps(runs: Runs, first: int, last: int) -> list[Run]:
+    """The seqs from `first` to `last` that are in none of the runs."""
+    return without([(first, last)], runs) if first <= last else []
+
+
+def holds(runs: Runs, seq: int) -> bool:
+    """Whether a seq is in the runs."""
+    at = bisect_right(runs, (seq, seq + 1)) - 1
+    return at >= 0 and runs[at][0] <= seq <= runs[at][1]
+
+
+class Outline(Struct, frozen=True):
+    """A session's rows by state. `notes` are the active notes whose place is not their seq: (ord, seq).
+
+    `strays` are the storage keys of rows whose seq is no number. `next_seq` and `last_compact_seq` are the session's
+    own bookkeeping at that moment.
+    """
+
+    states: dict[str, list[Run]]
+    notes: list[tuple[int, int]] = []
+    strays: list[int] = []
+    next_seq: int | None = None
+    last_compact_seq: int | None = None
+
+    def runs(self, state: str | None = None) -> list[Run]:
+        """The runs of one state, or of all."""
+        return self.states.get(state, []) if state is not None else union(*self.states.values())
+
+    def count(self, state: str | None = None) -> int:
+        """Rows in a state, or in all of them and in none."""
+        if state is not None:
+            return size(self.states.get(state, []))
+        return sum(size(runs) for runs in self.states.values()) + len(self.strays)
+
+    def extended(self, rows: Iterable[tuple[int, str]], next_seq: int | None) -> Outline:
+        """The outline after `rows` (seq, state) were appended and nothing else happened."""
+        fresh: dict[str, list[int]] = {}
+        for seq, state in rows:
+            fresh.setdefault(state, []).append(seq)
+        states = dict(self.states)
+        for state, seqs in fresh.items():
+            states[state] = union(states.get(state, []), runs_of(sorted(seqs)))
+        return Outline(states, self.notes, self.strays, next_seq, self.last_compact_seq)
+
+
+class Kind(IntEnum):
+    """What a stretch of a display stands for."""
+
+    ROWS = 0
+    HOLE = 1
+    """Missing seqs, however many: one line."""
+    STRAY = 2
+    """A row without a usable seq; first and last are its storage key."""
+
+
+Stretch = tuple[Kind, int, int]
+
+
+class Display:
+    """Stretches one below the other, as index -> stretch and seq -> index, both in O(log n)."""
+
+    def __init__(self, stretches: Iterable[Stretch]) -> None:
+        self._stretches = [stretch for stretch in stretches if stretch[1] <= stretch[2]]
+        self._starts = array("q", [0])
+        for kind, first, last in self._stretches:
+            self._starts.append(self._starts[-1] + (last - first + 1 if kind is Kind.ROWS else 1))
+        self._order = sorted(
+            (i for i, stretch in enumerate(self._stretches) if stretch[0] is not Kind.STRAY),
+            key=lambda i: self._stretches[i][1],
+        )
+        self._firsts = array("q", (self._stretches[i][1] for i in self._order))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def slice(self, start: int, stop: int) -> list[Stretch]:
+        """The stretches that lines `start` to `stop` show, cut to just these lines."""
+        start, stop = max(0, start), min(stop, len(self))
+        found: list[Stretch] = []
+        at = bisect_right(self._starts, start) - 1
+        while start < stop:
+            kind, first, last = self._stretches[at]
+            if kind is Kind.ROWS:
+                begin = first + start - self._starts[at]
+                end = min(last, begin + stop - start - 1)
+                found.append((kind, begin, end))
+                start += end - begin + 1
+            else:
+                found.append((kind, first, last))
+                start += 1
+            at += 1
+        return found
+
+    def _stretch(self, seq: int) -> int | None:
+        at = bisect_right(self._firsts, seq) - 1
+        return self._order[at] if at >= 0 else None
+
+    def locate(self, seq: int) -> int | None:
+        """The line of a seq, None where it is not shown as a row."""
+        at = self._stretch(seq)
+        if at is None:
+            return None
+        kind, first, last = self._stretches[at]
+        return self._starts[at] + seq - first if kind is Kind.ROWS and first <= seq <= last else None
+
+    def nearest(self, seq: int) -> int:
+        """The line of a seq, or else the line it would stand at or before; 0 where nothing is shown."""
+        at = self._stretch(seq)
+        if at is None:
+            return self._starts[self._order[0]] if self._order else 0
+        kind, first, last = self._stretches[at]
+        return self._starts[at] + (min(seq, last) - first if kind is Kind.ROWS else 0)
+
+
+def everything(outline: Outline) -> Display:
+    """Storage order, with each run of missing seqs as one line, and strays at the end."""
+    runs = outline.runs()
+    last = max(runs[-1][1] if runs else 0, (outline.next_seq or 1) - 1)
+    first = min(runs[0][0], 1) if runs else 1
+    stretches = [(Kind.ROWS, *run) for run in runs] + [(Kind.HOLE, *gap) for gap in gaps(runs, first, last)]
+    stretches.sort(key=lambda stretch: stretch[1])
+    return Display(stretches + [(Kind.STRAY, key, key) for key in outline.strays])
+
+
+def only(runs: Runs) -> Display:
+    """The seqs of the runs in storage order."""
+    return Display((Kind.ROWS, *run) for run in runs)
+
+
+def logical(runs: Runs, notes: Iterable[tuple[int, int]]) -> Display:
+    """The seqs of the runs with each note (ord, seq) of them moved to where its ord says: order by (ord, seq)."""
+    moved = sorted(note for note in notes if holds(runs, note[1]))
+    rest = without(runs, [(seq, seq) for seq in sorted(seq for _, seq in moved)])
+    stretches: list[Stretch] = []
+    at = 0
+    for order, seq in moved:
+        # A row ties with a note at (ord, seq), so the row whose own seq is the ord comes first if it is the older.
+        before = order if order < seq else order - 1
+        while at < len(rest) and rest[at][1] <= before:
+            stretches.append((Kind.ROWS, *rest[at]))
+            at += 1
+        if at < len(rest) and rest[at][0] <= before:
+            stretches.append((Kind.ROWS, rest[at][0], before))
+            rest[at] = (before + 1, rest[at][1])
+        stretches.append((Kind.ROWS, seq, seq))
+    return Display(stretches + [(Kind.ROWS, *run) for run in rest[at:]])
+
+
+def following(runs: Runs, seq: int) -> int | None:
+    """The first seq in the runs after `seq`."""
+    at = bisect_left(runs, (seq + 1, seq + 1))
+    if at and runs[at - 1][1] > seq:
+        return seq + 1
+    return runs[at][0] if at < len(runs) else None

@@ -1,0 +1,1 @@
+"""power-loop's session database, every release of it."""

@@ -1,0 +1,176 @@
+"""The compactions of a session with what each really took, and what it used of the model."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..compaction import Fold, Taken, explain, oddities
+from ..outline import Outline, Run, following
+from ..rows import Audit, Certainty, Compaction, State, Usage, UsageRound
+from .decode import Cells, Damages, note_span, number, parse, recorded_runs, text
+from .layout import NOTE_NAME, Layout
+from .messages import HEAD_BYTES, HEAD_CHARS, Owner
+
+CHUNK, NOTE_META_BYTES, EDGES = 500, 1_048_576, 64
+
+
+def _chunks(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(seqs), CHUNK):
+        yield seqs[start : start + CHUNK]
+
+
+def audit(conn: sqlite3.Connection, layout: Layout, owner: Owner, outline: Outline) -> Audit:
+    """Every fold that is recorded, oldest first. Two statements, and two more for each 500 folds."""
+    if not layout.has("compactions"):
+        return Audit([], tuple(outline.runs(State.COMPACTED)))
+    columns = ("compact_seq", "from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens", "round_index",
+               "created_at")
+    shown = ", ".join(layout.column("compactions", column) for column in columns)
+    stored = conn.execute(
+        f"SELECT {shown} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
+        (owner.value,),
+    ).fetchall()
+    damages = [Damages() for _ in stored]
+    rows = [dict(zip(columns, (number(value, name, bad) for name, value in zip(columns, row, strict=True)),
+                     strict=True)) for row, bad in zip(stored, damages, strict=True)]
+    notes = _notes(conn, layout, owner, [row["note_seq"] for row in rows if row["note_seq"] is not None])
+    folds = []
+    for row in rows:
+        note = notes.get(row["note_seq"] or 0)
+        folds.append(Fold(row["compact_seq"] or 0, row["from_seq"], row["to_seq"], row["note_seq"],
+                          row["before_tokens"], row["after_tokens"],
+                          note.ord if note and layout.by_ord else None, note.recorded if note else None))
+    seqs = outline.runs()
+    taken, unexplained = explain(folds, outline.runs(State.COMPACTED), outline.runs(State.ACTIVE))
+    split = _split(conn, layout, owner, seqs, taken)
+    found = []
+    for at, fold in enumerate(folds):
+        if at not in taken:
+            continue
+        note = notes.get(fold.note_seq or 0)
+        before, after, tokens_are = _tokens(fold, note)
+        found.append(Compaction(
+            number=fold.number,
+            from_seq=fold.from_seq,
+            to_seq=fold.to_seq,
+            rows=taken[at].rows,
+            fold_runs=taken[at].runs,
+            fold_is=taken[at].certainty,
+            note_seq=fold.note_seq,
+            note_head=note.head if note else None,
+            before_tokens=before,
+            after_tokens=after,
+            tokens_are=tokens_are,
+            round_index=rows[at]["round_index"],
+            created_at=rows[at]["created_at"],
+            undone=taken[at].undone,
+            odd=(*oddities(fold, taken[at], folds[:at], seqs),
+                 *(["it splits a tool call from its result"] if at in split else []),
+                 *(["its note row is no compaction note"] if note and not note.genuine else []), *damages[at]),
+        ))
+    return Audit(found, tuple(unexplained))
+
+
+class _Note:
+    def __init__(self, cells: Cells, row: tuple[Any, ...]) -> None:
+        rowid, self.seq, name, content_kind, meta_kind = row
+        damages = Damages()
+        self.genuine = name == NOTE_NAME
+        self.head = cells.head("content", rowid, content_kind, HEAD_BYTES, "content", damages)[0][:HEAD_CHARS]
+        stored, size = cells.head("meta_json", rowid, meta_kind, NOTE_META_BYTES, "meta", damages)
+        meta = parse(stored, "meta", damages) if size <= NOTE_META_BYTES else None
+        self.meta = meta if isinstance(meta, dict) else {}
+        span = note_span(NOTE_NAME, meta)
+        self.ord = span.ord if span else None
+        self.recorded = recorded_runs(meta)
+
+
+def _notes(conn: sqlite3.Connection, layout: Layout, owner: Owner, seqs: list[int]) -> dict[int, _Note]:
+    cells = Cells(conn, layout.name("messages"))
+    name = layout.column("messages", "name")
+    kinds = ", ".join(f"typeof({column})" if layout.has("messages", column) else "'null'"
+                      for column in ("content", "meta_json"))
+    found: dict[int, _Note] = {}
+    for some in _chunks(seqs):
+        for row in conn.execute(
+            f"SELECT rowid, seq, {name}, {kinds} FROM {layout.table('messages')} "
+            f"WHERE {owner.condition} AND seq IN ({','.join('?' * len(some))})", (owner.value, *some),
+        ).fetchall():
+            found[row[1]] = _Note(cells, row)
+    return found
+
+
+def _tokens(fold: Fold, note: _Note | None) -> tuple[int | None, int | None, Certainty]:
+    """The audit row's figures, else what the note's meta repeats of them."""
+    before, after, damages = fold.before_tokens, fold.after_tokens, Damages()
+    if note:
+        before = before if before is not None else number(note.meta.get("original_tokens"), "", damages)
+        after = after if after is not None else number(note.meta.get("summary_tokens"), "", damages)
+    return before, after, Certainty.UNKNOWN if before is None or after is None else Certainty.RECORDED
+
+
+def _split(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, seqs: Sequence[Run], taken: dict[int, Taken]
+) -> set[int]:
+    """Folds at whose edges a tool result is parted from the call before it."""
+    edges: dict[int, list[int]] = {}
+    for at, fold in taken.items():
+        if fold.rows is None or fold.undone or len(fold.runs) > EDGES:
+            continue
+        for first, last in fold.runs:
+            after = following(seqs, last)
+            for seq in (first, after):
+                if seq is not None and (seq == first or not any(a <= seq <= b for a, b in fold.runs)):
+                    edges.setdefault(seq, []).append(at)
+    split: set[int] = set()
+    for some in _chunks(sorted(edges)):
+        for (seq,) in conn.execute(
+            f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} "
+            f"AND seq IN ({','.join('?' * len(some))}) AND role = 'tool'", (owner.value, *some),
+        ):
+            split.update(edges[seq])
+    return split
+
+
+def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
+    """Usage by round and in total, and how much of the session that is."""
+    if not layout.has("usage_rounds"):
+        return Usage([], 0, 0, 0, None, "this release recorded no usage")
+    columns = ("send_index", "round_index", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens",
+               "model", "created_at")
+    sends = layout.has("usage_rounds", "send_index")
+    damages = Damages()
+    rounds = [
+        UsageRound(*(number(value, name, damages) for name, value in zip(columns[:6], row, strict=False)),
+                   text(row[6], "model", damages), number(row[7], "created_at", damages))
+        for row in conn.execute(
+            f"SELECT {', '.join(layout.column('usage_rounds', column) for column in columns)} "
+            f"FROM {layout.table('usage_rounds')} WHERE {owner.condition} "
+            f"ORDER BY {'send_index, ' if sends else ''}round_index", (owner.value,))
+    ]
+    cached = [found.cached_tokens for found in rounds if found.cached_tokens is not None]
+    return Usage(
+        rounds,
+        sum(found.prompt_tokens or 0 for found in rounds),
+        sum(found.completion_tokens or 0 for found in rounds),
+        sum(found.total_tokens or 0 for found in rounds),
+        sum(cached) if cached else None,
+        _coverage(conn, layout, owner, len(rounds), sends),
+    )
+
+
+def _coverage(conn: sqlite3.Connection, layout: Layout, owner: Owner, rounds: int, sends: bool) -> str:
+    if not rounds:
+        return "nothing is recorded"
+    if not sends:
+        return "at least this: one row a round number is kept, and a later send overwrites an earlier one's"
+    if layout.has("session_stats", "llm_calls"):
+        row = conn.execute(
+            f"SELECT llm_calls FROM {layout.table('session_stats')} WHERE {owner.condition}", (owner.value,)
+        ).fetchone()
+        calls = number(row[0], "", Damages()) if row else None
+        if calls is not None:
+            return f"{rounds} of {calls} model calls" if rounds < calls else f"all {rounds} model calls"
+    return "at least this: releases before 5.2.2 recorded no round that called tools"

@@ -1,0 +1,189 @@
+"""Where a row leads to: a call to its result, a spawning call to the child session, and both ways back.
+
+power-loop never fills `spawn_tool_call_id`, so the way from a call to a child is mostly inferred from names and times.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from ..rows import Certainty, Link, Ref, ToolCall
+from .decode import Cells, Damages, parse, tool_calls
+from .layout import Layout
+from .messages import Owner
+from .sessions import id_text
+
+SPAWNERS = {"run_agent", "spawn_agent"}
+NEAR, CHILDREN, BYTES = 300, 500, 262_144
+
+
+class Caller(Struct, frozen=True):
+    """An assistant row that calls tools."""
+
+    seq: int
+    created_at: int
+    calls: tuple[ToolCall, ...]
+
+
+class Child(Struct, frozen=True):
+    """A subagent as its parent's calls can be matched with it."""
+
+    id: str
+    created_at: int
+    spawn_call: str | None
+    spec: str | None
+
+
+def _callers(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, first: int, last: int, newest_first: bool = False
+) -> Iterable[Caller]:
+    cells, damages = Cells(conn, layout.name("messages")), Damages()
+    for rowid, seq, created, kind in conn.execute(
+        f"SELECT rowid, seq, created_at, typeof(tool_calls_json) FROM {layout.table('messages')} "
+        f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest_first else ''}",
+        (owner.value, first, last),
+    ).fetchall():
+        stored, size = cells.head("tool_calls_json", rowid, kind, BYTES, "tool_calls", damages)
+        if size and size <= BYTES:
+            calls = tool_calls(parse(stored, "tool_calls", damages), damages)
+            if calls:
+                yield Caller(seq, created if isinstance(created, int) else 0, calls)
+
+
+def _children(conn: sqlite3.Connection, layout: Layout, parent: Owner) -> list[Child]:
+    damages, cells = Damages(), Cells(conn, layout.name("sessions"))
+    spawn = layout.column("sessions", "spawn_tool_call_id")
+    condition = parent.condition.replace("session_id", "parent_session_id", 1)
+    found = []
+    for rowid, id_, created, call, kind in conn.execute(
+        f"SELECT rowid, session_id, created_at, {spawn}, typeof(config_json) FROM {layout.table('sessions')} "
+        f"WHERE {condition} ORDER BY rowid LIMIT ?", (parent.value, CHILDREN),
+    ).fetchall():
+        stored, size = cells.head("config_json", rowid, kind, BYTES, "config", damages)
+        config = parse(stored, "config", damages) if size <= BYTES else None
+        spec = config.get("spec_name") if isinstance(config, dict) else None
+        found.append(Child(id_text(rowid, id_), created if isinstance(created, int) else 0,
+                           call if isinstance(call, str) else None, spec if isinstance(spec, str) else None))
+    return found
+
+
+def _spec_name(call: ToolCall) -> str | None:
+    arguments = call.arguments if isinstance(call.arguments, dict) else {}
+    spec = arguments.get("spec", arguments.get("agent", arguments.get("name")))
+    name = spec.get("name") if isinstance(spec, dict) else spec
+    return name if isinstance(name, str) else None
+
+
+def match(callers: Iterable[Caller], children: list[Child]) -> dict[str, tuple[int, ToolCall, Certainty]]:
+    """Child id -> the call that spawned it. Recorded ids first, then by spec name and time: each call has one child."""
+    calls = [(caller, call) for caller in callers for call in caller.calls]
+    by_id = {call.id: (caller.seq, call) for caller, call in calls if call.id}
+    found: dict[str, tuple[int, ToolCall, Certainty]] = {}
+    for child in children:
+        if child.spawn_call in by_id:
+            found[child.id] = (*by_id[child.spawn_call], Certainty.RECORDED)
+    used = {(seq, call.id) for seq, call, _ in found.values()}
+    spawning = [(caller, call) for caller, call in calls
+                if call.name in SPAWNERS and (caller.seq, call.id) not in used]
+    for child in sorted(children, key=lambda child: child.created_at):
+        if child.id in found or child.spawn_call:
+            continue
+        fits = [(caller, call) for caller, call in spawning if caller.created_at <= child.created_at
+                and (child.spec is None or _spec_name(call) in (None, child.spec))]
+        named = [pair for pair in fits if child.spec and _spec_name(pair[1]) == child.spec]
+        fits = named or fits
+        if fits:
+            newest = max(caller.created_at for caller, _ in fits)
+            caller, call = next(pair for pair in fits if pair[0].created_at == newest)
+            spawning.remove((caller, call))
+            found[child.id] = (caller.seq, call, Certainty.INFERRED)
+    return found
+
+
+def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq: int) -> Link | None:
+    """From a spawning call to its child, from a call to its first result, from a result to its call."""
+    if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
+        return None
+    messages = layout.table("messages")
+    row = conn.execute(
+        f"SELECT role, tool_call_id FROM {messages} WHERE {owner.condition} AND seq = ?", (owner.value, seq)
+    ).fetchone()
+    if row is None:
+        return None
+    if isinstance(row[1], str) and row[0] == "tool":
+        for caller in _callers(conn, layout, owner, seq - NEAR, seq - 1, newest_first=True):
+            if any(call.id == row[1] for call in caller.calls):
+                return Link(ref, str(caller.seq), Certainty.RECORDED, "the call")
+        return None
+    caller = next(iter(_callers(conn, layout, owner, seq, seq)), None)
+    if caller is None:
+        return None
+    if any(call.name in SPAWNERS for call in caller.calls):
+        around = list(_callers(conn, layout, owner, seq - NEAR, seq + NEAR))
+        matched = match(around, _children(conn, layout, owner))
+        for child, (at, _, certainty) in matched.items():
+            if at == seq:
+                return Link(Ref(layout.prefix, child), None, certainty, "the child session")
+    ids = [call.id for call in caller.calls if call.id]
+    for id_ in ids:
+        found = conn.execute(
+            f"SELECT seq FROM {messages} WHERE {owner.condition} AND seq > ? AND seq <= ? AND tool_call_id = ? "
+            "ORDER BY seq LIMIT 1", (owner.value, seq, seq + NEAR, id_),
+        ).fetchone()
+        if found:
+            return Link(ref, str(found[0]), Certainty.RECORDED, "the result")
+    return None
+
+
+def spawner(
+    conn: sqlite3.Connection, layout: Layout, ref: Ref, parent: Ref, owner: Owner, created_at: int
+) -> Link | None:
+    """The row in the parent that started a session; the parent alone where no call of it fits."""
+    at = _seq_at(conn, layout, owner, created_at)
+    callers = list(_callers(conn, layout, owner, at - NEAR, at + NEAR))
+    found = match(callers, _children(conn, layout, owner)).get(ref.id)
+    if found is None:
+        return Link(parent, None, Certainty.RECORDED, "the parent session")
+    return Link(parent, str(found[0]), found[2], "the spawning call")
+
+
+def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: int) -> int:
+    """The first seq written at or after a time, by halving: rows are written in order of time."""
+    messages = layout.table("messages")
+
+    def probe(seq: int) -> tuple[int, int] | None:
+        row = conn.execute(
+            f"SELECT seq, created_at FROM {messages} WHERE {owner.condition} AND seq >= ? ORDER BY seq LIMIT 1",
+            (owner.value, seq),
+        ).fetchone()
+        return (row[0], row[1] if isinstance(row[1], int) else 0) if row and isinstance(row[0], int) else None
+
+    newest = conn.execute(
+        f"SELECT seq FROM {messages} WHERE {owner.condition} ORDER BY seq DESC LIMIT 1", (owner.value,)
+    ).fetchone()
+    low, high = 0, newest[0] + 1 if newest and isinstance(newest[0], int) else 0
+    while low < high:
+        middle = (low + high) // 2
+        row = probe(middle)
+        if row is None or row[1] >= created_at:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
+
+
+def find(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, like: str, first: int, last: int, forward: bool
+) -> int | None:
+    """The first (or last) seq from `first` to `last` whose content or tool calls are LIKE `like`."""
+    columns = [column for column in ("content", "tool_calls_json", "name") if layout.has("messages", column)]
+    condition = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns)
+    row = conn.execute(
+        f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} AND seq BETWEEN ? AND ? "
+        f"AND ({condition}) ORDER BY seq {'' if forward else 'DESC'} LIMIT 1",
+        (owner.value, first, last, *[like] * len(columns)),
+    ).fetchone()
+    return int(row[0]) if row else None

@@ -1,0 +1,263 @@
+"""Message rows: a window of a timeline, and one message whole. Bodies are read in bounded pieces."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..outline import Display, Kind
+from ..preview import text_of
+from ..rows import Count, Message, State, TimelineRow
+from .decode import Cells, Damages, decode_bytes, names_in, note_span, number, parse, text, tool_calls
+from .layout import Layout
+
+HEAD_CHARS, HEAD_BYTES, CALLS_BYTES, META_BYTES = 200, 4_096, 16_384, 65_536
+_STATES = {State.ACTIVE, State.COMPACTED, State.DROPPED}
+_COLUMNS = ("role", "name", "tool_call_id", "round_index", "state", "created_at", "send_index")
+_BODIES = ("content", "tool_calls_json", "meta_json")
+
+
+class Owner(Struct, frozen=True):
+    """How a statement names one session: a condition with one parameter."""
+
+    condition: str
+    value: str | int
+
+
+def select(layout: Layout) -> str:
+    """The beginning of every statement that reads message rows for `timeline_row` or `message`."""
+    columns = [layout.column("messages", column) for column in _COLUMNS]
+    # Bodies are opened as BLOBs afterwards; numbers in a TEXT column cannot be, and are small.
+    for body in _BODIES:
+        has = layout.has("messages", body)
+        columns.append(f"typeof({body})" if has else "'null'")
+        columns.append(f"CASE WHEN typeof({body}) IN ('integer', 'real') THEN {body} END" if has else "NULL")
+    return f"SELECT rowid, seq, {', '.join(columns)} FROM {layout.table('messages')}"
+
+
+def by_seqs(layout: Layout, owner: Owner, seqs: Sequence[int]) -> tuple[str, list[str | int]]:
+    """A statement for the rows with these ascending seqs, by the primary key."""
+    head = f"{select(layout)} WHERE {owner.condition} AND seq "
+    if len(seqs) == seqs[-1] - seqs[0] + 1:
+        return f"{head}BETWEEN ? AND ? ORDER BY seq", [owner.value, seqs[0], seqs[-1]]
+    return f"{head}IN ({','.join('?' * len(seqs))})", [owner.value, *seqs]
+
+
+def by_rowids(layout: Layout, rowids: Sequence[int]) -> tuple[str, list[str | int]]:
+    """A statement for rows by their storage keys."""
+    return f"{select(layout)} WHERE rowid IN ({','.join('?' * len(rowids))})", list(rowids)
+
+
+class _Decoded:
+    """The columns every reader of a message row needs, decoded."""
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.damages = damages = Damages()
+        self.rowid: int = row[0]
+        self.seq = row[1] if isinstance(row[1], int) else None
+        if self.seq is None:
+            damages.note("seq is not a whole number")
+        self.role = text(row[2], "role", damages) or ""
+        self.name = text(row[3], "name", damages)
+        self.tool_call_id = text(row[4], "tool_call_id", damages)
+        self.round_index = number(row[5], "round_index", damages)
+        state = text(row[6], "state", damages) or ""
+        if state not in _STATES:
+            damages.note(f"state {state[:40]!r} is unknown")
+        self.state = state if self.seq is not None else State.DAMAGED.value
+        self.created_at = number(row[7], "created_at", damages)
+        self.send_index = number(row[8], "send_index", damages)
+        self.kinds = dict(zip(_BODIES, row[9::2], strict=True))
+        self.plain = dict(zip(_BODIES, row[10::2], strict=True))
+        self.row = str(self.seq) if self.seq is not None else f"@{self.rowid}"
+
+    def head(self, cells: Cells, column: str, limit: int) -> tuple[str, int]:
+        """At most `limit` bytes of a body as text, and its size."""
+        if self.plain[column] is not None:
+            shown = text(self.plain[column], _spoken(column), self.damages) or ""
+            return shown, len(shown)
+        return cells.head(column, self.rowid, self.kinds[column], limit, _spoken(column), self.damages)
+
+    def json(self, cells: Cells, column: str, limit: int) -> tuple[Any, int]:
+        """A JSON body no longer than `limit` bytes, decoded; a longer one is left undecoded."""
+        stored, size = self.head(cells, column, limit)
+        return (parse(stored, _spoken(column), self.damages) if size <= limit else None), size
+
+
+def _spoken(column: str) -> str:
+    return column.removesuffix("_json")
+
+
+def timeline_row(cells: Cells, row: tuple[Any, ...]) -> TimelineRow:
+    """One line of a timeline from a row of `by_seqs` or `by_rowids`."""
+    found = _Decoded(row)
+    meta, _ = found.json(cells, "meta_json", META_BYTES)
+    head, size = found.head(cells, "content", HEAD_BYTES)
+    if _encoded(meta) and size <= HEAD_BYTES:
+        head = _blocks(parse(head, "content", found.damages)) or head
+    calls, calls_size = found.json(cells, "tool_calls_json", CALLS_BYTES)
+    if calls_size > CALLS_BYTES:
+        data, _ = cells.read("tool_calls_json", found.rowid, found.kinds["tool_calls_json"], 0, CALLS_BYTES)
+        tools: tuple[str, ...] = (*names_in(data), "…")
+    else:
+        tools = tuple(call.name or "?" for call in tool_calls(calls, found.damages))
+    return TimelineRow(
+        row=found.row,
+        seq=found.seq,
+        state=found.state,
+        role=found.role,
+        name=found.name,
+        round_index=found.round_index,
+        tools=tools,
+        calls=calls_size > 0,
+        tool_call_id=found.tool_call_id,
+        size=size + calls_size,
+        head=head[:HEAD_CHARS],
+        created_at=found.created_at,
+        note=note_span(found.name, meta),
+        damage=tuple(found.damages),
+    )
+
+
+def _encoded(meta: Any) -> bool:
+    """Whether the content column holds a multimodal list as JSON (power-loop 3.5.0 and later)."""
+    return isinstance(meta, dict) and meta.get("content_encoding") == "json"
+
+
+def _blocks(content: Any) -> str:
+    """The text of a multimodal content, with a word for each block that is not text."""
+    if not isinstance(content, list):
+        return text_of(content)
+    words = []
+    for block in content:
+        kind = block.get("type") if isinstance(block, dict) else None
+        words.append(text_of([block]) if kind == "text" else f"[{kind or 'block'}]")
+    return " ".join(words)
+
+
+class Lines:
+    """A `Timeline` of message rows: a display tells which seqs stand where, one statement reads a window of them."""
+
+    def __init__(self, read: Any, layout: Layout, owner: Owner, display: Display, exact: bool, about: str) -> None:
+        self._read, self._layout, self._owner, self._display = read, layout, owner, display
+        self.length = Count(len(display), exact)
+        self.about = about
+
+    def locate(self, seq: int) -> int | None:
+        return self._display.locate(seq)
+
+    def nearest(self, seq: int) -> int:
+        return self._display.nearest(seq)
+
+    def window(self, start: int, stop: int) -> list[TimelineRow]:
+        stretches = self._display.slice(start, stop)
+        seqs = sorted(seq for kind, first, last in stretches if kind is Kind.ROWS for seq in range(first, last + 1))
+        strays = [first for kind, first, _ in stretches if kind is Kind.STRAY]
+
+        def work(conn: sqlite3.Connection) -> dict[str, TimelineRow]:
+            cells = Cells(conn, self._layout.name("messages"))
+            found: dict[str, TimelineRow] = {}
+            for wanted, statement in ((seqs, lambda: by_seqs(self._layout, self._owner, seqs)),
+                                      (strays, lambda: by_rowids(self._layout, strays))):
+                if wanted:
+                    for stored in conn.execute(*statement()).fetchall():
+                        row = timeline_row(cells, stored)
+                        found[row.row or ""] = row
+            return found
+
+        rows: dict[str, TimelineRow] = self._read(work) if seqs or strays else {}
+        lines: list[TimelineRow] = []
+        for kind, first, last in stretches:
+            if kind is Kind.HOLE:
+                lines.append(_hole(first, last))
+            elif kind is Kind.STRAY:
+                lines.append(rows.get(f"@{first}") or _hole(first, first))
+            else:
+                lines.extend(rows.get(str(seq)) or _hole(seq, seq) for seq in range(first, last + 1))
+        return lines
+
+
+def _hole(first: int, last: int) -> TimelineRow:
+    return TimelineRow(row=None, seq=None, state=State.HOLE.value, hole=(first, last))
+
+
+def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, start: int, stop: int) -> Message | None:
+    """One message with bytes `start` to `stop` of its content, None where it is gone."""
+    statement, values = (
+        by_rowids(layout, [int(row[1:])]) if row.startswith("@") else by_seqs(layout, owner, [int(row)])
+    )
+    stored = conn.execute(statement, values).fetchone()
+    if stored is None:
+        return None
+    cells = Cells(conn, layout.name("messages"))
+    found = _Decoded(stored)
+    bound = max(META_BYTES, stop - start)
+    meta, _ = found.json(cells, "meta_json", bound)
+    calls, _ = found.json(cells, "tool_calls_json", bound)
+    content, stop, size, parts = _content(cells, found, meta, start, stop)
+    raw = {
+        "seq": str(stored[1]), **{name: _plain(stored[2 + at]) for at, name in enumerate(_COLUMNS)},
+        "content": content,
+        "tool_calls_json": _body(cells, found, "tool_calls_json", bound),
+        "meta_json": _body(cells, found, "meta_json", bound),
+    }
+    return Message(
+        row=found.row,
+        seq=found.seq,
+        state=found.state,
+        role=found.role,
+        name=found.name,
+        content=content,
+        start=start,
+        stop=stop,
+        size=size,
+        parts=parts,
+        tool_calls=tool_calls(calls, found.damages),
+        tool_call_id=found.tool_call_id,
+        round_index=found.round_index,
+        send_index=found.send_index,
+        meta=meta,
+        created_at=found.created_at,
+        raw={name: value for name, value in raw.items() if name == "seq" or layout.has("messages", name)},
+        note=note_span(found.name, meta),
+        damage=tuple(found.damages),
+    )
+
+
+def _content(
+    cells: Cells, found: _Decoded, meta: Any, start: int, stop: int
+) -> tuple[str | None, int, int, list[Any] | None]:
+    kind = found.kinds["content"]
+    if found.plain["content"] is not None or kind == "null":
+        shown = text(found.plain["content"], "content", found.damages)
+        return shown, len(shown or ""), len(shown or ""), None
+    data, size = cells.read("content", found.rowid, kind, start, stop)
+    if kind == "blob":
+        found.damages.note("content is a BLOB, not text")
+    whole = start == 0 and len(data) == size
+    if start + len(data) < size:
+        # A piece ends before a character that it would cut, so that pieces put together are the content.
+        cut = next((n for n in range(1, 4) if len(data) > n and data[-n] & 0xC0 == 0xC0), 0)
+        if cut and _length(data[-cut]) > cut:
+            data = data[:-cut]
+    content = decode_bytes(data, whole, "content", found.damages)
+    parts = parse(content, "content", found.damages) if whole and _encoded(meta) else None
+    return content, start + len(data), size, parts if isinstance(parts, list) else None
+
+
+def _length(lead: int) -> int:
+    return 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2
+
+
+def _plain(value: object) -> str | None:
+    return text(value, "", Damages()) if value is not None else None
+
+
+def _body(cells: Cells, found: _Decoded, column: str, limit: int) -> str | None:
+    if found.kinds[column] == "null":
+        return None
+    stored, size = found.head(cells, column, limit)
+    return stored if size <= limit else f"{stored}… ({size} bytes)"

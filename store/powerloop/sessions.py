@@ -1,0 +1,257 @@
+"""Session rows: summaries for lists, the census of all, and one session in full."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..census import Entry
+from ..compaction import Fold, undone_folds
+from ..preview import preview
+from ..rows import Count, Ref, SessionDetail, SessionSummary, State
+from .decode import Cells, Damages, number, parse, text, tool_calls
+from .layout import Layout
+from .extras import extras
+from .messages import Owner, timeline_row
+from .messages import select as select_messages
+
+COUNT_LIMIT, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, TITLE_BYTES, NEWEST_ROWS = 500, 50, 262_144, 65_536, 4_096, 200
+_KINDS = {"root", "subagent"}
+_LIFECYCLES = {"ephemeral", "linked", "detached"}
+_STATUSES = {"active", "archived"}
+_COLUMNS = ("created_at", "updated_at", "status", "kind", "parent_session_id", "lifecycle", "spawn_depth",
+            "spawn_tool_call_id", "model")
+_BODIES = ("metadata_json", "config_json", "system_prompt")
+
+
+def owner_of(layout: Layout, rowid: int, stored: object) -> Owner:
+    """How statements name the session: by its id, or by its row where the id is no plain text."""
+    if type(stored) is str:
+        return Owner("session_id = ?", stored)
+    return Owner(f"session_id = (SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?)", rowid)
+
+
+def id_text(rowid: int, stored: object) -> str:
+    """A session's id for people; a damaged one gets the row into its name so that it stays unique."""
+    if type(stored) is str:
+        return stored
+    return f"{text(stored, '', Damages()) or 'null'}@{rowid}"
+
+
+def title_of(metadata: Any) -> str | None:
+    """`metadata.title`, then `metadata.name`, whichever is a non-empty string."""
+    values = metadata if isinstance(metadata, dict) else {}
+    for key in ("title", "name"):
+        value = values.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def _select(layout: Layout) -> str:
+    columns = ", ".join(layout.column("sessions", column) for column in _COLUMNS)
+    kinds = ", ".join(f"typeof({body})" if layout.has("sessions", body) else "'null'" for body in _BODIES)
+    return f"SELECT rowid, session_id, {columns}, {kinds} FROM {layout.table('sessions')}"
+
+
+class _Session:
+    """A row of `_select`, decoded."""
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.damages = damages = Damages()
+        self.key: int = row[0]
+        self.id = id_text(row[0], row[1])
+        if type(row[1]) is not str:
+            damages.note("session_id is not plain text")
+        values = dict(zip(_COLUMNS, row[2:11], strict=True))
+        self.created_at = number(values["created_at"], "created_at", damages)
+        self.updated_at = number(values["updated_at"], "updated_at", damages)
+        self.depth = number(values["spawn_depth"], "spawn_depth", damages)
+        self.parent_id, self.spawn_call, self.model = (
+            text(values[name], name, damages) for name in ("parent_session_id", "spawn_tool_call_id", "model")
+        )
+        self.status, self.kind, self.lifecycle = (
+            self._enum(values[name], name, known)
+            for name, known in (("status", _STATUSES), ("kind", _KINDS), ("lifecycle", _LIFECYCLES))
+        )
+        self.kinds = dict(zip(_BODIES, row[11:14], strict=True))
+
+    def _enum(self, value: object, what: str, known: set[str]) -> str:
+        shown = text(value, what, self.damages) or ""
+        if shown not in known:
+            self.damages.note(f"{what} {shown[:40]!r} is unknown")
+        return shown
+
+    def body(self, cells: Cells, column: str, limit: int) -> tuple[str | None, int]:
+        if self.kinds[column] == "null":
+            return None, 0
+        return cells.head(column, self.key, self.kinds[column], limit, column.removesuffix("_json"), self.damages)
+
+    def json(self, cells: Cells, column: str) -> Any:
+        stored, size = self.body(cells, column, JSON_BYTES)
+        return parse(stored, column.removesuffix("_json"), self.damages) if size <= JSON_BYTES else stored
+
+
+def summary(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner) -> SessionSummary:
+    """A session's line in a list. At most a few hundred index entries and fifty messages are looked at."""
+    session, metadata = _Session(row), None
+    cells = Cells(conn, layout.name("sessions"))
+    if session.kinds["metadata_json"] != "null":
+        metadata = session.json(cells, "metadata_json")
+        if metadata is not None and not isinstance(metadata, dict):
+            session.damages.note("metadata is not an object")
+    messages = layout.table("messages")
+    counts = [
+        conn.execute(f"SELECT count(*) FROM (SELECT 1 FROM {messages} WHERE {owner.condition}{more} LIMIT ?)",
+                     (owner.value, COUNT_LIMIT + 1)).fetchone()[0]
+        for more in ("", f" AND state = '{State.ACTIVE}'")
+    ]
+    highest = _highest(conn, layout, owner) if max(counts) > COUNT_LIMIT else 0
+    total, active = (Count(n) if n <= COUNT_LIMIT else Count(max(n, highest), False) for n in counts)
+    return SessionSummary(
+        ref=Ref(layout.prefix, session.id),
+        key=session.key,
+        parent_id=session.parent_id,
+        kind=session.kind,
+        lifecycle=session.lifecycle,
+        status=session.status,
+        title=title_of(metadata),
+        preview=_preview(conn, layout, owner),
+        message_count=total,
+        active_count=active,
+        compaction_count=_folds_in_force(conn, layout, owner),
+        created_at=session.created_at,
+        updated_at=session.updated_at,
+        damage=tuple(session.damages),
+    )
+
+
+def _highest(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
+    row = conn.execute(
+        f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq DESC LIMIT 1", (owner.value,)
+    ).fetchone()
+    return row[0] if row and isinstance(row[0], int) else 0
+
+
+def _folds_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
+    if not layout.has("compactions"):
+        return 0
+    rows = conn.execute(
+        "SELECT from_seq, to_seq, note_seq, before_tokens, after_tokens "
+        f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq", (owner.value,)
+    ).fetchall()
+    if not rows:
+        return 0
+    undone, undoing = undone_folds([Fold(0, *row) for row in rows])
+    return len(rows) - len(undone) - len(undoing)
+
+
+def _preview(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
+    """The first user message that has something to show, else the first assistant's."""
+    cells = Cells(conn, layout.name("messages"))
+    fallback = ""
+    for row in conn.execute(
+        f"{select_messages(layout)} WHERE {owner.condition} ORDER BY seq LIMIT ?", (owner.value, PREVIEW_ROWS)
+    ):
+        if row[2] not in ("user", "assistant"):
+            continue
+        line = preview(timeline_row(cells, row).head)
+        if line and row[2] == "user":
+            return line
+        fallback = fallback or line
+    return fallback
+
+
+def rows_by_key(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Raw session rows by their keys."""
+    return conn.execute(f"{_select(layout)} WHERE rowid IN ({','.join('?' * len(keys))})", list(keys)).fetchall()
+
+
+def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[int]:
+    """Keys of the newest created sessions without a parent, newest first."""
+    where = "WHERE parent_session_id IS NULL " if layout.has("sessions", "parent_session_id") else ""
+    return [key for (key,) in conn.execute(
+        f"SELECT rowid FROM {layout.table('sessions')} {where}ORDER BY rowid DESC LIMIT ?", (limit,))]
+
+
+def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) -> Iterator[Entry]:
+    """What a census keeps of the next `limit` sessions after a key."""
+    columns = ", ".join(layout.column("sessions", column) for column in
+                        ("parent_session_id", "created_at", "updated_at", "kind"))
+    metadata = f"substr(metadata_json, 1, {TITLE_BYTES})" if layout.has("sessions", "metadata_json") else "NULL"
+    last_compact = "last_compact_seq" if layout.has("session_state", "last_compact_seq") else "NULL"
+    sessions, states = layout.table("sessions"), layout.table("session_state")
+    found = conn.execute(
+        f"SELECT rowid, session_id, {columns}, {metadata}, "
+        f"(SELECT next_seq FROM {states} WHERE session_id = {sessions}.session_id), "
+        f"(SELECT {last_compact} FROM {states} WHERE session_id = {sessions}.session_id) "
+        f"FROM {sessions} WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit),
+    )
+    ignored = Damages()
+    for key, id_, parent, created, updated, kind, stored, next_seq, compact_seq in found:
+        titled = isinstance(stored, str) and ('"title"' in stored or '"name"' in stored)
+        yield Entry(
+            key, id_text(key, id_), text(parent, "", ignored), number(created, "", ignored) or 0,
+            number(updated, "", ignored) or 0, max(0, (number(next_seq, "", ignored) or 1) - 1),
+            number(compact_seq, "", ignored) or 0, kind == "subagent",
+            title_of(parse(stored, "", ignored)) if titled else None,
+        )
+
+
+def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner) -> SessionDetail:
+    """Everything about a session that is not a message; bodies up to their bounds."""
+    session, cells = _Session(row), Cells(conn, layout.name("sessions"))
+    prompt, prompt_size = session.body(cells, "system_prompt", PROMPT_BYTES)
+    columns = ", ".join(layout.column("session_state", column)
+                        for column in ("next_seq", "round_index", "last_compact_seq", "pending_json"))
+    state = conn.execute(
+        f"SELECT {columns} FROM {layout.table('session_state')} WHERE {owner.condition}", (owner.value,)
+    ).fetchone()
+    if state is None:
+        session.damages.note("its bookkeeping (session_state) is missing")
+    values = state or (None,) * 4
+    next_seq, round_index, compact_seq = (
+        number(value, name, session.damages)
+        for value, name in zip(values[:3], ("next_seq", "round_index", "last_compact_seq"), strict=True)
+    )
+    highest = _highest(conn, layout, owner)
+    if next_seq is not None and next_seq <= highest:
+        session.damages.note(f"next_seq {next_seq} is not above the newest message {highest}: appends will fail")
+    return SessionDetail(
+        summary=summary(conn, layout, row, owner),
+        prompt=prompt,
+        prompt_size=prompt_size,
+        model=session.model,
+        config=session.json(cells, "config_json"),
+        metadata=session.json(cells, "metadata_json"),
+        spawn_tool_call_id=session.spawn_call,
+        stored_depth=session.depth,
+        next_seq=next_seq,
+        round_index=round_index,
+        last_compact_seq=compact_seq,
+        pending=parse(text(values[3], "pending", session.damages), "pending", session.damages),
+        unanswered=_unanswered(conn, layout, owner, highest),
+        extras=extras(conn, layout, owner),
+        damage=tuple(session.damages),
+    )
+
+
+def _unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: int) -> tuple[tuple[int, str], ...]:
+    """Calls without an answer among the newest rows that the model still sees."""
+    if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
+        return ()
+    cells, damages = Cells(conn, layout.name("messages")), Damages()
+    open_calls: dict[str, tuple[int, str]] = {}
+    for rowid, seq, state, answers, kind in conn.execute(
+        f"SELECT rowid, seq, state, tool_call_id, typeof(tool_calls_json) FROM {layout.table('messages')} "
+        f"WHERE {owner.condition} AND seq > ? ORDER BY seq", (owner.value, highest - NEWEST_ROWS),
+    ):
+        if isinstance(answers, str):
+            open_calls.pop(answers, None)
+        if kind != "null" and state == State.ACTIVE and isinstance(seq, int):
+            stored, size = cells.head("tool_calls_json", rowid, kind, JSON_BYTES, "tool_calls", damages)
+            if size <= JSON_BYTES:
+                for call in tool_calls(parse(stored, "tool_calls", damages), damages):
+                    open_calls[call.id or f"?{seq}"] = (seq, call.name or call.id or "?")
+    return tuple(open_calls.values())

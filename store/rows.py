@@ -1,0 +1,257 @@
+"""The row types that cross every border of the store: plain data, no behaviour beyond their own text.
+
+Times are epoch milliseconds in UTC, sizes are bytes, token figures are tokens. A value that the archive does not hold
+is None. `damage` lists, in words, what is wrong with the values of that very row.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+
+class State(StrEnum):
+    """What became of a message. Any other string is a state of a release we do not know, kept as it is."""
+
+    ACTIVE = "active"
+    COMPACTED = "compacted_out"
+    DROPPED = "dropped"
+    HOLE = "hole"
+    DAMAGED = "damaged"
+
+
+class View(StrEnum):
+    """Which messages of a session a timeline shows, and in which order."""
+
+    ALL = "all"
+    ACTIVE = "active"
+    COMPACTED = "compacted"
+    CONTEXT = "context"
+
+
+class Certainty(StrEnum):
+    """How a figure, a link or a set of rows is known."""
+
+    RECORDED = "recorded"
+    ESTIMATED = "estimated"
+    INFERRED = "inferred"
+    UNKNOWN = "unknown"
+
+
+class Place(StrEnum):
+    """Where a session stands in the tree."""
+
+    ROOT = "root"
+    CHILD = "child"
+    SURVIVOR = "survivor"
+    """A subagent that outlived its parent and has no link to it any more."""
+    ORPHAN = "orphan"
+    """A session whose parent is named but not in the archive."""
+    CYCLE = "cycle"
+    """The entry into a circle of parents, where the circle is cut."""
+
+
+class Count(Struct, frozen=True):
+    """A number of rows; `exact` is False while it is only what the bookkeeping of the archive suggests."""
+
+    value: int
+    exact: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.value}" if self.exact else f"~{self.value}"
+
+
+class Ref(Struct, frozen=True, order=True):
+    """Names one session inside one archive. `layout` is the table prefix of a database, `file` a session's own file."""
+
+    layout: str
+    id: str
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.layout}:{self.id}"
+
+
+class SessionSummary(Struct, frozen=True):
+    """One line about a session, as lists and trees show it. `key` orders sessions by creation within the archive."""
+
+    ref: Ref
+    key: int
+    parent_id: str | None
+    kind: str
+    lifecycle: str
+    status: str
+    title: str | None
+    preview: str
+    message_count: Count
+    active_count: Count
+    compaction_count: int
+    created_at: int | None
+    updated_at: int | None
+    group: str | None = None
+    damage: tuple[str, ...] = ()
+
+
+class ToolCall(Struct, frozen=True):
+    """A call as the assistant made it. `arguments` is the decoded value where it parses, else the text as it stands."""
+
+    id: str | None
+    name: str | None
+    arguments: Any
+    parsed: bool
+
+
+class NoteSpan(Struct, frozen=True):
+    """What a compaction note says of itself: the span it folded and where it stands in the logical order."""
+
+    from_seq: int | None
+    to_seq: int | None
+    ord: int | None
+
+
+class TimelineRow(Struct, frozen=True):
+    """One line of a timeline: everything but the bodies. `row` is the message's identity, None for a hole.
+
+    `size` is the bytes of content and tool calls together; `head` at most the first 200 characters of the content.
+    `hole` is the first and last missing seq of a run of pruned rows.
+    """
+
+    row: str | None
+    seq: int | None
+    state: str
+    role: str = ""
+    name: str | None = None
+    round_index: int | None = None
+    tools: tuple[str, ...] = ()
+    calls: bool = False
+    tool_call_id: str | None = None
+    size: int = 0
+    head: str = ""
+    created_at: int | None = None
+    note: NoteSpan | None = None
+    hole: tuple[int, int] | None = None
+    damage: tuple[str, ...] = ()
+
+
+class Message(Struct, frozen=True):
+    """A message whole, but for a content longer than was asked for.
+
+    `content` is the text of bytes `start` to `stop` of `size`; `parts` the decoded blocks of a multimodal content that
+    was read in full. `raw` maps each column to its stored value as text, bounded like the content.
+    """
+
+    row: str
+    seq: int | None
+    state: str
+    role: str
+    name: str | None
+    content: str | None
+    start: int
+    stop: int
+    size: int
+    parts: list[Any] | None
+    tool_calls: tuple[ToolCall, ...]
+    tool_call_id: str | None
+    round_index: int | None
+    send_index: int | None
+    meta: Any
+    created_at: int | None
+    raw: dict[str, str | None]
+    note: NoteSpan | None = None
+    damage: tuple[str, ...] = ()
+
+
+class Compaction(Struct, frozen=True):
+    """One fold. `rows` is what it really took, as runs of seqs (`fold_runs`), None where that cannot be known."""
+
+    number: int
+    from_seq: int | None
+    to_seq: int | None
+    rows: int | None
+    fold_runs: tuple[tuple[int, int], ...]
+    fold_is: Certainty
+    note_seq: int | None
+    note_head: str | None
+    before_tokens: int | None
+    after_tokens: int | None
+    tokens_are: Certainty
+    round_index: int | None
+    created_at: int | None
+    undone: bool = False
+    odd: tuple[str, ...] = ()
+
+
+class Audit(Struct, frozen=True):
+    """All folds of a session, oldest first, and the seqs that are folded although no fold explains them."""
+
+    compactions: list[Compaction]
+    unexplained: tuple[tuple[int, int], ...] = ()
+
+
+class UsageRound(Struct, frozen=True):
+    """What one model call cost, as the agent recorded it."""
+
+    send_index: int | None
+    round_index: int | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cached_tokens: int | None
+    model: str | None
+    created_at: int | None
+
+
+class Usage(Struct, frozen=True):
+    """Usage by round, the totals of these rounds, and in words how much of the session they cover."""
+
+    rounds: list[UsageRound]
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int | None
+    coverage: str
+
+
+class SessionDetail(Struct, frozen=True):
+    """A session with everything that is not a message. JSON columns are decoded where they parse, else text."""
+
+    summary: SessionSummary
+    prompt: str | None
+    prompt_size: int
+    model: str | None
+    config: Any
+    metadata: Any
+    spawn_tool_call_id: str | None
+    stored_depth: int | None
+    next_seq: int | None
+    round_index: int | None
+    last_compact_seq: int | None
+    pending: Any
+    unanswered: tuple[tuple[int, str], ...]
+    """(seq of the assistant row, name or id of the call) for calls nobody answered, among the newest rows."""
+    extras: tuple[tuple[str, str], ...] = ()
+    """What later releases keep beside the session: (what it is, in words; what it holds)."""
+    damage: tuple[str, ...] = ()
+
+
+class Link(Struct, frozen=True):
+    """Where a message or session leads to: a row, a session, or both; and how that is known."""
+
+    ref: Ref
+    row: str | None
+    certainty: Certainty
+    about: str
+
+
+class ArchiveInfo(Struct, frozen=True):
+    """What an archive is. `format` reads like "power-loop 0.2.0-0.3.x"; `capabilities` names what may be done."""
+
+    location: str
+    name: str
+    format: str
+    layout: str
+    capabilities: frozenset[str]
+    warning: str | None = None
+    """What a reader of this archive should know before trusting what it shows."""

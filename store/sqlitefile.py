@@ -1,0 +1,210 @@
+"""Reading a SQLite database without touching it, next to a process that may be writing it.
+
+Nothing is held between two reads: each is a burst on a connection of its own. Before a burst a non-empty -wal means
+`mode=ro`, anything else `immutable=1`, because `mode=ro` without a -wal would leave one behind and `immutable=1` beside
+one would miss its rows. An immutable burst during which the file changed is thrown away. Where neither can work (a hot
+journal, or a -wal in a folder that cannot be written) the files are copied aside and the copy is read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from .errors import Busy, Damaged, NotAnArchive
+from .files import PrivateFolder
+
+T = TypeVar("T")
+TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25
+Part = tuple[int, int, int, int] | None
+"""Inode, size in bytes, modification and change time in nanoseconds; None for a file that is not there."""
+Parts = tuple[Part, Part, Part]
+_SUFFIXES = ("", "-wal", "-journal")
+
+
+class BrokenText(str):
+    """A TEXT value that is not UTF-8: undecodable bytes show as \\xNN, `raw` are the bytes as stored."""
+
+    raw: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> BrokenText:
+        text = cls(raw.decode("utf-8", "backslashreplace"))
+        text.raw = raw
+        return text
+
+
+def decode_text(raw: bytes) -> str:
+    """A `text_factory` that never raises: invalid UTF-8 becomes a `BrokenText`."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return BrokenText.of(raw)
+
+
+def require_sqlite() -> None:
+    """Raises NotAnArchive where the SQLite library is older than 3.35, the first with all that we use."""
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise NotAnArchive(f"SQLite {sqlite3.sqlite_version} is too old: Python needs to be built with 3.35 or newer.")
+
+
+class SqliteFile:
+    """One database file, opened anew for every read.
+
+    `path` is where the file really is, `shown` what to call it. `aside` tells, in words, why a private copy is read
+    instead of the file, None while it is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_sqlite()
+        self.shown = str(path)
+        self.path = os.path.realpath(path)
+        self.aside: str | None = None
+        self._copy: PrivateFolder | None = None
+        self._copied: Parts | None = None
+        self._check()
+
+    def _check(self) -> None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            raise NotAnArchive(f"{self.shown}: there is no such file.") from None
+        except (OSError, ValueError) as error:
+            raise NotAnArchive(f"{self.shown}: cannot be read ({_reason(error)}).") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAnArchive(f"{self.shown}: is not a regular file.")
+        if not os.access(self.path, os.R_OK):
+            raise NotAnArchive(f"{self.shown}: you may not read this file (permission denied).")
+        if status.st_size == 0:
+            raise NotAnArchive(f"{self.shown}: is empty, not a database.")
+
+    def parts(self) -> Parts:
+        """What the main file, -wal and -journal look like now. Three `stat` calls, nothing held."""
+        return _part(self.path), _part(self.path + "-wal"), _part(self.path + "-journal")
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` on a connection in one read transaction and returns what it returns.
+
+        `work` may run more than once and must not keep the connection. Raises Busy where the file stays locked or
+        keeps changing, Damaged where its pages are broken, NotAnArchive where it is gone or no database.
+        """
+        for _ in range(TRIES):
+            before = self.parts()
+            if before[0] is None:
+                raise NotAnArchive(f"{self.shown}: the file is gone.")
+            try:
+                uri, aside = self._choose(before)
+                with _connect(uri) as conn:
+                    result = work(conn)
+            except (sqlite3.Error, OSError) as error:
+                if self.parts() == before:
+                    raise self._explain(error, before) from error
+                time.sleep(PAUSE_S)
+                continue
+            if aside or self._steady(before):
+                return result
+            time.sleep(PAUSE_S)
+        raise Busy(f"{self.shown}: another process keeps changing it; try again in a moment.")
+
+    def _steady(self, before: Parts) -> bool:
+        after = self.parts()
+        if not _filled(before[1]):
+            return after == before
+        # A snapshot of a WAL stays whole whatever is appended, as long as it is the same database.
+        return after[0] is not None and before[0] is not None and after[0][0] == before[0][0]
+
+    def _choose(self, before: Parts) -> tuple[str, bool]:
+        """The URI for a burst, and whether it is a private copy's."""
+        hot = _filled(before[2]) and self._hot_journal()
+        if hot or (_filled(before[1]) and not self._may_share()):
+            self.aside = "its journal awaits recovery" if hot else "its folder cannot be written"
+            return self._private(before), True
+        self.aside = None
+        return f"file:{quote(self.path)}?{'mode=ro' if _filled(before[1]) else 'immutable=1'}", False
+
+    def _may_share(self) -> bool:
+        shm = self.path + "-shm"
+        return os.access(shm, os.W_OK) if os.path.exists(shm) else os.access(os.path.dirname(self.path), os.W_OK)
+
+    def _hot_journal(self) -> bool:
+        """A journal whose header was zeroed is only kept for reuse; a writer's own is gone after a moment."""
+        for _ in range(3):
+            try:
+                with open(self.path + "-journal", "rb") as journal:
+                    if journal.read(1) in (b"", b"\0"):
+                        return False
+            except FileNotFoundError:
+                return False
+            time.sleep(PAUSE_S)
+        return True
+
+    def _private(self, before: Parts) -> str:
+        """Copies the files aside unless that was done for this very state, and gives the copy's URI."""
+        if self._copy is None or self._copied != before:
+            self.close()
+            folder = PrivateFolder()
+            for suffix in _SUFFIXES:
+                if os.path.exists(self.path + suffix):
+                    shutil.copyfile(self.path + suffix, folder.path / f"copy.db{suffix}")
+            if self.parts() != before:
+                raise OSError("changed while it was copied")
+            self._copy, self._copied = folder, before
+        return f"file:{quote(str(self._copy.path / 'copy.db'))}?mode=rw"
+
+    def _explain(self, error: Exception, before: Parts) -> Exception:
+        text = str(error)
+        if "not a database" in text:
+            return NotAnArchive(f"{self.shown}: is not a SQLite database.")
+        if "locked" in text or "busy" in text:
+            return Busy(
+                f"{self.shown}: another process holds it exclusively (locking_mode=EXCLUSIVE); "
+                "close that process, or try again when it is done."
+            )
+        if "malformed" in text or "disk I/O" in text or "database disk image" in text:
+            return Damaged(f"{self.shown}: some of its pages are damaged ({text}).")
+        if isinstance(error, OSError):
+            return NotAnArchive(f"{self.shown}: cannot be read ({_reason(error)}).")
+        return Damaged(f"{self.shown}: cannot be read ({text}).")
+
+    def close(self) -> None:
+        """Removes the private copy, if there is one. Idempotent."""
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = self._copied = None
+
+
+@contextmanager
+def _connect(uri: str) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)) as conn:
+        conn.text_factory = decode_text
+        if "mode=rw" not in uri:
+            conn.execute("PRAGMA query_only=ON")
+        # A schema is content too: its expressions may not call anything with an effect.
+        conn.execute("PRAGMA trusted_schema=OFF")
+        conn.execute("BEGIN")
+        yield conn
+        conn.execute("COMMIT")
+
+
+def _part(path: str) -> Part:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _filled(part: Part) -> bool:
+    return part is not None and part[1] > 0
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
