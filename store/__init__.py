@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .archive import Timeline as Timeline
     from .census import Census as Census
     from .census import Changes as Changes
+    from .census import Entry as Entry
     from .census import Order as Order
     from .errors import Busy as Busy
     from .errors import Cancelled as Cancelled
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "archive": ("Archive", "Cancel", "Reader", "Stamp", "Timeline"),
-    "census": ("Census", "Changes", "Order"),
+    "census": ("Census", "Changes", "Entry", "Order"),
     "errors": ("Busy", "Cancelled", "Damaged", "NotAnArchive", "StoreError", "UnknownSession"),
     "files": ("PrivateFolder", "write_private"),
     "opening": ("open_archive", "usual_places"),

@@ -70,8 +70,16 @@ class Reader(Protocol):
         """Every session as flat arrays. A walk over all sessions."""
         ...
 
-    def summaries(self, keys: Sequence[int]) -> list[SessionSummary]:
-        """Sessions by key, those that still exist. Bounded by the number of keys."""
+    def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
+        """Sessions by key, those that still exist. Bounded by the number of keys, but for counts that are `exact`."""
+        ...
+
+    def previews(self, keys: Sequence[int]) -> dict[int, str]:
+        """Just the previews of sessions by key. Bounded by the number of keys."""
+        ...
+
+    def fewer_than(self, limit: int) -> bool:
+        """Whether there are fewer sessions than that. Bounded by the limit."""
         ...
 
     def resolve(self, name: str) -> Ref:
@@ -90,6 +98,10 @@ class Reader(Protocol):
         """Which seqs exist in which state. A walk over the session's index."""
         ...
 
+    def grown(self, ref: Ref, outline: Outline) -> Outline | None:
+        """The outline with what was appended since, None where more than that happened. Bounded."""
+        ...
+
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Timeline:
         """A session's rows; without an outline, lengths and holes are provisional. Bounded."""
         ...
@@ -100,6 +112,10 @@ class Reader(Protocol):
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = 65_536) -> Message:
         """A message with bytes `start` to `stop` of its content. Bounded. Raises `UnknownSession` if it is gone."""
+        ...
+
+    def messages(self, ref: Ref, rows: Sequence[str], stop: int = 65_536) -> list[Message]:
+        """Messages in one read, those that still exist, with the first `stop` bytes of content. Bounded."""
         ...
 
     def audit(self, ref: Ref, outline: Outline) -> Audit:

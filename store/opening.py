@@ -22,15 +22,22 @@ def open_archive(place: str | os.PathLike[str]) -> list[Archive]:
 
     Nothing is created or changed. Raises NotAnArchive where nothing of the kind is there, Busy where it is locked.
     """
-    shown = os.fspath(place)
+    shown = os.path.expanduser(place)
     if "\0" in shown:
         raise NotAnArchive("a path cannot contain a NUL character.")
-    path, prefix = Path(shown).expanduser(), None
-    if not os.path.lexists(path) and "#" in shown:
-        before, prefix = shown.rsplit("#", 1)
-        path = Path(before).expanduser()
-    if path.is_dir():
-        if not (path / DEFAULT_NAME).is_file():
+    before, prefix = _split(shown)
+    path = Path(before)
+    if os.path.isdir(path):
+        if not os.path.isfile(path / DEFAULT_NAME):
             raise NotAnArchive(f"{path}: is a folder that holds no sessions (no {DEFAULT_NAME} in it).")
         path = path / DEFAULT_NAME
     return list(open_powerloop(path, prefix))
+
+
+def _split(shown: str) -> tuple[str, str | None]:
+    """The path and the prefix that `PATH#PREFIX` names; both may contain `#`, so the longest path that exists wins."""
+    if os.path.lexists(shown) or "#" not in shown:
+        return shown, None
+    cuts = [at for at, letter in enumerate(shown) if letter == "#"]
+    cut = next((at for at in reversed(cuts) if os.path.lexists(shown[:at])), cuts[-1])
+    return shown[:cut], shown[cut + 1 :]

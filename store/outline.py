@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from operator import itemgetter
 
 from msgspec import Struct
 
@@ -69,7 +70,14 @@ def without(runs: Runs, gone: Runs) -> list[Run]:
 
 def within(runs: Runs, first: int, last: int) -> list[Run]:
     """The seqs of `runs` from `first` to `last`."""
-    return [(max(a, first), min(b, last)) for a, b in runs if a <= last and b >= first]
+    found: list[Run] = []
+    for at in range(max(0, bisect_right(runs, first, key=itemgetter(0)) - 1), len(runs)):
+        a, b = runs[at]
+        if a > last:
+            break
+        if b >= first:
+            found.append((max(a, first), min(b, last)))
+    return found if first <= last else []
 
 
 def gaps(runs: Runs, first: int, last: int) -> list[Run]:
@@ -79,7 +87,7 @@ def gaps(runs: Runs, first: int, last: int) -> list[Run]:
 
 def holds(runs: Runs, seq: int) -> bool:
     """Whether a seq is in the runs."""
-    at = bisect_right(runs, (seq, seq + 1)) - 1
+    at = bisect_right(runs, seq, key=itemgetter(0)) - 1
     return at >= 0 and runs[at][0] <= seq <= runs[at][1]
 
 

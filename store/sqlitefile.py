@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -24,10 +25,12 @@ from .files import PrivateFolder
 
 T = TypeVar("T")
 TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25
+TICK_NS, SETTLE_TRIES = 10_000_000, 20
+"""How far apart two writes must be for their modification times to differ, on any usual kernel."""
 Part = tuple[int, int, int, int] | None
 """Inode, size in bytes, modification and change time in nanoseconds; None for a file that is not there."""
 Parts = tuple[Part, Part, Part]
-_SUFFIXES = ("", "-wal", "-journal")
+COPY, _SUFFIXES = "copy.db", ("", "-wal", "-journal")
 
 
 class BrokenText(str):
@@ -70,6 +73,7 @@ class SqliteFile:
         self.aside: str | None = None
         self._copy: PrivateFolder | None = None
         self._copied: Parts | None = None
+        self._copying = Lock()
         self._check()
 
     def _check(self) -> None:
@@ -97,11 +101,12 @@ class SqliteFile:
         keeps changing, Damaged where its pages are broken, NotAnArchive where it is gone or no database.
         """
         for _ in range(TRIES):
-            before = self.parts()
+            before = self._settled()
             if before[0] is None:
                 raise NotAnArchive(f"{self.shown}: the file is gone.")
             try:
-                uri, aside = self._choose(before)
+                # The name keeps the private copy alive while it is read, whatever another thread does.
+                uri, copy = self._choose(before)
                 with _connect(uri) as conn:
                     result = work(conn)
             except (sqlite3.Error, OSError) as error:
@@ -109,10 +114,20 @@ class SqliteFile:
                     raise self._explain(error, before) from error
                 time.sleep(PAUSE_S)
                 continue
-            if aside or self._steady(before):
+            if copy or self._steady(before):
                 return result
             time.sleep(PAUSE_S)
         raise Busy(f"{self.shown}: another process keeps changing it; try again in a moment.")
+
+    def _settled(self) -> Parts:
+        """What the parts look like once a further write could not go unnoticed for want of a finer clock."""
+        for _ in range(SETTLE_TRIES):
+            parts = self.parts()
+            newest = max((part[2] for part in parts if part), default=0)
+            if _filled(parts[1]) or not 0 <= time.time_ns() - newest < TICK_NS:
+                break
+            time.sleep(PAUSE_S)
+        return parts
 
     def _steady(self, before: Parts) -> bool:
         after = self.parts()
@@ -121,14 +136,15 @@ class SqliteFile:
         # A snapshot of a WAL stays whole whatever is appended, as long as it is the same database.
         return after[0] is not None and before[0] is not None and after[0][0] == before[0][0]
 
-    def _choose(self, before: Parts) -> tuple[str, bool]:
-        """The URI for a burst, and whether it is a private copy's."""
+    def _choose(self, before: Parts) -> tuple[str, PrivateFolder | None]:
+        """The URI for a burst, and the private copy that it names, if it does."""
         hot = _filled(before[2]) and self._hot_journal()
         if hot or (_filled(before[1]) and not self._may_share()):
+            copy = self._private(before)
             self.aside = "its journal awaits recovery" if hot else "its folder cannot be written"
-            return self._private(before), True
+            return f"{_uri(str(copy.path / COPY))}?mode=rw", copy
         self.aside = None
-        return f"file:{quote(self.path)}?{'mode=ro' if _filled(before[1]) else 'immutable=1'}", False
+        return f"{_uri(self.path)}?{'mode=ro' if _filled(before[1]) else 'immutable=1'}", None
 
     def _may_share(self) -> bool:
         shm = self.path + "-shm"
@@ -146,18 +162,19 @@ class SqliteFile:
             time.sleep(PAUSE_S)
         return True
 
-    def _private(self, before: Parts) -> str:
-        """Copies the files aside unless that was done for this very state, and gives the copy's URI."""
-        if self._copy is None or self._copied != before:
-            self.close()
-            folder = PrivateFolder()
-            for suffix in _SUFFIXES:
-                if os.path.exists(self.path + suffix):
-                    shutil.copyfile(self.path + suffix, folder.path / f"copy.db{suffix}")
-            if self.parts() != before:
-                raise OSError("changed while it was copied")
-            self._copy, self._copied = folder, before
-        return f"file:{quote(str(self._copy.path / 'copy.db'))}?mode=rw"
+    def _private(self, before: Parts) -> PrivateFolder:
+        """Copies the files aside unless that was done for this very state. An older copy goes with its last reader."""
+        with self._copying:
+            if self._copy is None or self._copied != before:
+                self._copy = None
+                folder = PrivateFolder()
+                for suffix in _SUFFIXES:
+                    if os.path.exists(self.path + suffix):
+                        shutil.copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
+                if self.parts() != before:
+                    raise OSError("changed while it was copied")
+                self._copy, self._copied = folder, before
+            return self._copy
 
     def _explain(self, error: Exception, before: Parts) -> Exception:
         text = str(error)
@@ -192,6 +209,11 @@ def _connect(uri: str) -> Iterator[sqlite3.Connection]:
         conn.execute("BEGIN")
         yield conn
         conn.execute("COMMIT")
+
+
+def _uri(path: str) -> str:
+    # Two slashes keep a path that begins with two of its own from being taken for a host; a path may be any bytes.
+    return f"file://{quote(os.fsencode(path))}"
 
 
 def _part(path: str) -> Part:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..outline import union
 from ..rows import NoteSpan, ToolCall
 from ..sqlitefile import BrokenText
 
@@ -51,6 +52,7 @@ def parse(stored: str | None, what: str, damages: Damages) -> Any:
     """A JSON column's value; where it does not parse, the text itself, and that is noted. Empty text means None."""
     if not stored:
         return None
+    stored = str(stored)
     try:
         return msgspec.json.decode(stored)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -62,21 +64,25 @@ def parse(stored: str | None, what: str, damages: Damages) -> Any:
         return stored
 
 
-def decode_bytes(data: bytes, whole: bool, what: str, damages: Damages) -> str:
-    """Bytes of a TEXT value; unless they are the whole value, a character cut at either end is left out unnoted."""
+def character_at(data: bytes, at: int) -> int:
+    """Where the UTF-8 character begins that goes on at byte `at`; `at` itself where none does."""
+    for back in range(1, min(at, 3) + 1):
+        byte = data[at - back]
+        if byte & 0xC0 == 0xC0:
+            length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2
+            return at - back if length > back else at
+        if byte < 0x80:
+            break
+    return at
+
+
+def decode_bytes(data: bytes, what: str, damages: Damages) -> str:
+    """Bytes of a TEXT value that neither begin nor end within a character."""
     try:
         return data.decode()
     except UnicodeDecodeError:
-        pass
-    if not whole:
-        start = next((i for i in range(min(4, len(data))) if data[i] & 0xC0 != 0x80), 0)
-        for stop in range(len(data), max(len(data) - 4, start), -1):
-            try:
-                return data[start:stop].decode()
-            except UnicodeDecodeError:
-                continue
-    damages.note(f"{what} is not valid UTF-8")
-    return data.decode("utf-8", "backslashreplace")
+        damages.note(f"{what} is not valid UTF-8")
+        return data.decode("utf-8", "backslashreplace")
 
 
 class Cells:
@@ -100,7 +106,8 @@ class Cells:
         data, size = self.read(column, rowid, kind, 0, limit)
         if kind == "blob":
             damages.note(f"{what} is a BLOB, not text")
-        return decode_bytes(data, size <= limit, what, damages), size
+        whole = data if size <= limit else data[: character_at(data, len(data))]
+        return decode_bytes(whole, what, damages), size
 
 
 def tool_calls(value: Any, damages: Damages) -> tuple[ToolCall, ...]:
@@ -148,8 +155,8 @@ def recorded_runs(meta: Any) -> tuple[tuple[int, int], ...] | None:
     if not isinstance(runs, list):
         return None
     pairs = [tuple(run) for run in runs if isinstance(run, list) and len(run) == 2]
-    good = [(a, b) for a, b in pairs if isinstance(a, int) and isinstance(b, int) and a <= b]
-    return tuple(sorted(good)) if len(good) == len(runs) else None
+    good = [(a, b) for a, b in pairs if type(a) is int and type(b) is int and a <= b]
+    return tuple(union(good)) if len(good) == len(runs) else None
 
 
 def _int(value: object) -> int | None:

@@ -45,6 +45,9 @@ def extras(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[tupl
 
 def _shown(column: str, value: object) -> str | None:
     shown = text(value, "", Damages())
-    if column.endswith("_at") and shown and shown.isdigit() and len(shown) < 16:
-        return datetime.fromtimestamp(int(shown) / 1000, UTC).isoformat(timespec="seconds")
+    if column.endswith("_at") and shown and shown.isdecimal() and len(shown) < 16:
+        try:
+            return datetime.fromtimestamp(int(shown) / 1000, UTC).isoformat(timespec="seconds")
+        except (OverflowError, ValueError):  # Past the year 9999.
+            return shown
     return shown

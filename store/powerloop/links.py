@@ -13,11 +13,12 @@ from msgspec import Struct
 from ..rows import Certainty, Link, Ref, ToolCall
 from .decode import Cells, Damages, parse, tool_calls
 from .layout import Layout
-from .messages import Owner
+from .messages import Owner, highest_seq
 from .sessions import id_text
 
 SPAWNERS = {"run_agent", "spawn_agent"}
-NEAR, CHILDREN, BYTES = 300, 500, 262_144
+NEAR, CHILDREN, BYTES, FIND_ROWS = 300, 500, 262_144, 5_000
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
 
 class Caller(Struct, frozen=True):
@@ -44,7 +45,7 @@ def _callers(
     for rowid, seq, created, kind in conn.execute(
         f"SELECT rowid, seq, created_at, typeof(tool_calls_json) FROM {layout.table('messages')} "
         f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest_first else ''}",
-        (owner.value, first, last),
+        (owner.value, max(first, LOWEST), min(last, HIGHEST)),
     ).fetchall():
         stored, size = cells.head("tool_calls_json", rowid, kind, BYTES, "tool_calls", damages)
         if size and size <= BYTES:
@@ -118,20 +119,17 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
             if any(call.id == row[1] for call in caller.calls):
                 return Link(ref, str(caller.seq), Certainty.RECORDED, "the call")
         return None
-    caller = next(iter(_callers(conn, layout, owner, seq, seq)), None)
-    if caller is None:
-        return None
-    if any(call.name in SPAWNERS for call in caller.calls):
+    calls = [call for caller in _callers(conn, layout, owner, seq, seq) for call in caller.calls]
+    if any(call.name in SPAWNERS for call in calls):
         around = list(_callers(conn, layout, owner, seq - NEAR, seq + NEAR))
         matched = match(around, _children(conn, layout, owner))
         for child, (at, _, certainty) in matched.items():
             if at == seq:
                 return Link(Ref(layout.prefix, child), None, certainty, "the child session")
-    ids = [call.id for call in caller.calls if call.id]
-    for id_ in ids:
+    for id_ in [call.id for call in calls if call.id]:
         found = conn.execute(
             f"SELECT seq FROM {messages} WHERE {owner.condition} AND seq > ? AND seq <= ? AND tool_call_id = ? "
-            "ORDER BY seq LIMIT 1", (owner.value, seq, seq + NEAR, id_),
+            "ORDER BY seq LIMIT 1", (owner.value, seq, min(seq + NEAR, HIGHEST), id_),
         ).fetchone()
         if found:
             return Link(ref, str(found[0]), Certainty.RECORDED, "the result")
@@ -161,10 +159,7 @@ def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: 
         ).fetchone()
         return (row[0], row[1] if isinstance(row[1], int) else 0) if row and isinstance(row[0], int) else None
 
-    newest = conn.execute(
-        f"SELECT seq FROM {messages} WHERE {owner.condition} ORDER BY seq DESC LIMIT 1", (owner.value,)
-    ).fetchone()
-    low, high = 0, newest[0] + 1 if newest and isinstance(newest[0], int) else 0
+    low, high = 0, highest_seq(conn, layout, owner) + 1
     while low < high:
         middle = (low + high) // 2
         row = probe(middle)
@@ -176,14 +171,20 @@ def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: 
 
 
 def find(
-    conn: sqlite3.Connection, layout: Layout, owner: Owner, like: str, first: int, last: int, forward: bool
-) -> int | None:
-    """The first (or last) seq from `first` to `last` whose content or tool calls are LIKE `like`."""
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, like: str, start: int, forward: bool
+) -> tuple[int | None, int | None]:
+    """The first seq from `start` on, up or down, whose text is LIKE `like`, or else where to go on; a bounded step."""
     columns = [column for column in ("content", "tool_calls_json", "name") if layout.has("messages", column)]
     condition = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns)
-    row = conn.execute(
-        f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} AND seq BETWEEN ? AND ? "
-        f"AND ({condition}) ORDER BY seq {'' if forward else 'DESC'} LIMIT 1",
-        (owner.value, first, last, *[like] * len(columns)),
+    from_here = (f"FROM {layout.table('messages')} WHERE {owner.condition} AND seq {'>=' if forward else '<='} ? "
+                 "AND typeof(seq) = 'integer'")
+    order = f"ORDER BY seq {'' if forward else 'DESC'}"
+    after = conn.execute(
+        f"SELECT seq {from_here} {order} LIMIT 1 OFFSET ?", (owner.value, start, FIND_ROWS)
     ).fetchone()
-    return int(row[0]) if row else None
+    end = int(after[0]) if after else HIGHEST if forward else LOWEST
+    row = conn.execute(
+        f"SELECT seq {from_here} AND seq {'<=' if forward else '>='} ? AND ({condition}) {order} LIMIT 1",
+        (owner.value, start, end, *[like] * len(columns)),
+    ).fetchone()
+    return int(row[0]) if row else None, int(after[0]) if after else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +11,16 @@ from typing import Any
 from msgspec import Struct
 
 from ..outline import Display, Kind
-from ..preview import text_of
+from ..preview import preview, text_of
 from ..rows import Count, Message, State, TimelineRow
-from .decode import Cells, Damages, decode_bytes, names_in, note_span, number, parse, text, tool_calls
+from .decode import Cells, Damages, character_at, decode_bytes, names_in, note_span, number, parse, text, tool_calls
 from .layout import Layout
 
 HEAD_CHARS, HEAD_BYTES, CALLS_BYTES, META_BYTES = 200, 4_096, 16_384, 65_536
 _STATES = {State.ACTIVE, State.COMPACTED, State.DROPPED}
 _COLUMNS = ("role", "name", "tool_call_id", "round_index", "state", "created_at", "send_index")
 _BODIES = ("content", "tool_calls_json", "meta_json")
+_KEY, _SEPARATOR = re.compile(r"@?-?[0-9]{1,19}"), re.compile(r"[\s,]*")
 
 
 class Owner(Struct, frozen=True):
@@ -51,6 +54,20 @@ def by_rowids(layout: Layout, rowids: Sequence[int]) -> tuple[str, list[str | in
     return f"{select(layout)} WHERE rowid IN ({','.join('?' * len(rowids))})", list(rowids)
 
 
+def state_of(seq: object, stored: object) -> str:
+    """The state a row is shown in: as stored, unless that or its seq is of a type no state or seq has."""
+    return str(stored) if isinstance(stored, str) and isinstance(seq, int) else State.DAMAGED.value
+
+
+def highest_seq(conn: sqlite3.Connection, layout: Layout, owner: Owner, lowest: bool = False) -> int:
+    """The highest (or lowest) seq of a session that is a number, 0 where there is none."""
+    row = conn.execute(
+        f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} AND seq < 1e300 "
+        f"AND typeof(seq) = 'integer' ORDER BY seq {'ASC' if lowest else 'DESC'} LIMIT 1", (owner.value,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 class _Decoded:
     """The columns every reader of a message row needs, decoded."""
 
@@ -64,10 +81,9 @@ class _Decoded:
         self.name = text(row[3], "name", damages)
         self.tool_call_id = text(row[4], "tool_call_id", damages)
         self.round_index = number(row[5], "round_index", damages)
-        state = text(row[6], "state", damages) or ""
-        if state not in _STATES:
-            damages.note(f"state {state[:40]!r} is unknown")
-        self.state = state if self.seq is not None else State.DAMAGED.value
+        self.state = state_of(row[1], row[6])
+        if text(row[6], "state", damages) not in _STATES:
+            damages.note(f"state {self.state[:40]!r} is unknown")
         self.created_at = number(row[7], "created_at", damages)
         self.send_index = number(row[8], "send_index", damages)
         self.kinds = dict(zip(_BODIES, row[9::2], strict=True))
@@ -96,8 +112,9 @@ def timeline_row(cells: Cells, row: tuple[Any, ...]) -> TimelineRow:
     found = _Decoded(row)
     meta, _ = found.json(cells, "meta_json", META_BYTES)
     head, size = found.head(cells, "content", HEAD_BYTES)
-    if _encoded(meta) and size <= HEAD_BYTES:
-        head = _blocks(parse(head, "content", found.damages)) or head
+    if _encoded(meta):
+        parts = parse(head, "content", found.damages) if size <= HEAD_BYTES else _first_blocks(head)
+        head = _blocks(parts) or head
     calls, calls_size = found.json(cells, "tool_calls_json", CALLS_BYTES)
     if calls_size > CALLS_BYTES:
         data, _ = cells.read("tool_calls_json", found.rowid, found.kinds["tool_calls_json"], 0, CALLS_BYTES)
@@ -138,6 +155,30 @@ def _blocks(content: Any) -> str:
     return " ".join(words)
 
 
+def _first_blocks(stored: str) -> list[Any]:
+    """The blocks that are whole in the beginning of an encoded content, and a sign that there are more."""
+    blocks: list[Any] = []
+    decoder, at = json.JSONDecoder(), stored.find("[") + 1
+    while at:
+        try:
+            separated = _SEPARATOR.match(stored, at)
+            block, at = decoder.raw_decode(stored, separated.end() if separated else at)
+        except (ValueError, RecursionError):
+            break
+        blocks.append(block)
+    return [*blocks, {"type": "…"}]
+
+
+def preview_line(cells: Cells, row: tuple[Any, ...]) -> str:
+    """The preview of a message from a row of `select`."""
+    found = _Decoded(row)
+    content: Any
+    content, size = found.head(cells, "content", HEAD_BYTES)
+    if content.startswith("[") and _encoded(found.json(cells, "meta_json", META_BYTES)[0]):
+        content = parse(content, "", found.damages) if size <= HEAD_BYTES else _first_blocks(content)
+    return preview(content)
+
+
 class Lines:
     """A `Timeline` of message rows: a display tells which seqs stand where, one statement reads a window of them."""
 
@@ -160,12 +201,12 @@ class Lines:
         def work(conn: sqlite3.Connection) -> dict[str, TimelineRow]:
             cells = Cells(conn, self._layout.name("messages"))
             found: dict[str, TimelineRow] = {}
-            for wanted, statement in ((seqs, lambda: by_seqs(self._layout, self._owner, seqs)),
-                                      (strays, lambda: by_rowids(self._layout, strays))):
-                if wanted:
-                    for stored in conn.execute(*statement()).fetchall():
-                        row = timeline_row(cells, stored)
-                        found[row.row or ""] = row
+            statements = [by_seqs(self._layout, self._owner, seqs)] if seqs else []
+            statements += [by_rowids(self._layout, strays)] if strays else []
+            for statement, values in statements:
+                for stored in conn.execute(statement, values).fetchall():
+                    row = timeline_row(cells, stored)
+                    found[row.row or ""] = row
             return found
 
         rows: dict[str, TimelineRow] = self._read(work) if seqs or strays else {}
@@ -184,11 +225,20 @@ def _hole(first: int, last: int) -> TimelineRow:
     return TimelineRow(row=None, seq=None, state=State.HOLE.value, hole=(first, last))
 
 
+def key_of(row: str) -> int | None:
+    """The number in a row's identity, a seq or (after `@`) a storage key; None where it is neither."""
+    if not _KEY.fullmatch(row):
+        return None
+    key = int(row.removeprefix("@"))
+    return key if -(2**63) <= key < 2**63 else None
+
+
 def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, start: int, stop: int) -> Message | None:
     """One message with bytes `start` to `stop` of its content, None where it is gone."""
-    statement, values = (
-        by_rowids(layout, [int(row[1:])]) if row.startswith("@") else by_seqs(layout, owner, [int(row)])
-    )
+    key = key_of(row)
+    if key is None:
+        return None
+    statement, values = by_rowids(layout, [key]) if row.startswith("@") else by_seqs(layout, owner, [key])
     stored = conn.execute(statement, values).fetchone()
     if stored is None:
         return None
@@ -197,7 +247,7 @@ def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, st
     bound = max(META_BYTES, stop - start)
     meta, _ = found.json(cells, "meta_json", bound)
     calls, _ = found.json(cells, "tool_calls_json", bound)
-    content, stop, size, parts = _content(cells, found, meta, start, stop)
+    content, start, stop, size, parts = _content(cells, found, meta, start, stop)
     raw = {
         "seq": str(stored[1]), **{name: _plain(stored[2 + at]) for at, name in enumerate(_COLUMNS)},
         "content": content,
@@ -229,27 +279,23 @@ def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, st
 
 def _content(
     cells: Cells, found: _Decoded, meta: Any, start: int, stop: int
-) -> tuple[str | None, int, int, list[Any] | None]:
+) -> tuple[str | None, int, int, int, list[Any] | None]:
+    """The piece of content with whole characters, where it starts and stops, the size of all, and its blocks."""
     kind = found.kinds["content"]
     if found.plain["content"] is not None or kind == "null":
         shown = text(found.plain["content"], "content", found.damages)
-        return shown, len(shown or ""), len(shown or ""), None
-    data, size = cells.read("content", found.rowid, kind, start, stop)
+        return shown, 0, len(shown or ""), len(shown or ""), None
+    # The three bytes before tell whether a character is cut; no character has more than four, so each piece holds one.
+    before = max(0, start - 3)
+    data, size = cells.read("content", found.rowid, kind, before, max(stop, start + 4))
     if kind == "blob":
         found.damages.note("content is a BLOB, not text")
-    whole = start == 0 and len(data) == size
-    if start + len(data) < size:
-        # A piece ends before a character that it would cut, so that pieces put together are the content.
-        cut = next((n for n in range(1, 4) if len(data) > n and data[-n] & 0xC0 == 0xC0), 0)
-        if cut and _length(data[-cut]) > cut:
-            data = data[:-cut]
-    content = decode_bytes(data, whole, "content", found.damages)
+    first = character_at(data, min(start - before, len(data)))
+    last = len(data) if before + len(data) == size else character_at(data, len(data))
+    content = decode_bytes(data[first:last], "content", found.damages)
+    whole = before + first == 0 and last == size
     parts = parse(content, "content", found.damages) if whole and _encoded(meta) else None
-    return content, start + len(data), size, parts if isinstance(parts, list) else None
-
-
-def _length(lead: int) -> int:
-    return 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2
+    return content, before + first, before + last, size, parts if isinstance(parts, list) else None
 
 
 def _plain(value: object) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
@@ -15,12 +15,12 @@ from ..outline import Display, Outline, Run
 from ..rows import ArchiveInfo, Audit, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
 from ..sqlitefile import SqliteFile
 from . import audit, links, messages, sessions
-from .decode import Cells, Damages, note_span, parse, text
+from .decode import Cells, Damages, note_span, parse
 from .layout import NOTE_NAME, Layout, layouts
 from .messages import META_BYTES, Lines, Owner
 
 T = TypeVar("T")
-SMALL, SESSIONS_A_BURST, SEQS_A_BURST, FIND_ROWS, CANDIDATES = 5_000, 20_000, 400_000, 5_000, 5
+SMALL, HUGE, SESSIONS_A_BURST, SEQS_A_BURST, CANDIDATES = 5_000, 2**40, 20_000, 400_000, 5
 _UNKNOWN = "prompt, recalled memories and projections are not stored as messages"
 
 
@@ -78,7 +78,6 @@ class PowerLoopReader:
 
     def __init__(self, file: SqliteFile, layout: Layout) -> None:
         self._file, self.layout = file, layout
-        self._odd: dict[str, int] = {}
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One burst; `work` may run again if the file changed under it."""
@@ -89,20 +88,28 @@ class PowerLoopReader:
     def newest(self, limit: int) -> list[SessionSummary]:
         return self.read(lambda conn: self._summaries(conn, sessions.newest_keys(conn, self.layout, limit)))
 
-    def summaries(self, keys: Sequence[int]) -> list[SessionSummary]:
-        return self.read(lambda conn: self._summaries(conn, keys)) if keys else []
+    def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
+        return self.read(lambda conn: self._summaries(conn, keys, exact)) if keys else []
 
-    def _summaries(self, conn: sqlite3.Connection, keys: Sequence[int]) -> list[SessionSummary]:
+    def fewer_than(self, limit: int) -> bool:
+        statement = f"SELECT count(*) FROM (SELECT 1 FROM {self.layout.table('sessions')} LIMIT ?)"
+        return bool(self.read(lambda conn: conn.execute(statement, (limit,)).fetchone()[0] < limit))
+
+    def previews(self, keys: Sequence[int]) -> dict[int, str]:
+        def work(conn: sqlite3.Connection) -> dict[int, str]:
+            return {row[0]: sessions.preview_of(conn, self.layout, sessions.owner_of(self.layout, row[0], row[1]))
+                    for row in sessions.rows_by_key(conn, self.layout, keys)}
+
+        return self.read(work)
+
+    def _summaries(
+        self, conn: sqlite3.Connection, keys: Sequence[int], exact: bool = False
+    ) -> list[SessionSummary]:
         found = {}
         for row in sessions.rows_by_key(conn, self.layout, keys):
-            owner = self._owner_of(row[0], row[1])
-            found[row[0]] = sessions.summary(conn, self.layout, row, owner)
+            owner = sessions.owner_of(self.layout, row[0], row[1])
+            found[row[0]] = sessions.summary(conn, self.layout, row, owner, exact)
         return [found[key] for key in keys if key in found]
-
-    def _owner_of(self, rowid: int, stored: object) -> Owner:
-        if type(stored) is not str:
-            self._odd[sessions.id_text(rowid, stored)] = rowid
-        return sessions.owner_of(self.layout, rowid, stored)
 
     def census(self, cancel: Cancel = never) -> Census:
         found: list[Entry] = []
@@ -120,42 +127,26 @@ class PowerLoopReader:
                 return Census(found)
 
     def key(self, ref: Ref) -> int | None:
-        return self.read(lambda conn: self._rowid(conn, ref.id))
-
-    def _rowid(self, conn: sqlite3.Connection, id_: str) -> int | None:
-        if id_ in self._odd:
-            return self._odd[id_]
-        row = conn.execute(
-            f"SELECT rowid FROM {self.layout.table('sessions')} WHERE session_id = ?", (id_,)
-        ).fetchone()
-        return int(row[0]) if row else None
+        return self.read(lambda conn: sessions.rowid_of(conn, self.layout, ref.id))
 
     def resolve(self, name: str) -> Ref:
         prefix = f"{self.layout.prefix}:"
         ids = [name.removeprefix(prefix), name] if name.startswith(prefix) else [name]
         for id_ in ids:
-            try:
-                known = self.key(Ref(self.layout.prefix, id_)) is not None
-            except UnicodeEncodeError:
-                known = False
-            if known:
+            if self.key(Ref(self.layout.prefix, id_)) is not None:
                 return Ref(self.layout.prefix, id_)
         census = self.census()
-        for rowid, id_ in zip(census.keys, census.ids, strict=True):
-            if id_.endswith(f"@{rowid}"):
-                self._odd[id_] = rowid
-        if ids[0] in self._odd:
-            return Ref(self.layout.prefix, ids[0])
         near = [census.ids[at] for at in census.matching([ids[0]])][:CANDIDATES]
         raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
 
+    def _row(self, conn: sqlite3.Connection, ref: Ref) -> tuple[Any, ...] | None:
+        rowid = sessions.rowid_of(conn, self.layout, ref.id)
+        return next(iter(sessions.rows_by_key(conn, self.layout, [rowid])), None) if rowid is not None else None
+
     def session(self, ref: Ref) -> SessionDetail:
         def work(conn: sqlite3.Connection) -> SessionDetail | None:
-            rowid = self._rowid(conn, ref.id)
-            rows = sessions.rows_by_key(conn, self.layout, [rowid]) if rowid is not None else []
-            if not rows:
-                return None
-            return sessions.detail(conn, self.layout, rows[0], self._owner_of(rows[0][0], rows[0][1]))
+            row = self._row(conn, ref)
+            return sessions.detail(conn, self.layout, row, sessions.owner_of(self.layout, *row[:2])) if row else None
 
         detail = self.read(work)
         if detail is None:
@@ -165,40 +156,61 @@ class PowerLoopReader:
     # -- messages
 
     def _owner(self, ref: Ref) -> Owner:
-        rowid = self._odd.get(ref.id)
-        return sessions.owner_of(self.layout, rowid or 0, ref.id if rowid is None else None)
+        # Only an id that stands for one that is no plain text has its storage key behind an @, see `id_text`.
+        row = self.read(lambda conn: self._row(conn, ref)) if "@" in ref.id else None
+        return sessions.owner_of(self.layout, *row[:2]) if row else sessions.owner_of(self.layout, 0, ref.id)
 
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
         owner, messages_table = self._owner(ref), self.layout.table("messages")
         states: dict[str, list[int]] = {}
         runs: dict[str, list[Run]] = {}
         strays: list[int] = []
-        last: tuple[object, object] | None = None
+        last: int | None = None
         while True:
             if cancel():
                 raise Cancelled("stopped")
 
-            def burst(conn: sqlite3.Connection, last: tuple[object, object] | None = last) -> list[tuple[object, ...]]:
-                more = "AND (state, seq) > (?, ?)" if last else ""
+            def burst(conn: sqlite3.Connection, last: int | None = last) -> list[tuple[Any, Any, int]]:
+                # By its storage key, as a state or seq of another type would not find its way back as a parameter.
+                after = f"(SELECT state, seq FROM {messages_table} WHERE rowid = {last})"
+                more = f"AND (state, seq) > {after}" if last is not None else ""
                 return conn.execute(
                     f"SELECT state, seq, rowid FROM {messages_table} WHERE {owner.condition} {more} "
-                    "ORDER BY state, seq LIMIT ?", (owner.value, *(last or ()), SEQS_A_BURST),
+                    "ORDER BY state, seq LIMIT ?", (owner.value, SEQS_A_BURST),
                 ).fetchall()
 
             some = self.read(burst)
             for state, seq, rowid in some:
                 if type(seq) is int:
-                    states.setdefault(state if type(state) is str else text(state, "", Damages()) or "", []).append(seq)
-                elif isinstance(rowid, int):
+                    states.setdefault(messages.state_of(seq, state), []).append(seq)
+                else:
                     strays.append(rowid)
             for state, seqs in states.items():
                 runs[state] = outlines.union(runs.get(state, []), outlines.runs_of(seqs))
             states.clear()
             if len(some) < SEQS_A_BURST:
                 break
-            last = (some[-1][0], some[-1][1])
+            last = some[-1][2]
         notes, next_seq, compact_seq = self.read(lambda conn: self._bookkeeping(conn, owner))
         return Outline(runs, notes, strays, next_seq, compact_seq)
+
+    def grown(self, ref: Ref, outline: Outline) -> Outline | None:
+        owner = self._owner(ref)
+        known = outline.runs()
+        newest = known[-1][1] if known else 0
+
+        def work(conn: sqlite3.Connection) -> Outline | None:
+            next_seq, compact_seq = self._counters(conn, owner)
+            if compact_seq != outline.last_compact_seq:
+                return None
+            rows = conn.execute(
+                f"SELECT seq, state FROM {self.layout.table('messages')} WHERE {owner.condition} AND seq > ? "
+                "ORDER BY seq LIMIT ?", (owner.value, newest, SMALL),
+            ).fetchall()
+            plain = all(type(seq) is int and type(state) is str for seq, state in rows)
+            return outline.extended(rows, next_seq) if plain and len(rows) < SMALL else None
+
+        return self.read(work)
 
     def _bookkeeping(
         self, conn: sqlite3.Connection, owner: Owner
@@ -215,19 +227,25 @@ class PowerLoopReader:
                 span = note_span(NOTE_NAME, parse(stored, "meta", damages))
                 if span and span.ord is not None and isinstance(seq, int) and span.ord != seq:
                     notes.append((span.ord, seq))
+        return notes, *self._counters(conn, owner)
+
+    def _counters(self, conn: sqlite3.Connection, owner: Owner) -> tuple[int | None, int | None]:
+        """The session's own next_seq and last_compact_seq."""
         row = conn.execute(
             f"SELECT next_seq, {self.layout.column('session_state', 'last_compact_seq')} "
             f"FROM {self.layout.table('session_state')} WHERE {owner.condition}", (owner.value,)
         ).fetchone() or (None, None)
         next_seq, compact_seq = (value if isinstance(value, int) else None for value in row)
-        return notes, next_seq, compact_seq
+        return next_seq, compact_seq
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Lines:
         owner = self._owner(ref)
         if outline is None:
             first, last = self.read(lambda conn: self._bounds(conn, owner))
-            if last - first >= SMALL:
-                return Lines(self.read, self.layout, owner, outlines.only([(first, last)]), view is not View.ALL, "")
+            if SMALL <= last - first < HUGE:
+                # In every other view the lines depend on states, which only the outline knows.
+                runs = [(first, last)] if view is View.ALL else []
+                return Lines(self.read, self.layout, owner, outlines.only(runs), False, self._about(view))
             outline = self.outline(ref)
         return Lines(self.read, self.layout, owner, self._display(view, outline), True, self._about(view))
 
@@ -246,15 +264,8 @@ class PowerLoopReader:
         return "no release loads this layout" if self.layout.poisoned else _UNKNOWN
 
     def _bounds(self, conn: sqlite3.Connection, owner: Owner) -> tuple[int, int]:
-        ends = [
-            conn.execute(
-                f"SELECT seq FROM {self.layout.table('messages')} WHERE {owner.condition} AND seq < 1e300 "
-                f"ORDER BY seq {order} LIMIT 1", (owner.value,)
-            ).fetchone()
-            for order in ("ASC", "DESC")
-        ]
-        first, last = (end[0] if end and isinstance(end[0], int) else 0 for end in ends)
-        return first, last
+        highest = messages.highest_seq(conn, self.layout, owner)
+        return messages.highest_seq(conn, self.layout, owner, lowest=True), highest
 
     def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
         seqs = outline.runs()
@@ -262,53 +273,63 @@ class PowerLoopReader:
         return Lines(self.read, self.layout, self._owner(ref), outlines.only(here), True, "")
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = META_BYTES) -> Message:
-        found = self.read(lambda conn: messages.message(conn, self.layout, self._owner(ref), row, start, stop))
+        owner = self._owner(ref)
+        found = self.read(lambda conn: messages.message(conn, self.layout, owner, row, start, stop))
         if found is None:
             raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
         return found
 
+    def messages(self, ref: Ref, rows: Sequence[str], stop: int = META_BYTES) -> list[Message]:
+        owner = self._owner(ref)
+
+        def work(conn: sqlite3.Connection) -> list[Message]:
+            found = (messages.message(conn, self.layout, owner, row, 0, stop) for row in rows)
+            return [message for message in found if message is not None]
+
+        return self.read(work) if rows else []
+
     def audit(self, ref: Ref, outline: Outline) -> Audit:
-        return self.read(lambda conn: audit.audit(conn, self.layout, self._owner(ref), outline))
+        owner = self._owner(ref)
+        return self.read(lambda conn: audit.audit(conn, self.layout, owner, outline))
 
     def usage(self, ref: Ref) -> Usage:
-        return self.read(lambda conn: audit.usage(conn, self.layout, self._owner(ref)))
+        owner = self._owner(ref)
+        return self.read(lambda conn: audit.usage(conn, self.layout, owner))
 
     # -- links
 
     def follow(self, ref: Ref, row: str) -> Link | None:
-        if not row.lstrip("-").isdigit():
+        seq = messages.key_of(row) if not row.startswith("@") else None
+        if seq is None:
             return None
-        return self.read(lambda conn: links.follow(conn, self.layout, ref, self._owner(ref), int(row)))
+        owner = self._owner(ref)
+        return self.read(lambda conn: links.follow(conn, self.layout, ref, owner, seq))
 
     def spawner(self, ref: Ref) -> Link | None:
         def work(conn: sqlite3.Connection) -> Link | None:
-            rowid = self._rowid(conn, ref.id)
-            rows = sessions.rows_by_key(conn, self.layout, [rowid]) if rowid is not None else []
-            if not rows:
+            row = self._row(conn, ref)
+            parent_id, created_at = sessions.origin(row) if row else (None, 0)
+            parent = Ref(self.layout.prefix, parent_id or "")
+            above = self._row(conn, parent) if parent_id is not None else None
+            if above is None:
                 return None
-            summary = sessions.summary(conn, self.layout, rows[0], self._owner_of(rows[0][0], rows[0][1]))
-            if summary.parent_id is None or self._rowid(conn, summary.parent_id) is None:
-                return None
-            parent = Ref(self.layout.prefix, summary.parent_id)
-            return links.spawner(conn, self.layout, ref, parent, self._owner(parent), summary.created_at or 0)
+            owner = sessions.owner_of(self.layout, *above[:2])
+            return links.spawner(conn, self.layout, ref, parent, owner, created_at)
 
         return self.read(work)
 
     def find(self, ref: Ref, words: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         owner = self._owner(ref)
         escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        first, last = self.read(lambda conn: self._bounds(conn, owner))
-        at = max(start, first) if forward else min(start, last)
-        while first <= at <= last:
+        at: int | None = max(-(2**63), min(start, 2**63 - 1))
+        while at is not None:
             if cancel():
                 raise Cancelled("stopped")
-            low, high = (at, at + FIND_ROWS - 1) if forward else (at - FIND_ROWS + 1, at)
 
-            def burst(conn: sqlite3.Connection, low: int = low, high: int = high) -> int | None:
-                return links.find(conn, self.layout, owner, f"%{escaped}%", low, high, forward)
+            def burst(conn: sqlite3.Connection, at: int = at) -> tuple[int | None, int | None]:
+                return links.find(conn, self.layout, owner, f"%{escaped}%", at, forward)
 
-            found = self.read(burst)
+            found, at = self.read(burst)
             if found is not None:
                 return found
-            at = high + 1 if forward else low - 1
         return None

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..census import Entry
 from ..compaction import Fold, undone_folds
-from ..preview import preview
 from ..rows import Count, Ref, SessionDetail, SessionSummary, State
 from .decode import Cells, Damages, number, parse, text, tool_calls
 from .layout import Layout
 from .extras import extras
-from .messages import Owner, timeline_row
+from .messages import Owner, highest_seq, preview_line
 from .messages import select as select_messages
 
-COUNT_LIMIT, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, TITLE_BYTES, NEWEST_ROWS = 500, 50, 262_144, 65_536, 4_096, 200
+COUNT_LIMIT, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = 500, 50, 262_144, 65_536, 200
 _KINDS = {"root", "subagent"}
 _LIFECYCLES = {"ephemeral", "linked", "detached"}
 _STATUSES = {"active", "archived"}
 _COLUMNS = ("created_at", "updated_at", "status", "kind", "parent_session_id", "lifecycle", "spawn_depth",
             "spawn_tool_call_id", "model")
 _BODIES = ("metadata_json", "config_json", "system_prompt")
+_ODD_ID = re.compile(r".*@(-?[0-9]{1,19})", re.DOTALL)
+_COUNTERS = ("next_seq", "round_index", "last_compact_seq")
+_SPAN = ("from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens")
 
 
 def owner_of(layout: Layout, rowid: int, stored: object) -> Owner:
@@ -37,6 +40,21 @@ def id_text(rowid: int, stored: object) -> str:
     if type(stored) is str:
         return stored
     return f"{text(stored, '', Damages()) or 'null'}@{rowid}"
+
+
+def rowid_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> int | None:
+    """The storage key of the session that is shown with this id, None where there is none."""
+    sessions = layout.table("sessions")
+    try:
+        row = conn.execute(f"SELECT rowid FROM {sessions} WHERE session_id = ?", (id_,)).fetchone()
+    except UnicodeEncodeError:
+        return None
+    odd = _ODD_ID.fullmatch(id_)
+    if row is None and odd and int(odd[1]) < 2**63:
+        row = conn.execute(f"SELECT rowid, session_id FROM {sessions} WHERE rowid = ?", (int(odd[1]),)).fetchone()
+        if row and (type(row[1]) is str or id_text(*row) != id_):
+            row = None
+    return int(row[0]) if row else None
 
 
 def title_of(metadata: Any) -> str | None:
@@ -89,26 +107,41 @@ class _Session:
         return cells.head(column, self.key, self.kinds[column], limit, column.removesuffix("_json"), self.damages)
 
     def json(self, cells: Cells, column: str) -> Any:
+        """An object where the column holds one, else whatever it is; the beginning as text where it is too long."""
         stored, size = self.body(cells, column, JSON_BYTES)
-        return parse(stored, column.removesuffix("_json"), self.damages) if size <= JSON_BYTES else stored
+        if size > JSON_BYTES:
+            return stored
+        known = len(self.damages)
+        value = parse(stored, column.removesuffix("_json"), self.damages)
+        if value is not None and not isinstance(value, dict) and len(self.damages) == known:
+            self.damages.note(f"{column.removesuffix('_json')} is not an object")
+        return value
 
 
-def summary(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner) -> SessionSummary:
-    """A session's line in a list. At most a few hundred index entries and fifty messages are looked at."""
-    session, metadata = _Session(row), None
-    cells = Cells(conn, layout.name("sessions"))
-    if session.kinds["metadata_json"] != "null":
-        metadata = session.json(cells, "metadata_json")
-        if metadata is not None and not isinstance(metadata, dict):
-            session.damages.note("metadata is not an object")
+def origin(row: tuple[Any, ...]) -> tuple[str | None, int]:
+    """The parent that a raw session row names, and when the session was created."""
+    session = _Session(row)
+    return session.parent_id, session.created_at or 0
+
+
+def summary(
+    conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner, exact: bool = False
+) -> SessionSummary:
+    """A session's line in a list. At most a few hundred index entries and fifty messages are looked at.
+
+    `exact` counts every message, which costs a pass over the session's index entries.
+    """
+    session = _Session(row)
+    metadata = session.json(Cells(conn, layout.name("sessions")), "metadata_json")
+    limit = 2**62 if exact else COUNT_LIMIT
     messages = layout.table("messages")
     counts = [
         conn.execute(f"SELECT count(*) FROM (SELECT 1 FROM {messages} WHERE {owner.condition}{more} LIMIT ?)",
-                     (owner.value, COUNT_LIMIT + 1)).fetchone()[0]
+                     (owner.value, limit + 1)).fetchone()[0]
         for more in ("", f" AND state = '{State.ACTIVE}'")
     ]
-    highest = _highest(conn, layout, owner) if max(counts) > COUNT_LIMIT else 0
-    total, active = (Count(n) if n <= COUNT_LIMIT else Count(max(n, highest), False) for n in counts)
+    highest = highest_seq(conn, layout, owner) if max(counts) > limit else 0
+    total, active = (Count(n) if n <= limit else Count(max(n, highest), False) for n in counts)
     return SessionSummary(
         ref=Ref(layout.prefix, session.id),
         key=session.key,
@@ -117,7 +150,7 @@ def summary(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owne
         lifecycle=session.lifecycle,
         status=session.status,
         title=title_of(metadata),
-        preview=_preview(conn, layout, owner),
+        preview=preview_of(conn, layout, owner),
         message_count=total,
         active_count=active,
         compaction_count=_folds_in_force(conn, layout, owner),
@@ -127,18 +160,11 @@ def summary(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owne
     )
 
 
-def _highest(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
-    row = conn.execute(
-        f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq DESC LIMIT 1", (owner.value,)
-    ).fetchone()
-    return row[0] if row and isinstance(row[0], int) else 0
-
-
 def _folds_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
     if not layout.has("compactions"):
         return 0
     rows = conn.execute(
-        "SELECT from_seq, to_seq, note_seq, before_tokens, after_tokens "
+        f"SELECT {', '.join(layout.column('compactions', column) for column in _SPAN)} "
         f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq", (owner.value,)
     ).fetchall()
     if not rows:
@@ -147,7 +173,7 @@ def _folds_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> i
     return len(rows) - len(undone) - len(undoing)
 
 
-def _preview(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
+def preview_of(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     """The first user message that has something to show, else the first assistant's."""
     cells = Cells(conn, layout.name("messages"))
     fallback = ""
@@ -156,7 +182,7 @@ def _preview(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     ):
         if row[2] not in ("user", "assistant"):
             continue
-        line = preview(timeline_row(cells, row).head)
+        line = preview_line(cells, row)
         if line and row[2] == "user":
             return line
         fallback = fallback or line
@@ -179,7 +205,9 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
     """What a census keeps of the next `limit` sessions after a key."""
     columns = ", ".join(layout.column("sessions", column) for column in
                         ("parent_session_id", "created_at", "updated_at", "kind"))
-    metadata = f"substr(metadata_json, 1, {TITLE_BYTES})" if layout.has("sessions", "metadata_json") else "NULL"
+    metadata = "NULL"
+    if layout.has("sessions", "metadata_json"):
+        metadata = f"CASE WHEN length(metadata_json) <= {JSON_BYTES} THEN metadata_json END"
     last_compact = "last_compact_seq" if layout.has("session_state", "last_compact_seq") else "NULL"
     sessions, states = layout.table("sessions"), layout.table("session_state")
     found = conn.execute(
@@ -203,19 +231,21 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
     """Everything about a session that is not a message; bodies up to their bounds."""
     session, cells = _Session(row), Cells(conn, layout.name("sessions"))
     prompt, prompt_size = session.body(cells, "system_prompt", PROMPT_BYTES)
-    columns = ", ".join(layout.column("session_state", column)
-                        for column in ("next_seq", "round_index", "last_compact_seq", "pending_json"))
+    columns = ", ".join(layout.column("session_state", column) for column in _COUNTERS)
+    kind = "typeof(pending_json)" if layout.has("session_state", "pending_json") else "'null'"
     state = conn.execute(
-        f"SELECT {columns} FROM {layout.table('session_state')} WHERE {owner.condition}", (owner.value,)
+        f"SELECT {columns}, rowid, {kind} FROM {layout.table('session_state')} WHERE {owner.condition}", (owner.value,)
     ).fetchone()
     if state is None:
         session.damages.note("its bookkeeping (session_state) is missing")
-    values = state or (None,) * 4
+    values = state or (None, None, None, 0, "null")
     next_seq, round_index, compact_seq = (
-        number(value, name, session.damages)
-        for value, name in zip(values[:3], ("next_seq", "round_index", "last_compact_seq"), strict=True)
+        number(value, name, session.damages) for value, name in zip(values[:3], _COUNTERS, strict=True)
     )
-    highest = _highest(conn, layout, owner)
+    pending, pending_size = Cells(conn, layout.name("session_state")).head(
+        "pending_json", values[3], values[4], JSON_BYTES, "pending", session.damages
+    )
+    highest = highest_seq(conn, layout, owner)
     if next_seq is not None and next_seq <= highest:
         session.damages.note(f"next_seq {next_seq} is not above the newest message {highest}: appends will fail")
     return SessionDetail(
@@ -230,7 +260,7 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
         next_seq=next_seq,
         round_index=round_index,
         last_compact_seq=compact_seq,
-        pending=parse(text(values[3], "pending", session.damages), "pending", session.damages),
+        pending=parse(pending, "pending", session.damages) if pending_size <= JSON_BYTES else pending,
         unanswered=_unanswered(conn, layout, owner, highest),
         extras=extras(conn, layout, owner),
         damage=tuple(session.damages),
@@ -243,15 +273,17 @@ def _unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest:
         return ()
     cells, damages = Cells(conn, layout.name("messages")), Damages()
     open_calls: dict[str, tuple[int, str]] = {}
-    for rowid, seq, state, answers, kind in conn.execute(
-        f"SELECT rowid, seq, state, tool_call_id, typeof(tool_calls_json) FROM {layout.table('messages')} "
-        f"WHERE {owner.condition} AND seq > ? ORDER BY seq", (owner.value, highest - NEWEST_ROWS),
+    for rowid, seq, role, state, answers, kind in conn.execute(
+        f"SELECT rowid, seq, role, state, tool_call_id, typeof(tool_calls_json) FROM {layout.table('messages')} "
+        f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq", (owner.value, highest - NEWEST_ROWS, highest),
     ):
-        if isinstance(answers, str):
-            open_calls.pop(answers, None)
+        if role == "tool":
+            # A call without an id is answered by a result without one.
+            answered = answers or next((key for key in open_calls if key.startswith("\0")), "")
+            open_calls.pop(answered, None)
         if kind != "null" and state == State.ACTIVE and isinstance(seq, int):
             stored, size = cells.head("tool_calls_json", rowid, kind, JSON_BYTES, "tool_calls", damages)
             if size <= JSON_BYTES:
-                for call in tool_calls(parse(stored, "tool_calls", damages), damages):
-                    open_calls[call.id or f"?{seq}"] = (seq, call.name or call.id or "?")
+                for at, call in enumerate(tool_calls(parse(stored, "tool_calls", damages), damages)):
+                    open_calls[call.id or f"\0{seq} {at}"] = (seq, call.name or call.id or "?")
     return tuple(open_calls.values())

@@ -1,0 +1,78 @@
+"""What a session of the sample is told in: one step for each thing that happens in it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Script(Struct, frozen=True):
+    """A session and its steps.
+
+    `parent` names one that the sample does not hold, for sessions that lost theirs; `spec` is the name under which a
+    subagent was started. `ended` is how many minutes before now the newest row of a root and its subagents is.
+    """
+
+    key: str
+    steps: tuple[Step, ...] = ()
+    title: str | None = None
+    name: str | None = None
+    prompt: str | None = None
+    archived: bool = False
+    ended: float = 0.0
+    spec: str | None = None
+    depth: int = 0
+    lifecycle: str = "ephemeral"
+    parent: str | None = None
+
+
+class User(Struct, frozen=True):
+    """A person writes, `after` so many minutes."""
+
+    text: str
+    after: float = 0.5
+
+
+class Say(Struct, frozen=True):
+    """The assistant answers, without tools: the end of a send."""
+
+    text: str
+
+
+class Call(Struct, frozen=True):
+    """The assistant calls tools; its text may be empty."""
+
+    text: str
+    tools: tuple[Tool | Spawn, ...]
+
+
+class Tool(Struct, frozen=True):
+    """A tool call and its result, `took` so many seconds; a result of None never came."""
+
+    name: str
+    arguments: dict[str, Any]
+    result: str | None
+    took: float = 0.0
+
+
+class Spawn(Struct, frozen=True):
+    """A subagent is started and runs to its end; `recorded` keeps the call's id with the child."""
+
+    child: Script
+    task: str
+    result: str
+    recorded: bool = False
+
+
+class Fold(Struct, frozen=True):
+    """The rows `first` to `last` are compacted into a note. Figures are in tokens."""
+
+    first: int
+    last: int
+    before: int
+    after: int
+    note: str
+
+
+Step = User | Say | Call | Fold

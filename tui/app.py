@@ -1,0 +1,98 @@
+"""The app: opens the archives, applies the config, shows the browser."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from store import Archive, open_archive
+
+from .config import Config, ConfigError, load
+from .library import Library
+from .screens.browser import Browser
+
+
+class Sessionscope(App[None]):
+    """Shows archives that are already open. Nothing that a session says is ever markup."""
+
+    TITLE = "sessionscope"
+    CSS_PATH = "app.tcss"
+    COMMANDS: ClassVar = {*App.COMMANDS}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
+    ]
+
+    def __init__(self, archives: Sequence[Archive], config: Config | None = None) -> None:
+        super().__init__()
+        self.archives = archives
+        self.config = config or Config()
+
+    def on_mount(self) -> None:
+        if self.config.keymap:
+            self.set_keymap(self.config.keymap)
+        if self.config.theme is not None:
+            self.theme = self.config.theme
+        self.browser = Browser(Library(self.archives))
+        self.push_screen(self.browser)
+        # Full collections of what the imports left cost a key 30 ms now and then.
+        self.call_after_refresh(self._freeze)
+
+    @staticmethod
+    def _freeze() -> None:
+        gc.collect()
+        gc.freeze()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every verb of the browser, and Textual's own."""
+        yield from super().get_system_commands(screen)
+        if isinstance(screen, Browser):
+            for _, binding in screen._bindings:
+                if binding.description and not binding.system:
+                    yield SystemCommand(
+                        binding.description,
+                        binding.tooltip or f"key {self.get_key_display(binding)}",
+                        lambda action=binding.action: screen.run_action(action),
+                    )
+
+
+def binding_ids() -> set[str]:
+    """The names that a keymap may use."""
+    from .widgets.inspector import Inspector
+    from .widgets.session_tree import SessionTree
+
+    owners = (Sessionscope, Browser, SessionTree, Inspector)
+    from .widgets.virtual_list import VirtualList
+
+    return {binding.id for owner in (*owners, VirtualList) for binding in owner.BINDINGS
+            if isinstance(binding, Binding) and binding.id}
+
+
+def check(config: Config, themes: Iterable[str]) -> None:
+    """Raises ConfigError where the config names a theme or a binding that is not there."""
+    if config.theme is not None and config.theme not in themes:
+        raise ConfigError(f"the config names a theme {config.theme!r}; there are {', '.join(sorted(themes))}.")
+    for name in config.keymap:
+        if name not in binding_ids():
+            raise ConfigError(f"the config's keymap names {name!r}; there are {', '.join(sorted(binding_ids()))}.")
+
+
+def run(places: list[str], demo: bool = False) -> int:
+    """Opens the archives and runs the app; the exit status. Raises StoreError and ConfigError before a frame."""
+    config = load()
+    archives = [archive for place in places for archive in open_archive(place)]
+    app = Sessionscope(archives, config)
+    check(config, app.available_themes)
+    try:
+        app.run()
+    finally:
+        for archive in archives:
+            archive.close()
+    return app.return_code or 0
+
+
+

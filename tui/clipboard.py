@@ -1,0 +1,31 @@
+"""Copying: to the terminal's clipboard, and to a file for terminals that have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_cache_path
+from textual.app import App
+
+from store import write_private
+
+OSC52_BYTES = 74_994
+"""What most terminals take in one OSC 52 sequence, before base64."""
+
+
+def place() -> Path:
+    """The file that a copy goes to as well."""
+    return user_cache_path("sessionscope") / "copied.txt"
+
+
+def copy(app: App[object], text: str, what: str) -> None:
+    """Copies a text and says where it went. The text itself is never shown."""
+    data = text.encode("utf-8", "backslashreplace")
+    app.copy_to_clipboard(data.decode())
+    note = "" if len(data) <= OSC52_BYTES else ", though it is longer than most terminals take"
+    try:
+        write_private(place(), data)
+        also = f" Also in {place()}."
+    except OSError as error:
+        also = f" No copy on disk: {error.strerror}."
+    app.notify(f"Copied {what}, {len(data):,} bytes, to the terminal's clipboard{note}.{also}", markup=False)

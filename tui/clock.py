@@ -1,0 +1,43 @@
+"""Times and sizes as people read them."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+
+def now_ms() -> int:
+    """The present, in epoch milliseconds. Tests put their own clock in its place."""
+    return time.time_ns() // 1_000_000
+
+
+def ago(then: int | None) -> str:
+    """How long ago, in at most three characters or so: 5s, 12m, 3h, 4d, 7w, 2y."""
+    if not then:
+        return ""
+    seconds = max(0, now_ms() - then) // 1000
+    for size, unit in ((31_536_000, "y"), (604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size * (2 if unit == "w" else 1):
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def moment(then: int | None) -> str:
+    """A point in time with its zone, in the machine's own."""
+    if then is None:
+        return "unknown"
+    try:
+        return datetime.fromtimestamp(then / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (OverflowError, OSError, ValueError):
+        return f"{then} (no possible time)"
+
+
+def human(number: int | None) -> str:
+    """A size or token figure in at most five characters: 840, 1.2k, 34k, 5.6M."""
+    if number is None:
+        return "?"
+    value, units = float(number), ["", "k", "M", "G"]
+    while abs(value) >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f}{units[0]}" if not units[0] or abs(value) >= 9.95 else f"{value:.1f}{units[0]}"

@@ -1,0 +1,234 @@
+"""What the inspector shows of a message, a session or a compaction: blocks of text, not yet wrapped."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from msgspec import Struct
+
+from store import Compaction, Message, SessionDetail, State, ToolCall, Usage
+
+from . import render
+from .clock import human, moment
+from .visible import visible
+
+Span = tuple[str, str]
+MODES = ("text", "markdown", "raw")
+PIECE = 65_536
+ROUNDS = 200
+
+
+class Block(Struct, frozen=True):
+    """Text to be wrapped to the pane's width: `markdown` rendered as such, `spans` as they are."""
+
+    spans: tuple[Span, ...] = ()
+    markdown: str | None = None
+
+
+def _line(*spans: Span) -> Block:
+    return Block(spans)
+
+
+def _head(text: str) -> Block:
+    return Block((("\n", ""), (text, "accent")))
+
+
+def _fact(name: str, value: object) -> Block:
+    return Block(((f"{name:<10} ", "dim"), (visible(str(value), newlines=True), "")))
+
+
+def layout_value(value: Any, indent: int = 0) -> list[Span]:
+    """A JSON value laid out for reading: keys before values, strings with their own line breaks."""
+    pad = "  " * indent
+    if isinstance(value, dict) and value:
+        spans: list[Span] = []
+        for key, inner in value.items():
+            spans.append((f"{pad}{render.one_line(str(key))}: ", "dim"))
+            spans += _inner(inner, indent)
+        return spans
+    if isinstance(value, list) and value:
+        spans = []
+        for inner in value:
+            spans.append((f"{pad}- ", "dim"))
+            spans += _inner(inner, indent)
+        return spans
+    return [(f"{pad}{_scalar(value)}\n", "")]
+
+
+def _inner(value: Any, indent: int) -> list[Span]:
+    if isinstance(value, (dict, list)) and value:
+        return [("\n", ""), *layout_value(value, indent + 1)]
+    text = _scalar(value)
+    if "\n" not in text:
+        return [(f"{text}\n", "")]
+    pad = "  " * (indent + 1)
+    return [("\n", ""), ("".join(f"{pad}{line}\n" for line in text.split("\n")), "")]
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return visible(value, newlines=True)
+    return visible(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def message_blocks(message: Message, mode: str, folded_by: Compaction | None = None) -> list[Block]:
+    """Everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
+    blocks = [_title(message)]
+    blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in message.damage]
+    if message.note is not None:
+        note = message.note
+        blocks.append(_line((f"folded {note.from_seq} to {note.to_seq}", "note"), *(
+            [(f", stands at {note.ord}", "dim")] if note.ord is not None else [])))
+    if folded_by is not None:
+        blocks.append(_line((f"folded into {render.NOTE}{folded_by.note_seq} by compaction {folded_by.number}", "dim"),
+                            (f" ({folded_by.fold_is})", "dim")))
+    if mode == "raw":
+        return blocks + _raw(message)
+    blocks.append(_line((_when(message), "dim")))
+    if message.content:
+        blocks.append(_line(("", "")))
+        blocks += _content(message, mode)
+    blocks += [block for call in message.tool_calls for block in _call(call)]
+    if message.meta not in (None, {}):
+        blocks += [_head("meta"), Block(tuple(layout_value(message.meta)))]
+    return blocks
+
+
+def _title(message: Message) -> Block:
+    state = {State.COMPACTED.value: "compacted out"}.get(message.state, render.one_line(message.state))
+    role = render.one_line(message.role)
+    name = f" {render.one_line(message.name)}" if message.name else ""
+    style = "note" if message.note else "strong"
+    return _line((f"{message.seq if message.seq is not None else message.row}  {role}{name}", style),
+                 (f"  {state}", "dim" if message.state != State.ACTIVE else "title"))
+
+
+def _when(message: Message) -> str:
+    parts = [moment(message.created_at)]
+    if message.round_index is not None:
+        parts.append(f"round {message.round_index}")
+    if message.send_index is not None:
+        parts.append(f"send {message.send_index}")
+    if message.tool_call_id:
+        parts.append(f"answers {render.one_line(message.tool_call_id)}")
+    return " · ".join([*parts, f"{message.size:,} bytes"])
+
+
+def _content(message: Message, mode: str) -> list[Block]:
+    blocks: list[Block] = []
+    if message.start:
+        blocks.append(_line((f"… {message.start:,} bytes before (<)\n", "hole")))
+    if message.parts is not None:
+        for part in message.parts:
+            text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+            blocks.append(Block((), visible(text, newlines=True)) if isinstance(text, str) and mode == "markdown"
+                          else Block(tuple(layout_value(text if isinstance(text, str) else part))))
+    elif mode == "markdown" and message.role != "tool":
+        blocks.append(Block((), visible(message.content or "", newlines=True)))
+    else:
+        blocks.append(_line((visible(message.content or "", newlines=True), "")))
+    if message.stop < message.size:
+        blocks.append(_line((f"\n… {message.size - message.stop:,} bytes more: > reads on, e opens all in $PAGER",
+                             "hole")))
+    return blocks
+
+
+def _call(call: ToolCall) -> list[Block]:
+    id_ = f"  {render.one_line(call.id)}" if call.id else "  without an id"
+    title = Block((("\n", ""), (f"→ {render.one_line(call.name or '?')}", "accent"), (id_, "dim")))
+    if not call.parsed:
+        return [title, _line((f"{render.DAMAGE} arguments are not valid JSON", "damage")),
+                Block(tuple(layout_value(call.arguments)))]
+    return [title] if call.arguments in (None, {}) else [title, Block(tuple(layout_value(call.arguments, 1)))]
+
+
+def _raw(message: Message) -> list[Block]:
+    blocks = [_head("as stored")]
+    for column, value in message.raw.items():
+        shown = [("NULL", "dim")] if value is None else [(visible(value, newlines=True), "")]
+        blocks.append(Block(((f"{column} = ", "dim"), *shown)))
+    return blocks
+
+
+def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
+    """Everything about a session that is not a message."""
+    summary = detail.summary
+    blocks = [_line((render.title_of(summary), "strong"))]
+    damages = dict.fromkeys((*summary.damage, *detail.damage))
+    blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in damages]
+    kind = summary.kind if summary.kind == "root" else f"{summary.kind}, {summary.lifecycle}"
+    blocks += [
+        _fact("id", summary.ref.id),
+        _fact("kind", f"{kind}, {summary.status}"),
+        *([_fact("parent", summary.parent_id)] if summary.parent_id else []),
+        *([_fact("spawned by", detail.spawn_tool_call_id)] if detail.spawn_tool_call_id else []),
+        _fact("created", moment(summary.created_at)),
+        _fact("updated", moment(summary.updated_at)),
+        _fact("messages", f"{summary.message_count}, {summary.active_count} active"),
+        _fact("next seq", detail.next_seq if detail.next_seq is not None else "unknown"),
+        *([_fact("model", detail.model)] if detail.model else []),
+    ]
+    blocks += _open_calls(detail)
+    if usage is not None:
+        blocks += _usage(usage)
+    for name, value in (("config", detail.config), ("metadata", detail.metadata)):
+        if value not in (None, {}):
+            blocks += [_head(name), Block(tuple(layout_value(value)))]
+    for label in dict.fromkeys(label for label, _ in detail.extras):
+        blocks.append(_head(label))
+        blocks += [_line((visible(text, newlines=True), "")) for name, text in detail.extras if name == label]
+    blocks.append(_head("system prompt"))
+    if detail.prompt is None:
+        blocks.append(_line(("not stored: what the agent uses stands in its own configuration", "dim")))
+    else:
+        blocks.append(_line((visible(detail.prompt, newlines=True), "")))
+        if detail.prompt_size > PIECE:
+            blocks.append(_line((f"… {detail.prompt_size - PIECE:,} bytes more", "hole")))
+    return blocks
+
+
+def _open_calls(detail: SessionDetail) -> list[Block]:
+    blocks: list[Block] = []
+    if detail.unanswered:
+        blocks.append(_head("unanswered calls, among the newest rows"))
+        blocks += [_line((f"⚠ {seq} ", "damage"), (render.one_line(name), "")) for seq, name in detail.unanswered]
+    if detail.pending not in (None, {}):
+        blocks += [_head("pending, as the agent noted it"), Block(tuple(layout_value(detail.pending)))]
+    return blocks
+
+
+def _usage(usage: Usage) -> list[Block]:
+    cached = f", {human(usage.cached_tokens)} cached" if usage.cached_tokens is not None else ""
+    blocks = [
+        _head("usage"),
+        _line((f"{human(usage.total_tokens)} tokens: {human(usage.prompt_tokens)} in{cached}, "
+               f"{human(usage.completion_tokens)} out", "")),
+        _line((f"covers {usage.coverage}", "dim")),
+    ]
+    for found in usage.rounds[:ROUNDS]:
+        send = f"send {found.send_index} " if found.send_index is not None else ""
+        model = f"  {render.one_line(found.model)}" if found.model else ""
+        blocks.append(_line((f"{send}round {found.round_index}  ", "dim"),
+                            (f"{human(found.prompt_tokens):>5} in {human(found.completion_tokens):>5} out", ""),
+                            (model, "dim")))
+    if len(usage.rounds) > ROUNDS:
+        blocks.append(_line((f"… {len(usage.rounds) - ROUNDS} rounds more", "hole")))
+    return blocks
+
+
+def fold_blocks(fold: Compaction) -> list[Block]:
+    """A compaction's facts, to stand above its note."""
+    runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in fold.fold_runs[:20])
+    more = f" and {len(fold.fold_runs) - 20} runs more" if len(fold.fold_runs) > 20 else ""
+    rows = "unknown: one of these may be missing" if fold.rows is None else str(fold.rows)
+    return [
+        _line((f"{render.NOTE}{fold.number} ", "note"), ("compaction", "strong"),
+              (" undone" if fold.undone else "", "damage")),
+        *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in fold.odd],
+        _fact("span", f"{fold.from_seq} to {fold.to_seq}, recorded"),
+        _fact("took", f"{rows} row{'s' if fold.rows != 1 else ''}: {runs}{more} ({fold.fold_is})"),
+        _fact("tokens", render.tokens(fold)),
+        _fact("when", f"{moment(fold.created_at)}, round {fold.round_index}"),
+        _fact("note", f"row {fold.note_seq}"),
+    ]

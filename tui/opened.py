@@ -1,0 +1,49 @@
+"""The session on the screen: what is known of it so far, and the questions the panes ask about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from store import Audit, Compaction, Outline, Ref, SessionDetail, Timeline, Usage, View
+
+from .library import Shelf
+
+
+@dataclass
+class Opened:
+    """One opened session. `epoch` tells answers for it from those for what was open before."""
+
+    epoch: int
+    shelf: Shelf
+    ref: Ref
+    view: View = View.ALL
+    fold: tuple[tuple[int, int], ...] | None = None
+    """The runs of seqs to which the timeline is narrowed, None while it shows the view."""
+    outline: Outline | None = None
+    audit: Audit | None = None
+    detail: SessionDetail | None = None
+    usage: Usage | None = None
+    outline_cost: float = field(default=0.0)
+    """Seconds that the last full outline took, by which the next ones are spaced."""
+
+    def rows(self) -> Timeline:
+        """The timeline as it is to be shown now. Bounded reads only."""
+        reader = self.shelf.reader
+        if self.fold is not None and self.outline is not None:
+            return reader.fold(self.ref, self.outline, self.fold)
+        return reader.timeline(self.ref, self.view, self.outline)
+
+    def folded_by(self, seq: int | None) -> Compaction | None:
+        """The compaction in force that took a row, as far as that is known for certain."""
+        if seq is None or self.audit is None:
+            return None
+        for fold in self.audit.compactions:
+            if fold.rows is not None and not fold.undone and any(a <= seq <= b for a, b in fold.fold_runs):
+                return fold
+        return None
+
+    def fold_of(self, note_seq: int | None) -> Compaction | None:
+        """The compaction that a note stands for."""
+        if note_seq is None or self.audit is None:
+            return None
+        return next((fold for fold in self.audit.compactions if fold.note_seq == note_seq), None)

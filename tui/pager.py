@@ -1,0 +1,54 @@
+"""The whole of a message in the user's own pager, with nothing in it that a terminal would obey."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+
+from textual.app import App, SuspendNotSupported
+
+from store import PrivateFolder, Reader, Ref, StoreError
+
+from .visible import visible
+
+PIECE = 1_048_576
+
+
+def pieces(reader: Reader, ref: Ref, row: str) -> Iterator[str]:
+    """A message's content, a megabyte at a time. Raises StoreError."""
+    start = 0
+    while True:
+        message = reader.message(ref, row, start, start + PIECE)
+        yield message.content or ""
+        if message.stop >= message.size or message.stop <= start:
+            return
+        start = message.stop
+
+
+def text_of(reader: Reader, ref: Ref, row: str) -> str:
+    """A message's whole content, or its tool calls where it has no other. Raises StoreError."""
+    text = "".join(pieces(reader, ref, row))
+    if text:
+        return text
+    return reader.message(ref, row, 0, PIECE).raw.get("tool_calls_json") or ""
+
+
+def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
+    """Opens a message in $PAGER, `less` if that is not set. Says so where that cannot be done."""
+    command = shlex.split(os.environ.get("PAGER") or "less")
+    folder = PrivateFolder()
+    try:
+        path = folder.path / f"message-{row}.txt"
+        with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            for piece in pieces(reader, ref, row):
+                file.write(visible(piece, newlines=True))
+        with app.suspend():
+            subprocess.run([*command, str(path)], check=False)
+    except (StoreError, OSError, ValueError) as error:
+        app.notify(f"the pager could not be used: {error}", severity="error", markup=False)
+    except SuspendNotSupported:
+        app.notify("this terminal cannot be lent to a pager", severity="error")
+    finally:
+        folder.close()

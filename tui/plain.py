@@ -1,0 +1,188 @@
+"""What the headless verbs print for people: lines of visible text, never an escape sequence."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+from store import ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
+
+from .clock import ago, human, moment
+from .reading import Node
+from .records import dumps
+from .visible import visible
+
+TITLE_CELLS, ID_CELLS, DEEPEST = 58, 44, 16
+_PLACES = {Place.ORPHAN: "! orphan · ", Place.SURVIVOR: "↥ survivor · ", Place.CYCLE: "↻ cycle · "}
+_DAMAGE, _NOTE = "‼", "◆"
+_JOINER = "\u200d"
+
+
+def one_line(text: str) -> str:
+    """Text as a single visible line."""
+    return visible(" ".join(text.split()))
+
+
+def cells(text: str) -> int:
+    """How many terminal cells a visible text takes."""
+    if text.isascii():
+        return len(text)
+    taken, joined = 0, False
+    for char in text:
+        if char == _JOINER:
+            joined = True
+            continue
+        if not joined and unicodedata.category(char) not in ("Mn", "Me", "Cf"):
+            taken += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        joined = False
+    return taken
+
+
+def fit(text: str, width: int) -> str:
+    """A visible text in at least `width` cells, cut with an ellipsis where it is longer."""
+    size = cells(text)
+    if size > width:
+        while cells(text) > width - 1:
+            text = text[:-1]
+        text, size = text + "…", cells(text) + 1
+    return text + " " * (width - size)
+
+
+def pad(text: str, width: int) -> str:
+    """A visible text in at least `width` cells, longer where it is."""
+    return text + " " * (width - cells(text))
+
+
+def _title(node: Node) -> str:
+    return one_line(node.summary.title or node.summary.preview or "(empty)")
+
+
+def _damage(damage: tuple[str, ...]) -> str:
+    return f"{_DAMAGE} {one_line('; '.join(damage))} " if damage else ""
+
+
+# -- sessions
+
+
+def archive(info: ArchiveInfo, sessions: int) -> Iterator[str]:
+    """The line above an archive's sessions, and what to know before trusting them."""
+    yield f"{one_line(info.name)} · {one_line(info.format)} · {sessions} session{'s' if sessions != 1 else ''}"
+    if info.warning:
+        yield f"{_DAMAGE} {one_line(info.warning)}"
+
+
+def branch(node: Node) -> str:
+    """A session as a line of the tree."""
+    found = node.summary
+    kind = found.lifecycle if found.kind == "subagent" else "" if found.kind == "root" else found.kind
+    words = _PLACES.get(node.place, "") + ("archived · " if found.status == "archived" else "")
+    words += f"{one_line(kind)} · " if kind else ""
+    label = f"{'  ' * min(node.depth, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
+    folds = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
+    return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>7} rows {found.active_count!s:>7} active "
+            f"{folds:>3} {ago(found.updated_at):>4}").rstrip()
+
+
+def sessions_head(width: int) -> str:
+    """The heads of the columns of `session`."""
+    return f"{'SESSION':<{width}}  {'KIND':<9}  {'STATUS':<8}  {'ROWS':>7}  {'ACTIVE':>7}  {'FOLDS':>5}  {'':>4}  TITLE"
+
+
+def session(node: Node, width: int, qualified: bool) -> str:
+    """A session as a line of a table, its id (or ref, where `qualified`) indented by depth."""
+    found = node.summary
+    name = visible(str(found.ref) if qualified else found.ref.id)
+    kind = found.lifecycle if found.kind == "subagent" else found.kind
+    note = _damage(found.damage) + _PLACES.get(node.place, "")
+    return (f"{pad('  ' * min(node.depth, DEEPEST) + name, width)}  {pad(one_line(kind), 9)}  "
+            f"{pad(one_line(found.status), 8)}  {found.message_count!s:>7}  {found.active_count!s:>7}  "
+            f"{found.compaction_count:>5}  {ago(found.updated_at):>4}  {note}{_title(node)}")
+
+
+# -- messages
+
+
+def message(row: TimelineRow, found: Message | None, pieces: Iterator[Message]) -> Iterator[str]:
+    """A message as a line of its own and its content below, indented."""
+    if row.hole is not None:
+        first, last = row.hole
+        yield f"┄┄ rows {first} to {last} are gone\n" if first < last else f"┄┄ row {first} is gone\n"
+        return
+    yield f"{_head(row)}\n"
+    damage = list(row.damage)
+    if found is not None:
+        yield from _body(pieces, damage)
+        for call in found.tool_calls:
+            yield f"    → {_call(call)}\n"
+    for what in damage:
+        yield f"    {_DAMAGE} {one_line(what)}\n"
+
+
+def _head(row: TimelineRow) -> str:
+    words = [f"#{row.row if row.seq is None else row.seq}", one_line(row.role), one_line(row.name or "")]
+    if row.note is not None:
+        words.insert(1, _NOTE)
+    if row.round_index is not None:
+        words.append(f"round {row.round_index}")
+    if row.state != State.ACTIVE:
+        words.append(f"({one_line(row.state)})")
+    if row.tool_call_id:
+        words.append(f"← {one_line(row.tool_call_id)}")
+    if row.created_at is not None:
+        words.append(f"· {moment(row.created_at)}")
+    return " ".join(word for word in words if word)
+
+
+def _body(pieces: Iterator[Message], damage: list[str]) -> Iterator[str]:
+    """The content with each line indented, in pieces as it comes."""
+    fresh = True
+    for piece in pieces:
+        damage += [what for what in piece.damage if what not in damage]
+        text = piece.content or ""
+        if piece.parts is not None:
+            text = "\n".join(dumps(part) if not _is_text(part) else part["text"] for part in piece.parts)
+        if not text:
+            continue
+        shown = visible(text, newlines=True).replace("\n", "\n    ")
+        yield f"    {shown}" if fresh else shown
+        fresh = False
+    if not fresh:
+        yield "\n"
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _call(call: ToolCall) -> str:
+    arguments = call.arguments if isinstance(call.arguments, str) else dumps(call.arguments)
+    return f"{visible(call.name or '?')} {visible(arguments)} {visible(call.id or '')}".rstrip()
+
+
+# -- compactions
+
+
+def compaction(fold: Compaction) -> Iterator[str]:
+    """A fold: what was folded into what, then the note's first words, then what is odd about it."""
+    rows = "an unknown number of rows" if fold.rows is None else f"{fold.rows} row{'s' if fold.rows != 1 else ''}"
+    certain = f", {fold.fold_is}" if fold.rows is not None else ""
+    state = "undone" if fold.undone else f"{rows}{certain}"
+    tokens = "tokens unknown"
+    if fold.before_tokens is not None or fold.after_tokens is not None:
+        tokens = f"{human(fold.before_tokens)} to {human(fold.after_tokens)} tokens, {fold.tokens_are}"
+    yield (f"{_NOTE}{fold.number}  {_seq(fold.from_seq)}-{_seq(fold.to_seq)} into {_seq(fold.note_seq)}  "
+           f"{state}  {tokens}  · {moment(fold.created_at)}")
+    if fold.note_head:
+        yield f"    {one_line(fold.note_head)}"
+    for odd in fold.odd:
+        yield f"    {_DAMAGE} {one_line(odd)}"
+
+
+def unexplained(runs: tuple[tuple[int, int], ...]) -> str:
+    """The rows that are folded although no compaction took them."""
+    shown = ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
+    return f"{_DAMAGE} folded, but no compaction explains it: {shown}"
+
+
+def _seq(seq: int | None) -> str:
+    return "?" if seq is None else str(seq)

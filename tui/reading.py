@@ -1,0 +1,205 @@
+"""What a headless verb reads of an archive: in bounded bursts, so that the largest archive needs no more memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from store import (
+    Archive,
+    Census,
+    Count,
+    Damaged,
+    Message,
+    Outline,
+    Place,
+    Reader,
+    Ref,
+    SessionSummary,
+    State,
+    Timeline,
+    TimelineRow,
+    UnknownSession,
+    View,
+    open_archive,
+)
+
+T = TypeVar("T")
+U = TypeVar("U")
+BURST = 200
+PIECE = 8_388_608
+"""Bytes that are read at once: many messages as long as they fit, a longer one in pieces of this size."""
+
+
+class Node(Struct, frozen=True):
+    """A session at its place in the tree; `depth` is counted from the root."""
+
+    summary: SessionSummary
+    place: Place
+    depth: int
+    children: int
+
+
+class Target(Struct, frozen=True):
+    """The one session that a command line names."""
+
+    archive: Archive
+    reader: Reader
+    ref: Ref
+
+
+class AmbiguousSessionError(Exception):
+    """More than one session answers to a name; the text lists their refs."""
+
+
+def find_session(place: str, name: str) -> Target:
+    """The session that an id or a ref names in any layout of an archive.
+
+    Raises StoreError where nothing answers to either name, AmbiguousSessionError where several sessions do.
+    """
+    found: list[Target] = []
+    failures: list[UnknownSession] = []
+    for archive in open_archive(place):
+        reader = archive.reader()
+        try:
+            found.append(Target(archive, reader, reader.resolve(name)))
+        except UnknownSession as error:
+            failures.append(error)
+    if len(found) > 1:
+        refs = ", ".join(str(target.ref) for target in found)
+        raise AmbiguousSessionError(f"{name!r} names more than one session; say which: {refs}.")
+    if not found:
+        # The longest one has candidates to offer.
+        raise max(failures, key=lambda error: len(str(error)))
+    return found[0]
+
+
+def walk(reader: Reader, census: Census) -> Iterator[Node]:
+    """Every session, parents before their children, the latest active first, with exact counts."""
+    burst: list[tuple[int, int]] = []
+    for step in _tree(census):
+        burst.append(step)
+        if len(burst) == BURST:
+            yield from _nodes(reader, census, burst)
+            burst = []
+    yield from _nodes(reader, census, burst)
+
+
+def _tree(census: Census) -> Iterator[tuple[int, int]]:
+    """Positions and depths, depth first."""
+    stack = [(at, 0) for at in reversed(census.roots())]
+    while stack:
+        at, depth = stack.pop()
+        yield at, depth
+        stack += [(child, depth + 1) for child in reversed(census.children(at))]
+
+
+def _nodes(reader: Reader, census: Census, burst: list[tuple[int, int]]) -> Iterator[Node]:
+    keys = [census.keys[at] for at, _ in burst]
+    read = _piecemeal(lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(census, key, why))
+    summaries = {summary.key: summary for summary in read}
+    for at, depth in burst:
+        summary = summaries.get(census.keys[at])
+        if summary is not None:
+            yield Node(summary, census.place(at), depth, census.child_count(at))
+
+
+def _lost(census: Census, key: int, why: str) -> SessionSummary:
+    """What is known of a session whose pages cannot be read: what the census says."""
+    at = census.find(key) or 0
+    parent = census.parents[at]
+    return SessionSummary(
+        ref=Ref("", census.ids[at]), key=key, parent_id=census.ids[parent] if parent >= 0 else None, kind="",
+        lifecycle="", status=State.DAMAGED, title=census.titles.get(at), preview="", message_count=Count(0, False),
+        active_count=Count(0, False), compaction_count=0, created_at=census.created[at],
+        updated_at=census.updated[at], damage=(why,),
+    )
+
+
+def rows(timeline: Timeline, view: View, first: int | None, last: int | None) -> Iterator[TimelineRow]:
+    """The rows of a timeline whose seqs lie between two, both included; None leaves that end open."""
+    start, stop = 0, timeline.length.value
+    if view is not View.CONTEXT:
+        # Only in the context do notes stand elsewhere than where their seq is.
+        start = timeline.nearest(first) if first is not None else start
+        stop = timeline.nearest(last) + 1 if last is not None else stop
+    for at in range(start, stop, BURST):
+        window = range(at, min(at + BURST, stop))
+        for row in _piecemeal(lambda some: timeline.window(some[0], some[-1] + 1), window, _unreadable):
+            if first is None and last is None:
+                yield row
+                continue
+            low, high = row.hole or (row.seq, row.seq)
+            if low is None or high is None:
+                continue
+            if (first is None or high >= first) and (last is None or low <= last):
+                yield row
+
+
+def _unreadable(at: int, why: str) -> TimelineRow:
+    return TimelineRow(row=None, seq=None, state=State.DAMAGED, damage=(why,))
+
+
+def messages(reader: Reader, ref: Ref, found: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Message | None]]:
+    """Rows with their messages, None for a hole or where nothing can be read. Content may be its first piece alone."""
+    burst: list[TimelineRow] = []
+    size = 0
+    for row in found:
+        burst.append(row)
+        size += row.size
+        if len(burst) == BURST or size > PIECE:
+            yield from _read(reader, ref, burst)
+            burst, size = [], 0
+    yield from _read(reader, ref, burst)
+
+
+def _read(reader: Reader, ref: Ref, burst: list[TimelineRow]) -> Iterator[tuple[TimelineRow, Message | None]]:
+    unreadable: dict[str, str] = {}
+
+    def lose(row: str, why: str) -> None:
+        unreadable[row] = why
+
+    wanted = [row.row for row in burst if row.row is not None]
+    read = _piecemeal(lambda some: reader.messages(ref, some, PIECE), wanted, lose)
+    found = {message.row: message for message in read if message is not None}
+    for row in burst:
+        if row.row is None or row.row in found:
+            yield row, found.get(row.row or "")
+        elif row.row in unreadable:
+            yield replace(row, state=State.DAMAGED, damage=(unreadable[row.row],)), None
+        elif row.seq is not None:
+            # Gone since its line was read.
+            yield TimelineRow(row=None, seq=None, state=State.HOLE, hole=(row.seq, row.seq)), None
+
+
+def contents(reader: Reader, ref: Ref, message: Message) -> Iterator[Message]:
+    """The message itself, then its further pieces where the content is longer."""
+    yield message
+    while message.stop < message.size:
+        piece = reader.message(ref, message.row, message.stop, message.stop + PIECE)
+        if piece.stop <= message.stop:
+            return
+        message = piece
+        yield piece
+
+
+def outlined(target: Target, view: View) -> tuple[Outline, Timeline]:
+    """The outline and the rows of the session that was named."""
+    outline = target.reader.outline(target.ref)
+    return outline, target.reader.timeline(target.ref, view, outline)
+
+
+def _piecemeal(
+    read: Callable[[Sequence[U]], Sequence[T]], wanted: Sequence[U], instead: Callable[[U, str], T]
+) -> list[T]:
+    """Reads all at once; around damaged pages in halves, until only what cannot be read is replaced."""
+    try:
+        return list(read(wanted)) if wanted else []
+    except Damaged as error:
+        if len(wanted) == 1:
+            return [instead(wanted[0], str(error))]
+        half = len(wanted) // 2
+        return _piecemeal(read, wanted[:half], instead) + _piecemeal(read, wanted[half:], instead)

@@ -1,0 +1,139 @@
+"""Rows of the store as JSON: the keys that a headless verb promises, written as they come, in one document."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, TextIO
+
+from store import Compaction, Count, Message, TimelineRow, ToolCall
+
+from .reading import Node
+
+DEEPEST = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Document:
+    """One JSON object that holds one list, on a stream. A with block; items are written at once, pure ASCII."""
+
+    def __init__(self, out: TextIO, name: str) -> None:
+        self._out, self._name, self._empty = out, name, True
+
+    def __enter__(self) -> Document:
+        self._out.write(f'{{"{self._name}": [')
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self._out.write("]}\n" if self._empty else "\n]}\n")
+
+    def add(self, item: dict[str, Any]) -> None:
+        """Writes an item. A value that is an iterator of texts is written as one string, piece by piece."""
+        self._out.write("\n{" if self._empty else ",\n{")
+        self._empty = False
+        comma = ""
+        for key, value in item.items():
+            self._out.write(f'{comma}"{key}": ')
+            comma = ", "
+            if isinstance(value, Iterator):
+                self._out.write('"')
+                for piece in value:
+                    self._out.write(json.dumps(piece)[1:-1])
+                self._out.write('"')
+            else:
+                # Evaluated late, as reading the content in pieces may reveal damage.
+                self._out.write(dumps(value() if callable(value) else value))
+        self._out.write("}")
+
+
+def dumps(value: Any) -> str:
+    """A value as strict JSON in ASCII, whatever it holds."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return json.dumps(_tamed(value, DEEPEST))
+
+
+def _tamed(value: Any, depth: int) -> Any:
+    """What JSON cannot hold as text: NaN and infinities, and whatever is nested too deeply to be written."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (dict, list)) and not depth:
+        return "…"
+    if isinstance(value, dict):
+        return {key: _tamed(inner, depth - 1) for key, inner in value.items()}
+    return [_tamed(inner, depth - 1) for inner in value] if isinstance(value, list) else value
+
+
+def moment(ms: int | None) -> str | None:
+    """Epoch milliseconds as ISO 8601 in UTC, None where that is no time."""
+    if ms is None:
+        return None
+    try:
+        return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except OverflowError:
+        return None
+
+
+def session(node: Node) -> dict[str, Any]:
+    """A session as `ls` promises it."""
+    found = node.summary
+    return {
+        "ref": str(found.ref), "id": found.ref.id, "layout": found.ref.layout, "file": found.ref.file,
+        "parent_id": found.parent_id, "kind": found.kind, "lifecycle": found.lifecycle, "status": found.status,
+        "depth": node.depth, "group": found.group, "title": found.title, "preview": found.preview,
+        "message_count": _exactly(found.message_count), "active_count": _exactly(found.active_count),
+        "compaction_count": found.compaction_count,
+        "created_at": moment(found.created_at), "updated_at": moment(found.updated_at),
+    }
+
+
+def _exactly(count: Count) -> int | None:
+    return count.value if count.exact else None
+
+
+def message(row: TimelineRow, found: Message | None, pieces: Iterator[Message]) -> dict[str, Any]:
+    """A row of a timeline as `show` promises it. `pieces` are the message and what its content goes on with."""
+    if found is None:
+        name = f"{row.hole[0]}-{row.hole[1]}" if row.hole else row.row
+        return {"row": name, "seq": row.seq, "role": row.role or None, "state": row.state, "content": None,
+                "name": row.name, "tool_calls": [], "tool_call_id": row.tool_call_id, "round_index": row.round_index,
+                "created_at": moment(row.created_at), "damage": list(row.damage) or None}
+    damage = list(found.damage)
+    if found.created_at is not None and moment(found.created_at) is None:
+        damage.append("created_at is no possible time")
+    return {
+        "row": found.row, "seq": found.seq, "role": found.role, "state": found.state,
+        "content": _content(found, pieces, damage), "name": found.name,
+        "tool_calls": [_call(call) for call in found.tool_calls], "tool_call_id": found.tool_call_id,
+        "round_index": found.round_index, "created_at": moment(found.created_at), "damage": lambda: damage or None,
+    }
+
+
+def _content(found: Message, pieces: Iterator[Message], damage: list[str]) -> Any:
+    if found.parts is not None or found.content is None:
+        return found.parts
+    return _texts(pieces, damage)
+
+
+def _texts(pieces: Iterator[Message], damage: list[str]) -> Iterator[str]:
+    for piece in pieces:
+        damage += [what for what in piece.damage if what not in damage]
+        yield piece.content or ""
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+def compaction(fold: Compaction) -> dict[str, Any]:
+    """A fold as `compactions` promises it. Counts are rows, figures tokens."""
+    return {
+        "number": fold.number, "from_seq": fold.from_seq, "to_seq": fold.to_seq, "rows": fold.rows,
+        "note_seq": fold.note_seq, "before_tokens": fold.before_tokens, "after_tokens": fold.after_tokens,
+        "tokens_are": fold.tokens_are, "fold_is": fold.fold_is, "undone": fold.undone,
+    }

@@ -1,0 +1,226 @@
+"""Rows and sessions as lines of spans: text with the name of a style. Hostile text is tamed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from store import Certainty, Compaction, Place, SessionSummary, State, TimelineRow
+
+from .clock import ago, human
+from .visible import visible
+
+if TYPE_CHECKING:
+    from .library import Shelf
+
+Span = tuple[str, str]
+
+GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", State.HOLE: "┄", State.DAMAGED: "‼"}
+NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE = "◆", "‼", "▾", "▸", "?"
+ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
+PLACES = {Place.ORPHAN: "!", Place.SURVIVOR: "↥", Place.CYCLE: "↻"}
+ROLE_WIDTH, LABEL_WIDTH, SIZE_WIDTH, WIDE = 5, 9, 5, 64
+
+
+def one_line(text: str) -> str:
+    """Text as a single visible line: white space folded, control characters shown."""
+    return visible(" ".join(text.split()))
+
+
+def fit(text: str, width: int) -> str:
+    """Text in exactly `width` cells, cut with an ellipsis or padded."""
+    if width <= 0:
+        return ""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
+
+
+def title_of(summary: SessionSummary) -> str:
+    """What a session is called: its title, else its first words."""
+    return one_line(summary.title or summary.preview or "(empty)")
+
+
+# -- sessions
+
+
+def archive_line(shelf: Shelf, opened: bool, width: int) -> list[Span]:
+    """An archive as the top node of a tree."""
+    count = str(len(shelf.census)) if shelf.complete else "…"
+    right = f" {count} "
+    name = f"{FOLD if opened else UNFOLD} {one_line(shelf.archive.info.name)}"
+    style = "damage" if shelf.archive.info.warning else "title"
+    return [(fit(name, width - len(right)), style), (right, "dim")]
+
+
+def tree_line(
+    summary: SessionSummary | None, place: Place, depth: int, fold: bool | None, children: int, width: int
+) -> list[Span]:
+    """A session in the tree; `fold` is None without children, else whether they are shown."""
+    indent = "  " * min(depth, max(0, (width - 20) // 2))
+    mark = "  " if fold is None else f"{FOLD if fold else UNFOLD} "
+    if summary is None:
+        return [(fit(f"{indent}{mark}…", width), "dim")]
+    archived = summary.status == "archived"
+    spans: list[Span] = [(indent, ""), (mark, "accent")]
+    if place in PLACES:
+        spans.append((f"{PLACES[place]} ", "damage" if place is not Place.SURVIVOR else "note"))
+    if summary.damage:
+        spans.append((f"{DAMAGE} ", "damage"))
+    if archived:
+        spans.append(("archived · ", "dim"))
+    if summary.kind == "subagent":
+        spans.append((f"{one_line(summary.lifecycle)[:9]} · ", "dim" if archived else "accent"))
+    elif summary.kind != "root":
+        spans.append((f"{one_line(summary.kind)[:9]} · ", "damage"))
+    right = _counts(summary)
+    if fold is False:
+        right.insert(0, (f" +{children}", "accent"))
+    plain = "dim" if archived or not summary.message_count.value else ""
+    return _between([*spans, (title_of(summary), plain)], right, width)
+
+
+def _counts(summary: SessionSummary) -> list[Span]:
+    folds = f"{NOTE}{summary.compaction_count}" if summary.compaction_count else ""
+    return [(f" {folds}" if folds else "", "note"), (f" {summary.message_count!s:>4}", ""),
+            (f" {ago(summary.updated_at):>3} ", "dim")]
+
+
+def _between(left: list[Span], right: list[Span], width: int) -> list[Span]:
+    """The left spans cut or padded to what the right ones leave."""
+    used = sum(cell_len(text) for text, _ in right)
+    if width < used + 10:
+        right, used = [], 0
+    spans: list[Span] = []
+    room = width - used
+    for at, (text, style) in enumerate(left):
+        size = cell_len(text)
+        if at == len(left) - 1 or size > room:
+            spans.append((fit(text, room), style))
+            room = 0
+            break
+        spans.append((text, style))
+        room -= size
+    return [*spans, (" " * room, ""), *right]
+
+
+def preview_line(summary: SessionSummary | None, line: int, width: int) -> list[Span]:
+    """A session in the preview list: title and counts, then the preview."""
+    if summary is None:
+        return [("…" if line == 0 else "", "dim")]
+    if line == 0:
+        style = "dim" if summary.status == "archived" else "strong"
+        marks: list[Span] = [(f" {DAMAGE}", "damage")] if summary.damage else []
+        return _between([*marks, (f" {title_of(summary)}", style)], _counts(summary), width)
+    words = one_line(summary.preview) if summary.preview else "nothing was said yet"
+    return [(fit(f"   {words}", width - 1), "dim")]
+
+
+# -- timeline
+
+
+def timeline_line(
+    row: TimelineRow, width: int, digits: int, last_of_pair: bool, unanswered: bool
+) -> list[Span]:
+    """A message in one line: seq, state, pair, role, round or tool, what was said, size."""
+    if row.hole is not None:
+        return _hole_line(row.hole, width, digits)
+    note = row.note is not None
+    glyph, style = _glyph(row)
+    folded = row.state != State.ACTIVE
+    plain = "folded" if folded else ""
+    gutter = "╭" if row.calls else ("╰" if last_of_pair else "├") if row.role == "tool" else " "
+    # A role is free text in the file, so a hostile one must not widen its column.
+    role = fit(one_line(ROLES.get(row.role, row.role)), ROLE_WIDTH)
+    seq = str(row.seq) if row.seq is not None else "?"
+    left: list[Span] = [(f"{seq:>{digits}} ", "folded" if folded else "dim"), (glyph, style), (f"{gutter}", "dim"),
+                        (f"{role} ", "note" if note else plain or _role_style(row.role))]
+    if width >= WIDE:
+        left.append((f"{fit(_label(row), LABEL_WIDTH)} ", "note" if note else "folded" if folded else "dim"))
+    for damage in row.damage:
+        left.append((f"{DAMAGE} {one_line(damage)} ", "damage"))
+    if row.tools:
+        left.append((f"{', '.join(one_line(tool) for tool in row.tools)} ", plain or "accent"))
+    if unanswered:
+        left.append(("⚠ unanswered ", "damage"))
+    right: list[Span] = [(f" {human(row.size):>{SIZE_WIDTH - 1}} ", "folded" if folded else "dim")]
+    if width < 40:
+        right = []
+    return _between([*left, (one_line(row.head), plain)], right, width)
+
+
+def _role_style(role: str) -> str:
+    return {"user": "title", "assistant": "strong"}.get(role, "dim")
+
+
+def _glyph(row: TimelineRow) -> Span:
+    if row.damage:
+        return DAMAGE, "damage"
+    if row.note is not None:
+        return (NOTE, "note") if row.state == State.ACTIVE else ("◇", "folded")
+    if row.state in GLYPHS:
+        style = {State.ACTIVE: "title", State.DROPPED: "damage"}.get(State(row.state), "folded")
+        return GLYPHS[State(row.state)], style
+    return UNKNOWN_STATE, "damage"
+
+
+def _label(row: TimelineRow) -> str:
+    if row.note is not None:
+        if row.note.from_seq is None or row.note.to_seq is None:
+            return "note"
+        return f"{row.note.from_seq}-{row.note.to_seq}"
+    if row.role == "tool" and row.name:
+        return one_line(row.name)
+    if row.name and row.role != "assistant":
+        return one_line(row.name)
+    return f"r{row.round_index}" if row.round_index is not None else ""
+
+
+def _hole_line(hole: tuple[int, int], width: int, digits: int) -> list[Span]:
+    first, last = hole
+    count = last - first + 1
+    words = f" {count} rows are gone, {first} to {last} " if count > 1 else f" row {first} is gone "
+    return [(" " * (digits + 1), ""), (fit(f"┄┄{words}" + "┄" * width, width - digits - 2), "hole")]
+
+
+# -- compactions
+
+
+def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], list[Span]]:
+    """A compaction in three lines: what was folded into what; rows and tokens; the saving and what is odd."""
+    span = f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)} → {_seq(fold.note_seq)}"
+    marks: list[Span] = [(f" {NOTE}{fold.number} ", "folded" if fold.undone else "note"), (span, "strong")]
+    when: list[Span] = [(f" {ago(fold.created_at)} ", "dim")]
+    rows = "rows unknown" if fold.rows is None else f"{fold.rows} row{'s' if fold.rows != 1 else ''}"
+    sure = "" if fold.fold_is is Certainty.UNKNOWN else f" {fold.fold_is}"
+    round_ = f" · round {fold.round_index}" if fold.round_index is not None else ""
+    if fold.undone:
+        rows, sure = "undone", ""
+    second: list[Span] = [(f"    {rows}{sure}{round_}", "")]
+    if fold.odd:
+        third: list[Span] = [(f"    {DAMAGE} {fold.odd[0]}" + (f", +{len(fold.odd) - 1}" if fold.odd[1:] else ""),
+                              "damage")]
+        second = [(f"    {rows}{sure} · {tokens(fold)}", "")]
+    else:
+        third = [(f"    {tokens(fold)}", "dim")]
+    return _between(marks, when, width), _cut(second, width), _cut(third, width)
+
+
+def _cut(spans: list[Span], width: int) -> list[Span]:
+    return [(fit(text, width), style) for text, style in spans]
+
+
+def _seq(seq: int | None) -> str:
+    return "?" if seq is None else str(seq)
+
+
+def tokens(fold: Compaction) -> str:
+    """Tokens before and after, what that saves, and how it is known."""
+    if fold.before_tokens is None and fold.after_tokens is None:
+        return "tokens unknown"
+    text = f"{human(fold.before_tokens)} → {human(fold.after_tokens)}"
+    if fold.before_tokens and fold.after_tokens is not None:
+        saved = round(100 * (fold.before_tokens - fold.after_tokens) / fold.before_tokens)
+        text += f" saves {saved} %" if saved >= 0 else f" costs {-saved} %"
+    return f"{text} {fold.tokens_are}"

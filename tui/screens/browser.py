@@ -1,0 +1,323 @@
+"""The browser: sessions at the left, the timeline in the middle, compactions and the inspector at the right."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events, on, work
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+from textual.worker import get_current_worker
+
+from store import Order, StoreError, View
+
+from .. import clipboard, describe, pager, study
+from ..widgets.prompt import Prompt
+from ..widgets.timeline import Timeline
+from ..widgets.virtual_list import VirtualList
+from .stage import INSPECT_AFTER_S, VIEWS
+from .travel import Travel
+
+PANES = ("sessions", "previews", "timeline", "audit", "inspector")
+
+
+class Browser(Travel):
+    """Owns what is open and who has the word; the panes only draw and say what the user wants."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "pane('sessions')", "Sessions", id="pane.sessions", tooltip="go to the session tree"),
+        Binding("p", "pane('previews')", "Previews", show=False, id="pane.previews", tooltip="go to the preview list"),
+        Binding("a", "pane('audit')", "Audit", id="pane.audit", tooltip="go to the compaction audit"),
+        Binding("v", "cycle_view", "View", id="view.cycle", tooltip="all, active, compacted, context"),
+        Binding("1", "view('all')", "All rows", show=False, id="view.all"),
+        Binding("2", "view('active')", "Active rows", show=False, id="view.active"),
+        Binding("3", "view('compacted')", "Compacted rows", show=False, id="view.compacted"),
+        Binding("4", "view('context')", "What the model sees now", show=False, id="view.context"),
+        Binding("left_square_bracket", "compaction(-1)", "Previous compaction", key_display="[", show=False,
+                id="go.previous_compaction"),
+        Binding("right_square_bracket", "compaction(1)", "Next compaction", key_display="]", show=False,
+                id="go.next_compaction"),
+        Binding("o", "follow", "Follow", id="go.follow", tooltip="note to rows, call to result or child session"),
+        Binding("O", "up", "Up", show=False, id="go.up", tooltip="row to its note, session to its caller"),
+        Binding("b,backspace", "back", "Back", show=False, id="go.back", tooltip="where you were before"),
+        Binding("colon", "ask('seq')", "Go to seq", key_display=":", show=False, id="go.seq"),
+        Binding("slash", "find_here", "Find", key_display="/", id="find", tooltip="filter, or find in the timeline"),
+        Binding("f", "ask('filter')", "Filter", id="filter", tooltip="filter the sessions"),
+        Binding("n", "find_next(1)", "Next hit", show=False, id="find.next"),
+        Binding("N", "find_next(-1)", "Previous hit", show=False, id="find.previous"),
+        Binding("t", "sort", "Sort", show=False, id="sort", tooltip="sessions by activity, creation or size"),
+        Binding("m", "mode", "Text/Markdown/raw", show=False, id="inspector.mode"),
+        Binding("i", "about", "About the session", show=False, id="inspector.session"),
+        Binding("e", "pager", "Open in $PAGER", show=False, id="inspector.pager"),
+        Binding("greater_than_sign", "piece(1)", "Read on", key_display=">", show=False, id="inspector.on"),
+        Binding("less_than_sign", "piece(-1)", "Read back", key_display="<", show=False, id="inspector.back"),
+        Binding("y", "copy", "Copy the message", show=False, id="copy.message"),
+        Binding("Y", "copy_id", "Copy the session's id", show=False, id="copy.session"),
+        Binding("escape", "leave", "Leave", show=False, id="leave"),
+        Binding("question_mark", "help", "Help", key_display="?", id="help"),
+        Binding("q", "app.quit", "Quit", id="quit"),
+    ]
+
+    def on_mount(self) -> None:
+        self.find_panes()
+        for shelf in self.library.shelves:
+            shelf.stamp = shelf.archive.stamp()
+            self.first_look(shelf)
+        if len(self.library.shelves) > 1:
+            self.tree_pane.opened |= {-shelf.index - 1 for shelf in self.library.shelves}
+        self.show_sessions(keep=False)
+        self.set_pane("sessions")
+        newest = self.list_pane.node
+        if newest is not None:
+            self.tree_pane.select(newest)
+            self.open_node(newest)
+        for shelf in self.library.shelves:
+            if shelf.archive.info.warning:
+                self.notify(shelf.archive.info.warning, title=shelf.archive.info.name, severity="warning", markup=False)
+        self.start_watching()
+
+    # -- sessions
+
+    @on(VirtualList.Highlighted, "#sessions")
+    def _session_highlighted(self) -> None:
+        self._open_soon(self.tree_pane.node)
+
+    @on(VirtualList.Highlighted, "#previews")
+    def _preview_highlighted(self) -> None:
+        if self.focused is self.list_pane:
+            self._open_soon(self.list_pane.node)
+
+    def _open_soon(self, node: int | None) -> None:
+        """Opens the session under the cursor once the cursor rests."""
+        if self.opening is not None:
+            self.opening.stop()
+        if node is not None and node >= 0:
+            self.opening = self.set_timer(INSPECT_AFTER_S, lambda: self._open_if_new(node))
+
+    def _open_if_new(self, node: int) -> None:
+        summary = self.library.summary(node)
+        if summary is not None and (self.opened is None or self.opened.ref != summary.ref):
+            self.open_node(node)
+
+    @on(VirtualList.Chosen, "#sessions")
+    def _session_chosen(self) -> None:
+        node = self.tree_pane.node
+        if node is not None and node < 0:
+            self.tree_pane.action_fold() if node in self.tree_pane.opened else self.tree_pane.action_unfold()
+        elif node is not None:
+            self.open_node(node)
+            self.set_pane("timeline")
+
+    @on(VirtualList.Chosen, "#previews")
+    def _preview_chosen(self) -> None:
+        node = self.list_pane.node
+        if node is not None:
+            self.tree_pane.select(node)
+            self.open_node(node)
+            self.set_pane("timeline")
+
+    # -- the timeline
+
+    @on(VirtualList.Highlighted, "#timeline")
+    def _row_highlighted(self) -> None:
+        self.piece = 0
+        if self.subject != "session" or self.focused is self.timeline:
+            self.subject = "message"
+            self.inspect_soon()
+        self.show_titles()
+
+    @on(VirtualList.Chosen, "#timeline")
+    def _row_chosen(self) -> None:
+        self.subject = "message"
+        self.inspect()
+        self.set_pane("inspector")
+
+    @on(Timeline.ReadFailed)
+    def _read_failed(self, event: Timeline.ReadFailed) -> None:
+        self.failed(event.text)
+
+    def action_view(self, name: str) -> None:
+        opened = self.opened
+        if opened is None:
+            return
+        row = self.timeline.current
+        opened.view, opened.fold = View(name), None
+        self.show_rows(row.seq if row is not None else None)
+        if opened.view is View.CONTEXT and self.timeline.rows is not None and self.timeline.rows.about:
+            self.notify(f"Not stored, so not shown: {self.timeline.rows.about}.", timeout=3, markup=False)
+
+    def action_cycle_view(self) -> None:
+        views = list(VIEWS)
+        if self.opened is not None:
+            self.action_view(views[(views.index(self.opened.view) + 1) % len(views)])
+
+    # -- compactions
+
+    @on(VirtualList.Highlighted, "#audit")
+    def _fold_highlighted(self) -> None:
+        if self.focused is self.audit_pane:
+            self.subject = "compaction"
+            self.inspect_soon()
+
+    @on(VirtualList.Chosen, "#audit")
+    def _fold_chosen(self) -> None:
+        if self.opened is not None and self.audit_pane.runs:
+            self.opened.fold = self.audit_pane.runs
+            self.subject = "compaction"
+            self.show_rows(self.audit_pane.runs[0][0])
+            self.inspect()
+
+    # -- the inspector
+
+    def action_mode(self) -> None:
+        self.mode = describe.MODES[(describe.MODES.index(self.mode) + 1) % len(describe.MODES)]
+        self.inspect()
+
+    def action_about(self) -> None:
+        self.subject = "message" if self.subject == "session" else "session"
+        self.inspect()
+        if self.subject == "session" and self.narrow:
+            self.set_pane("inspector")
+
+    def action_piece(self, by: int) -> None:
+        row = self.timeline.current
+        if row is not None and 0 <= (self.piece + by) * describe.PIECE < max(1, row.size):
+            self.piece += by
+            self.inspect()
+
+    def action_pager(self) -> None:
+        row = self.timeline.current
+        if self.opened is not None and row is not None and row.row is not None:
+            pager.show(self.app, self.opened.shelf.reader, self.opened.ref, row.row)
+
+    # -- copying
+
+    def action_copy(self) -> None:
+        row = self.timeline.current
+        if self.opened is None or row is None or row.row is None:
+            return
+        try:
+            clipboard.copy(self.app, pager.text_of(self.opened.shelf.reader, self.opened.ref, row.row),
+                           f"message {row.seq}")
+        except StoreError as error:
+            self.failed(str(error))
+
+    def action_copy_id(self) -> None:
+        if self.opened is not None:
+            clipboard.copy(self.app, self.opened.ref.id, "the session's id")
+
+    # -- panes
+
+    def action_pane(self, name: str) -> None:
+        self.set_pane(name)
+        if name == "audit":
+            self.subject = "compaction"
+            self.inspect()
+
+    def action_focus_next(self) -> None:
+        self._cycle_pane(1)
+
+    def action_focus_previous(self) -> None:
+        self._cycle_pane(-1)
+
+    def _cycle_pane(self, by: int) -> None:
+        here = self.focused.id if self.focused is not None and self.focused.id in PANES else "timeline"
+        self.set_pane(PANES[(PANES.index(here) + by) % len(PANES)])
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        if event.widget.id in PANES:
+            self.slide(event.widget.id)
+
+    def action_leave(self) -> None:
+        opened = self.opened
+        if self.library.words:
+            self._apply_filter("")
+        elif opened is not None and opened.fold is not None:
+            row = self.timeline.current
+            opened.fold = None
+            self.show_rows(row.seq if row is not None else None)
+        else:
+            self.set_pane("timeline")
+
+    def action_help(self) -> None:
+        from .help import Help
+
+        widget = self.focused
+        self.app.push_screen(Help(getattr(widget, "HELP", Timeline.HELP), self))
+
+    def action_sort(self) -> None:
+        orders = list(Order)
+        self.library.order = orders[(orders.index(self.library.order) + 1) % len(orders)]
+        self.show_sessions()
+
+    # -- filter and find
+
+    def action_find_here(self) -> None:
+        self.action_ask("filter" if self.focused in (self.tree_pane, self.list_pane) else "find")
+
+    def action_ask(self, what: str) -> None:
+        if what == "filter" and self.focused is not self.list_pane:
+            self.set_pane("sessions")
+        self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")
+
+    @on(Input.Changed, "#prompt Input")
+    def _prompt_changed(self, event: Input.Changed) -> None:
+        if self.prompt.what == "filter" and self.prompt.display:
+            self._apply_filter(event.value)
+
+    @on(Prompt.Answered)
+    def _prompt_answered(self, event: Prompt.Answered) -> None:
+        if event.what == "filter":
+            node = self.tree_pane.node
+            pane = self.list_pane if self.has_class("-show-previews") else self.tree_pane
+            pane.focus()
+            if node is not None and node >= 0:
+                self.open_node(node)
+                self.set_pane("timeline")
+            return
+        self.set_pane("timeline")
+        if event.what == "seq":
+            self.jump(event.text)
+        elif event.what == "find":
+            self.search(event.text)
+
+    @on(Prompt.Moved)
+    def _prompt_moved(self, event: Prompt.Moved) -> None:
+        self.tree_pane.action_move(event.by)
+
+    @on(Prompt.Dismissed)
+    def _prompt_dismissed(self, event: Prompt.Dismissed) -> None:
+        if event.what == "filter":
+            self._apply_filter("")
+        self.set_pane("timeline" if event.what != "filter" else "sessions")
+
+    def _apply_filter(self, text: str) -> None:
+        self.library.filter(text)
+        self.filter_epoch += 1
+        self.show_sessions()
+        self._to_first_match()
+        if self.library.words:
+            self._match_previews()
+
+    def _to_first_match(self) -> None:
+        """Puts the cursor on the first session that itself matches: its ancestors are only shown for the way there."""
+        if self.library.words and self.list_pane.count:
+            first = self.list_pane.node
+            if first is not None:
+                self.tree_pane.select(first)
+
+    @work(thread=True, group="previews", exclusive=True, exit_on_error=False)
+    def _match_previews(self) -> None:
+        epoch, words, worker = self.filter_epoch, self.library.words, get_current_worker()
+        for shelf in self.library.shelves:
+            study.match_previews(self.post_message, shelf.archive, shelf.index, shelf.census, shelf.previews, words,
+                                 epoch, lambda: worker.is_cancelled)
+
+    @on(study.PreviewsMatched)
+    def _previews_matched(self, event: study.PreviewsMatched) -> None:
+        if event.epoch == self.filter_epoch:
+            empty = not self.list_pane.count
+            self.library.preview_matches[event.shelf] = event.found
+            self.show_sessions()
+            if empty:
+                self._to_first_match()

@@ -1,0 +1,42 @@
+"""Help for the pane in focus, and every key."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+
+from ..describe import Block
+from ..widgets.inspector import Inspector
+
+
+class Help(ModalScreen[None]):
+    """A sheet over the browser; any of its keys closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False),
+    ]
+
+    def __init__(self, text: str, browser: Screen[None]) -> None:
+        super().__init__()
+        self._text, self._browser = text, browser
+
+    def compose(self) -> ComposeResult:
+        yield Inspector(id="help")
+
+    def on_mount(self) -> None:
+        sheet = self.query_one(Inspector)
+        sheet.show([Block((), self._text), Block(tuple(self._keys()))])
+        sheet.focus()
+
+    def _keys(self) -> list[tuple[str, str]]:
+        spans: list[tuple[str, str]] = [("\nEvery key\n", "accent")]
+        shown: dict[str, list[str]] = {}
+        for _, active in self._browser._bindings:
+            if active.description and active.description not in ("Tab", "Shift+Tab"):
+                shown.setdefault(active.description, []).append(self.app.get_key_display(active))
+        for description, keys in sorted(shown.items()):
+            spans += [(f"{' '.join(keys):>12}  ", "strong"), (f"{description}\n", "")]
+        return spans

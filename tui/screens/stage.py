@@ -1,0 +1,249 @@
+"""What the browser stands on: the panes, the session that is open, and how each is shown. No keys."""
+
+from __future__ import annotations
+
+from textual import work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer
+from textual.worker import get_current_worker
+
+from store import StoreError, View
+
+from .. import describe, render, study
+from ..library import Library
+from ..opened import Opened
+from ..widgets.audit_pane import AuditPane
+from ..widgets.bar import Bar
+from ..widgets.inspector import Inspector
+from ..widgets.preview_list import PreviewList
+from ..widgets.prompt import Prompt
+from ..widgets.session_tree import SessionTree
+from ..widgets.timeline import Timeline
+from ..widgets.virtual_list import VirtualList
+
+INSPECT_AFTER_S, ROOMY = 0.1, 72
+VIEWS = {View.ALL: "all", View.ACTIVE: "active", View.COMPACTED: "compacted", View.CONTEXT: "context"}
+
+
+class Stage(Screen[None]):
+    """The panes and what is in them. `opened` is the session in the timeline, `subject` what the inspector is about."""
+
+    HORIZONTAL_BREAKPOINTS = [
+        (0, "-tiny"), (60, "-narrow"), (100, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
+    AUTO_FOCUS = None
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+        self.opened: Opened | None = None
+        self.mode = describe.MODES[0]
+        self.subject = "message"
+        self.piece = 0
+        self._epoch = 0
+        self.filter_epoch = 0
+        self._inspecting: Timer | None = None
+        self.opening: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="title")
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                yield Bar(id="tree-title", classes="pane-title")
+                yield SessionTree(self.library, id="sessions")
+                yield Bar(id="list-title", classes="pane-title")
+                yield PreviewList(self.library, id="previews")
+            with Vertical(id="middle"):
+                yield Bar(id="timeline-title", classes="pane-title")
+                yield Timeline(id="timeline")
+            with Vertical(id="right"):
+                yield Bar(id="audit-title", classes="pane-title")
+                yield AuditPane(id="audit")
+                yield Bar(id="inspector-title", classes="pane-title")
+                yield Inspector(id="inspector")
+        yield Prompt(id="prompt")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def find_panes(self) -> None:
+        """Keeps the panes at hand once they are mounted."""
+        self.tree_pane = self.query_one(SessionTree)
+        self.list_pane = self.query_one(PreviewList)
+        self.timeline = self.query_one(Timeline)
+        self.audit_pane = self.query_one(AuditPane)
+        self.inspector = self.query_one(Inspector)
+        self.prompt = self.query_one(Prompt)
+
+    def failed(self, text: str) -> None:
+        """Says what went wrong, once."""
+        self.notify(text, severity="error", markup=False)
+
+    def show_sessions(self, keep: bool = True) -> None:
+        try:
+            self.tree_pane.rebuild(keep)
+            self.list_pane.rebuild(self.tree_pane.node if keep else None)
+        except StoreError as error:
+            self.failed(str(error))
+        self.show_titles()
+
+    def open_node(self, node: int, seq: int | None = None) -> None:
+        """Opens a session in the timeline, at a seq or at its newest message."""
+        if self.opening is not None:
+            self.opening.stop()
+        self.library.load([node])
+        summary = self.library.summary(node)
+        if summary is None:
+            self.failed("that session is gone")
+            return
+        if self.opened is not None and self.opened.ref == summary.ref and self.opened.shelf is self.library.shelf(node):
+            if seq is not None:
+                self.timeline.go_to(seq)
+            return
+        self._epoch += 1
+        self.opened = Opened(self._epoch, self.library.shelf(node), summary.ref)
+        self.timeline.unanswered = frozenset()
+        self.audit_pane.show(None, "reading…")
+        self.subject = "message"
+        self.show_rows(seq)
+        self._study()
+        with self.prevent(VirtualList.Highlighted):
+            self.list_pane.select(node)
+
+    @work(thread=True, group="study", exclusive=True, exit_on_error=False)
+    def _study(self) -> None:
+        opened = self.opened
+        if opened is not None:
+            study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, opened.outline,
+                        lambda: get_current_worker().is_cancelled)
+
+    def show_rows(self, seq: int | None = None, *, keep: bool = False) -> None:
+        """Shows the opened session as it is now: at a seq, at its end, or with `keep` where it was."""
+        opened = self.opened
+        if opened is None:
+            return
+        try:
+            rows = opened.rows()
+        except StoreError as error:
+            self.timeline.show(None)
+            self.failed(str(error))
+            return
+        self.timeline.hint = "no rows here" if rows.length.exact else "reading the session's index…"
+        if keep:
+            self.timeline.update(rows)
+        else:
+            self.timeline.show(rows, seq)
+        self.show_titles()
+
+    def inspect_soon(self) -> None:
+        """Lets the inspector follow once the keys rest."""
+        if self._inspecting is not None:
+            self._inspecting.stop()
+        self._inspecting = self.set_timer(INSPECT_AFTER_S, self.inspect)
+
+    def inspect(self, keep: bool = False) -> None:
+        """Shows the row, compaction or session that is looked at, with one bounded read."""
+        if self._inspecting is not None:
+            self._inspecting.stop()
+        opened = self.opened
+        if opened is None:
+            self.inspector.show([])
+            return
+        try:
+            self.inspector.show(self._blocks(opened), keep)
+        except StoreError as error:
+            self.inspector.show([describe.Block(((str(error), "damage"),))])
+        self.show_titles()
+
+    def _blocks(self, opened: Opened) -> list[describe.Block]:
+        fold = self.audit_pane.fold
+        if self.subject == "session" or not self.timeline.count:
+            return describe.session_blocks(opened.detail, opened.usage) if opened.detail else []
+        if self.subject == "compaction" and fold is not None:
+            blocks = describe.fold_blocks(fold)
+            if fold.note_head is not None:
+                note = opened.shelf.reader.message(opened.ref, str(fold.note_seq))
+                blocks += describe.message_blocks(note, self.mode)[1:]
+            return blocks
+        row = self.timeline.current
+        if row is None or row.row is None:
+            words = f"rows {row.hole[0]} to {row.hole[1]} are gone from the file" if row and row.hole else ""
+            return [describe.Block(((words, "hole"),))]
+        start = self.piece * describe.PIECE
+        found = opened.shelf.reader.message(opened.ref, row.row, start, start + describe.PIECE)
+        return describe.message_blocks(found, self.mode, opened.folded_by(row.seq))
+
+    @property
+    def narrow(self) -> bool:
+        return self.has_class("-narrow") or self.has_class("-tiny")
+
+    def set_pane(self, name: str) -> None:
+        """Gives the focus to a pane and, on a narrow screen, slides it in."""
+        self.slide(name)
+        self.query_one(f"#{name}").focus()
+
+    def slide(self, name: str) -> None:
+        """On a narrow or low screen, shows the column with a pane and hides the others."""
+        self.set_class(name in ("sessions", "previews"), "-show-left")
+        self.set_class(name in ("audit", "inspector"), "-show-right")
+        self.set_class(name == "audit", "-show-audit")
+        self.set_class(name == "previews", "-show-previews")
+
+    # -- titles
+
+    def show_titles(self) -> None:
+        try:
+            self.query_one("#title", Bar).show(*self._bar_title())
+            self.query_one("#tree-title", Bar).show(*self._tree_title())
+            self.query_one("#list-title", Bar).show([(" PREVIEWS", "strong")], [(f"{self.list_pane.count} ", "dim")])
+            self.query_one("#timeline-title", Bar).show(*self._timeline_title())
+            self.query_one("#audit-title", Bar).show(*self._audit_title())
+            what = {"session": "SESSION", "compaction": "COMPACTION"}.get(self.subject, "MESSAGE")
+            self.query_one("#inspector-title", Bar).show(
+                [(f" {what}", "strong")], [(f"{self.mode} ", "dim", "screen.mode")])
+        except NoMatches:
+            return
+
+    def _bar_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        shelf = self.opened.shelf if self.opened is not None else self.library.shelves[0]
+        info = shelf.archive.info
+        count = f"{len(shelf.census)} sessions" if shelf.complete else "counting sessions…"
+        left = [(" sessionscope  ", "title"), (render.one_line(info.name), "strong"),
+                (f"  {info.format} · {count}", "dim")]
+        if info.warning:
+            left.append((f"  {render.DAMAGE} {info.warning}", "damage"))
+        aside = getattr(shelf.archive, "aside", None)
+        right = [(f"private copy: {aside} " if aside else "live ◌ ", "note" if aside else "dim")]
+        return left, right
+
+    def _tree_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+        words = " ".join(self.library.words)
+        left = [(" SESSIONS", "strong")] + ([(f"  /{render.one_line(words)}", "note")] if words else [])
+        return left, [(f"by {self.library.order} ", "dim", "screen.sort")]
+
+    def _timeline_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str] | tuple[str, str, str]]]:
+        opened = self.opened
+        if opened is None:
+            return [(" TIMELINE", "strong")], []
+        node = self.library.node_of(opened.shelf, opened.ref)
+        summary = self.library.summary(node) if node is not None else None
+        title = render.title_of(summary) if summary is not None else render.one_line(opened.ref.id)
+        tabs: list[tuple[str, str] | tuple[str, str, str]] = []
+        if opened.fold is not None:
+            tabs.append((" folded rows, esc: all ", "note", "screen.leave"))
+        roomy = self.timeline.size.width >= ROOMY
+        for number, (view, name) in enumerate(VIEWS.items(), 1):
+            now = view is opened.view and opened.fold is None
+            label = f"{number} {name}" if now or roomy else str(number)
+            tabs.append((label, "accent" if now else "dim", f"screen.view('{view}')"))
+            tabs.append((" ", ""))
+        length = self.timeline.rows.length if self.timeline.rows is not None else 0
+        tabs.append((f" {self.timeline.cursor + 1 if self.timeline.count else 0}/{length} ", "dim"))
+        return [(f" {title}", "strong")], tabs
+
+    def _audit_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        audit = self.opened.audit if self.opened is not None else None
+        folds = sum(not fold.undone for fold in audit.compactions) if audit is not None else 0
+        return [(" COMPACTIONS", "strong")], [(f"{folds} " if audit is not None else "", "dim")]

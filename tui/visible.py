@@ -1,0 +1,56 @@
+"""Makes what a terminal would obey or hide visible, so that session text can only ever be looked at."""
+
+from __future__ import annotations
+
+import re
+
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+_ODD = (
+    "\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0000-\U000e007f"
+)
+_IN_LINE = re.compile(f"[\0-\x1f{_ODD}]")
+_IN_TEXT = re.compile(f"[\0-\x08\x0b-\x1f{_ODD}]")
+_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_EMOJI = re.compile("[\u00a9\u00ae\u2190-\u2bff\U0001f000-\U0001faff]")
+_CURSIVE = re.compile("[\u0600-\u109f\u1780-\u18af]")
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f")
+_FLAG_CHARS = 8
+
+
+def visible(text: str, newlines: bool = False) -> str:
+    """`text` with every control character, bidi control, hidden joiner and lone surrogate shown in print.
+
+    With `newlines`, line feeds stay and tabs are expanded to four columns; without, the result is one line.
+    """
+    if not newlines:
+        return text if text.isascii() and text.isprintable() else _IN_LINE.sub(_show, text)
+    if not (text.isascii() and text.replace("\n", "").isprintable()):
+        text = _IN_TEXT.sub(_show, text)
+    return text.expandtabs(4) if "\t" in text else text
+
+
+def _show(found: re.Match[str]) -> str:
+    char, code = found[0], ord(found[0])
+    if code in _PICTURES:
+        return _PICTURES[code]
+    if _belongs(char, found.string, found.start()):
+        return char
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _belongs(char: str, text: str, at: int) -> bool:
+    """Whether a character that could hide something has an honest use at its place."""
+    before, after = text[at - 1 : at], text[at + 1 : at + 2]
+    if _SELECTOR.match(char):
+        # The first one picks a glyph; more of them in a row carry hidden text.
+        return bool(before) and not _SELECTOR.match(before)
+    if char == "\u200d" and _EMOJI.match(after):
+        return bool(_EMOJI.match(before)) or before == "\ufe0f"
+    if char in "\u200c\u200d":
+        return bool(_CURSIVE.match(before) and _CURSIVE.match(after))
+    if "\U000e0030" <= char <= "\U000e007f":
+        # Only in the flags of England, Scotland and Wales.
+        return any(flag.start() < at < flag.end()
+                   for flag in _FLAG.finditer(text, max(0, at - _FLAG_CHARS), at + _FLAG_CHARS))
+    return False

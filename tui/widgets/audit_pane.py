@@ -1,0 +1,67 @@
+"""The compaction audit: every fold of a session, with what it took and what it saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from store import Audit, Compaction
+
+from .. import render
+from .virtual_list import Span, VirtualList
+
+
+class AuditPane(VirtualList):
+    """Three lines a compaction, the newest first. Rows that no compaction explains come last."""
+
+    LINES: ClassVar[int] = 3
+    HELP = """\
+### Compactions
+What was folded into which note, how many rows that really took, tokens before and after, and what is odd.
+
+- the note of the fold under the cursor stands in the inspector; `enter` shows the folded rows in the timeline, \
+`esc` goes back to all rows
+- `recorded` stands in the file, `inferred` was worked out from it, `unknown` means that more than one answer fits
+"""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.audit = Audit([])
+        self.hint = ""
+
+    def show(self, audit: Audit | None, hint: str = "no compaction yet") -> None:
+        """Shows another session's audit, keeping the cursor on a fold that is still there. None while it is read."""
+        number = fold.number if (fold := self.fold) else None
+        self.audit = audit or Audit([])
+        self.hint = hint
+        folds = self.audit.compactions[::-1]
+        cursor = next((at for at, fold in enumerate(folds) if fold.number == number), 0)
+        self.set_count(len(folds) + bool(self.audit.unexplained), cursor)
+
+    @property
+    def fold(self) -> Compaction | None:
+        """The compaction under the cursor, None on the unexplained rows or where there is none."""
+        folds = self.audit.compactions
+        return folds[-1 - self.cursor] if self.cursor < len(folds) else None
+
+    @property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The folded rows under the cursor, as runs of seqs."""
+        return fold.fold_runs if (fold := self.fold) else self.audit.unexplained
+
+    def select(self, number: int) -> None:
+        """Puts the cursor on a compaction by its number."""
+        for at, fold in enumerate(reversed(self.audit.compactions)):
+            if fold.number == number:
+                self.cursor = at
+
+    def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
+        folds = self.audit.compactions
+        if index < len(folds):
+            return render.audit_lines(folds[-1 - index], width)[line]
+        rows = sum(last - first + 1 for first, last in self.audit.unexplained)
+        texts = (f" {render.DAMAGE} {rows} folded row{'s' if rows != 1 else ''}", "    that no compaction explains", "")
+        return [(render.fit(texts[line], width), "damage" if line == 0 else "dim")]
+
+    def empty(self) -> str:
+        return self.hint

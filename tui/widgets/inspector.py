@@ -1,0 +1,144 @@
+"""The inspector: whatever the cursor is on, whole, as lines of text that can be read and selected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+
+from ..describe import Block
+
+if TYPE_CHECKING:
+    from rich.markdown import Markdown
+
+
+class Inspector(ScrollView, can_focus=True):
+    """Blocks wrapped to the width of the pane."""
+
+    HELP = """\
+### Inspector
+The whole message under the cursor, the note of a compaction, or everything about the session.
+
+- `m` text, Markdown, or every column as stored; `i` the session
+- `>` and `<` read on and back in a huge message, `e` opens all of it in $PAGER
+- `y` copies the message; or select with the mouse and copy with `ctrl+c`
+"""
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "inspector--dim", "inspector--accent", "inspector--note", "inspector--damage", "inspector--strong",
+        "inspector--title", "inspector--hole",
+    }
+    DEFAULT_CSS = """
+    Inspector {
+        height: 1fr;
+        overflow-x: hidden;
+        overflow-y: auto;
+        scrollbar-size-vertical: 1;
+        padding: 0 0 0 1;
+        & > .inspector--dim { color: $text-muted; }
+        & > .inspector--accent { color: $text-accent; text-style: bold; }
+        & > .inspector--note { color: $text-warning; text-style: bold; }
+        & > .inspector--damage { color: $text-error; text-style: bold; }
+        & > .inspector--strong { text-style: bold; }
+        & > .inspector--title { color: $text-primary; }
+        & > .inspector--hole { color: $text-muted; text-style: italic; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", show=False, id="inspector.down"),
+        Binding("k", "scroll_up", show=False, id="inspector.up"),
+        Binding("g", "scroll_home", show=False, id="inspector.top"),
+        Binding("G", "scroll_end", show=False, id="inspector.end"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._blocks: Sequence[Block] = ()
+        self._lines: list[Strip] = []
+
+    def show(self, blocks: Sequence[Block], keep: bool = False) -> None:
+        """Shows other blocks from their top, or with `keep` from where it was scrolled to."""
+        self._blocks = blocks
+        self._wrap()
+        if not keep:
+            self.scroll_home(animate=False, immediate=True)
+
+    def on_resize(self, _event: events.Resize) -> None:
+        self._wrap()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self.is_attached and self._blocks:
+            self._wrap()
+
+    def _wrap(self) -> None:
+        width = self.scrollable_content_region.width
+        self._lines = []
+        if width > 0:
+            styles = {name: self.get_component_rich_style(f"inspector--{name}", partial=True)
+                      for name in ("dim", "accent", "note", "damage", "strong", "title", "hole")}
+            console = self.app.console
+            options = console.options.update(width=width, height=None, overflow="fold", highlight=False)
+            for block in self._blocks:
+                content: Text | Markdown
+                if block.markdown is not None:
+                    content = _markdown(block.markdown, self.app.current_theme.dark)
+                else:
+                    content = Text(overflow="fold")
+                    for text, name in block.spans:
+                        content.append(text, styles.get(name, Style.null()))
+                    content.rstrip()
+                self._lines += [Strip(line) for line in console.render_lines(content, options, pad=False)]
+        self.virtual_size = Size(width, len(self._lines))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width, base = self.scrollable_content_region.width, self.rich_style
+        index = self.scroll_offset.y + y
+        if index >= len(self._lines):
+            return Strip.blank(width, base)
+        strip = self._lines[index].apply_style(base)
+        selection = self.text_selection
+        if selection is not None and (span := selection.get_span(index)) is not None:
+            start, end = span
+            marked = self.screen.get_component_rich_style("screen--selection")
+            end = strip.cell_length if end == -1 else end
+            strip = Strip.join([strip.crop(0, start), _over(strip.crop(start, end), marked), strip.crop(end)])
+        return strip.adjust_cell_length(width, base).apply_offsets(0, index)
+
+    @property
+    def plain(self) -> str:
+        """All lines as text."""
+        return "\n".join(line.text.rstrip() for line in self._lines)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        return selection.extract(self.plain), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self.refresh()
+
+
+def _over(strip: Strip, style: Style) -> Strip:
+    return Strip([Segment(text, (old or Style.null()) + style) for text, old, _ in strip], strip.cell_length)
+
+
+def _markdown(text: str, dark: bool) -> Markdown:
+    # Imported on first use: nobody waits for a Markdown parser at start.
+    from markdown_it import MarkdownIt
+    from rich.markdown import Markdown
+
+    content = Markdown("", code_theme="ansi_dark" if dark else "ansi_light", hyperlinks=False)
+    # Tags are what agents talk in; as HTML they would vanish from the page.
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+    content.parsed = parser.parse(text)
+    return content
+
+

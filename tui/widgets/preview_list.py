@@ -1,0 +1,54 @@
+"""The preview list: every session that passes the filter, flat, with the words it began with."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import ClassVar
+
+from .. import render
+from ..library import Library
+from .virtual_list import Span, VirtualList
+
+
+class PreviewList(VirtualList):
+    """Two lines a session: title and counts, then the preview and when something last happened."""
+
+    LINES: ClassVar[int] = 2
+    HELP = """\
+### Previews
+All sessions, subagents too, in the order of the tree: title or first words, then the first thing the user said.
+
+- `enter` opens the session and selects it in the tree, `t` sorts, `/` filters
+"""
+
+    def __init__(self, library: Library, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.library = library
+        self._shown: array[int] = array("q")
+
+    @property
+    def node(self) -> int | None:
+        return self._shown[self.cursor] if self.count else None
+
+    def rebuild(self, node: int | None = None) -> None:
+        """Shows the library as it is now, with the cursor on `node` if it is there."""
+        self._shown = self.library.listed()
+        self.set_count(len(self._shown), 0)
+        if node is not None:
+            self.select(node)
+
+    def select(self, node: int) -> None:
+        """Puts the cursor on a session without telling anybody."""
+        if node in self._shown:
+            with self.prevent(VirtualList.Highlighted):
+                self.cursor = self._shown.index(node)
+
+    def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
+        node = self._shown[index]
+        if self.library.summary(node) is None:
+            self.library.load(self._shown[max(0, index - 4) : index + self.rows_visible + 4])
+        return render.preview_line(self.library.summary(node), line, width)
+
+    def empty(self) -> str:
+        return "nothing matches" if self.library.words else "no sessions yet"

@@ -1,0 +1,86 @@
+"""The one-line prompt at the foot of the screen: a filter, a text to find, a seq."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Input, Label
+
+LABELS = {"filter": " filter ", "find": " find ", "seq": " go to seq "}
+
+
+class Prompt(Horizontal):
+    """Hidden until something is asked. Arrow keys move the list behind it."""
+
+    DEFAULT_CSS = """
+    Prompt {
+        height: 1;
+        display: none;
+        background: $surface-lighten-1;
+        & Label { width: auto; color: $text-accent; text-style: bold; }
+        & Input { border: none; height: 1; padding: 0; width: 1fr; background: $surface-lighten-1; min-width: 4; }
+    }
+    """
+
+    class Answered(Message):
+        """Enter was pressed."""
+
+        def __init__(self, what: str, text: str) -> None:
+            super().__init__()
+            self.what, self.text = what, text
+
+    class Dismissed(Message):
+        """Escape was pressed."""
+
+        def __init__(self, what: str) -> None:
+            super().__init__()
+            self.what = what
+
+    class Moved(Message):
+        """An arrow key was pressed."""
+
+        can_bubble: ClassVar[bool] = True
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    what = ""
+
+    def compose(self) -> ComposeResult:
+        yield Label("", markup=False)
+        yield Input(select_on_focus=False)
+
+    def on_mount(self) -> None:
+        # Snapshots must not depend on when they are taken.
+        self.query_one(Input).cursor_blink = False
+
+    def ask(self, what: str, text: str = "") -> None:
+        """Shows the prompt for one of `LABELS` and takes the focus."""
+        self.what = what
+        self.display = True
+        self.query_one(Label).update(LABELS[what])
+        field = self.query_one(Input)
+        with self.prevent(Input.Changed):
+            field.value = text
+        field.cursor_position = len(text)
+        field.focus()
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.display = False
+        self.post_message(self.Answered(self.what, event.value))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "escape":
+            event.stop()
+            self.display = False
+            self.post_message(self.Dismissed(self.what))
+        elif event.key in ("up", "down") and self.what == "filter":
+            event.stop()
+            self.post_message(self.Moved(1 if event.key == "down" else -1))

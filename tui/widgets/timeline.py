@@ -1,0 +1,149 @@
+"""The timeline: one line a message, read a page at a time, any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.cache import LRUCache
+from textual.message import Message
+
+from store import StoreError, TimelineRow
+from store import Timeline as Rows
+
+from .. import render
+from .virtual_list import Span, VirtualList
+
+PAGE, PAGES = 128, 16
+
+
+class Timeline(VirtualList):
+    """Shows the rows of a store timeline. The place is kept by seq whenever the rows are replaced."""
+
+    HELP = """\
+### Timeline
+One line a message: seq, state, role, round or tool, what was said, bytes.
+
+`●` active `○` compacted out `◆` note `◇` note folded by a later one `✕` dropped `┄` rows gone `‼` damaged
+`╭` calls tools, `╰` a result of it
+
+- `1` all `2` active `3` compacted `4` what the model sees now, `v` the next view
+- `[` and `]` previous and next compaction, `:` go to a seq, `/` find, `n`/`N` next and previous hit
+- `o` follow: a note to the rows it folded, a call to its result or child session; `O` up: a folded row to its note, \
+a session to the call that spawned it; `b` back to where you were
+- `enter` the whole message, `i` about the session, `y` copy the message, `Y` copy the session's id
+"""
+
+    class ReadFailed(Message):
+        """Rows could not be read; `text` says why."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.rows: Rows | None = None
+        self.unanswered: frozenset[int] = frozenset()
+        self.hint = "choose a session"
+        self._pages: LRUCache[int, list[TimelineRow]] = LRUCache(PAGES)
+        self._digits = 3
+        self.failed = False
+
+    def show(self, rows: Rows | None, seq: int | None = None, *, follow: bool = False) -> None:
+        """Shows other rows with the cursor at a seq, or at the newest. Nothing of the old rows is kept."""
+        self._take(rows)
+        count = self.count_of(rows)
+        index = count - 1 if rows is None or seq is None else rows.nearest(seq)
+        middle = index - self.rows_visible // 2
+        self.set_count(count, max(0, index), None if follow else max(0, middle))
+        self.post_message(self.Highlighted(self, self.cursor))
+
+    def update(self, rows: Rows) -> None:
+        """Shows newer rows of the same kind: the row under the cursor stays, on the same line of the screen.
+
+        Whoever stands on the last row follows what is appended.
+        """
+        following = self.count > 0 and self.cursor == self.count - 1
+        here, offset = self.current, self.cursor - self.top
+        self._take(rows)
+        count = self.count_of(rows)
+        if following or here is None:
+            index = count - 1
+            self.set_count(count, max(0, index), None)
+        else:
+            seq = here.seq if here.seq is not None else here.hole[0] if here.hole else None
+            index = rows.nearest(seq) if seq is not None else self.cursor
+            self.set_count(count, index, max(0, index - offset))
+        self.post_message(self.Highlighted(self, self.cursor))
+
+    def _take(self, rows: Rows | None) -> None:
+        self.rows = rows
+        self.failed = False
+        self._pages.clear()
+        last = rows.length.value if rows else 0
+        row = self._peek(last - 1) if last else None
+        self._digits = max(3, len(str(row.seq if row and row.seq is not None else last)))
+
+    @staticmethod
+    def count_of(rows: Rows | None) -> int:
+        return rows.length.value if rows else 0
+
+    # -- rows
+
+    def row(self, index: int) -> TimelineRow | None:
+        """A row by index, read with its page unless that is at hand. None where it cannot be read."""
+        if not 0 <= index < self.count or self.rows is None:
+            return None
+        return self._peek(index)
+
+    def _peek(self, index: int) -> TimelineRow | None:
+        if self.rows is None:
+            return None
+        number, at = divmod(index, PAGE)
+        page = self._pages.get(number)
+        if page is None:
+            if self.failed:
+                return None
+            try:
+                page = self.rows.window(number * PAGE, (number + 1) * PAGE)
+            except StoreError as error:
+                # One failure stands for all until the rows are shown anew, or every line would fail by itself.
+                self.failed = True
+                self.post_message(self.ReadFailed(str(error)))
+                return None
+            self._pages[number] = page
+        return page[at] if at < len(page) else None
+
+    @property
+    def current(self) -> TimelineRow | None:
+        """The row under the cursor."""
+        return self.row(self.cursor)
+
+    def go_to(self, seq: int) -> bool:
+        """Puts the cursor on a seq, or as near as can be; False where that seq is not shown."""
+        if self.rows is None or not self.count:
+            return False
+        index = self.rows.nearest(seq)
+        self.place(index)
+        return self.rows.locate(seq) is not None
+
+    def place(self, index: int) -> None:
+        """Puts the cursor on a row and, unless it is on the screen, that row into the middle."""
+        if not self.top <= index < self.top + self.rows_visible:
+            self.scroll_to(y=max(0, index - self.rows_visible // 2), animate=False, immediate=True)
+        self.cursor = index
+
+    # -- drawing
+
+    def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
+        row = self.row(index)
+        if row is None:
+            return [("  …", "dim")]
+        last = True
+        if row.role == "tool" and (index + 1) % PAGE:
+            below = self.row(index + 1)
+            last = below is None or below.role != "tool"
+        return render.timeline_line(row, width, self._digits, last, row.seq in self.unanswered)
+
+    def empty(self) -> str:
+        return self.hint
