@@ -1,4 +1,4 @@
-"""Persistence for the sessions that AI agents leave on disk. The names below are the public ones, loaded on first use."""
+"""Persistence for the sessions that AI agents leave on disk. These are its public names, loaded on first use."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,18 +7,28 @@ was active at that time. Where more than one history fits, the set is unknown, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Optional
 
 from msgspec import Struct
 
-from .outline import Run, Runs, holds, size, union, within, without
+from .outline import Run, Runs, gaps, holds, size, union, within, without
 from .rows import Certainty
 
-ATOMS, STEPS = 2_000, 20_000
+NOWHERE = SHARED = -1
+_Took = tuple[Optional["_Took"], list[int]]
+"""The atoms of the last of some folds, behind those of the folds before it."""
+ATOMS, VISITS = 20_000, 2_000_000
+"""How many atoms a replay handles, and how many it looks at before it gives up: about a second of work."""
 
 
 class Fold(Struct, frozen=True):
-    """One audit row. `ord` is the note's place in the logical order where it has one; `recorded` a stored set."""
+    """One audit row. `ord` is the note's place in the logical order where it has one; `recorded` a stored set.
+
+    `told` is False where the note that would tell how the fold worked is gone or cannot be read.
+    """
 
     number: int
     from_seq: int | None
@@ -28,6 +38,14 @@ class Fold(Struct, frozen=True):
     after_tokens: int | None = None
     ord: int | None = None
     recorded: tuple[Run, ...] | None = None
+    told: bool = True
+
+    @property
+    def span(self) -> Run:
+        """The seqs it may have taken: none after its own note, none at all where the span is inverted or no number."""
+        if self.from_seq is None or self.to_seq is None:
+            return (1, 0)
+        return self.from_seq, self.to_seq if self.note_seq is None else min(self.to_seq, self.note_seq - 1)
 
 
 class Taken(Struct, frozen=True):
@@ -72,131 +90,182 @@ def _takes_back(fold: Fold, later: Fold) -> bool:
     )
 
 
-def explain(folds: Sequence[Fold], folded: Runs, active: Runs) -> tuple[dict[int, Taken], list[Run]]:
+def explain(
+    folds: Sequence[Fold], folded: Runs, active: Runs, missing: Runs = ()
+) -> tuple[dict[int, Taken], list[Run]]:
     """What each fold took, by its position in `folds`, and the folded seqs that no fold accounts for.
 
-    `folded` and `active` are the seqs that are compacted out and in context now. Audit rows that only take another back
-    are left out of the answer.
+    `folded` and `active` are the seqs that are compacted out and in context now, `missing` those of which that cannot
+    be said: pruned or damaged. Audit rows that only take another back are left out of the answer.
     """
     undone, undoing = undone_folds(folds)
     taken: dict[int, Taken] = {}
-    left = list(folded)
+    # An undo leaves its note compacted out, so no fold needs to account for that.
+    left = without(folded, union([(note, note) for at in undone if (note := folds[at].note_seq) is not None]))
     for at, fold in enumerate(folds):
         if fold.recorded is not None and at not in undoing:
             taken[at] = Taken(fold.recorded, Certainty.RECORDED, at in undone)
             if at not in undone:
                 left = without(left, fold.recorded)
+    doubtful = _between_undos(folds, undone, undoing)
     replayed: list[int] = []
     for at, fold in enumerate(folds):
         if at in taken or at in undoing:
             continue
         if at in undone or fold.from_seq is None or fold.to_seq is None:
             taken[at] = Taken((), Certainty.UNKNOWN, at in undone)
-        elif fold.ord is None or fold.from_seq > fold.to_seq:
-            runs = _span(fold, left)
-            taken[at] = Taken(tuple(runs), Certainty.INFERRED)
-            left = without(left, runs)
+        elif fold.from_seq > fold.to_seq:
+            taken[at] = Taken((), Certainty.INFERRED)
+        elif fold.told and fold.ord is None and at not in doubtful and not any(
+            _meet(fold.span, folds[before].span) for before in replayed
+        ):
+            # It took its whole span: whatever stood there before its note was written.
+            taken[at] = Taken(tuple(within(left, *fold.span)), Certainty.INFERRED)
+            left = without(left, taken[at].runs)
         else:
             replayed.append(at)
+            if fold.ord is None:
+                doubtful.add(at)
     if replayed:
-        for at, found in _Replay([folds[at] for at in replayed], left, active).solve(replayed).items():
-            taken[at] = found
-        left = without(left, union(*(taken[at].runs for at in replayed)))
+        places = {fold.note_seq: fold.ord for fold in folds if fold.note_seq is not None and fold.ord is not None}
+        sure = [at not in doubtful for at in replayed]
+        answers = _Replay([folds[at] for at in replayed], left, active, places).solve(sure)
+        taken.update(zip(replayed, answers, strict=True))
+        left = without(left, union(*(answer.runs for answer in answers)))
+    for at, found in taken.items():
+        if found.certainty is Certainty.INFERRED and within(missing, *folds[at].span):
+            taken[at] = Taken(found.runs, Certainty.UNKNOWN)
     return taken, left
 
 
-def _span(fold: Fold, left: Runs) -> list[Run]:
-    """The rows of a fold that took its whole span: whatever stood there before its note was written."""
-    if fold.from_seq is None or fold.to_seq is None:
-        return []
-    last = fold.to_seq if fold.note_seq is None else min(fold.to_seq, fold.note_seq - 1)
-    return within(left, fold.from_seq, last)
+def _between_undos(folds: Sequence[Fold], undone: set[int], undoing: set[int]) -> set[int]:
+    """Folds made while another, since taken back, was in force over the same rows: what they saw is not known."""
+    found: set[int] = set()
+    for at in undone:
+        until = next(later for later in sorted(undoing) if later > at and folds[later].note_seq == folds[at].note_seq)
+        note = folds[at].note_seq or 0
+        for between in range(at + 1, until):
+            span = folds[between].span
+            if _meet(span, folds[at].span) or _meet(span, (note, note)):
+                found.add(between)
+    return found
+
+
+def _meet(one: Run, other: Run) -> bool:
+    return max(one[0], other[0]) <= min(one[1], other[1])
 
 
 class _Replay:
     """Finds the stretches that a series of folds took, at most two different answers.
 
-    Rows are handled as atoms: runs in which no fold begins or ends. Wherever an atom could be shared between two folds
-    it could also go to either as a whole, so two answers over atoms mean that the rows are ambiguous.
+    Rows are handled as atoms: runs in which no fold begins or ends, numbered in logical order. Wherever an atom could
+    be shared between two folds it could also go to either as a whole, so two answers over atoms mean that the rows are
+    ambiguous.
     """
 
-    def __init__(self, folds: list[Fold], folded: Runs, active: Runs) -> None:
+    def __init__(self, folds: list[Fold], folded: Runs, active: Runs, places: dict[int, int]) -> None:
         self.folds, self.folded = folds, folded
-        places = {fold.note_seq: fold.ord for fold in folds if fold.note_seq is not None and fold.ord is not None}
+        self.answers: list[_Took] = []
+        self.visits = VISITS + 1
+        if len(folded) + len(active) + 6 * len(folds) > ATOMS:
+            return
         cuts = sorted({cut for fold in folds for seq in (fold.from_seq, fold.to_seq, fold.note_seq)
                        if seq is not None for cut in (seq, seq + 1)})
         atoms = [(run, True) for run in _cut(folded, cuts)] + [(run, False) for run in _cut(active, cuts)]
-        atoms.sort(key=lambda atom: (places.get(atom[0][0]) or atom[0][0], atom[0][0]))
+        atoms.sort(key=lambda atom: (places.get(atom[0][0], atom[0][0]), atom[0][0]))
         self.atoms = [run for run, _ in atoms]
-        self.gone = [was for _, was in atoms]
-        self.ends = [{i for i, (first, last) in enumerate(self.atoms) if first in ends or last in ends}
-                     for ends in ((fold.from_seq, fold.to_seq) for fold in folds)]
-        self.may = [[k for k, fold in enumerate(folds) if self._may(k, i)] for i in range(len(self.atoms))]
-        self.steps = 0
-        self.answers: list[list[frozenset[int]]] = []
+        by_seq = sorted(range(len(atoms)), key=self.atoms.__getitem__)
+        firsts = [self.atoms[i][0] for i in by_seq]
+        bounds = [(bisect_left(firsts, fold.span[0]), bisect_right(firsts, fold.span[1])) for fold in folds]
+        self.visits = sum(high - low for low, high in bounds)
+        if self.visits > VISITS:
+            return
+        # What each fold may have taken, what stands at the ends of its span, and what came to be since the one before.
+        self.may = [{i for i in by_seq[low:high] if atoms[i][1]} for low, high in bounds]
+        at = dict(zip(firsts, by_seq, strict=True))
+        self.ends = [{at.get(seq, NOWHERE) for seq in (fold.from_seq, fold.to_seq) if seq is not None}
+                     for fold in folds]
+        notes = [0, *(len(atoms) if fold.note_seq is None else bisect_left(firsts, fold.note_seq) for fold in folds)]
+        self.born = [by_seq[before:now] for before, now in pairwise(notes)]
+        self.in_order = notes == sorted(notes)
+        self.last_may = {i: k for k, may in enumerate(self.may) for i in may}
+        self.last_end = {i: k for k, ends in enumerate(self.ends) for i in ends}
+        self.due: list[list[int]] = [[] for _ in folds]
+        for i, k in sorted(self.last_may.items()):
+            self.due[k].append(i)
 
-    def _may(self, k: int, i: int) -> bool:
-        fold, (first, last) = self.folds[k], self.atoms[i]
-        return (
-            self.gone[i] and fold.from_seq is not None and fold.to_seq is not None
-            and fold.from_seq <= first and last <= fold.to_seq
-            and (fold.note_seq is None or last < fold.note_seq)
-        )
+    def solve(self, sure: Sequence[bool]) -> list[Taken]:
+        """What each fold took. Where one is not `sure` to have taken a stretch, the others cannot lean on it."""
+        if self.visits > VISITS:
+            return [Taken(tuple(within(self.folded, *fold.span)), Certainty.UNKNOWN) for fold in self.folds]
+        if all(sure) and self.in_order:
+            self._search()
+        if len(self.answers) == 1 and self.visits <= VISITS:
+            took: list[Taken] = []
+            link: _Took | None = self.answers[0]
+            while link is not None:
+                took.append(self._taken(link[1], Certainty.INFERRED))
+                link = link[0]
+            return took[::-1]
+        return self._by_candidates(sure)
 
-    def solve(self, positions: list[int]) -> dict[int, Taken]:
-        if len(self.atoms) <= ATOMS:
-            self._try(0, [])
-        if len(self.answers) == 1 and self.steps <= STEPS:
-            return {at: self._taken(took, Certainty.INFERRED)
-                    for at, took in zip(positions, self.answers[0], strict=True)}
-        return self._by_candidates(positions)
-
-    def _taken(self, atoms: frozenset[int], certainty: Certainty) -> Taken:
+    def _taken(self, atoms: Iterable[int], certainty: Certainty) -> Taken:
         return Taken(tuple(union([self.atoms[i] for i in atoms])), certainty)
 
-    def _try(self, k: int, took: list[frozenset[int]]) -> None:
-        self.steps += 1
-        if len(self.answers) > 1 or self.steps > STEPS:
+    def _search(self) -> None:
+        """Goes through the folds in order, depth first, until two answers are found or it takes too long."""
+        # A line, the stretch of it to try for the fold before k, and what the folds before that took.
+        open_: list[tuple[int, list[int], Run, _Took | None]] = [(0, [], (0, -1), None)]
+        while open_ and len(self.answers) < 2 and self.visits <= VISITS:
+            k, line, (first, last), took = open_.pop()
+            took = (took, line[first : last + 1]) if k else None
+            if k == len(self.folds):
+                self.answers.extend([took] if took else [])
+                continue
+            line = sorted(line[:first] + line[last + 1 :] + self.born[k])
+            self.visits += 1 + len(line) // 16
+            for stretch in self._stretches(k, line):
+                self.visits += 1
+                if self.visits > VISITS:
+                    break
+                open_.append((k + 1, line, stretch, took))
+
+    def _stretches(self, k: int, line: list[int]) -> Iterator[Run]:
+        """The stretches of the line that fold k may have taken: with both of its ends and all that no later one may."""
+        low, high = (bisect_left(line, end) for end in (min(self.ends[k]), max(self.ends[k])))
+        stands = high < len(line) and {line[low], line[high]} == self.ends[k]
+        if not stands or not self.may[k].issuperset(line[low : high + 1]):
             return
-        before = frozenset().union(*took)
-        if k == len(self.folds):
-            if all(i in before or not self.may[i] for i in range(len(self.atoms))):
-                self.answers.append(took)
+        first, last = low, high
+        while first and self._spare(k, line[first - 1]):
+            first -= 1
+        while last + 1 < len(line) and self._spare(k, line[last + 1]):
+            last += 1
+        self.visits += last - first
+        due = [at for i in self.due[k] if (at := bisect_left(line, i)) < len(line) and line[at] == i]
+        if due and not first <= due[0] <= due[-1] <= last:
             return
-        note = self.folds[k].note_seq
-        line = [i for i, (_, last) in enumerate(self.atoms) if i not in before and (note is None or last < note)]
-        at = [x for x, i in enumerate(line) if i in self.ends[k]]
-        if len({self.atoms[line[x]] for x in at}) < len({self.folds[k].from_seq, self.folds[k].to_seq}):
-            return
-        low, high = at[0], at[-1]
-        if not all(k in self.may[i] for i in line[low : high + 1]):
-            return
-        lows, highs = [low], [high]
-        while lows[-1] and self._spare(k, line[lows[-1] - 1]):
-            lows.append(lows[-1] - 1)
-        while highs[-1] + 1 < len(line) and self._spare(k, line[highs[-1] + 1]):
-            highs.append(highs[-1] + 1)
-        for first in reversed(lows):
-            for last in reversed(highs):
-                rest = line[:first] + line[last + 1 :]
-                if all(any(later > k for later in self.may[i]) or not self.may[i] for i in rest):
-                    self._try(k + 1, [*took, frozenset(line[first : last + 1])])
+        for a in range(first, min([low, *due[:1]]) + 1):
+            for b in range(max([high, *due[-1:]]), last + 1):
+                yield a, b
 
     def _spare(self, k: int, i: int) -> bool:
-        return k in self.may[i] and not any(i in ends for ends in self.ends[k + 1 :])
+        return i in self.may[k] and self.last_end.get(i, 0) <= k
 
-    def _by_candidates(self, positions: list[int]) -> dict[int, Taken]:
+    def _by_candidates(self, sure: Sequence[bool]) -> list[Taken]:
         """Without the assumption of stretches: a row belongs to a fold for certain if it is the only one it fits."""
-        owner = [next((k for k in may if i in self.ends[k]), may[0] if len(may) == 1 else None)
-                 for i, may in enumerate(self.may)]
-        taken: dict[int, Taken] = {}
-        for k, at in enumerate(positions):
-            sure = frozenset(i for i, own in enumerate(owner) if own == k)
-            maybe = frozenset(i for i, may in enumerate(self.may) if k in may and owner[i] is None)
-            ends = {seq for seq in (self.folds[k].from_seq, self.folds[k].to_seq) if seq is not None}
-            found = all(any(first <= seq <= last for first, last in (self.atoms[i] for i in sure)) for seq in ends)
-            certain = not maybe and found and len(self.atoms) <= ATOMS
-            taken[at] = self._taken(sure | maybe, Certainty.INFERRED if certain else Certainty.UNKNOWN)
+        owner: dict[int, int] = {}
+        for k, may in enumerate(self.may):
+            owner.update((i, SHARED if i in owner else k) for i in may)
+        if self.answers:
+            # Each fold did take the ends of its span if it took an exact set, which answers speak for.
+            owner.update((i, k) for k, ends in reversed(list(enumerate(self.ends))) for i in ends & self.may[k])
+        taken: list[Taken] = []
+        for k, may in enumerate(self.may):
+            own = {i for i in may if owner[i] == k}
+            shared = {i for i in may if owner[i] == SHARED}
+            certain = sure[k] and not shared and self.ends[k] <= own
+            taken.append(self._taken(own | shared, Certainty.INFERRED if certain else Certainty.UNKNOWN))
         return taken
 
 
@@ -204,11 +273,8 @@ def _cut(runs: Runs, cuts: list[int]) -> list[Run]:
     """The runs, cut so that each seq of `cuts` begins a run."""
     pieces: list[Run] = []
     for first, last in runs:
-        for cut in cuts:
-            if first < cut <= last:
-                pieces.append((first, cut - 1))
-                first = cut
-        pieces.append((first, last))
+        starts = [first, *cuts[bisect_right(cuts, first) : bisect_right(cuts, last)]]
+        pieces += zip(starts, [*(start - 1 for start in starts[1:]), last], strict=True)
     return pieces
 
 
@@ -223,18 +289,15 @@ def oddities(fold: Fold, taken: Taken, earlier: Sequence[Fold], seqs: Runs) -> l
         odd.append("its span reaches past the end the session had")
     if fold.note_seq is None or not holds(seqs, fold.note_seq):
         odd.append("its note is missing")
-    if fold.ord is None and any(_overlap(fold, other) for other in earlier):
+    if fold.ord is None and any(_meet(_stated(fold), _stated(other)) for other in earlier):
         odd.append("its span overlaps an earlier one")
     if taken.rows == 0 and not taken.undone:
         odd.append("it took no row that is still here")
     if taken.certainty is Certainty.UNKNOWN and not taken.undone:
-        odd.append("more than one set of rows fits what is recorded")
+        pruned = gaps(seqs, max(1, fold.span[0]), fold.span[1])
+        odd.append("rows in its span are gone" if pruned else "more than one set of rows fits what is recorded")
     return odd
 
 
-def _overlap(fold: Fold, other: Fold) -> bool:
-    if None in (fold.from_seq, fold.to_seq, other.from_seq, other.to_seq):
-        return False
-    assert fold.from_seq is not None and fold.to_seq is not None
-    assert other.from_seq is not None and other.to_seq is not None
-    return fold.from_seq <= other.to_seq and other.from_seq <= fold.to_seq
+def _stated(fold: Fold) -> Run:
+    return (1, 0) if fold.from_seq is None or fold.to_seq is None else (fold.from_seq, fold.to_seq)

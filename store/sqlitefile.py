@@ -9,9 +9,9 @@ journal, or a -wal in a folder that cannot be written) the files are copied asid
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -164,13 +164,15 @@ class SqliteFile:
 
     def _private(self, before: Parts) -> PrivateFolder:
         """Copies the files aside unless that was done for this very state. An older copy goes with its last reader."""
+        from shutil import copyfile
+
         with self._copying:
             if self._copy is None or self._copied != before:
                 self._copy = None
                 folder = PrivateFolder()
                 for suffix in _SUFFIXES:
                     if os.path.exists(self.path + suffix):
-                        shutil.copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
+                        copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
                 if self.parts() != before:
                     raise OSError("changed while it was copied")
                 self._copy, self._copied = folder, before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -22,7 +23,6 @@ class Sessionscope(App[None]):
 
     TITLE = "sessionscope"
     CSS_PATH = "app.tcss"
-    COMMANDS: ClassVar = {*App.COMMANDS}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
@@ -51,13 +51,14 @@ class Sessionscope(App[None]):
         """Every verb of the browser, and Textual's own."""
         yield from super().get_system_commands(screen)
         if isinstance(screen, Browser):
-            for _, binding in screen._bindings:
-                if binding.description and not binding.system:
-                    yield SystemCommand(
-                        binding.description,
-                        binding.tooltip or f"key {self.get_key_display(binding)}",
-                        lambda action=binding.action: screen.run_action(action),
-                    )
+            done: set[str] = set()
+            for active in screen.active_bindings.values():
+                binding = active.binding
+                if binding.description and binding.action not in done and active.node is screen:
+                    done.add(binding.action)
+                    words = f"{binding.tooltip}, key " if binding.tooltip else "key "
+                    yield SystemCommand(binding.description, words + self.get_key_display(binding),
+                                        partial(screen.run_action, binding.action))
 
 
 def binding_ids() -> set[str]:

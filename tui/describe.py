@@ -24,6 +24,8 @@ class Block(Struct, frozen=True):
 
     spans: tuple[Span, ...] = ()
     markdown: str | None = None
+    label: str | None = None
+    """What stands at the left of every line of the block, once."""
 
 
 def _line(*spans: Span) -> Block:
@@ -35,7 +37,7 @@ def _head(text: str) -> Block:
 
 
 def _fact(name: str, value: object) -> Block:
-    return Block(((f"{name:<10} ", "dim"), (visible(str(value), newlines=True), "")))
+    return Block(((visible(str(value), newlines=True), ""),), label=name)
 
 
 def layout_value(value: Any, indent: int = 0) -> list[Span]:
@@ -162,7 +164,7 @@ def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
         _fact("id", summary.ref.id),
         _fact("kind", f"{kind}, {summary.status}"),
         *([_fact("parent", summary.parent_id)] if summary.parent_id else []),
-        *([_fact("spawned by", detail.spawn_tool_call_id)] if detail.spawn_tool_call_id else []),
+        *([_fact("spawner", detail.spawn_tool_call_id)] if detail.spawn_tool_call_id else []),
         _fact("created", moment(summary.created_at)),
         _fact("updated", moment(summary.updated_at)),
         _fact("messages", f"{summary.message_count}, {summary.active_count} active"),
@@ -221,13 +223,15 @@ def fold_blocks(fold: Compaction) -> list[Block]:
     """A compaction's facts, to stand above its note."""
     runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in fold.fold_runs[:20])
     more = f" and {len(fold.fold_runs) - 20} runs more" if len(fold.fold_runs) > 20 else ""
-    rows = "unknown: one of these may be missing" if fold.rows is None else str(fold.rows)
+    took = f"{fold.rows} row{'s' if fold.rows != 1 else ''}: {runs}{more} ({fold.fold_is})"
+    if fold.rows is None:
+        took = f"unknown; some of {runs}{more}" if runs else "unknown"
     return [
         _line((f"{render.NOTE}{fold.number} ", "note"), ("compaction", "strong"),
               (" undone" if fold.undone else "", "damage")),
         *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in fold.odd],
         _fact("span", f"{fold.from_seq} to {fold.to_seq}, recorded"),
-        _fact("took", f"{rows} row{'s' if fold.rows != 1 else ''}: {runs}{more} ({fold.fold_is})"),
+        _fact("took", took),
         _fact("tokens", render.tokens(fold)),
         _fact("when", f"{moment(fold.created_at)}, round {fold.round_index}"),
         _fact("note", f"row {fold.note_seq}"),

@@ -79,8 +79,8 @@ def branch(node: Node) -> str:
     words += f"{one_line(kind)} · " if kind else ""
     label = f"{'  ' * min(node.depth, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
     folds = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
-    return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>7} rows {found.active_count!s:>7} active "
-            f"{folds:>3} {ago(found.updated_at):>4}").rstrip()
+    return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} rows "
+            f"{found.active_count!s:>6} active {folds:>3} {ago(found.updated_at):>4}").rstrip()
 
 
 def sessions_head(width: int) -> str:
@@ -102,18 +102,18 @@ def session(node: Node, width: int, qualified: bool) -> str:
 # -- messages
 
 
-def message(row: TimelineRow, found: Message | None, pieces: Iterator[Message]) -> Iterator[str]:
-    """A message as a line of its own and its content below, indented."""
+def message(row: TimelineRow, pieces: Iterator[Message]) -> Iterator[str]:
+    """A message as a line of its own and its content below, indented, as it comes in pieces."""
     if row.hole is not None:
         first, last = row.hole
         yield f"┄┄ rows {first} to {last} are gone\n" if first < last else f"┄┄ row {first} is gone\n"
         return
     yield f"{_head(row)}\n"
     damage = list(row.damage)
-    if found is not None:
-        yield from _body(pieces, damage)
-        for call in found.tool_calls:
-            yield f"    → {_call(call)}\n"
+    calls: list[ToolCall] = []
+    yield from _body(pieces, calls, damage)
+    for call in calls:
+        yield f"    → {_call(call)}\n"
     for what in damage:
         yield f"    {_DAMAGE} {one_line(what)}\n"
 
@@ -133,14 +133,15 @@ def _head(row: TimelineRow) -> str:
     return " ".join(word for word in words if word)
 
 
-def _body(pieces: Iterator[Message], damage: list[str]) -> Iterator[str]:
-    """The content with each line indented, in pieces as it comes."""
+def _body(pieces: Iterator[Message], calls: list[ToolCall], damage: list[str]) -> Iterator[str]:
+    """The content with each line indented; collects the calls, and what is wrong with any piece."""
     fresh = True
     for piece in pieces:
+        calls[:] = calls or piece.tool_calls
         damage += [what for what in piece.damage if what not in damage]
         text = piece.content or ""
         if piece.parts is not None:
-            text = "\n".join(dumps(part) if not _is_text(part) else part["text"] for part in piece.parts)
+            text = "\n".join(part["text"] if _is_text(part) else dumps(part, ascii_only=False) for part in piece.parts)
         if not text:
             continue
         shown = visible(text, newlines=True).replace("\n", "\n    ")
@@ -155,7 +156,7 @@ def _is_text(part: object) -> bool:
 
 
 def _call(call: ToolCall) -> str:
-    arguments = call.arguments if isinstance(call.arguments, str) else dumps(call.arguments)
+    arguments = call.arguments if isinstance(call.arguments, str) else dumps(call.arguments, ascii_only=False)
     return f"{visible(call.name or '?')} {visible(arguments)} {visible(call.id or '')}".rstrip()
 
 

@@ -77,15 +77,16 @@ def find_session(place: str, name: str) -> Target:
     return found[0]
 
 
-def walk(reader: Reader, census: Census) -> Iterator[Node]:
+def walk(archive: Archive, census: Census) -> Iterator[Node]:
     """Every session, parents before their children, the latest active first, with exact counts."""
+    reader, layout = archive.reader(), archive.info.layout
     burst: list[tuple[int, int]] = []
     for step in _tree(census):
         burst.append(step)
         if len(burst) == BURST:
-            yield from _nodes(reader, census, burst)
+            yield from _nodes(reader, layout, census, burst)
             burst = []
-    yield from _nodes(reader, census, burst)
+    yield from _nodes(reader, layout, census, burst)
 
 
 def _tree(census: Census) -> Iterator[tuple[int, int]]:
@@ -97,9 +98,10 @@ def _tree(census: Census) -> Iterator[tuple[int, int]]:
         stack += [(child, depth + 1) for child in reversed(census.children(at))]
 
 
-def _nodes(reader: Reader, census: Census, burst: list[tuple[int, int]]) -> Iterator[Node]:
+def _nodes(reader: Reader, layout: str, census: Census, burst: list[tuple[int, int]]) -> Iterator[Node]:
     keys = [census.keys[at] for at, _ in burst]
-    read = _piecemeal(lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(census, key, why))
+    read = _piecemeal(lambda some: reader.summaries(some, exact=True), keys,
+                      lambda key, why: _lost(census, layout, key, why))
     summaries = {summary.key: summary for summary in read}
     for at, depth in burst:
         summary = summaries.get(census.keys[at])
@@ -107,12 +109,12 @@ def _nodes(reader: Reader, census: Census, burst: list[tuple[int, int]]) -> Iter
             yield Node(summary, census.place(at), depth, census.child_count(at))
 
 
-def _lost(census: Census, key: int, why: str) -> SessionSummary:
+def _lost(census: Census, layout: str, key: int, why: str) -> SessionSummary:
     """What is known of a session whose pages cannot be read: what the census says."""
     at = census.find(key) or 0
     parent = census.parents[at]
     return SessionSummary(
-        ref=Ref("", census.ids[at]), key=key, parent_id=census.ids[parent] if parent >= 0 else None, kind="",
+        ref=Ref(layout, census.ids[at]), key=key, parent_id=census.ids[parent] if parent >= 0 else None, kind="",
         lifecycle="", status=State.DAMAGED, title=census.titles.get(at), preview="", message_count=Count(0, False),
         active_count=Count(0, False), compaction_count=0, created_at=census.created[at],
         updated_at=census.updated[at], damage=(why,),
@@ -143,8 +145,8 @@ def _unreadable(at: int, why: str) -> TimelineRow:
     return TimelineRow(row=None, seq=None, state=State.DAMAGED, damage=(why,))
 
 
-def messages(reader: Reader, ref: Ref, found: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Message | None]]:
-    """Rows with their messages, None for a hole or where nothing can be read. Content may be its first piece alone."""
+def messages(reader: Reader, ref: Ref, found: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Iterator[Message]]]:
+    """Rows, each with its message in pieces: one unless it is very long, none for a hole or where it is unreadable."""
     burst: list[TimelineRow] = []
     size = 0
     for row in found:
@@ -156,7 +158,7 @@ def messages(reader: Reader, ref: Ref, found: Iterator[TimelineRow]) -> Iterator
     yield from _read(reader, ref, burst)
 
 
-def _read(reader: Reader, ref: Ref, burst: list[TimelineRow]) -> Iterator[tuple[TimelineRow, Message | None]]:
+def _read(reader: Reader, ref: Ref, burst: list[TimelineRow]) -> Iterator[tuple[TimelineRow, Iterator[Message]]]:
     unreadable: dict[str, str] = {}
 
     def lose(row: str, why: str) -> None:
@@ -167,23 +169,23 @@ def _read(reader: Reader, ref: Ref, burst: list[TimelineRow]) -> Iterator[tuple[
     found = {message.row: message for message in read if message is not None}
     for row in burst:
         if row.row is None or row.row in found:
-            yield row, found.get(row.row or "")
+            yield row, _pieces(reader, ref, found.get(row.row or ""))
         elif row.row in unreadable:
-            yield replace(row, state=State.DAMAGED, damage=(unreadable[row.row],)), None
+            yield replace(row, state=State.DAMAGED, damage=(unreadable[row.row],)), iter(())
         elif row.seq is not None:
             # Gone since its line was read.
-            yield TimelineRow(row=None, seq=None, state=State.HOLE, hole=(row.seq, row.seq)), None
+            yield TimelineRow(row=None, seq=None, state=State.HOLE, hole=(row.seq, row.seq)), iter(())
 
 
-def contents(reader: Reader, ref: Ref, message: Message) -> Iterator[Message]:
-    """The message itself, then its further pieces where the content is longer."""
-    yield message
-    while message.stop < message.size:
+def _pieces(reader: Reader, ref: Ref, message: Message | None) -> Iterator[Message]:
+    while message is not None:
+        yield message
+        if message.stop >= message.size:
+            return
         piece = reader.message(ref, message.row, message.stop, message.stop + PIECE)
         if piece.stop <= message.stop:
             return
         message = piece
-        yield piece
 
 
 def outlined(target: Target, view: View) -> tuple[Outline, Timeline]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -14,6 +15,8 @@ from store import Compaction, Count, Message, TimelineRow, ToolCall
 from .reading import Node
 
 DEEPEST = 100
+_ASCII = json.JSONEncoder(allow_nan=False).encode
+_UNICODE = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,29 +36,34 @@ class Document:
 
     def add(self, item: dict[str, Any]) -> None:
         """Writes an item. A value that is an iterator of texts is written as one string, piece by piece."""
-        self._out.write("\n{" if self._empty else ",\n{")
+        self._out.write("\n" if self._empty else ",\n")
         self._empty = False
-        comma = ""
+        if not any(isinstance(value, Iterator) for value in item.values()):
+            self._out.write(dumps(item))
+            return
+        mark = "{"
         for key, value in item.items():
-            self._out.write(f'{comma}"{key}": ')
-            comma = ", "
-            if isinstance(value, Iterator):
-                self._out.write('"')
-                for piece in value:
-                    self._out.write(json.dumps(piece)[1:-1])
-                self._out.write('"')
-            else:
-                # Evaluated late, as reading the content in pieces may reveal damage.
-                self._out.write(dumps(value() if callable(value) else value))
+            self._out.write(f'{mark}"{key}": ')
+            mark = ", "
+            if not isinstance(value, Iterator):
+                self._out.write(dumps(value))
+                continue
+            self._out.write('"')
+            for piece in value:
+                self._out.write(dumps(piece)[1:-1])
+            self._out.write('"')
         self._out.write("}")
 
 
-def dumps(value: Any) -> str:
-    """A value as strict JSON in ASCII, whatever it holds."""
+def dumps(value: Any, ascii_only: bool = True) -> str:
+    """A value as strict JSON, whatever it holds."""
+    encode = _ASCII if ascii_only else _UNICODE
     try:
-        return json.dumps(value, allow_nan=False)
+        text = encode(value)
     except (ValueError, RecursionError):
-        return json.dumps(_tamed(value, DEEPEST))
+        text = encode(_tamed(value, DEEPEST))
+    # The one control character that JSON would let through.
+    return text.replace("\x7f", "\\u007f")
 
 
 def _tamed(value: Any, depth: int) -> Any:
@@ -96,8 +104,9 @@ def _exactly(count: Count) -> int | None:
     return count.value if count.exact else None
 
 
-def message(row: TimelineRow, found: Message | None, pieces: Iterator[Message]) -> dict[str, Any]:
-    """A row of a timeline as `show` promises it. `pieces` are the message and what its content goes on with."""
+def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
+    """A row of a timeline as `show` promises it. `pieces` are its message and what the content goes on with, if any."""
+    found = next(pieces, None)
     if found is None:
         name = f"{row.hole[0]}-{row.hole[1]}" if row.hole else row.row
         return {"row": name, "seq": row.seq, "role": row.role or None, "state": row.state, "content": None,
@@ -108,22 +117,18 @@ def message(row: TimelineRow, found: Message | None, pieces: Iterator[Message]) 
         damage.append("created_at is no possible time")
     return {
         "row": found.row, "seq": found.seq, "role": found.role, "state": found.state,
-        "content": _content(found, pieces, damage), "name": found.name,
+        "content": _content(found, pieces), "name": found.name,
         "tool_calls": [_call(call) for call in found.tool_calls], "tool_call_id": found.tool_call_id,
-        "round_index": found.round_index, "created_at": moment(found.created_at), "damage": lambda: damage or None,
+        "round_index": found.round_index, "created_at": moment(found.created_at), "damage": damage or None,
     }
 
 
-def _content(found: Message, pieces: Iterator[Message], damage: list[str]) -> Any:
+def _content(found: Message, pieces: Iterator[Message]) -> Any:
     if found.parts is not None or found.content is None:
         return found.parts
-    return _texts(pieces, damage)
-
-
-def _texts(pieces: Iterator[Message], damage: list[str]) -> Iterator[str]:
-    for piece in pieces:
-        damage += [what for what in piece.damage if what not in damage]
-        yield piece.content or ""
+    if found.stop >= found.size:
+        return found.content
+    return (piece.content or "" for piece in chain([found], pieces))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

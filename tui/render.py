@@ -20,7 +20,7 @@ GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", Sta
 NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE = "◆", "‼", "▾", "▸", "?"
 ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
 PLACES = {Place.ORPHAN: "!", Place.SURVIVOR: "↥", Place.CYCLE: "↻"}
-ROLE_WIDTH, LABEL_WIDTH, SIZE_WIDTH, WIDE = 5, 9, 5, 64
+ROLE_WIDTH, SIZE_WIDTH, WIDE, WIDER = 5, 5, 64, 92
 
 
 def one_line(text: str) -> str:
@@ -109,12 +109,25 @@ def preview_line(summary: SessionSummary | None, line: int, width: int) -> list[
     """A session in the preview list: title and counts, then the preview."""
     if summary is None:
         return [("…" if line == 0 else "", "dim")]
+    right = _counts(summary)
+    title, words = one_line(summary.title or ""), one_line(summary.preview)
+    if not title and words:
+        # Without a title the first line is the beginning of the preview, and the second goes on from there.
+        title, words = _broken(words, width - sum(cell_len(text) for text, _ in right) - 2)
     if line == 0:
         style = "dim" if summary.status == "archived" else "strong"
         marks: list[Span] = [(f" {DAMAGE}", "damage")] if summary.damage else []
-        return _between([*marks, (f" {title_of(summary)}", style)], _counts(summary), width)
-    words = one_line(summary.preview) if summary.preview else "nothing was said yet"
-    return [(fit(f"   {words}", width - 1), "dim")]
+        return _between([*marks, (f" {title or '(empty)'}", style)], right, width)
+    return [(fit(f"   {words or one_line(summary.ref.id)}", width - 1), "dim")]
+
+
+def _broken(text: str, width: int) -> tuple[str, str]:
+    """Text up to the last space that fits, and the rest."""
+    if cell_len(text) <= width:
+        return text, ""
+    head = set_cell_size(text, max(1, width)).rstrip()
+    words = head.rpartition(" ")[0] or head
+    return words, text[len(words) :].lstrip()
 
 
 # -- timeline
@@ -137,7 +150,8 @@ def timeline_line(
     left: list[Span] = [(f"{seq:>{digits}} ", "folded" if folded else "dim"), (glyph, style), (f"{gutter}", "dim"),
                         (f"{role} ", "note" if note else plain or _role_style(row.role))]
     if width >= WIDE:
-        left.append((f"{fit(_label(row), LABEL_WIDTH)} ", "note" if note else "folded" if folded else "dim"))
+        label = fit(_label(row), 12 if width >= WIDER else 9)
+        left.append((f"{label} ", "note" if note else "folded" if folded else "dim"))
     for damage in row.damage:
         left.append((f"{DAMAGE} {one_line(damage)} ", "damage"))
     if row.tools:
@@ -197,13 +211,13 @@ def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], l
     round_ = f" · round {fold.round_index}" if fold.round_index is not None else ""
     if fold.undone:
         rows, sure = "undone", ""
-    second: list[Span] = [(f"    {rows}{sure}{round_}", "")]
+    second: list[Span] = [(f"   {rows}{sure}{round_}", "")]
     if fold.odd:
-        third: list[Span] = [(f"    {DAMAGE} {fold.odd[0]}" + (f", +{len(fold.odd) - 1}" if fold.odd[1:] else ""),
+        third: list[Span] = [(f"   {DAMAGE} {fold.odd[0]}" + (f", +{len(fold.odd) - 1}" if fold.odd[1:] else ""),
                               "damage")]
-        second = [(f"    {rows}{sure} · {tokens(fold)}", "")]
+        second = [(f"   {rows}{sure} · {tokens(fold)}", "")]
     else:
-        third = [(f"    {tokens(fold)}", "dim")]
+        third = [(f"   {tokens(fold)}", "dim")]
     return _between(marks, when, width), _cut(second, width), _cut(third, width)
 
 
@@ -222,5 +236,5 @@ def tokens(fold: Compaction) -> str:
     text = f"{human(fold.before_tokens)} → {human(fold.after_tokens)}"
     if fold.before_tokens and fold.after_tokens is not None:
         saved = round(100 * (fold.before_tokens - fold.after_tokens) / fold.before_tokens)
-        text += f" saves {saved} %" if saved >= 0 else f" costs {-saved} %"
+        text += f" saves {saved}%" if saved >= 0 else f" costs {-saved}%"
     return f"{text} {fold.tokens_are}"

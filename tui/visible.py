@@ -11,11 +11,11 @@ _ODD = (
 )
 _IN_LINE = re.compile(f"[\0-\x1f{_ODD}]")
 _IN_TEXT = re.compile(f"[\0-\x08\x0b-\x1f{_ODD}]")
-_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_EMOJI = re.compile("[\u00a9\u00ae\u2190-\u2bff\U0001f000-\U0001faff]")
-_CURSIVE = re.compile("[\u0600-\u109f\u1780-\u18af]")
-_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f")
-_FLAG_CHARS = 8
+_SELECTORS = ("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef")
+_EMOJI = ("\u00a9", "\u00ae"), ("\u2190", "\u2bff"), ("\U0001f000", "\U0001faff")
+_CURSIVE = ("\u0600", "\u109f"), ("\u1780", "\u18af")
+_TAGS = (("\U000e0030", "\U000e007f"),)
+_FLAG, _FLAG_CHARS = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f", 8
 
 
 def visible(text: str, newlines: bool = False) -> str:
@@ -42,15 +42,19 @@ def _show(found: re.Match[str]) -> str:
 def _belongs(char: str, text: str, at: int) -> bool:
     """Whether a character that could hide something has an honest use at its place."""
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
-    if _SELECTOR.match(char):
+    if _in(char, _SELECTORS):
         # The first one picks a glyph; more of them in a row carry hidden text.
-        return bool(before) and not _SELECTOR.match(before)
-    if char == "\u200d" and _EMOJI.match(after):
-        return bool(_EMOJI.match(before)) or before == "\ufe0f"
+        return bool(before) and not _in(before, _SELECTORS)
+    if char == "\u200d" and _in(after, _EMOJI):
+        return _in(before, _EMOJI) or before == "\ufe0f"
     if char in "\u200c\u200d":
-        return bool(_CURSIVE.match(before) and _CURSIVE.match(after))
-    if "\U000e0030" <= char <= "\U000e007f":
+        return _in(before, _CURSIVE) and _in(after, _CURSIVE)
+    if _in(char, _TAGS):
         # Only in the flags of England, Scotland and Wales.
-        return any(flag.start() < at < flag.end()
-                   for flag in _FLAG.finditer(text, max(0, at - _FLAG_CHARS), at + _FLAG_CHARS))
+        around = re.compile(_FLAG).finditer(text, max(0, at - _FLAG_CHARS), at + _FLAG_CHARS)
+        return any(flag.start() < at < flag.end() for flag in around)
     return False
+
+
+def _in(char: str, ranges: tuple[tuple[str, str], ...]) -> bool:
+    return any(first <= char <= last for first, last in ranges)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..compaction import Fold, Taken, explain, oddities
-from ..outline import Outline, Run, following
+from ..outline import Outline, Run, following, gaps, union
 from ..rows import Audit, Certainty, Compaction, State, Usage, UsageRound
 from .decode import Cells, Damages, note_span, number, parse, recorded_runs, text
 from .layout import NOTE_NAME, Layout
@@ -41,9 +41,12 @@ def audit(conn: sqlite3.Connection, layout: Layout, owner: Owner, outline: Outli
         note = notes.get(row["note_seq"] or 0)
         folds.append(Fold(row["compact_seq"] or 0, row["from_seq"], row["to_seq"], row["note_seq"],
                           row["before_tokens"], row["after_tokens"],
-                          note.ord if note and layout.by_ord else None, note.recorded if note else None))
+                          note.ord if note and layout.by_ord else None, note.recorded if note else None,
+                          told=not layout.by_ord or (note is not None and note.readable)))
     seqs = outline.runs()
-    taken, unexplained = explain(folds, outline.runs(State.COMPACTED), outline.runs(State.ACTIVE))
+    known = union(*(outline.runs(state) for state in (State.COMPACTED, State.ACTIVE, State.DROPPED)))
+    missing = gaps(known, 1, known[-1][1]) if known else []
+    taken, unexplained = explain(folds, outline.runs(State.COMPACTED), outline.runs(State.ACTIVE), missing)
     split = _split(conn, layout, owner, seqs, taken)
     found = []
     for at, fold in enumerate(folds):
@@ -81,6 +84,7 @@ class _Note:
         self.head = cells.head("content", rowid, content_kind, HEAD_BYTES, "content", damages)[0][:HEAD_CHARS]
         stored, size = cells.head("meta_json", rowid, meta_kind, NOTE_META_BYTES, "meta", damages)
         meta = parse(stored, "meta", damages) if size <= NOTE_META_BYTES else None
+        self.readable = isinstance(meta, dict)
         self.meta = meta if isinstance(meta, dict) else {}
         span = note_span(NOTE_NAME, meta)
         self.ord = span.ord if span else None
@@ -142,14 +146,15 @@ def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
                "model", "created_at")
     sends = layout.has("usage_rounds", "send_index")
     damages = Damages()
-    rounds = [
-        UsageRound(*(number(value, name, damages) for name, value in zip(columns[:6], row, strict=False)),
-                   text(row[6], "model", damages), number(row[7], "created_at", damages))
-        for row in conn.execute(
-            f"SELECT {', '.join(layout.column('usage_rounds', column) for column in columns)} "
-            f"FROM {layout.table('usage_rounds')} WHERE {owner.condition} "
-            f"ORDER BY {'send_index, ' if sends else ''}round_index", (owner.value,))
-    ]
+    rounds = []
+    for *figures, model, created in conn.execute(
+        f"SELECT {', '.join(layout.column('usage_rounds', column) for column in columns)} "
+        f"FROM {layout.table('usage_rounds')} WHERE {owner.condition} "
+        f"ORDER BY {'send_index, ' if sends else ''}round_index", (owner.value,)
+    ):
+        send, at, prompt, completion, total, cache = (number(value, "", damages) for value in figures)
+        rounds.append(UsageRound(send, at, prompt, completion, total, cache, text(model, "", damages),
+                                 number(created, "", damages)))
     cached = [found.cached_tokens for found in rounds if found.cached_tokens is not None]
     return Usage(
         rounds,
@@ -157,7 +162,7 @@ def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
         sum(found.completion_tokens or 0 for found in rounds),
         sum(found.total_tokens or 0 for found in rounds),
         sum(cached) if cached else None,
-        _coverage(conn, layout, owner, len(rounds), sends),
+        _coverage(conn, layout, owner, len(rounds), sends) + ("; some figures cannot be read" if damages else ""),
     )
 
 

@@ -43,7 +43,8 @@ def _callers(
 ) -> Iterable[Caller]:
     cells, damages = Cells(conn, layout.name("messages")), Damages()
     for rowid, seq, created, kind in conn.execute(
-        f"SELECT rowid, seq, created_at, typeof(tool_calls_json) FROM {layout.table('messages')} "
+        f"SELECT rowid, seq, {layout.column('messages', 'created_at')}, typeof(tool_calls_json) "
+        f"FROM {layout.table('messages')} "
         f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest_first else ''}",
         (owner.value, max(first, LOWEST), min(last, HIGHEST)),
     ).fetchall():
@@ -55,12 +56,15 @@ def _callers(
 
 
 def _children(conn: sqlite3.Connection, layout: Layout, parent: Owner) -> list[Child]:
+    if not layout.has("sessions", "parent_session_id"):
+        return []
     damages, cells = Damages(), Cells(conn, layout.name("sessions"))
-    spawn = layout.column("sessions", "spawn_tool_call_id")
+    columns = ", ".join(layout.column("sessions", column) for column in ("created_at", "spawn_tool_call_id"))
+    config_kind = "typeof(config_json)" if layout.has("sessions", "config_json") else "'null'"
     condition = parent.condition.replace("session_id", "parent_session_id", 1)
     found = []
     for rowid, id_, created, call, kind in conn.execute(
-        f"SELECT rowid, session_id, created_at, {spawn}, typeof(config_json) FROM {layout.table('sessions')} "
+        f"SELECT rowid, session_id, {columns}, {config_kind} FROM {layout.table('sessions')} "
         f"WHERE {condition} ORDER BY rowid LIMIT ?", (parent.value, CHILDREN),
     ).fetchall():
         stored, size = cells.head("config_json", rowid, kind, BYTES, "config", damages)
@@ -126,14 +130,14 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
         for child, (at, _, certainty) in matched.items():
             if at == seq:
                 return Link(Ref(layout.prefix, child), None, certainty, "the child session")
-    for id_ in [call.id for call in calls if call.id]:
-        found = conn.execute(
-            f"SELECT seq FROM {messages} WHERE {owner.condition} AND seq > ? AND seq <= ? AND tool_call_id = ? "
-            "ORDER BY seq LIMIT 1", (owner.value, seq, min(seq + NEAR, HIGHEST), id_),
-        ).fetchone()
-        if found:
-            return Link(ref, str(found[0]), Certainty.RECORDED, "the result")
-    return None
+    results: dict[object, int] = {}
+    for answered, answers in conn.execute(
+        f"SELECT tool_call_id, seq FROM {messages} WHERE {owner.condition} AND seq > ? AND seq <= ? "
+        "AND tool_call_id IS NOT NULL ORDER BY seq", (owner.value, seq, min(seq + NEAR, HIGHEST)),
+    ):
+        results.setdefault(answered, answers)
+    found = next((results[call.id] for call in calls if call.id in results), None)
+    return Link(ref, str(found), Certainty.RECORDED, "the result") if found is not None else None
 
 
 def spawner(
@@ -154,8 +158,8 @@ def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: 
 
     def probe(seq: int) -> tuple[int, int] | None:
         row = conn.execute(
-            f"SELECT seq, created_at FROM {messages} WHERE {owner.condition} AND seq >= ? ORDER BY seq LIMIT 1",
-            (owner.value, seq),
+            f"SELECT seq, {layout.column('messages', 'created_at')} FROM {messages} "
+            f"WHERE {owner.condition} AND seq >= ? ORDER BY seq LIMIT 1", (owner.value, seq),
         ).fetchone()
         return (row[0], row[1] if isinstance(row[1], int) else 0) if row and isinstance(row[0], int) else None
 

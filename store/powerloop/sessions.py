@@ -11,8 +11,8 @@ from ..census import Entry
 from ..compaction import Fold, undone_folds
 from ..rows import Count, Ref, SessionDetail, SessionSummary, State
 from .decode import Cells, Damages, number, parse, text, tool_calls
-from .layout import Layout
 from .extras import extras
+from .layout import Layout
 from .messages import Owner, highest_seq, preview_line
 from .messages import select as select_messages
 

@@ -12,18 +12,20 @@ from textual.worker import get_current_worker
 from store import Order, StoreError, View
 
 from .. import clipboard, describe, pager, study
+from ..commands import SessionCommands
 from ..widgets.prompt import Prompt
 from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
-from .stage import INSPECT_AFTER_S, VIEWS
+from .stage import INSPECT_AFTER_S, TITLES, VIEWS
 from .travel import Travel
 
-PANES = ("sessions", "previews", "timeline", "audit", "inspector")
+PANES = tuple(TITLES)
 
 
 class Browser(Travel):
     """Owns what is open and who has the word; the panes only draw and say what the user wants."""
 
+    COMMANDS = {SessionCommands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "pane('sessions')", "Sessions", id="pane.sessions", tooltip="go to the session tree"),
         Binding("p", "pane('previews')", "Previews", show=False, id="pane.previews", tooltip="go to the preview list"),
@@ -110,11 +112,14 @@ class Browser(Travel):
 
     @on(VirtualList.Chosen, "#previews")
     def _preview_chosen(self) -> None:
-        node = self.list_pane.node
-        if node is not None:
-            self.tree_pane.select(node)
-            self.open_node(node)
-            self.set_pane("timeline")
+        if self.list_pane.node is not None:
+            self.open_here(self.list_pane.node)
+
+    def open_here(self, node: int) -> None:
+        """Selects a session in the tree and opens it."""
+        self.tree_pane.select(node)
+        self.open_node(node)
+        self.set_pane("timeline")
 
     # -- the timeline
 

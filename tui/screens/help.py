@@ -34,9 +34,10 @@ class Help(ModalScreen[None]):
     def _keys(self) -> list[tuple[str, str]]:
         spans: list[tuple[str, str]] = [("\nEvery key\n", "accent")]
         shown: dict[str, list[str]] = {}
-        for _, active in self._browser._bindings:
-            if active.description and active.description not in ("Tab", "Shift+Tab"):
-                shown.setdefault(active.description, []).append(self.app.get_key_display(active))
+        for active in self._browser.active_bindings.values():
+            binding = active.binding
+            if binding.description and not binding.system:
+                shown.setdefault(binding.description, []).append(self.app.get_key_display(binding))
         for description, keys in sorted(shown.items()):
             spans += [(f"{' '.join(keys):>12}  ", "strong"), (f"{description}\n", "")]
         return spans

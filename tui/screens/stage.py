@@ -26,6 +26,8 @@ from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
 
 INSPECT_AFTER_S, ROOMY = 0.1, 72
+TITLES = {"sessions": "tree-title", "previews": "list-title", "timeline": "timeline-title", "audit": "audit-title",
+          "inspector": "inspector-title"}
 VIEWS = {View.ALL: "all", View.ACTIVE: "active", View.COMPACTED: "compacted", View.CONTEXT: "context"}
 
 
@@ -33,7 +35,7 @@ class Stage(Screen[None]):
     """The panes and what is in them. `opened` is the session in the timeline, `subject` what the inspector is about."""
 
     HORIZONTAL_BREAKPOINTS = [
-        (0, "-tiny"), (60, "-narrow"), (100, "-normal"), (160, "-wide")]
+        (0, "-tiny"), (60, "-narrow"), (110, "-normal"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
     AUTO_FOCUS = None
 
@@ -190,6 +192,8 @@ class Stage(Screen[None]):
         self.set_class(name in ("audit", "inspector"), "-show-right")
         self.set_class(name == "audit", "-show-audit")
         self.set_class(name == "previews", "-show-previews")
+        for pane, title in TITLES.items():
+            self.query_one(f"#{title}").set_class(pane == name, "-on")
 
     # -- titles
 
@@ -200,7 +204,8 @@ class Stage(Screen[None]):
             self.query_one("#list-title", Bar).show([(" PREVIEWS", "strong")], [(f"{self.list_pane.count} ", "dim")])
             self.query_one("#timeline-title", Bar).show(*self._timeline_title())
             self.query_one("#audit-title", Bar).show(*self._audit_title())
-            what = {"session": "SESSION", "compaction": "COMPACTION"}.get(self.subject, "MESSAGE")
+            subject = self.subject if self.timeline.count else "session"
+            what = {"session": "SESSION", "compaction": "COMPACTION"}.get(subject, "MESSAGE")
             self.query_one("#inspector-title", Bar).show(
                 [(f" {what}", "strong")], [(f"{self.mode} ", "dim", "screen.mode")])
         except NoMatches:

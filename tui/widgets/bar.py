@@ -18,7 +18,9 @@ class Bar(Widget):
     """The title of a pane, or of the whole screen. Text never is markup."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"bar--dim", "bar--strong", "bar--title", "bar--accent", "bar--note", "bar--damage"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "bar--dim", "bar--strong", "bar--title", "bar--accent", "bar--note", "bar--damage",
+    }
     DEFAULT_CSS = """
     Bar {
         height: 1;
@@ -48,7 +50,7 @@ class Bar(Widget):
     def _text(self, pieces: Sequence[Piece]) -> Text:
         text = Text(no_wrap=True)
         for content, name, *action in pieces:
-            style = self.get_component_rich_style(f"bar--{name}", partial=True) if name else Style()
+            style = self.get_component_rich_style(f"bar--{name}") if name else Style()
             text.append(content, style + Style(meta={"@click": action[0]}) if action else style)
         return text
 

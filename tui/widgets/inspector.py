@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from rich.theme import Theme
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -15,10 +16,14 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
+from ..compat import resize_content
 from ..describe import Block
+from ..render import fit
 
 if TYPE_CHECKING:
     from rich.markdown import Markdown
+
+LABEL_WIDTH = 9
 
 
 class Inspector(ScrollView, can_focus=True):
@@ -42,6 +47,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         overflow-x: hidden;
         overflow-y: auto;
         scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
         padding: 0 0 0 1;
         & > .inspector--dim { color: $text-muted; }
         & > .inspector--accent { color: $text-accent; text-style: bold; }
@@ -83,9 +89,10 @@ The whole message under the cursor, the note of a compaction, or everything abou
         width = self.scrollable_content_region.width
         self._lines = []
         if width > 0:
-            styles = {name: self.get_component_rich_style(f"inspector--{name}", partial=True)
+            styles = {name: self.get_component_rich_style(f"inspector--{name}")
                       for name in ("dim", "accent", "note", "damage", "strong", "title", "hole")}
             console = self.app.console
+            theme = Theme(_markdown_styles(styles), inherit=True)
             options = console.options.update(width=width, height=None, overflow="fold", highlight=False)
             for block in self._blocks:
                 content: Text | Markdown
@@ -96,8 +103,15 @@ The whole message under the cursor, the note of a compaction, or everything abou
                     for text, name in block.spans:
                         content.append(text, styles.get(name, Style.null()))
                     content.rstrip()
-                self._lines += [Strip(line) for line in console.render_lines(content, options, pad=False)]
-        self.virtual_size = Size(width, len(self._lines))
+                if block.label is None:
+                    with console.use_theme(theme):
+                        self._lines += [Strip(line) for line in console.render_lines(content, options, pad=False)]
+                    continue
+                beside = options.update_width(max(1, width - LABEL_WIDTH))
+                for at, line in enumerate(console.render_lines(content, beside, pad=False)):
+                    label = fit(block.label if at == 0 else "", LABEL_WIDTH - 1) + " "
+                    self._lines.append(Strip([Segment(label, styles["dim"]), *line]))
+        resize_content(self, Size(width, len(self._lines)))
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -128,6 +142,19 @@ The whole message under the cursor, the note of a compaction, or everything abou
 
 def _over(strip: Strip, style: Style) -> Strip:
     return Strip([Segment(text, (old or Style.null()) + style) for text, old, _ in strip], strip.cell_length)
+
+
+def _markdown_styles(styles: dict[str, Style]) -> dict[str, Style]:
+    """Rich's own Markdown colours assume a black terminal; ours come from the theme."""
+    plain = {name: Style(color=style.color, bold=style.bold) for name, style in styles.items()}
+    found = {f"markdown.h{level}": plain["title"] + Style(bold=True) for level in range(1, 8)}
+    return found | {
+        "markdown.h1.border": plain["dim"], "markdown.code": plain["accent"], "markdown.code_block": plain["accent"],
+        "markdown.block_quote": plain["dim"], "markdown.item.bullet": plain["accent"],
+        "markdown.item.number": plain["accent"], "markdown.hr": plain["dim"], "markdown.link": plain["title"],
+        "markdown.link_url": plain["title"] + Style(underline=True), "markdown.table.border": plain["dim"],
+        "markdown.table.header": plain["strong"],
+    }
 
 
 def _markdown(text: str, dark: bool) -> Markdown:

@@ -10,6 +10,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Label
 
+HINT = " enter ok · esc leave "
 LABELS = {"filter": " filter ", "find": " find ", "seq": " go to seq "}
 
 
@@ -22,7 +23,9 @@ class Prompt(Horizontal):
         display: none;
         background: $surface-lighten-1;
         & Label { width: auto; color: $text-accent; text-style: bold; }
-        & Input { border: none; height: 1; padding: 0; width: 1fr; background: $surface-lighten-1; min-width: 4; }
+        & .hint { color: $text-muted; text-style: none; }
+        & Input { width: 1fr; min-width: 4; background: $surface-lighten-1; }
+        & Input:focus { background: $surface-lighten-1; }
     }
     """
 
@@ -53,7 +56,8 @@ class Prompt(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Label("", markup=False)
-        yield Input(select_on_focus=False)
+        yield Input(select_on_focus=False, compact=True)
+        yield Label(HINT, classes="hint", markup=False)
 
     def on_mount(self) -> None:
         # Snapshots must not depend on when they are taken.
@@ -63,7 +67,7 @@ class Prompt(Horizontal):
         """Shows the prompt for one of `LABELS` and takes the focus."""
         self.what = what
         self.display = True
-        self.query_one(Label).update(LABELS[what])
+        self.query(Label).first().update(LABELS[what])
         field = self.query_one(Input)
         with self.prevent(Input.Changed):
             field.value = text

@@ -15,6 +15,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from ..compat import resize_content
+
 Span = tuple[str, str]
 """A piece of a line: its text, and the name of a component style without the prefix, or nothing."""
 
@@ -41,6 +43,7 @@ class VirtualList(ScrollView, can_focus=True):
         overflow-x: hidden;
         overflow-y: auto;
         scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
         & > .list--cursor { background: $block-cursor-blurred-background; }
         &:focus > .list--cursor {
             background: $block-cursor-background;
@@ -113,7 +116,7 @@ class VirtualList(ScrollView, can_focus=True):
     def set_count(self, count: int, cursor: int | None = None, top: int | None = None) -> None:
         """Takes another number of rows, keeping the cursor where it is unless told otherwise. `top` is a row index."""
         self.count = count
-        self.virtual_size = Size(self.scrollable_content_region.width, count * self.LINES)
+        resize_content(self, Size(self.scrollable_content_region.width, count * self.LINES))
         if cursor is not None or self.cursor >= count:
             # The rows changed under the cursor, so its watcher must not take the old place for a move.
             self.set_reactive(VirtualList.cursor, max(0, min(self.cursor if cursor is None else cursor, count - 1)))
@@ -143,7 +146,7 @@ class VirtualList(ScrollView, can_focus=True):
             self.scroll_to(y=first + self.LINES - height, animate=False, immediate=True)
 
     def on_resize(self, _event: events.Resize) -> None:
-        self.virtual_size = Size(self.scrollable_content_region.width, self.count * self.LINES)
+        resize_content(self, Size(self.scrollable_content_region.width, self.count * self.LINES))
         self._reveal()
 
     def validate_cursor(self, cursor: int) -> int:

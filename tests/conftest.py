@@ -1,0 +1,61 @@
+"""What every test stands on: one time zone, one home that is thrown away, no colour settings, hypothesis without chance.
+
+It happens while this file is imported, because Textual reads its settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = Path(__file__).parent / "data" / "power-loop"
+
+
+def _hermetic() -> None:
+    sys.dont_write_bytecode = True
+    for name in list(os.environ):
+        if name.startswith(("TEXTUAL", "XDG_", "HYPOTHESIS")):
+            del os.environ[name]
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "COLUMNS", "LINES", "PAGER", "SESSIONSCOPE_CONFIG"):
+        os.environ.pop(name, None)
+    home = tempfile.mkdtemp(prefix="sessionscope-tests-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    folders = {"CONFIG": ".config", "CACHE": ".cache", "DATA": ".local/share", "STATE": ".local/state"}
+    os.environ.update({f"XDG_{name}_HOME": f"{home}/{folder}" for name, folder in folders.items()})
+    os.environ.update(HOME=home, TZ="UTC", TERM="xterm-256color", TEXTUAL_ANIMATIONS="none", PYTHONDONTWRITEBYTECODE="1")
+    time.tzset()
+    # A checkout is tested as it stands, installed or not.
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+
+
+_hermetic()
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("same")
+
+Sample = Callable[[str], Path]
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    """Copies a sample database, named without its ending, to a folder of its own and gives its path."""
+
+    def copy(name: str) -> Path:
+        folder = tmp_path / "sample"
+        folder.mkdir(exist_ok=True)
+        return Path(shutil.copyfile(SAMPLES / f"{name}.db", folder / f"{name}.db"))
+
+    return copy

@@ -1,0 +1,228 @@
+"""Runs the browser without a terminal: opens archives, presses keys, waits until it rests, reads what it shows."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.strip import Strip
+from textual.timer import Timer
+from textual.widget import Widget
+
+from store import Archive, View, open_archive, write_demo
+from tui.app import Sessionscope
+from tui.config import Config
+from tui.screens.browser import Browser
+from tui.widgets.audit_pane import AuditPane
+from tui.widgets.inspector import Inspector
+from tui.widgets.preview_list import PreviewList
+from tui.widgets.session_tree import SessionTree
+from tui.widgets.timeline import Timeline
+
+NOW = 1_760_000_000_000
+"""The one moment at which all of these tests happen, in epoch milliseconds: 2025-10-09 08:53:20 UTC."""
+SAMPLES = Path(__file__).parents[1] / "data" / "power-loop"
+SMALL, MEDIUM, LARGE = (80, 24), (120, 40), (200, 60)
+SIZES = (SMALL, MEDIUM, LARGE)
+DEADLINE_S, POLL_S = 20.0, 0.005
+
+
+def demo(folder: Path, name: str = "demo.db") -> Path:
+    """A fresh sample, two minutes old."""
+    path = folder / name
+    write_demo(path, now_ms=NOW)
+    return path
+
+
+def opened(*places: Path | str) -> list[Archive]:
+    """The archives at some places, as the app is given them."""
+    return [archive for place in places for archive in open_archive(place)]
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool], what: str, within: float = DEADLINE_S) -> None:
+    """Lets the app work until a condition holds. Fails, saying `what` was waited for, when that takes too long."""
+    end = time.monotonic() + within
+    while not condition():
+        assert pilot.app._exception is None, pilot.app._exception
+        assert time.monotonic() < end, f"waited {within} s in vain for {what}"
+        await pilot.pause(POLL_S)
+
+
+def _due(timer: Timer | None) -> bool:
+    return timer is not None and timer._task is not None and not timer._task.done()
+
+
+def rests(app: Sessionscope) -> bool:
+    """Whether no worker runs and the browser waits for no timer to open or inspect something."""
+    timers = [app.browser.opening, app.browser._inspecting]
+    return all(worker.is_finished for worker in app.workers) and not any(map(_due, timers))
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Waits until everything that follows from the last key is on the screen."""
+    app = pilot.app
+    assert isinstance(app, Sessionscope)
+    await until(pilot, lambda: hasattr(app, "browser") and hasattr(app.browser, "prompt"), "the browser")
+    still = 0
+    while still < 2:
+        # Once more after the first rest: what a worker posted last may have started the next thing.
+        await until(pilot, lambda: rests(app), "the browser to rest")
+        await pilot.pause(0)
+        still = still + 1 if rests(app) else 0
+    assert app._exception is None, app._exception
+
+
+class Hands:
+    """One run of the app: its keyboard, counted, and its screen."""
+
+    def __init__(self, pilot: Pilot[None]) -> None:
+        assert isinstance(pilot.app, Sessionscope)
+        self.pilot, self.app = pilot, pilot.app
+        self.pressed = 0
+
+    async def press(self, *keys: str) -> None:
+        """Presses keys one after the other, then lets the app settle."""
+        self.pressed += len(keys)
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    async def type(self, text: str) -> None:
+        """Presses a key for each letter."""
+        await self.press(*text)
+
+    async def settle(self) -> None:
+        await settle(self.pilot)
+
+    async def until(self, condition: Callable[[], bool], what: str, within: float = DEADLINE_S) -> None:
+        await until(self.pilot, condition, what, within)
+
+    async def resize(self, width: int, height: int) -> None:
+        await self.pilot.resize_terminal(width, height)
+        await self.settle()
+
+    # -- the panes
+
+    @property
+    def browser(self) -> Browser:
+        return self.app.browser
+
+    @property
+    def tree(self) -> SessionTree:
+        return self.browser.tree_pane
+
+    @property
+    def previews(self) -> PreviewList:
+        return self.browser.list_pane
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.browser.timeline
+
+    @property
+    def audit(self) -> AuditPane:
+        return self.browser.audit_pane
+
+    @property
+    def inspector(self) -> Inspector:
+        return self.browser.inspector
+
+    @property
+    def focus(self) -> str | None:
+        """The id of the widget that has the focus."""
+        return self.app.focused.id if self.app.focused is not None else None
+
+    @property
+    def seq(self) -> int | None:
+        """The seq under the timeline's cursor."""
+        return row.seq if (row := self.timeline.current) is not None else None
+
+    @property
+    def seqs(self) -> list[int | None]:
+        """Every seq of the timeline, in order; only for sessions that are small."""
+        rows = (self.timeline.row(at) for at in range(self.timeline.count))
+        return [row.seq if row is not None else None for row in rows]
+
+    @property
+    def session(self) -> str:
+        """The id of the session that is open."""
+        assert self.browser.opened is not None
+        return self.browser.opened.ref.id
+
+    @property
+    def view(self) -> View:
+        assert self.browser.opened is not None
+        return self.browser.opened.view
+
+    @property
+    def title(self) -> str:
+        """What the session that is open is called."""
+        opened = self.browser.opened
+        assert opened is not None
+        assert opened.detail is not None
+        return opened.detail.summary.title or opened.detail.summary.preview
+
+    @property
+    def notes(self) -> list[str]:
+        """What the app has notified so far, the oldest first."""
+        return [note.message for note in self.app._notifications]
+
+    # -- the screen
+
+    def strips(self) -> list[Strip]:
+        """The lines of the screen as they are painted."""
+        return self.app.screen._compositor.render_strips()
+
+    def lines(self) -> list[str]:
+        return [strip.text for strip in self.strips()]
+
+    def text(self) -> str:
+        """The whole screen as text."""
+        return "\n".join(self.lines())
+
+    def pane(self, widget: Widget | str) -> list[str]:
+        """The lines of one pane as they stand on the screen; none where it is hidden."""
+        found = self.browser.query_one(f"#{widget}") if isinstance(widget, str) else widget
+        region = found.region.intersection(self.app.screen.region)
+        if not found.display or not region:
+            return []
+        return [strip.crop(region.x, region.right).text for strip in self.strips()[region.y : region.bottom]]
+
+    def shown(self, widget: Widget | str) -> bool:
+        """Whether any part of a pane is on the screen."""
+        return bool(self.pane(widget))
+
+    def cursor_line(self) -> int:
+        """On which line of the timeline its cursor stands."""
+        return self.timeline.cursor - self.timeline.top
+
+
+@asynccontextmanager
+async def browsing(
+    *places: Path | str, size: tuple[int, int] = SMALL, config: Config | None = None
+) -> AsyncIterator[Hands]:
+    """The app with some archives open, settled; whatever crashed it is raised."""
+    async with running(opened(*places), size, config) as hands:
+        await hands.settle()
+        yield hands
+
+
+@asynccontextmanager
+async def running(
+    archives: Sequence[Archive], size: tuple[int, int] = SMALL, config: Config | None = None
+) -> AsyncIterator[Hands]:
+    """The app as it is right after its start, nothing waited for."""
+    app = Sessionscope(archives, config)
+    app.animation_level = "none"
+    try:
+        async with app.run_test(size=size, notifications=True) as pilot:
+            yield Hands(pilot)
+    finally:
+        for archive in archives:
+            archive.close()
+        # The app freezes what it finds at its start; a process that runs hundreds of apps would keep them all.
+        gc.unfreeze()
+    assert app._exception is None, app._exception

@@ -1,0 +1,54 @@
+"""The console entry: runs a command line and turns whatever happens into an exit status, never into a traceback."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from store import StoreError
+
+from . import cli, reading
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs sessionscope and returns its exit status: 0 done, 2 wrong usage or no such thing, 3 refused by state."""
+    if sys.stdout is None:
+        # Closed by whoever started us; writing must not fail nonetheless.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever reads has seen enough.
+        _drop_output()
+        return 0
+    except KeyboardInterrupt:
+        _drop_output()
+        return 130
+    except (cli.UsageError, reading.AmbiguousSessionError, StoreError) as error:
+        return cli.complain(error)
+    except OSError as error:
+        _drop_output()
+        return cli.complain(error)
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        return cli.run(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _drop_output() -> None:
+    """Sends what is still buffered nowhere, so that it does not fail once more at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""The command line: which verbs there are and what each does. A headless verb imports neither textual nor rich."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from store import Archive, StoreError, View, open_archive, usual_places
+
+from . import plain, reading, records
+from .visible import visible
+
+PROGRAM = "sessionscope"
+DEMO_NAME, HELP_COLUMNS = "demo.db", 100
+VERBS = """\
+verbs:
+  sessionscope [ARCHIVE ...]                   browse; without arguments, the usual places
+  sessionscope demo [--json]                   browse a sample; with --json, keep it and print its path
+  sessionscope ls ARCHIVE [--json]             sessions as a tree: kind, status, counts, title
+  sessionscope show ARCHIVE SESSION [--view all|active|compacted|context] [--from N] [--to M] [--json]
+  sessionscope compactions ARCHIVE SESSION [--json]
+
+ARCHIVE is a power-loop database, or PATH#PREFIX for one of several in a file.
+SESSION is an id, or the ref that ls shows. Where stdout is no terminal, browsing prints the session tree."""
+
+
+class UsageError(Exception):
+    """What was asked for makes no sense; the text says in one sentence what would."""
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of a fixed width: to ask the terminal for its own, argparse would load what no verb needs."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=HELP_COLUMNS)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong usage in one line."""
+
+    def __init__(self, prog: str, description: str, **more: Any) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=Formatter, **more)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help.")
+
+
+class Version(argparse.Action):
+    """Prints the version of what is installed, looked up only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version(PROGRAM)
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"{PROGRAM} {found}")
+        parser.exit()
+
+
+def run(argv: Sequence[str]) -> int:
+    """Does what a command line says and returns the exit status.
+
+    Raises UsageError, AmbiguousSessionError, StoreError and OSError, each with one sentence, and SystemExit for --help.
+    """
+    if argv and argv[0] in _VERBS:
+        parse, act = _VERBS[argv[0]]
+        return act(parse(f"{PROGRAM} {argv[0]}").parse_args(argv[1:]))
+    return _browse(_browse_parser().parse_args(argv))
+
+
+# -- parsers
+
+
+def _browse_parser() -> Parser:
+    parser = Parser(PROGRAM, "A terminal browser for the sessions that AI agents leave on disk.", epilog=VERBS)
+    parser.add_argument("archives", metavar="ARCHIVE", nargs="*", help="what to browse")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    return parser
+
+
+def _demo_parser(prog: str) -> Parser:
+    parser = Parser(prog, "Browse a sample that is made on the spot and deleted on exit.")
+    parser.add_argument("--json", action="store_true", help="keep the sample and print its path")
+    return parser
+
+
+def _ls_parser(prog: str) -> Parser:
+    return _reading_parser(prog, "List the sessions of an archive, subagents below their parents.")
+
+
+def _show_parser(prog: str) -> Parser:
+    parser = _session_parser(prog, "Print the messages of a session.")
+    parser.add_argument("--view", choices=list(map(str, View)), default=str(View.ALL),
+                        help="which messages, and in which order: stored (all, active, compacted) or as the model is "
+                             "sent them (context)")
+    parser.add_argument("--from", dest="first", metavar="N", type=int, help="the first seq to print")
+    parser.add_argument("--to", dest="last", metavar="M", type=int, help="the last seq to print")
+    return parser
+
+
+def _compactions_parser(prog: str) -> Parser:
+    return _session_parser(prog, "List the compactions of a session: what each folded, and how that is known.")
+
+
+def _reading_parser(prog: str, description: str) -> Parser:
+    parser = Parser(prog, description)
+    parser.add_argument("archive", metavar="ARCHIVE", help="a path, or PATH#PREFIX for one of several in a file")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _session_parser(prog: str, description: str) -> Parser:
+    parser = _reading_parser(prog, description)
+    parser.add_argument("session", metavar="SESSION", help="an id, or the ref that ls shows")
+    return parser
+
+
+# -- verbs
+
+
+def _browse(args: argparse.Namespace) -> int:
+    return _show_places(args.archives or _known_places())
+
+
+def _known_places() -> list[str]:
+    """The usual places that are there, and the archives that the config file names."""
+    from .config import ConfigError, load, path
+
+    usual = usual_places()
+    try:
+        places = [str(place) for place in usual if place.exists()] + load().archives
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    if not places:
+        looked = ", ".join(map(str, usual))
+        raise UsageError(f"nothing to browse: there is no {looked} here, and {path()} names no archives; "
+                         f"name an ARCHIVE, or try: {PROGRAM} demo")
+    return list(dict.fromkeys(places))
+
+
+def _show_places(places: list[str], demo: bool = False) -> int:
+    if not sys.stdout.isatty():
+        return _print_trees(places)
+    from .app import run as browse
+    from .config import ConfigError
+
+    try:
+        return browse(places, demo=demo)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _print_trees(places: list[str]) -> int:
+    """The session trees of all archives that can be read; the worst status of those that cannot."""
+    status = 0
+    for place in places:
+        try:
+            for archive in open_archive(place):
+                _print_tree(archive)
+        except StoreError as error:
+            status = max(status, complain(error))
+    return status
+
+
+def _print_tree(archive: Archive) -> None:
+    census = archive.reader().census()
+    for line in plain.archive(archive.info, len(census)):
+        print(line)
+    for node in reading.walk(archive, census):
+        print(plain.branch(node))
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from store import PrivateFolder, write_demo
+
+    if args.json:
+        import tempfile
+
+        path = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-demo-")) / DEMO_NAME
+        write_demo(path)
+        print(json.dumps({"path": str(path)}))
+        return 0
+    folder = PrivateFolder()
+    try:
+        write_demo(folder.path / DEMO_NAME)
+        return _show_places([str(folder.path / DEMO_NAME)], demo=True)
+    finally:
+        folder.close()
+
+
+def _ls(args: argparse.Namespace) -> int:
+    shelves = [(archive, archive.reader().census()) for archive in open_archive(args.archive)]
+    if args.json:
+        with records.Document(sys.stdout, "sessions") as document:
+            for archive, census in shelves:
+                for node in reading.walk(archive, census):
+                    document.add(records.session(node))
+        return 0
+    qualified = len(shelves) > 1
+    longest = max((len(id_) for _, census in shelves for id_ in census.ids), default=0)
+    width = min(plain.ID_CELLS, max(len("SESSION"), longest + 6))
+    print(plain.sessions_head(width))
+    for archive, census in shelves:
+        for node in reading.walk(archive, census):
+            print(plain.session(node, width, qualified))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    if args.first is not None and args.last is not None and args.first > args.last:
+        raise UsageError(f"--from {args.first} is after --to {args.last}; swap them.")
+    target, view = reading.find_session(args.archive, args.session), View(args.view)
+    _, timeline = reading.outlined(target, view)
+    found = reading.rows(timeline, view, args.first, args.last)
+    if args.json:
+        with records.Document(sys.stdout, "messages") as document:
+            for row, pieces in reading.messages(target.reader, target.ref, found):
+                document.add(records.message(row, pieces))
+        return 0
+    if timeline.about:
+        print(f"{view}: {timeline.about}\n")
+    for row, pieces in reading.messages(target.reader, target.ref, found):
+        for text in plain.message(row, pieces):
+            sys.stdout.write(text)
+    return 0
+
+
+def _compactions(args: argparse.Namespace) -> int:
+    target = reading.find_session(args.archive, args.session)
+    audit = target.reader.audit(target.ref, reading.outlined(target, View.ALL)[0])
+    if args.json:
+        with records.Document(sys.stdout, "compactions") as document:
+            for fold in audit.compactions:
+                document.add(records.compaction(fold))
+        return 0
+    for fold in audit.compactions:
+        for line in plain.compaction(fold):
+            print(line)
+    if audit.unexplained:
+        print(plain.unexplained(audit.unexplained))
+    return 0
+
+
+_VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]] = {
+    "demo": (_demo_parser, _demo),
+    "ls": (_ls_parser, _ls),
+    "show": (_show_parser, _show),
+    "compactions": (_compactions_parser, _compactions),
+}
+
+
+# -- failures
+
+
+def complain(error: Exception) -> int:
+    """Prints what went wrong as one line on stderr and returns the exit status that it means."""
+    from store import Busy
+
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}."
+    else:
+        text = str(error)
+    if sys.stderr is not None:
+        print(f"{PROGRAM}: {visible(text)}", file=sys.stderr)
+    return 3 if isinstance(error, (Busy, OSError)) else 2

@@ -1,0 +1,35 @@
+"""The command palette's way to a session: any word of its id or title."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from textual.command import Hit, Hits, Provider
+from textual.content import Content
+
+from . import render
+
+if TYPE_CHECKING:
+    from .screens.browser import Browser
+
+SHOWN = 50
+
+
+class SessionCommands(Provider):
+    """The first sessions whose id or title holds every word that is typed."""
+
+    async def search(self, query: str) -> Hits:
+        browser = cast("Browser", self.screen)
+        library, words = browser.library, query.split()
+        for shelf in library.shelves:
+            found = shelf.census.matching(words)[: SHOWN * 10]
+            nodes = [shelf.node(at) for at in shelf.census.sorted(found, library.order)[:SHOWN]]
+            library.load(nodes)
+            for place, node in enumerate(nodes):
+                summary = library.summary(node)
+                if summary is not None:
+                    # Content, not str: a title is never markup.
+                    title = Content(f"Open {render.title_of(summary)}")
+                    yield Hit(1 - place / SHOWN, title, partial(browser.open_here, node), text=title.plain,
+                              help=f"{summary.ref.id} · {summary.message_count} messages")
