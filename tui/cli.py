@@ -1,4 +1,7 @@
-"""The command line: which verbs there are and what each does. A headless verb imports neither textual nor rich."""
+"""The command line: which verbs there are and what each does. A headless verb imports neither textual nor rich.
+
+What only some verbs need is imported by them: starting is most of what a verb costs.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from typing import Any, NoReturn
 
 from store import Archive, StoreError, View, open_archive, usual_places
 
-from . import plain, reading, records
-from .visible import visible
+from . import reading
 
 PROGRAM = "sessionscope"
 DEMO_NAME, HELP_COLUMNS = "demo.db", 100
@@ -169,6 +171,8 @@ def _print_trees(places: list[str]) -> int:
 
 
 def _print_tree(archive: Archive) -> None:
+    from . import plain
+
     census = archive.reader().census()
     for line in plain.archive(archive.info, len(census)):
         print(line)
@@ -197,11 +201,15 @@ def _demo(args: argparse.Namespace) -> int:
 def _ls(args: argparse.Namespace) -> int:
     shelves = [(archive, archive.reader().census()) for archive in open_archive(args.archive)]
     if args.json:
+        from . import records
+
         with records.Document(sys.stdout, "sessions") as document:
             for archive, census in shelves:
                 for node in reading.walk(archive, census):
                     document.add(records.session(node))
         return 0
+    from . import plain
+
     qualified = len(shelves) > 1
     longest = max((len(id_) for _, census in shelves for id_ in census.ids), default=0)
     width = min(plain.ID_CELLS, max(len("SESSION"), longest + 6))
@@ -219,10 +227,14 @@ def _show(args: argparse.Namespace) -> int:
     _, timeline = reading.outlined(target, view)
     found = reading.rows(timeline, view, args.first, args.last)
     if args.json:
+        from . import records
+
         with records.Document(sys.stdout, "messages") as document:
             for row, pieces in reading.messages(target.reader, target.ref, found):
                 document.add(records.message(row, pieces))
         return 0
+    from . import plain
+
     if timeline.about:
         print(f"{view}: {timeline.about}\n")
     for row, pieces in reading.messages(target.reader, target.ref, found):
@@ -235,10 +247,16 @@ def _compactions(args: argparse.Namespace) -> int:
     target = reading.find_session(args.archive, args.session)
     audit = target.reader.audit(target.ref, reading.outlined(target, View.ALL)[0])
     if args.json:
+        from . import records
+
         with records.Document(sys.stdout, "compactions") as document:
             for fold in audit.compactions:
                 document.add(records.compaction(fold))
         return 0
+    from . import plain
+
+    if not audit.compactions:
+        print("no compactions")
     for fold in audit.compactions:
         for line in plain.compaction(fold):
             print(line)
@@ -261,6 +279,8 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
 def complain(error: Exception) -> int:
     """Prints what went wrong as one line on stderr and returns the exit status that it means."""
     from store import Busy
+
+    from .visible import visible
 
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -16,6 +16,7 @@ class Opened:
     epoch: int
     shelf: Shelf
     ref: Ref
+    key: int
     view: View = View.ALL
     fold: tuple[tuple[int, int], ...] | None = None
     """The runs of seqs to which the timeline is narrowed, None while it shows the view."""
@@ -25,6 +26,13 @@ class Opened:
     usage: Usage | None = None
     outline_cost: float = field(default=0.0)
     """Seconds that the last full outline took, by which the next ones are spaced."""
+
+    @property
+    def node(self) -> int | None:
+        """Its node in the library, None when it is gone. No read."""
+        at = self.shelf.census.find(self.key)
+        # A key can be given to a new session once its old one is gone.
+        return None if at is None or self.shelf.census.ids[at] != self.ref.id else self.shelf.node(at)
 
     def rows(self) -> Timeline:
         """The timeline as it is to be shown now. Bounded reads only."""

@@ -79,7 +79,8 @@ def branch(node: Node) -> str:
     words += f"{one_line(kind)} · " if kind else ""
     label = f"{'  ' * min(node.depth, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
     folds = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
-    return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} rows "
+    rows = "row " if found.message_count.value == 1 else "rows"
+    return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} {rows} "
             f"{found.active_count!s:>6} active {folds:>3} {ago(found.updated_at):>4}").rstrip()
 
 

@@ -14,6 +14,7 @@ from store import (
     Cancel,
     Cancelled,
     Census,
+    Order,
     Outline,
     Ref,
     SessionDetail,
@@ -22,7 +23,7 @@ from store import (
 )
 
 Post = Callable[[Message], object]
-PREVIEWS_A_BURST = 200
+PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
 
 
 @dataclass
@@ -86,39 +87,41 @@ def count(post: Post, archive: Archive, shelf: int, cancel: Cancel) -> None:
         post(Counted(shelf, census, time.perf_counter() - began))
 
 
-def study(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
-    """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage."""
+def study(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
+    """Reads a session's outline, then its audit, bookkeeping and usage."""
     with _Reporting(post):
         reader = archive.reader()
-        if outline is None:
-            began = time.perf_counter()
-            outline = reader.outline(ref, cancel)
-            post(Outlined(epoch, outline, time.perf_counter() - began))
+        began = time.perf_counter()
+        outline = reader.outline(ref, cancel)
+        post(Outlined(epoch, outline, time.perf_counter() - began))
         if not cancel():
             post(Studied(epoch, reader.audit(ref, outline), reader.session(ref), reader.usage(ref)))
 
 
 def match_previews(
-    post: Post, archive: Archive, shelf: int, census: Census, known: dict[int, str], words: tuple[str, ...],
-    epoch: int, cancel: Cancel,
+    post: Post, archive: Archive, shelf: int, census: Census, order: Order, known: dict[int, str],
+    words: tuple[str, ...], epoch: int, cancel: Cancel,
 ) -> None:
-    """Compares the words with every preview, reading those that are not known yet."""
+    """Compares the words with every preview, reading those that are not known yet, the first in order first."""
     needles = [word.casefold() for word in words]
     found: set[int] = set()
+    told, due = 0, 0.0
     with _Reporting(post):
-        reader = archive.reader()
-        for start in range(0, len(census), PREVIEWS_A_BURST):
+        reader, line = archive.reader(), census.sorted(range(len(census)), order)
+        for start in range(0, len(line), PREVIEWS_A_BURST):
             if cancel():
                 return
-            positions = range(start, min(len(census), start + PREVIEWS_A_BURST))
+            positions = line[start : start + PREVIEWS_A_BURST]
             missing = [census.keys[at] for at in positions if census.keys[at] not in known]
             if missing:
                 known.update(reader.previews(missing))
-            hits = {at for at in positions if (text := known.get(census.keys[at], "").casefold())
-                    and all(needle in text for needle in needles)}
-            if hits:
-                found |= hits
+            found |= {at for at in positions if (text := known.get(census.keys[at], "").casefold())
+                      and all(needle in text for needle in needles)}
+            if len(found) > told and time.monotonic() >= due:
+                told, due = len(found), time.monotonic() + TELL_EVERY_S
                 post(PreviewsMatched(shelf, epoch, set(found)))
+        if len(found) > told:
+            post(PreviewsMatched(shelf, epoch, found))
 
 
 def find(

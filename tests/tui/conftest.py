@@ -1,22 +1,22 @@
-"""What every test of the browser stands on: one clock, one time zone, no colour settings, tests that are coroutines."""
+"""What every test of the browser stands on: one clock, tests that are coroutines, snapshots that see a crash."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import inspect
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.app import App
 from textual.pilot import Pilot
 
 from tui import clock, config
+from tui.app import Sessionscope
+from tui.screens import browser, stage
 
-from .harness import NOW, SMALL, Hands, demo, opened, settle
+from .harness import NOW, REST_S, SMALL, Hands, demo, opened, settle
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,19 +30,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.fixture(autouse=True)
-def _same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The same moment, zone, home and colours on every machine."""
+def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same moment on every machine, and no test waits for keys to rest longer than it must."""
     monkeypatch.setattr(clock, "now_ms", lambda: NOW)
-    for name in ("NO_COLOR", "COLORTERM", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "PAGER"):
-        monkeypatch.delenv(name, raising=False)
-    home = tmp_path_factory.mktemp("home")
-    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(home))
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+    monkeypatch.setattr(stage, "INSPECT_AFTER_S", REST_S)
+    monkeypatch.setattr(browser, "INSPECT_AFTER_S", REST_S)
 
 
 @pytest.fixture
@@ -63,9 +55,7 @@ def snap(snap_compare: Callable[..., bool]) -> Snap:
         *places: Path | str, keys: Keys = (), size: tuple[int, int] = SMALL, settings: config.Config | None = None,
         first: Callable[[Hands], Any] | None = None,
     ) -> bool:
-        from tui.app import Sessionscope
-
-        app: App[None] = Sessionscope(opened(*places), settings)
+        app = Sessionscope(opened(*places), settings)
         app.animation_level = "none"
 
         async def before(pilot: Pilot[None]) -> None:

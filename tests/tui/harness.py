@@ -29,6 +29,8 @@ SAMPLES = Path(__file__).parents[1] / "data" / "power-loop"
 SMALL, MEDIUM, LARGE = (80, 24), (120, 40), (200, 60)
 SIZES = (SMALL, MEDIUM, LARGE)
 DEADLINE_S, POLL_S = 20.0, 0.005
+REST_S = 0.01
+"""How long keys rest here before the inspector follows, instead of what a person needs."""
 
 
 def demo(folder: Path, name: str = "demo.db") -> Path:

@@ -126,7 +126,9 @@ class Browser(Travel):
     @on(VirtualList.Highlighted, "#timeline")
     def _row_highlighted(self) -> None:
         self.piece = 0
-        if self.subject != "session" or self.focused is self.timeline:
+        # What was asked for stays while whoever asked is still there, though the rows change below it.
+        kept = {"session": self.focused is not self.timeline, "compaction": self.focused is self.audit_pane}
+        if not kept.get(self.subject, False):
             self.subject = "message"
             self.inspect_soon()
         self.show_titles()
@@ -171,6 +173,8 @@ class Browser(Travel):
             self.subject = "compaction"
             self.show_rows(self.audit_pane.runs[0][0])
             self.inspect()
+            if self.narrow:
+                self.set_pane("timeline")
 
     # -- the inspector
 
@@ -274,11 +278,11 @@ class Browser(Travel):
     def _prompt_answered(self, event: Prompt.Answered) -> None:
         if event.what == "filter":
             node = self.tree_pane.node
-            pane = self.list_pane if self.has_class("-show-previews") else self.tree_pane
-            pane.focus()
             if node is not None and node >= 0:
                 self.open_node(node)
                 self.set_pane("timeline")
+            else:
+                self.set_pane("previews" if self.has_class("-show-previews") else "sessions")
             return
         self.set_pane("timeline")
         if event.what == "seq":
@@ -306,17 +310,18 @@ class Browser(Travel):
 
     def _to_first_match(self) -> None:
         """Puts the cursor on the first session that itself matches: its ancestors are only shown for the way there."""
-        if self.library.words and self.list_pane.count:
-            first = self.list_pane.node
-            if first is not None:
-                self.tree_pane.select(first)
+        first = self.list_pane.first
+        if self.library.words and first is not None:
+            self.tree_pane.select(first)
+            self.list_pane.select(first)
+            self._open_soon(first)
 
     @work(thread=True, group="previews", exclusive=True, exit_on_error=False)
     def _match_previews(self) -> None:
         epoch, words, worker = self.filter_epoch, self.library.words, get_current_worker()
         for shelf in self.library.shelves:
-            study.match_previews(self.post_message, shelf.archive, shelf.index, shelf.census, shelf.previews, words,
-                                 epoch, lambda: worker.is_cancelled)
+            study.match_previews(self.post_message, shelf.archive, shelf.index, shelf.census, self.library.order,
+                                 shelf.previews, words, epoch, lambda: worker.is_cancelled)
 
     @on(study.PreviewsMatched)
     def _previews_matched(self, event: study.PreviewsMatched) -> None:

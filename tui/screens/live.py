@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import time
 
-from textual import on, work
-from textual.worker import get_current_worker
+from textual import on
+from textual.worker import Worker, get_current_worker
 
 from store import Census, Entry, StoreError
 
 from .. import study
-from ..library import Shelf
+from ..library import Library, Shelf
 from .stage import Stage
 
-POLL_S, REST, NEWEST, FEW = 0.5, 20, 50, 2_000
+POLL_S, AGES_S, REST, NEWEST, FEW = 0.5, 30, 20, 50, 2_000
 """Seconds between two looks; and how many times its own duration a walk waits before it runs again."""
 
 
 class Live(Stage):
     """The part of the browser that follows changes and takes what workers bring."""
 
-    _census_due: dict[int, float]
-    _census_cost: dict[int, float]
-    _outline_due: float
+    def __init__(self, library: Library) -> None:
+        super().__init__(library)
+        self._census_due: dict[int, float] = {}
+        self._counting: dict[int, Worker[None]] = {}
+        self._study_due: float | None = None
 
     def start_watching(self) -> None:
         """Begins to look at the files. Nothing is held open between two looks."""
-        self._census_due, self._census_cost, self._outline_due = {}, {}, 0.0
         self.set_interval(POLL_S, self.look)
+        self.set_interval(AGES_S, self._refresh_ages)
 
     def first_look(self, shelf: Shelf) -> None:
         """All sessions where they are few; else the newest at once, and the census from a worker."""
@@ -43,7 +45,7 @@ class Live(Stage):
     def _sketch(self, shelf: Shelf) -> Census:
         entries = [
             Entry(found.key, found.ref.id, None, found.created_at or 0, found.updated_at or 0,
-                        found.message_count.value, 0, False, found.title)
+                  found.message_count.value, 0, False, found.title)
             for found in reversed(shelf.reader.newest(NEWEST))
         ]
         return Census(entries)
@@ -59,16 +61,22 @@ class Live(Stage):
                 if self.opened is not None and self.opened.shelf is shelf:
                     self._refresh_opened()
             due = self._census_due.get(shelf.index)
-            if due is not None and now >= due:
+            # A walk that is under way is left to end: a busy writer would otherwise keep any from ever ending.
+            if due is not None and now >= due and not _runs(self._counting.get(shelf.index)):
                 del self._census_due[shelf.index]
                 self.take_census(shelf)
-        if self._outline_due and now >= self._outline_due:
-            self._outline_due = 0.0
-            self._study_anew()
+        if self._study_due is not None and now >= self._study_due and not _runs(self.studying):
+            self._study_due = None
+            self.study()
+
+    def _refresh_ages(self) -> None:
+        """How long ago something was changes without any change."""
+        self.tree_pane.refresh()
+        self.list_pane.refresh()
 
     def take_census(self, shelf: Shelf) -> None:
         """Counts the sessions of an archive in a worker."""
-        self.run_worker(
+        self._counting[shelf.index] = self.run_worker(
             lambda: study.count(self.post_message, shelf.archive, shelf.index,
                                 lambda: get_current_worker().is_cancelled),
             thread=True, group=f"census-{shelf.index}", exclusive=True, exit_on_error=False,
@@ -86,19 +94,19 @@ class Live(Stage):
             shelf.forget(changes.appended | changes.edited | changes.gone)
             self.tree_pane.after_census(keep=not (first and untouched))
             here = self.list_pane.cursor
-            self.list_pane.rebuild(self.library.node_of(self.opened.shelf, self.opened.ref) if self.opened else None)
+            self.list_pane.rebuild(self.opened.node if self.opened else None)
             if not self.opened:
                 self.list_pane.cursor = here
         if event.seconds * REST > POLL_S:
             self._census_due[event.shelf] = time.monotonic() + event.seconds * REST
-        if changes.gone and self.opened is not None and self.opened.shelf is shelf:
+        if changes and self.opened is not None and self.opened.shelf is shelf:
             self._forget_closed()
         self.show_titles()
 
     def _forget_closed(self) -> None:
         """Leaves a session that another process deleted."""
         opened = self.opened
-        if opened is not None and self.library.node_of(opened.shelf, opened.ref) is None:
+        if opened is not None and opened.node is None:
             self.notify(f"session {opened.ref.id} was closed by another process", severity="warning", markup=False)
             self.opened = None
             self.timeline.hint = "this session is gone"
@@ -118,18 +126,11 @@ class Live(Stage):
             opened.shelf.stamp = ()
             return
         if grown is None:
-            self._study_anew()
+            self._study_due = 0.0
             return
         opened.outline = grown
         self.show_rows(keep=True)
-        self._outline_due = time.monotonic() + opened.outline_cost * REST
-
-    @work(thread=True, group="study", exclusive=True, exit_on_error=False)
-    def _study_anew(self) -> None:
-        opened = self.opened
-        if opened is not None:
-            study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, None,
-                        lambda: get_current_worker().is_cancelled)
+        self._study_due = time.monotonic() + opened.outline_cost * REST
 
     @on(study.Outlined)
     def _outlined(self, event: study.Outlined) -> None:
@@ -158,3 +159,7 @@ class Live(Stage):
     @on(study.Failed)
     def _failed(self, event: study.Failed) -> None:
         self.failed(event.text)
+
+
+def _runs(worker: Worker[None] | None) -> bool:
+    return worker is not None and worker.is_running

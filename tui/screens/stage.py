@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
-from textual.worker import get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from store import StoreError, View
 
@@ -48,6 +47,7 @@ class Stage(Screen[None]):
         self.piece = 0
         self._epoch = 0
         self.filter_epoch = 0
+        self.studying: Worker[None] | None = None
         self._inspecting: Timer | None = None
         self.opening: Timer | None = None
 
@@ -105,21 +105,24 @@ class Stage(Screen[None]):
                 self.timeline.go_to(seq)
             return
         self._epoch += 1
-        self.opened = Opened(self._epoch, self.library.shelf(node), summary.ref)
+        self.opened = Opened(self._epoch, self.library.shelf(node), summary.ref, summary.key)
         self.timeline.unanswered = frozenset()
         self.audit_pane.show(None, "reading…")
         self.subject = "message"
         self.show_rows(seq)
-        self._study()
+        self.study()
         with self.prevent(VirtualList.Highlighted):
             self.list_pane.select(node)
 
-    @work(thread=True, group="study", exclusive=True, exit_on_error=False)
-    def _study(self) -> None:
+    def study(self) -> None:
+        """Reads in a worker what is known of the opened session beyond its rows. Ends the one for another session."""
         opened = self.opened
         if opened is not None:
-            study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, opened.outline,
-                        lambda: get_current_worker().is_cancelled)
+            self.studying = self.run_worker(
+                lambda: study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch,
+                                    lambda: get_current_worker().is_cancelled),
+                thread=True, group="study", exclusive=True, exit_on_error=False,
+            )
 
     def show_rows(self, seq: int | None = None, *, keep: bool = False) -> None:
         """Shows the opened session as it is now: at a seq, at its end, or with `keep` where it was."""
@@ -183,6 +186,9 @@ class Stage(Screen[None]):
 
     def set_pane(self, name: str) -> None:
         """Gives the focus to a pane and, on a narrow screen, slides it in."""
+        if name == "timeline" and self.subject == "compaction":
+            self.subject = "message"
+            self.inspect_soon()
         self.slide(name)
         self.query_one(f"#{name}").focus()
 
@@ -214,7 +220,8 @@ class Stage(Screen[None]):
     def _bar_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         shelf = self.opened.shelf if self.opened is not None else self.library.shelves[0]
         info = shelf.archive.info
-        count = f"{len(shelf.census)} sessions" if shelf.complete else "counting sessions…"
+        number = len(shelf.census)
+        count = f"{number} session{'s' if number != 1 else ''}" if shelf.complete else "counting sessions…"
         left = [(" sessionscope  ", "title"), (render.one_line(info.name), "strong"),
                 (f"  {info.format} · {count}", "dim")]
         if info.warning:
@@ -232,8 +239,7 @@ class Stage(Screen[None]):
         opened = self.opened
         if opened is None:
             return [(" TIMELINE", "strong")], []
-        node = self.library.node_of(opened.shelf, opened.ref)
-        summary = self.library.summary(node) if node is not None else None
+        summary = self.library.summary(opened.node) if opened.node is not None else None
         title = render.title_of(summary) if summary is not None else render.one_line(opened.ref.id)
         tabs: list[tuple[str, str] | tuple[str, str, str]] = []
         if opened.fold is not None:

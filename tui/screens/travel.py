@@ -39,7 +39,8 @@ class Travel(Live):
         """Shows a row of a session, opening that session if it is not."""
         node = self.library.node_of(shelf, ref)
         if node is None:
-            self.notify("that session is gone", severity="warning")
+            words = "that session is gone" if shelf.complete else "the sessions are still being counted; try again"
+            self.notify(words, severity="warning")
             return
         self.tree_pane.select(node)
         self.open_node(node, seq)

@@ -31,6 +31,11 @@ All sessions, subagents too, in the order of the tree: title or first words, the
     def node(self) -> int | None:
         return self._shown[self.cursor] if self.count else None
 
+    @property
+    def first(self) -> int | None:
+        """The first session of the list."""
+        return self._shown[0] if self.count else None
+
     def rebuild(self, node: int | None = None) -> None:
         """Shows the library as it is now, with the cursor on `node` if it is there."""
         self._shown = self.library.listed()

@@ -1,0 +1,131 @@
+"""Every sample database in every pane: nothing crashes, and the rows are those that the real package loads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import State, View
+from tui.describe import MODES
+from tui.visible import visible
+
+from .harness import LARGE, SAMPLES, SMALL, Hands, browsing
+
+ORACLE: dict[str, dict[str, dict[str, Any]]] = json.loads((SAMPLES.parent / "oracle.json").read_text("utf-8"))
+NAMES = sorted(path.stem for path in SAMPLES.glob("*.db"))
+Sample = Callable[[str], Path]
+
+
+def expected(name: str, prefix: str) -> dict[str, Any]:
+    """What the release that wrote a layout says of its sessions: of several releases in a name, the first is older."""
+    releases = re.findall(r"\d+\.\d+\.\d+", name)
+    answers = ORACLE[f"{name}#{prefix}"]
+    return answers[releases[-1 if prefix else 0]]
+
+
+def squeezed(text: str) -> str:
+    """Text without what wrapping may change."""
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_sessions(name: str, sample: Sample) -> None:
+    async with browsing(sample(name), size=LARGE) as hands:
+        library = hands.browser.library
+        for shelf in library.shelves:
+            ids = set(shelf.census.ids)
+            known = expected(name, shelf.archive.info.layout)
+            assert known.keys() <= ids
+            for id_, truth in known.items():
+                at = shelf.census.ids.index(id_)
+                children = {shelf.census.ids[child] for child in shelf.census.children(at)}
+                assert children == set(truth["children"])
+        hands.tree.opened |= {shelf.node(at) for shelf in library.shelves for at in range(len(shelf.census))}
+        hands.browser.show_sessions()
+        await hands.settle()
+        total = sum(len(shelf.census) for shelf in library.shelves)
+        assert hands.previews.count == total
+        assert hands.tree.count == total + (len(library.shelves) if len(library.shelves) > 1 else 0)
+        tree, previews = "\n".join(hands.pane("sessions")), "\n".join(hands.pane("previews"))
+        for title in {title for shelf in library.shelves for title in shelf.census.titles.values()}:
+            assert title in tree
+            assert title in previews
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_rows_in_every_view(name: str, sample: Sample) -> None:
+    async with browsing(sample(name), size=LARGE) as hands:
+        for shelf in hands.browser.library.shelves:
+            known = expected(name, shelf.archive.info.layout)
+            for at, id_ in enumerate(shelf.census.ids):
+                hands.browser.open_here(shelf.node(at))
+                await hands.settle()
+                assert hands.session == id_
+                if id_ in known:
+                    await _compare_views(hands, known[id_])
+                await _look_at_every_row(hands)
+                await _look_at_the_session(hands, id_)
+
+
+async def _compare_views(hands: Hands, truth: dict[str, Any]) -> None:
+    states = {seq: state for seq, state in truth["states"]}
+    views: dict[View, list[int]] = {
+        View.ALL: sorted(states),
+        View.ACTIVE: sorted(seq for seq, state in states.items() if state == State.ACTIVE),
+        View.COMPACTED: sorted(seq for seq, state in states.items() if state == State.COMPACTED),
+        View.CONTEXT: truth["context"],
+    }
+    for key, (view, seqs) in enumerate(views.items(), 1):
+        await hands.press(str(key))
+        assert hands.view is view
+        assert [seq for seq in hands.seqs if seq is not None] == seqs
+        assert not seqs or any(str(hands.seq) in line for line in hands.pane("timeline"))
+    assert len(truth["compactions"]) == len(hands.audit.audit.compactions)
+    await hands.press("1")
+
+
+async def _look_at_every_row(hands: Hands) -> None:
+    opened = hands.browser.opened
+    assert opened is not None
+    for index in range(hands.timeline.count):
+        hands.timeline.cursor = index
+        row = hands.timeline.current
+        for mode in MODES:
+            hands.browser.mode, hands.browser.subject = mode, "message"
+            hands.browser.inspect()
+            shown = squeezed(hands.inspector.plain)
+            assert shown
+            if row is None or row.row is None:
+                continue
+            message = opened.shelf.reader.message(opened.ref, row.row)
+            if mode == "raw":
+                assert "asstored" in shown
+            elif mode == "text" and message.content and message.parts is None:
+                assert squeezed(visible(message.content, newlines=True)) in shown
+    await hands.settle()
+    hands.browser.mode = MODES[0]
+
+
+async def _look_at_the_session(hands: Hands, id_: str) -> None:
+    for number, fold in enumerate(reversed(hands.audit.audit.compactions)):
+        hands.audit.cursor = number
+        hands.browser.subject = "compaction"
+        hands.browser.inspect()
+        assert f"span{fold.from_seq}to{fold.to_seq}" in squeezed(hands.inspector.plain)
+        assert f"◆{fold.number}" in "\n".join(hands.pane("audit"))
+    hands.browser.subject = "session"
+    hands.browser.inspect()
+    assert squeezed(visible(id_)) in squeezed(hands.inspector.plain)
+    assert "systemprompt" in squeezed(hands.inspector.plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_by_keys_on_a_small_screen(name: str, sample: Sample) -> None:
+    async with browsing(sample(name), size=SMALL) as hands:
+        await hands.press("E", "enter", "1", "2", "3", "4", "m", "m", "m", "a", "enter", "i", "p", "s", "?", "escape")
+        assert hands.browser.opened is not None
