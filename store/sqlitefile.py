@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from .errors import Busy, Damaged, NotAnArchive
@@ -31,6 +30,12 @@ Part = tuple[int, int, int, int] | None
 """Inode, size in bytes, modification and change time in nanoseconds; None for a file that is not there."""
 Parts = tuple[Part, Part, Part]
 COPY, _SUFFIXES = "copy.db", ("", "-wal", "-journal")
+
+
+class Read(Protocol):
+    """`SqliteFile.read`, or whatever stands for it."""
+
+    def __call__(self, work: Callable[[sqlite3.Connection], T], /) -> T: ...
 
 
 class BrokenText(str):

@@ -13,6 +13,7 @@ from msgspec import Struct
 from ..outline import Display, Kind
 from ..preview import preview, text_of
 from ..rows import Count, Message, State, TimelineRow
+from ..sqlitefile import Read
 from .decode import Cells, Damages, character_at, decode_bytes, names_in, note_span, number, parse, text, tool_calls
 from .layout import Layout
 
@@ -182,7 +183,7 @@ def preview_line(cells: Cells, row: tuple[Any, ...]) -> str:
 class Lines:
     """A `Timeline` of message rows: a display tells which seqs stand where, one statement reads a window of them."""
 
-    def __init__(self, read: Any, layout: Layout, owner: Owner, display: Display, exact: bool, about: str) -> None:
+    def __init__(self, read: Read, layout: Layout, owner: Owner, display: Display, exact: bool, about: str) -> None:
         self._read, self._layout, self._owner, self._display = read, layout, owner, display
         self.length = Count(len(display), exact)
         self.about = about

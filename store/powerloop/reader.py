@@ -14,7 +14,7 @@ from ..errors import Cancelled, NotAnArchive, UnknownSession
 from ..outline import Display, Outline, Run
 from ..rows import ArchiveInfo, Audit, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
 from ..sqlitefile import SqliteFile
-from . import audit, links, messages, sessions
+from . import audit, links, messages, outlining, sessions
 from .decode import Cells, Damages, note_span, parse
 from .layout import NOTE_NAME, Layout, layouts
 from .messages import META_BYTES, Lines, Owner
@@ -161,36 +161,8 @@ class PowerLoopReader:
         return sessions.owner_of(self.layout, *row[:2]) if row else sessions.owner_of(self.layout, 0, ref.id)
 
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
-        owner, messages_table = self._owner(ref), self.layout.table("messages")
-        states: dict[str, list[int]] = {}
-        runs: dict[str, list[Run]] = {}
-        strays: list[int] = []
-        last: int | None = None
-        while True:
-            if cancel():
-                raise Cancelled("stopped")
-
-            def burst(conn: sqlite3.Connection, last: int | None = last) -> list[tuple[Any, Any, int]]:
-                # By its storage key, as a state or seq of another type would not find its way back as a parameter.
-                after = f"(SELECT state, seq FROM {messages_table} WHERE rowid = {last})"
-                more = f"AND (state, seq) > {after}" if last is not None else ""
-                return conn.execute(
-                    f"SELECT state, seq, rowid FROM {messages_table} WHERE {owner.condition} {more} "
-                    "ORDER BY state, seq LIMIT ?", (owner.value, SEQS_A_BURST),
-                ).fetchall()
-
-            some = self.read(burst)
-            for state, seq, rowid in some:
-                if type(seq) is int:
-                    states.setdefault(messages.state_of(seq, state), []).append(seq)
-                else:
-                    strays.append(rowid)
-            for state, seqs in states.items():
-                runs[state] = outlines.union(runs.get(state, []), outlines.runs_of(seqs))
-            states.clear()
-            if len(some) < SEQS_A_BURST:
-                break
-            last = some[-1][2]
+        owner = self._owner(ref)
+        runs, strays = outlining.states_of(self.read, self.layout, owner, cancel)
         notes, next_seq, compact_seq = self.read(lambda conn: self._bookkeeping(conn, owner))
         return Outline(runs, notes, strays, next_seq, compact_seq)
 
@@ -320,6 +292,9 @@ class PowerLoopReader:
 
     def find(self, ref: Ref, words: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         owner = self._owner(ref)
+        if words.encode(errors="replace").decode() != words:
+            # Half a character is in no text that SQLite can hold.
+            return None
         escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         at: int | None = max(-(2**63), min(start, 2**63 - 1))
         while at is not None:
