@@ -167,10 +167,10 @@ class _Replay:
         self.folds, self.folded = folds, folded
         self.answers: list[_Took] = []
         self.visits = VISITS + 1
-        if len(folded) + len(active) + 6 * len(folds) > ATOMS:
+        if len(folded) + len(active) + 4 * len(folds) + 2 * len(places) > ATOMS:
             return
-        cuts = sorted({cut for fold in folds for seq in (fold.from_seq, fold.to_seq, fold.note_seq)
-                       if seq is not None for cut in (seq, seq + 1)})
+        seqs = {*places, *(seq for fold in folds for seq in (fold.from_seq, fold.to_seq, fold.note_seq))}
+        cuts = sorted({cut for seq in seqs if seq is not None for cut in (seq, seq + 1)})
         atoms = [(run, True) for run in _cut(folded, cuts)] + [(run, False) for run in _cut(active, cuts)]
         atoms.sort(key=lambda atom: (places.get(atom[0][0], atom[0][0]), atom[0][0]))
         self.atoms = [run for run, _ in atoms]

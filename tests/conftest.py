@@ -1,4 +1,4 @@
-"""What every test stands on: one time zone, one home that is thrown away, no colour settings, hypothesis without chance.
+"""What every test stands on: one time zone, a home that is thrown away, no colour settings, hypothesis without chance.
 
 It happens while this file is imported, because Textual reads its settings when it is imported.
 """
@@ -32,7 +32,10 @@ def _hermetic() -> None:
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     folders = {"CONFIG": ".config", "CACHE": ".cache", "DATA": ".local/share", "STATE": ".local/state"}
     os.environ.update({f"XDG_{name}_HOME": f"{home}/{folder}" for name, folder in folders.items()})
-    os.environ.update(HOME=home, TZ="UTC", TERM="xterm-256color", TEXTUAL_ANIMATIONS="none", PYTHONDONTWRITEBYTECODE="1")
+    os.environ.update(
+        HOME=home, TZ="UTC", TERM="xterm-256color", TEXTUAL_ANIMATIONS="none", PYTHONDONTWRITEBYTECODE="1",
+        HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
+    )
     time.tzset()
     # A checkout is tested as it stands, installed or not.
     if str(ROOT) not in sys.path:

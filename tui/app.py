@@ -27,8 +27,11 @@ class Sessionscope(App[None]):
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
-    def __init__(self, archives: Sequence[Archive], config: Config | None = None) -> None:
+    def __init__(
+        self, archives: Sequence[Archive], config: Config | None = None, failures: Sequence[str] = ()
+    ) -> None:
         super().__init__()
+        self.failures = failures
         self.archives = archives
         self.config = config or Config()
 
@@ -39,6 +42,8 @@ class Sessionscope(App[None]):
             self.theme = self.config.theme
         self.browser = Browser(Library(self.archives))
         self.push_screen(self.browser)
+        for failure in self.failures:
+            self.notify(failure, severity="warning", markup=False)
         # Full collections of what the imports left cost a key 30 ms now and then.
         self.call_after_refresh(self._freeze)
 
@@ -82,11 +87,22 @@ def check(config: Config, themes: Iterable[str]) -> None:
             raise ConfigError(f"the config's keymap names {name!r}; there are {', '.join(sorted(binding_ids()))}.")
 
 
-def run(places: list[str], demo: bool = False) -> int:
-    """Opens the archives and runs the app; the exit status. Raises StoreError and ConfigError before a frame."""
+def run(places: list[str], strict: bool = True) -> int:
+    """Opens the archives and runs the app; the exit status.
+
+    Raises ConfigError, and StoreError where an archive cannot be opened; unless `strict`, only where none can.
+    """
     config = load()
-    archives = [archive for place in places for archive in open_archive(place)]
-    app = Sessionscope(archives, config)
+    archives: list[Archive] = []
+    failures: list[StoreError] = []
+    for place in places:
+        try:
+            archives += open_archive(place)
+        except StoreError as error:
+            failures.append(error)
+    if failures and (strict or not archives):
+        raise failures[0]
+    app = Sessionscope(archives, config, [str(failure) for failure in failures])
     check(config, app.available_themes)
     try:
         app.run()
@@ -94,6 +110,3 @@ def run(places: list[str], demo: bool = False) -> int:
         for archive in archives:
             archive.close()
     return app.return_code or 0
-
-
-

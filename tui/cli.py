@@ -127,7 +127,7 @@ def _session_parser(prog: str, description: str) -> Parser:
 
 
 def _browse(args: argparse.Namespace) -> int:
-    return _show_places(args.archives or _known_places())
+    return _show_places(args.archives or _known_places(), strict=bool(args.archives))
 
 
 def _known_places() -> list[str]:
@@ -146,14 +146,14 @@ def _known_places() -> list[str]:
     return list(dict.fromkeys(places))
 
 
-def _show_places(places: list[str], demo: bool = False) -> int:
+def _show_places(places: list[str], strict: bool = True) -> int:
     if not sys.stdout.isatty():
         return _print_trees(places)
     from .app import run as browse
     from .config import ConfigError
 
     try:
-        return browse(places, demo=demo)
+        return browse(places, strict)
     except ConfigError as error:
         raise UsageError(str(error)) from None
 
@@ -193,7 +193,7 @@ def _demo(args: argparse.Namespace) -> int:
     folder = PrivateFolder()
     try:
         write_demo(folder.path / DEMO_NAME)
-        return _show_places([str(folder.path / DEMO_NAME)], demo=True)
+        return _show_places([str(folder.path / DEMO_NAME)])
     finally:
         folder.close()
 

@@ -29,7 +29,8 @@ class SessionCommands(Provider):
             for place, node in enumerate(nodes):
                 summary = library.summary(node)
                 if summary is not None:
-                    # Content, not str: a title is never markup.
-                    title = Content(f"Open {render.title_of(summary)}")
+                    # Content, not str, and nothing of the session in the help: that would be read as markup.
+                    title = Content.assemble(f"Open {render.title_of(summary)}  ",
+                                             (render.one_line(summary.ref.id), "dim"))
                     yield Hit(1 - place / SHOWN, title, partial(browser.open_here, node), text=title.plain,
-                              help=f"{summary.ref.id} · {summary.message_count} messages")
+                              help=f"{summary.message_count} messages")

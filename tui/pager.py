@@ -47,7 +47,7 @@ def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
         with app.suspend():
             subprocess.run([*command, str(path)], check=False)
     except (StoreError, OSError, ValueError) as error:
-        app.notify(f"the pager could not be used: {error}", severity="error", markup=False)
+        app.notify(f"the pager could not be used: {visible(str(error))}", severity="error", markup=False)
     except SuspendNotSupported:
         app.notify("this terminal cannot be lent to a pager", severity="error")
     finally:

@@ -23,29 +23,33 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def _widths(text: str) -> Iterator[int]:
+    """The terminal cells that each character of a visible text takes."""
+    joined = False
+    for char in text:
+        if char == _JOINER or joined or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+            yield 0
+        else:
+            yield 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        joined = char == _JOINER
+
+
 def cells(text: str) -> int:
     """How many terminal cells a visible text takes."""
-    if text.isascii():
-        return len(text)
-    taken, joined = 0, False
-    for char in text:
-        if char == _JOINER:
-            joined = True
-            continue
-        if not joined and unicodedata.category(char) not in ("Mn", "Me", "Cf"):
-            taken += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        joined = False
-    return taken
+    return len(text) if text.isascii() else sum(_widths(text))
 
 
 def fit(text: str, width: int) -> str:
-    """A visible text in at least `width` cells, cut with an ellipsis where it is longer."""
-    size = cells(text)
-    if size > width:
-        while cells(text) > width - 1:
-            text = text[:-1]
-        text, size = text + "…", cells(text) + 1
-    return text + " " * (width - size)
+    """A visible text in exactly `width` cells, cut with an ellipsis where it is longer."""
+    if cells(text) > width:
+        room, kept = width - 1, 0
+        for size in _widths(text):
+            if size > room:
+                break
+            room -= size
+            kept += 1
+        text = text[:kept] + "…"
+    return pad(text, width)
 
 
 def pad(text: str, width: int) -> str:

@@ -65,7 +65,7 @@ def add_messages(conn: sqlite3.Connection, id_: str, rows: Iterable[dict[str, An
     columns = ("seq", "role", "name", "content", "tool_calls_json", "tool_call_id", "state", "meta_json", "created_at")
     plain = dict.fromkeys(columns) | {"role": "user", "state": "active", "meta_json": "{}", "created_at": 1_000}
     conn.executemany(
-        f'INSERT INTO "{prefix}messages" (session_id, {", ".join(columns)}) VALUES (?, {", ".join("?" * len(columns))})',
+        f'INSERT INTO "{prefix}messages" (session_id, {", ".join(columns)}) VALUES (?{", ?" * len(columns)})',
         ([id_, *(plain | row).values()] for row in rows),
     )
 
@@ -73,7 +73,8 @@ def add_messages(conn: sqlite3.Connection, id_: str, rows: Iterable[dict[str, An
 def fill(path: Path, id_: str, rows: Sequence[dict[str, Any]], layout: str = "0.2.0", **columns: Any) -> Path:
     """One more session with these messages."""
     with closing(sqlite3.connect(path)) as conn, conn:
-        add_session(conn, id_, prefix_of(layout), max((row["seq"] for row in rows), default=0) + 1, **columns)
+        columns.setdefault("next_seq", len(rows) + 1)
+        add_session(conn, id_, prefix_of(layout), **columns)
         add_messages(conn, id_, rows, prefix_of(layout))
     return path
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.timer import Timer
@@ -59,9 +61,14 @@ def _due(timer: Timer | None) -> bool:
 
 
 def rests(app: Sessionscope) -> bool:
-    """Whether no worker runs and the browser waits for no timer to open or inspect something."""
+    """Whether no message waits, no worker runs, and no timer is about to open or inspect something."""
     timers = [app.browser.opening, app.browser._inspecting]
-    return all(worker.is_finished for worker in app.workers) and not any(map(_due, timers))
+    pumps = [app, *app.screen.walk_children(with_self=True), app.browser]
+    return (
+        all(worker.is_finished for worker in app.workers)
+        and not any(map(_due, timers))
+        and not any(pump.message_queue_size or pump._next_callbacks for pump in pumps)
+    )
 
 
 async def settle(pilot: Pilot[None]) -> None:
@@ -88,9 +95,17 @@ class Hands:
 
     async def press(self, *keys: str) -> None:
         """Presses keys one after the other, then lets the app settle."""
-        self.pressed += len(keys)
-        await self.pilot.press(*keys)
-        await self.settle()
+        for key in keys:
+            self.pressed += 1
+            self.send(key)
+            await self.settle()
+
+    def send(self, key: str) -> None:
+        """What a terminal sends for a key, and nothing waited for."""
+        name = _character_to_key(key) if len(key) == 1 else key
+        driver = self.app._driver
+        assert driver is not None
+        driver.send_message(events.Key(name, key if len(key) == 1 else None))
 
     async def type(self, text: str) -> None:
         """Presses a key for each letter."""

@@ -73,7 +73,7 @@ async def test_rows_in_every_view(name: str, sample: Sample) -> None:
 
 
 async def _compare_views(hands: Hands, truth: dict[str, Any]) -> None:
-    states = {seq: state for seq, state in truth["states"]}
+    states: dict[int, str] = dict(truth["states"])
     views: dict[View, list[int]] = {
         View.ALL: sorted(states),
         View.ACTIVE: sorted(seq for seq, state in states.items() if state == State.ACTIVE),

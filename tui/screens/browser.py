@@ -11,7 +11,7 @@ from textual.worker import get_current_worker
 
 from store import Order, StoreError, View
 
-from .. import clipboard, describe, pager, study
+from .. import clipboard, describe, pager, render, study
 from ..commands import SessionCommands
 from ..widgets.prompt import Prompt
 from ..widgets.timeline import Timeline
@@ -75,7 +75,8 @@ class Browser(Travel):
             self.open_node(newest)
         for shelf in self.library.shelves:
             if shelf.archive.info.warning:
-                self.notify(shelf.archive.info.warning, title=shelf.archive.info.name, severity="warning", markup=False)
+                self.notify(shelf.archive.info.warning, title=render.one_line(shelf.archive.info.name),
+                            severity="warning", markup=False)
         self.start_watching()
 
     # -- sessions

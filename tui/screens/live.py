@@ -9,7 +9,7 @@ from textual.worker import Worker, get_current_worker
 
 from store import Census, Entry, StoreError
 
-from .. import study
+from .. import render, study
 from ..library import Library, Shelf
 from .stage import Stage
 
@@ -107,7 +107,8 @@ class Live(Stage):
         """Leaves a session that another process deleted."""
         opened = self.opened
         if opened is not None and opened.node is None:
-            self.notify(f"session {opened.ref.id} was closed by another process", severity="warning", markup=False)
+            self.notify(f"session {render.one_line(opened.ref.id)} was closed by another process",
+                        severity="warning", markup=False)
             self.opened = None
             self.timeline.hint = "this session is gone"
             self.timeline.show(None)

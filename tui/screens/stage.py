@@ -81,7 +81,7 @@ class Stage(Screen[None]):
 
     def failed(self, text: str) -> None:
         """Says what went wrong, once."""
-        self.notify(text, severity="error", markup=False)
+        self.notify(render.one_line(text), severity="error", markup=False)
 
     def show_sessions(self, keep: bool = True) -> None:
         try:
@@ -159,7 +159,7 @@ class Stage(Screen[None]):
         try:
             self.inspector.show(self._blocks(opened), keep)
         except StoreError as error:
-            self.inspector.show([describe.Block(((str(error), "damage"),))])
+            self.inspector.show([describe.Block(((render.one_line(str(error)), "damage"),))])
         self.show_titles()
 
     def _blocks(self, opened: Opened) -> list[describe.Block]:
