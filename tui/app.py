@@ -11,7 +11,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from store import Archive, open_archive
+from store import Archive, StoreError, open_archive
 
 from .config import Config, ConfigError, load
 from .library import Library

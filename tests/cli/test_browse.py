@@ -42,8 +42,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], bool]]:
     """An app that only notes what it is asked to browse."""
     calls: list[tuple[list[str], bool]] = []
 
-    def run(places: list[str], demo: bool = False) -> int:
-        calls.append((places, demo))
+    def run(places: list[str], strict: bool = True) -> int:
+        calls.append((places, strict))
         return 0
 
     monkeypatch.setitem(sys.modules, "tui.app", SimpleNamespace(run=run))
@@ -91,6 +91,14 @@ def test_the_usual_places_and_the_config_are_browsed(cli: Cli, sample: Sample, h
     assert "v8.0.0.db · power-loop 8.0" in out
 
 
+def test_one_missing_archive_of_the_config_does_not_stop_the_browser(
+    cli: Cli, app: list[tuple[list[str], bool]], home: Path
+) -> None:
+    (home / ".config" / "sessionscope" / "config.toml").write_text("archives = ['/there/is/none.db']")
+    assert cli(terminal=True).status == 0
+    assert app == [(["/there/is/none.db"], False)]
+
+
 def test_a_broken_config_is_one_sentence(cli: Cli, home: Path) -> None:
     (home / ".config" / "sessionscope" / "config.toml").write_text("archives = [")
     result = cli()
@@ -101,7 +109,7 @@ def test_a_broken_config_is_one_sentence(cli: Cli, home: Path) -> None:
 def test_a_terminal_gets_the_app(cli: Cli, app: list[tuple[list[str], bool]], tmp_path: Path) -> None:
     # Not even looked at: the app opens what it browses.
     assert cli("a.db", tmp_path / "b.db#pl_", terminal=True).status == 0
-    assert app == [(["a.db", str(tmp_path / "b.db#pl_")], False)]
+    assert app == [(["a.db", str(tmp_path / "b.db#pl_")], True)]
 
 
 class TestDemo:
@@ -115,7 +123,7 @@ class TestDemo:
         self, cli: Cli, app: list[tuple[list[str], bool]], temporary: Path
     ) -> None:
         assert cli("demo", terminal=True).status == 0
-        assert [demo for _, demo in app] == [True]
+        assert [Path(place).name for places, _ in app for place in places] == ["demo.db"]
         assert list(temporary.iterdir()) == []
 
     def test_json_keeps_it(self, cli: Cli, temporary: Path) -> None:
