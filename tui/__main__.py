@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from store import StoreError
 
-from . import cli, reading
+from . import cli
+from .headless import reading
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from store import Archive, StoreError, View, open_archive, usual_places
 
-from . import reading
+from .headless import reading
 
 PROGRAM = "sessionscope"
 DEMO_NAME, HELP_COLUMNS = "demo.db", 100
@@ -171,7 +171,7 @@ def _print_trees(places: list[str]) -> int:
 
 
 def _print_tree(archive: Archive) -> None:
-    from . import plain
+    from .headless import plain
 
     census = archive.reader().census()
     for line in plain.archive(archive.info, len(census)):
@@ -201,14 +201,14 @@ def _demo(args: argparse.Namespace) -> int:
 def _ls(args: argparse.Namespace) -> int:
     shelves = [(archive, archive.reader().census()) for archive in open_archive(args.archive)]
     if args.json:
-        from . import records
+        from .headless import records
 
         with records.Document(sys.stdout, "sessions") as document:
             for archive, census in shelves:
                 for node in reading.walk(archive, census):
                     document.add(records.session(node))
         return 0
-    from . import plain
+    from .headless import plain
 
     qualified = len(shelves) > 1
     longest = max((len(id_) for _, census in shelves for id_ in census.ids), default=0)
@@ -227,13 +227,13 @@ def _show(args: argparse.Namespace) -> int:
     _, timeline = reading.outlined(target, view)
     found = reading.rows(timeline, view, args.first, args.last)
     if args.json:
-        from . import records
+        from .headless import records
 
         with records.Document(sys.stdout, "messages") as document:
             for row, pieces in reading.messages(target.reader, target.ref, found):
                 document.add(records.message(row, pieces))
         return 0
-    from . import plain
+    from .headless import plain
 
     if timeline.about:
         print(f"{view}: {timeline.about}\n")
@@ -247,13 +247,13 @@ def _compactions(args: argparse.Namespace) -> int:
     target = reading.find_session(args.archive, args.session)
     audit = target.reader.audit(target.ref, reading.outlined(target, View.ALL)[0])
     if args.json:
-        from . import records
+        from .headless import records
 
         with records.Document(sys.stdout, "compactions") as document:
             for fold in audit.compactions:
                 document.add(records.compaction(fold))
         return 0
-    from . import plain
+    from .headless import plain
 
     if not audit.compactions:
         print("no compactions")

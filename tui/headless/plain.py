@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from store import ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
 
-from .clock import ago, human, moment
+from ..clock import ago, human, moment
+from ..visible import visible
 from .reading import Node
 from .records import dumps
-from .visible import visible
 
 TITLE_CELLS, ID_CELLS, DEEPEST = 58, 44, 16
 _PLACES = {Place.ORPHAN: "! orphan · ", Place.SURVIVOR: "↥ survivor · ", Place.CYCLE: "↻ cycle · "}
