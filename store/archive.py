@@ -42,6 +42,11 @@ class Timeline(Protocol):
     def length(self) -> Count: ...
 
     @property
+    def highest(self) -> int:
+        """The highest seq in this view, 0 where there is none. No read."""
+        ...
+
+    @property
     def about(self) -> str:
         """What this view cannot know, in words; empty where it is the whole truth."""
         ...

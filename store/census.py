@@ -75,7 +75,6 @@ class Census:
         self.parents.extend(NONE if parent is None else position.get(parent, NONE) for parent in named)
         self._cuts = self._cut_cycles()
         self._orphans = {at for at, parent in enumerate(named) if parent is not None and self.parents[at] == NONE}
-        self._orphans -= self._cuts
         self._survivors = {at for at, parent in enumerate(named) if parent is None and subagent[at]}
         self._first, self._children = self._adjacency()
         self._haystack: list[str] | None = None

@@ -243,8 +243,6 @@ class _Replay:
             last += 1
         self.visits += last - first
         due = [at for i in self.due[k] if (at := bisect_left(line, i)) < len(line) and line[at] == i]
-        if due and not first <= due[0] <= due[-1] <= last:
-            return
         for a in range(first, min([low, *due[:1]]) + 1):
             for b in range(max([high, *due[-1:]]), last + 1):
                 yield a, b

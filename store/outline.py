@@ -155,6 +155,11 @@ class Display:
     def __len__(self) -> int:
         return self._starts[-1]
 
+    @property
+    def highest(self) -> int:
+        """The highest seq that is shown or known to be gone, 0 where there is none."""
+        return max((last for kind, _, last in self._stretches if kind is not Kind.STRAY), default=0)
+
     def slice(self, start: int, stop: int) -> list[Stretch]:
         """The stretches that lines `start` to `stop` show, cut to just these lines."""
         start, stop = max(0, start), min(stop, len(self))

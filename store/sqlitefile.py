@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, TypeVar
@@ -27,7 +27,10 @@ TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25
 TICK_NS, SETTLE_TRIES = 10_000_000, 20
 """How far apart two writes must be for their modification times to differ, on any usual kernel."""
 Part = tuple[int, int, int, int] | None
-"""Inode, size in bytes, modification and change time in nanoseconds; None for a file that is not there."""
+"""Inode, size in bytes, modification and change time in nanoseconds; None for a file that is not there.
+
+The change time of a -wal is left out: SQLite sets the owner of one that it opens as root, so our own look changes it.
+"""
 Parts = tuple[Part, Part, Part]
 COPY, _SUFFIXES = "copy.db", ("", "-wal", "-journal")
 
@@ -97,7 +100,8 @@ class SqliteFile:
 
     def parts(self) -> Parts:
         """What the main file, -wal and -journal look like now. Three `stat` calls, nothing held."""
-        return _part(self.path), _part(self.path + "-wal"), _part(self.path + "-journal")
+        wal = _part(self.path + "-wal")
+        return _part(self.path), wal and (*wal[:3], 0), _part(self.path + "-journal")
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` on a connection in one read transaction and returns what it returns.
@@ -116,10 +120,17 @@ class SqliteFile:
                     result = work(conn)
             except (sqlite3.Error, OSError) as error:
                 if self.parts() == before:
-                    raise self._explain(error, before) from error
+                    raise self._explain(error) from error
+                time.sleep(PAUSE_S)
+                continue
+            except Exception:
+                # What was read while the file changed may be half of one state and half of another: no error counts.
+                if self._steady(before):
+                    raise
                 time.sleep(PAUSE_S)
                 continue
             if copy or self._steady(before):
+                self._tidy(before)
                 return result
             time.sleep(PAUSE_S)
         raise Busy(f"{self.shown}: another process keeps changing it; try again in a moment.")
@@ -141,8 +152,22 @@ class SqliteFile:
         # A snapshot of a WAL stays whole whatever is appended, as long as it is the same database.
         return after[0] is not None and before[0] is not None and after[0][0] == before[0][0]
 
+    def _tidy(self, before: Parts) -> None:
+        """Takes back an empty -wal that a read left because the writer took its own along at that very moment.
+
+        SQLite does that safely where a connection that may write is the last to close, and nothing where it is not.
+        """
+        now = _part(self.path + "-wal")
+        if _filled(before[1]) and now and not now[1]:
+            with suppress(sqlite3.Error), closing(sqlite3.connect(f"{_uri(self.path)}?mode=rw", uri=True)) as conn:
+                conn.execute("PRAGMA schema_version")
+
     def _choose(self, before: Parts) -> tuple[str, PrivateFolder | None]:
         """The URI for a burst, and the private copy that it names, if it does."""
+        with self._copying:
+            copy = self._copy if self._copied == before else None
+        if copy is not None:
+            return f"{_uri(str(copy.path / COPY))}?mode=rw", copy
         hot = _filled(before[2]) and self._hot_journal()
         if hot or (_filled(before[1]) and not self._may_share()):
             copy = self._private(before)
@@ -183,7 +208,7 @@ class SqliteFile:
                 self._copy, self._copied = folder, before
             return self._copy
 
-    def _explain(self, error: Exception, before: Parts) -> Exception:
+    def _explain(self, error: Exception) -> Exception:
         text = str(error)
         if "not a database" in text:
             return NotAnArchive(f"{self.shown}: is not a SQLite database.")

@@ -24,7 +24,8 @@ SAMPLES = Path(__file__).parent / "data" / "power-loop"
 def _hermetic() -> None:
     sys.dont_write_bytecode = True
     for name in list(os.environ):
-        if name.startswith(("TEXTUAL", "XDG_", "HYPOTHESIS")):
+        # The folder of the snapshot report is the way from a worker of pytest-xdist to whoever reports.
+        if name.startswith(("TEXTUAL", "XDG_", "HYPOTHESIS")) and name != "TEXTUAL_SNAPSHOT_TEMPDIR":
             del os.environ[name]
     for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "COLUMNS", "LINES", "PAGER", "SESSIONSCOPE_CONFIG"):
         os.environ.pop(name, None)

@@ -37,9 +37,9 @@ def text_of(reader: Reader, ref: Ref, row: str) -> str:
 
 def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
     """Opens a message in $PAGER, `less` if that is not set. Says so where that cannot be done."""
-    command = shlex.split(os.environ.get("PAGER") or "less")
     folder = PrivateFolder()
     try:
+        command = shlex.split(os.environ.get("PAGER") or "less")
         path = folder.path / f"message-{row}.txt"
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for piece in pieces(reader, ref, row):

@@ -64,6 +64,15 @@ def parse(stored: str | None, what: str, damages: Damages) -> Any:
         return stored
 
 
+def parse_object(stored: str | None, what: str, damages: Damages) -> Any:
+    """As `parse`, for a column that holds an object or nothing: anything else is noted."""
+    known = len(damages)
+    value = parse(stored, what, damages)
+    if value is not None and not isinstance(value, dict) and len(damages) == known:
+        damages.note(f"{what} is not an object")
+    return value
+
+
 def character_at(data: bytes, at: int) -> int:
     """Where the UTF-8 character begins that goes on at byte `at`; `at` itself where none does."""
     for back in range(1, min(at, 3) + 1):

@@ -14,7 +14,19 @@ from ..outline import Display, Kind
 from ..preview import preview, text_of
 from ..rows import Count, Message, State, TimelineRow
 from ..sqlitefile import Read
-from .decode import Cells, Damages, character_at, decode_bytes, names_in, note_span, number, parse, text, tool_calls
+from .decode import (
+    Cells,
+    Damages,
+    character_at,
+    decode_bytes,
+    names_in,
+    note_span,
+    number,
+    parse,
+    parse_object,
+    text,
+    tool_calls,
+)
 from .layout import Layout
 
 HEAD_CHARS, HEAD_BYTES, CALLS_BYTES, META_BYTES = 200, 4_096, 16_384, 65_536
@@ -101,7 +113,8 @@ class _Decoded:
     def json(self, cells: Cells, column: str, limit: int) -> tuple[Any, int]:
         """A JSON body no longer than `limit` bytes, decoded; a longer one is left undecoded."""
         stored, size = self.head(cells, column, limit)
-        return (parse(stored, _spoken(column), self.damages) if size <= limit else None), size
+        decode = parse_object if column == "meta_json" else parse
+        return (decode(stored, _spoken(column), self.damages) if size <= limit else None), size
 
 
 def _spoken(column: str) -> str:
@@ -186,6 +199,7 @@ class Lines:
     def __init__(self, read: Read, layout: Layout, owner: Owner, display: Display, exact: bool, about: str) -> None:
         self._read, self._layout, self._owner, self._display = read, layout, owner, display
         self.length = Count(len(display), exact)
+        self.highest = display.highest
         self.about = about
 
     def locate(self, seq: int) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..census import Entry
 from ..compaction import Fold, undone_folds
 from ..rows import Count, Ref, SessionDetail, SessionSummary, State
-from .decode import Cells, Damages, number, parse, text, tool_calls
+from .decode import Cells, Damages, number, parse, parse_object, text, tool_calls
 from .extras import extras
 from .layout import Layout
 from .messages import Owner, highest_seq, preview_line
@@ -111,11 +111,7 @@ class _Session:
         stored, size = self.body(cells, column, JSON_BYTES)
         if size > JSON_BYTES:
             return stored
-        known = len(self.damages)
-        value = parse(stored, column.removesuffix("_json"), self.damages)
-        if value is not None and not isinstance(value, dict) and len(self.damages) == known:
-            self.damages.note(f"{column.removesuffix('_json')} is not an object")
-        return value
+        return parse_object(stored, column.removesuffix("_json"), self.damages)
 
 
 def origin(row: tuple[Any, ...]) -> tuple[str | None, int]:
@@ -260,7 +256,7 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
         next_seq=next_seq,
         round_index=round_index,
         last_compact_seq=compact_seq,
-        pending=parse(pending, "pending", session.damages) if pending_size <= JSON_BYTES else pending,
+        pending=parse_object(pending, "pending", session.damages) if pending_size <= JSON_BYTES else pending,
         unanswered=_unanswered(conn, layout, owner, highest),
         extras=extras(conn, layout, owner),
         damage=tuple(session.damages),

@@ -12,66 +12,52 @@ from typing import Any
 
 from store.powerloop.schema import TABLES
 
-NEWEST, WHOLE = "qz-newest", "qz-whole"
-"""Words of the newest message, or title where there is none: the first shows in a list, the last in the inspector alone."""
-SESSION = "session-0000001"
-_EPOCH_MS, _FOLDS = 1_700_000_000_000, 10
+NEWEST, WHOLE, SESSION = "qz-newest", "qz-whole", "session-0000001"
+"""The first and the last word of a newest message. A list has room for the first alone."""
 _WORDS = "the import runs twice when a lease expires while a worker still holds its batch so claim it in one step "
-_CALL = json.dumps([{"id": "call-1", "type": "function", "function": {"name": "grep", "arguments": '{"pattern": "x"}'}}])
-_INSERT = "INSERT INTO {} ({}) VALUES ({})"
-_COLUMNS = {
-    "sessions": "session_id, created_at, updated_at, system_prompt, model, status, kind, parent_session_id, lifecycle, "
-                "metadata_json",
-    "messages": "session_id, seq, role, name, content, tool_calls_json, tool_call_id, round_index, state, meta_json, "
-                "created_at",
-    "compactions": "session_id, compact_seq, note_seq, from_seq, to_seq, before_tokens, after_tokens, created_at",
-    "session_state": "session_id, next_seq, round_index, last_compact_seq",
-}
-_ROLES = ("user", "assistant", "tool", "assistant")
-Rows = Iterator[tuple[Any, ...]]
+_CALL = '[{"id": "call-1", "type": "function", "function": {"name": "grep", "arguments": "{}"}}]'
+_EPOCH_MS, _FOLDS, _ROLES = 1_700_000_000_000, 10, ("user", "assistant", "tool", "assistant")
 
 
 def build(path: Path, sessions: int, messages: int, prompt: int = 0) -> Path:
-    """A database with that many sessions (every fifth a root), messages in each, and bytes of prompt in each."""
-    folds = _FOLDS - 1 if messages >= 1_000 else 0
-    chunk = messages // _FOLDS
+    """A database with that many sessions (every fifth a root), and messages and bytes of prompt in each.
+
+    Of a session with 1000 messages or more nine tenths are folded. One without messages has the newest word as title.
+    """
+    folds, chunk = (_FOLDS - 1, messages // _FOLDS) if messages >= 1_000 else (0, 1)
     ids = [f"session-{number:07}" for number in range(1, sessions + 1)]
+    text = (_WORDS * (prompt // len(_WORDS) + 1))[:prompt]
+    tables: dict[str, Iterator[tuple[Any, ...]]] = {
+        "sessions": (_session(ids, at, text, messages) for at in range(sessions)),
+        "messages": chain.from_iterable(_messages(id_, messages, folds * chunk, chunk) for id_ in ids),
+        "session_state": ((id_, messages + 1, messages // 4, folds, None) for id_ in ids),
+        "compactions": ((id_, fold, fold * chunk, (fold - 1) * chunk + 1, fold * chunk - 1, 90_000, 9_000, 1, _EPOCH_MS)
+                        for id_ in ids for fold in range(1, folds + 1)),
+    }
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {TABLES}; BEGIN")
-        _fill(conn, "sessions", _sessions(ids, messages, prompt))
-        _fill(conn, "messages", chain.from_iterable(_messages(id_, messages, folds * chunk) for id_ in ids))
-        _fill(conn, "session_state", ((id_, messages + 1, messages // 4, folds) for id_ in ids))
-        _fill(conn, "compactions", (
-            (id_, fold, fold * chunk, (fold - 1) * chunk + 1, fold * chunk - 1, 90_000, 9_000, _EPOCH_MS)
-            for id_ in ids for fold in range(1, folds + 1)
-        ))
+        for table, rows in tables.items():
+            columns = len(conn.execute(f"PRAGMA table_info({table})").fetchall())
+            conn.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)
         conn.execute("COMMIT")
         conn.execute("PRAGMA journal_mode=WAL")
     return path
 
 
-def _fill(conn: sqlite3.Connection, table: str, rows: Rows) -> None:
-    columns = _COLUMNS[table]
-    conn.executemany(_INSERT.format(table, columns, ", ".join("?" * len(columns.split(", ")))), rows)
+def _session(ids: list[str], at: int, prompt: str, messages: int) -> tuple[Any, ...]:
+    root = at % 5 == 0 or at == len(ids) - 1
+    kin = ("root", None, None, 0) if root else ("subagent", ids[at - at % 5], "call-1", 1)
+    title = json.dumps({"title": f"{_WORDS[at % 40:][:30]}{at}" if messages else NEWEST})
+    return ids[at], _EPOCH_MS + at, _EPOCH_MS + at, prompt, "a-model", None, "active", *kin, "ephemeral", title
 
 
-def _sessions(ids: list[str], messages: int, prompt: int) -> Rows:
-    text = (_WORDS * (prompt // len(_WORDS) + 1))[:prompt]
-    for at, id_ in enumerate(ids):
-        root = at % 5 == 0 or at == len(ids) - 1
-        title = f"{_WORDS[at % 40 : at % 40 + 30]}{at}" if messages else NEWEST
-        yield (id_, _EPOCH_MS + at, _EPOCH_MS + at, text, "a-model", "active", "root" if root else "subagent",
-               None if root else ids[at - at % 5], "ephemeral", json.dumps({"title": title}))
-
-
-def _messages(id_: str, count: int, folded: int) -> Rows:
+def _messages(id_: str, count: int, folded: int, chunk: int) -> Iterator[tuple[Any, ...]]:
     for seq in range(1, count + 1):
-        content = f"{seq} {_WORDS}{_WORDS[: seq % 90]}"
-        if seq == count:
-            content = f"{NEWEST} {content} {WHOLE}"
-        note = folded and seq <= folded and seq % (count // _FOLDS) == 0
-        meta = json.dumps({"from_seq": seq - count // _FOLDS + 1, "to_seq": seq - 1}) if note else None
+        note = seq <= folded and seq % chunk == 0
         role = "system" if note else _ROLES[seq % 4]
-        yield (id_, seq, role, "compact_note" if note else None, content, _CALL if seq % 4 == 1 and not note else None,
-               "call-1" if role == "tool" else None, seq // 4, "compacted_out" if seq <= folded and not note else "active",
-               meta, _EPOCH_MS + seq)
+        content = f"{seq} {_WORDS}{_WORDS[: seq % 90]}"
+        yield (id_, seq, role, "compact_note" if note else None,
+               f"{NEWEST} {content} {WHOLE}" if seq == count else content,
+               _CALL if seq % 4 == 1 and not note else None, "call-1" if role == "tool" else None, seq // 4,
+               "compacted_out" if seq <= folded and not note else "active",
+               json.dumps({"from_seq": seq - chunk + 1, "to_seq": seq - 1}) if note else None, _EPOCH_MS + seq)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store import Census, Order, Place
 from store.census import Changes, Entry
 
-IDS = [*"abcdefghij"]
+IDS = [*"abcdef"]
 
 
 def entry(key: int, id_: str, parent: str | None = None, **more: object) -> Entry:
@@ -21,10 +21,10 @@ def entry(key: int, id_: str, parent: str | None = None, **more: object) -> Entr
 
 @st.composite
 def entries(draw: st.DrawFn) -> list[Entry]:
-    ids = draw(st.lists(st.sampled_from(IDS), unique=True, max_size=8))
+    ids = draw(st.lists(st.sampled_from(IDS), unique=True))
     keys = sorted(draw(st.lists(st.integers(-50, 50), min_size=len(ids), max_size=len(ids), unique=True)))
     return [
-        entry(key, id_, draw(st.none() | st.sampled_from([*IDS, "gone"])), created_at=draw(st.integers(0, 3)),
+        entry(key, id_, draw(st.sampled_from([*IDS, "gone", None])), created_at=draw(st.integers(0, 3)),
               updated_at=draw(st.integers(0, 3)), size=draw(st.integers(0, 3)), compactions=draw(st.integers(0, 2)),
               subagent=draw(st.booleans()), title=draw(st.none() | st.sampled_from(["", "Straße", "OTHER title"])))
         for key, id_ in zip(keys, ids, strict=True)
@@ -140,6 +140,17 @@ def test_depth_is_no_limit() -> None:
     assert census.ancestors(49_999)[:2] == [0, 1]
     closed = Census(_chain(50_000, close=True))
     assert (closed.place(0), closed.place(1), closed.roots()) == (Place.CYCLE, Place.CHILD, [0])
+
+
+def test_a_circle_is_cut_at_its_smallest_key_wherever_it_is_entered() -> None:
+    census = Census([entry(1, "a", "d"), entry(2, "b", "d"), entry(3, "c", "b"), entry(4, "d", "c")])
+    assert [census.place(at) for at in range(4)] == [Place.CHILD, Place.CYCLE, Place.CHILD, Place.CHILD]
+    assert census.roots() == [1]
+
+
+def test_children_of_an_id_that_is_there_twice_stand_under_the_first() -> None:
+    census = Census([entry(1, "a"), entry(2, "a"), entry(3, "b", "a")])
+    assert list(census.parents) == [-1, -1, 0]
 
 
 def test_a_session_may_be_its_own_parent() -> None:

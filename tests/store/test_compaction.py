@@ -265,11 +265,27 @@ def test_three_generations_are_told_apart() -> None:
     assert left == []
 
 
+def test_a_fold_reaches_beyond_both_ends_of_its_span_in_logical_order() -> None:
+    """An old note before its smallest seq, a row behind its largest."""
+    history = History(12)
+    history.fold_exact(0, 4)
+    history.fold_exact(3, 2)
+    history.fold_exact(0, 5)
+    assert history.truth[2] == {13, 5, 6, 14, 9}
+    taken = history.check()
+    assert [found.certainty for found in taken.values()] == [Certainty.INFERRED] * 3
+
+
+def test_a_fold_whose_end_came_back_is_unknown() -> None:
+    taken, _ = explain([Fold(1, 1, 4, 9, ord=1)], [(1, 3)], [(4, 9)])
+    assert (taken[0].certainty, taken[0].runs) == (Certainty.UNKNOWN, ((1, 3),))
+
+
 def test_a_place_of_zero_is_a_place() -> None:
     """A note with ord 0 stands first, not at its seq."""
-    folds = [Fold(1, 1, 2, 6, ord=0), Fold(2, 3, 6, 7, ord=0)]
-    taken, _ = explain(folds, [(1, 3), (6, 6)], [(4, 5), (7, 7)])
-    assert [found.runs for found in taken.values()] == [((1, 2),), ((3, 3), (6, 6))]
+    folds = [Fold(1, 1, 4, 13, ord=0), Fold(2, 5, 13, 14, ord=0), Fold(3, 7, 14, 15, ord=0)]
+    taken, _ = explain(folds, [(1, 9), (13, 14)], [(10, 12), (15, 15)])
+    assert {found.certainty for found in taken.values()} == {Certainty.INFERRED}
 
 
 def test_recorded_sets_may_overlap_in_their_runs() -> None:

@@ -57,6 +57,8 @@ def snap(snap_compare: Callable[..., bool]) -> Snap:
     ) -> bool:
         app = Sessionscope(opened(*places), settings)
         app.animation_level = "none"
+        # How long a notice stays depends on the machine.
+        app._disable_notifications = True
 
         async def before(pilot: Pilot[None]) -> None:
             await settle(pilot)

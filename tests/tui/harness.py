@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from textual import events
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.geometry import Size
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.strip import Strip
@@ -61,12 +63,14 @@ def _due(timer: Timer | None) -> bool:
 
 
 def rests(app: Sessionscope) -> bool:
-    """Whether no message waits, no worker runs, and no timer is about to open or inspect something."""
+    """Whether no message waits, no worker runs, nothing is to be painted and no timer is about to open something."""
     timers = [app.browser.opening, app.browser._inspecting]
     pumps = [app, *app.screen.walk_children(with_self=True), app.browser]
     return (
         all(worker.is_finished for worker in app.workers)
         and not any(map(_due, timers))
+        and not app.screen._layout_required
+        and not app.screen._dirty_widgets
         and not any(pump.message_queue_size or pump._next_callbacks for pump in pumps)
     )
 
@@ -118,7 +122,11 @@ class Hands:
         await until(self.pilot, condition, what, within)
 
     async def resize(self, width: int, height: int) -> None:
-        await self.pilot.resize_terminal(width, height)
+        driver, size = self.app._driver, Size(width, height)
+        assert isinstance(driver, HeadlessDriver)
+        driver._size = size
+        self.app.post_message(events.Resize(size, size))
+        await self.until(lambda: self.app.screen._compositor.size == size, f"a screen of {width} by {height}")
         await self.settle()
 
     # -- the panes

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from textual.command import CommandInput
+from textual.widgets import Input
 
 from store import View
 from tui.describe import MODES
@@ -205,12 +206,12 @@ async def test_palette(hostile: Path) -> None:
 async def test_text_that_is_typed(hostile: Path) -> None:
     async with browsing(hostile, size=LARGE) as hands:
         await hands.press("f")
-        hands.browser.prompt.query_one("Input").value = "[b]bold[/b]"  # type: ignore[attr-defined]
+        hands.browser.prompt.query_one(Input).value = "[b]bold[/b]"
         await hands.settle()
         check(hands)
         assert "/[b]bold[/b]" in hands.text()
         await hands.press("escape", "enter", "slash")
-        hands.browser.prompt.query_one("Input").value = f"[b]{ESC}[31m"  # type: ignore[attr-defined]
+        hands.browser.prompt.query_one(Input).value = f"[b]{ESC}[31m"
         await hands.press("enter")
         await hands.until(lambda: bool(hands.notes), "an answer")
         await hands.settle()

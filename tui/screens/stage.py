@@ -200,6 +200,11 @@ class Stage(Screen[None]):
         self.set_class(name == "previews", "-show-previews")
         for pane, title in TITLES.items():
             self.query_one(f"#{title}").set_class(pane == name, "-on")
+        # What a title has room for is known once the panes have their new sizes.
+        self.call_after_refresh(self.show_titles)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_titles)
 
     # -- titles
 
@@ -245,7 +250,8 @@ class Stage(Screen[None]):
         if opened.fold is not None:
             tabs.append((" folded rows, esc: all ", "note", "screen.leave"))
         roomy = self.timeline.size.width >= ROOMY
-        for number, (view, name) in enumerate(VIEWS.items(), 1):
+        # Beside that word the tabs have room on a wide screen alone.
+        for number, (view, name) in enumerate(VIEWS.items() if roomy or opened.fold is None else (), 1):
             now = view is opened.view and opened.fold is None
             label = f"{number} {name}" if now or roomy else str(number)
             tabs.append((label, "accent" if now else "dim", f"screen.view('{view}')"))

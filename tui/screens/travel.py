@@ -11,7 +11,7 @@ from .. import study
 from ..library import Shelf
 from .live import Live
 
-TRAIL = 100
+TRAIL, DIGITS = 100, 40
 
 
 class Travel(Live):
@@ -149,7 +149,7 @@ class Travel(Live):
 
     def jump(self, text: str) -> None:
         """Goes to the seq that was typed."""
-        if not text.strip().isdigit():
+        if not text.strip().isdecimal() or len(text) > DIGITS:
             self.notify("a seq is a number", severity="warning", timeout=3)
             return
         self.remember()

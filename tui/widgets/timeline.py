@@ -80,9 +80,7 @@ a session to the call that spawned it; `b` back to where you were
         self.rows = rows
         self.failed = False
         self._pages.clear()
-        last = rows.length.value if rows else 0
-        row = self._peek(last - 1) if last else None
-        self._digits = max(3, len(str(row.seq if row and row.seq is not None else last)))
+        self._digits = max(3, len(str(rows.highest if rows else 0)))
 
     @staticmethod
     def count_of(rows: Rows | None) -> int:

@@ -1,0 +1,46 @@
+"""The screenshots that the README shows: they must be what the browser looks like now.
+
+    SESSIONSCOPE_UPDATE_SCREENSHOTS=1 python -m pytest tests/tui/test_screenshots.py          writes them anew
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from .harness import MEDIUM, SMALL, browsing
+
+FOLDER = Path(__file__).parents[2] / "screenshots"
+UPDATE = "SESSIONSCOPE_UPDATE_SCREENSHOTS"
+SHOTS: dict[str, tuple[tuple[int, int], list[str]]] = {
+    "browser": (MEDIUM, ["E", "enter"]),
+    "timeline": (MEDIUM, ["enter", "["]),
+    "audit": (MEDIUM, ["a"]),
+    "narrow": (SMALL, ["enter", "["]),
+    "context": (MEDIUM, ["enter", "4"]),
+}
+
+
+@pytest.mark.parametrize("name", SHOTS)
+async def test_screenshot(name: str, demo_db: Path) -> None:
+    size, keys = SHOTS[name]
+    async with browsing(demo_db, size=size) as hands:
+        await hands.press(*keys)
+        hands.app.clear_notifications()
+        await hands.settle()
+        svg = stable(hands.app.export_screenshot(title="sessionscope", simplify=True), name)
+    path = FOLDER / f"{name}.svg"
+    if os.environ.get(UPDATE):
+        FOLDER.mkdir(exist_ok=True)
+        path.write_text(svg, encoding="utf-8")
+    assert path.exists(), f"{path.name} is missing; set {UPDATE}=1 to write it"
+    assert path.read_text(encoding="utf-8") == svg, f"{path.name} is stale; set {UPDATE}=1 to write it anew"
+
+
+def stable(svg: str, name: str) -> str:
+    """A screenshot with an id of its own instead of a random one, whose spaces survive any viewer."""
+    svg = re.sub(r"terminal-\d+", f"terminal-{name}", svg)
+    return svg.replace("<text ", '<text xml:space="preserve" ')

@@ -1,0 +1,118 @@
+"""How every pane looks, at the three sizes that people have. What the panes do is tested elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.command import CommandInput
+
+from tui.config import Config
+
+from .database import Database, calls
+from .harness import LARGE, MEDIUM, SIZES, SMALL, Hands
+
+Snap = Callable[..., bool]
+Sample = Callable[[str], Path]
+BY_SIZE = pytest.mark.parametrize("size", SIZES, ids=["small", "medium", "large"])
+Size = tuple[int, int]
+
+
+@BY_SIZE
+def test_start(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, size=size)
+
+
+@BY_SIZE
+def test_compaction_in_sight(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["enter", "["], size=size)
+
+
+@BY_SIZE
+def test_audit(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["a"], size=size)
+
+
+@BY_SIZE
+def test_session_info(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["i"], size=size)
+
+
+@BY_SIZE
+def test_context(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["enter", "4"], size=size)
+
+
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+def test_filter(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["f", *"key"], size=size)
+
+
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+def test_help(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["enter", "?"], size=size)
+
+
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+def test_palette(snap: Snap, demo_db: Path, size: Size) -> None:
+    async def still(hands: Hands) -> None:
+        hands.app.screen.query_one(CommandInput).cursor_blink = False
+        await hands.press(*"fix")
+
+    assert snap(demo_db, keys=["ctrl+p"], size=size, first=still)
+
+
+def test_folded_rows(snap: Snap, demo_db: Path) -> None:
+    assert snap(demo_db, keys=["a", "end", "enter"], size=MEDIUM)
+
+
+def test_unfolded_tree(snap: Snap, demo_db: Path) -> None:
+    assert snap(demo_db, keys=["E"], size=LARGE)
+
+
+def test_markdown(snap: Snap, demo_db: Path) -> None:
+    assert snap(demo_db, keys=["enter", "[", "m"], size=LARGE)
+
+
+def test_as_stored(snap: Snap, demo_db: Path) -> None:
+    assert snap(demo_db, keys=["enter", "enter", "m", "m"], size=SMALL)
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "ansi-dark"])
+def test_theme(snap: Snap, demo_db: Path, theme: str) -> None:
+    assert snap(demo_db, keys=["enter", "["], size=MEDIUM, settings=Config(theme=theme))
+
+
+def test_several_archives(snap: Snap, demo_db: Path, sample: Sample) -> None:
+    assert snap(demo_db, sample("mixed-0.2.0-then-8.0.0"), size=MEDIUM)
+
+
+def test_poisoned(snap: Snap, sample: Sample) -> None:
+    assert snap(sample("poisoned-0.2.0-opened-by-8.0.0-prefix-empty"), size=MEDIUM)
+
+
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+def test_every_state(snap: Snap, tmp_path: Path, size: Size) -> None:
+    """Rows of every state, calls and results, a hole, damage: told apart by more than colour."""
+    path = tmp_path / "states.db"
+    with Database(path) as db:
+        main = db.session("main", title="All states", age_s=5)
+        for at in range(3):
+            db.message(main, "user", f"folded {at}")
+        db.fold(main, 1, 3, "the first note")
+        for at in range(3):
+            db.message(main, "user", f"folded later {at}", round_index=1)
+        db.fold(main, 4, 7, "the second note, which folds the first")
+        for _ in range(4):
+            db.message(main, "user", "will be gone")
+        db.conn.execute("DELETE FROM messages WHERE seq BETWEEN 9 AND 12")
+        db.message(main, "assistant", "calls two", round_index=2,
+                   tool_calls_json=calls(("a", "read_file", {"path": "x"}), ("b", "grep", {"for": "y"})))
+        db.message(main, "tool", "result a", name="read_file", tool_call_id="a")
+        db.message(main, "tool", "result b", name="grep", tool_call_id="b")
+        db.message(main, "assistant", "dropped", state="dropped")
+        db.message(main, "assistant", "of a state to come", state="novel")
+        db.message(main, "assistant", "meta is no JSON", meta_json="{")
+        db.message(main, "assistant", "waits", tool_calls_json=calls(("c", "run_command", {"command": "ls"})))
+    assert snap(path, keys=["enter"], size=size)
