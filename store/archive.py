@@ -103,6 +103,10 @@ class Reader(Protocol):
         """Which seqs exist in which state. A walk over the session's index."""
         ...
 
+    def outline_if_small(self, ref: Ref) -> Outline | None:
+        """The outline of a session of at most some thousand rows, None for a longer one. Bounded, one burst."""
+        ...
+
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
         """The outline with what was appended since, None where more than that happened. Bounded."""
         ...

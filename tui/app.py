@@ -17,6 +17,8 @@ from .config import Config, ConfigError, load
 from .library import Library
 from .screens.browser import Browser
 
+SETTLED_S = 0.5
+
 
 class Sessionscope(App[None]):
     """Shows archives that are already open. Nothing that a session says is ever markup."""
@@ -35,22 +37,26 @@ class Sessionscope(App[None]):
         self.archives = archives
         self.config = config or Config()
 
+    def get_default_screen(self) -> Browser:
+        """The browser itself: a blank screen before it would be laid out and painted for nobody."""
+        self.browser = Browser(Library(self.archives), self.size)
+        return self.browser
+
     def on_mount(self) -> None:
         if self.config.keymap:
             self.set_keymap(self.config.keymap)
         if self.config.theme is not None:
             self.theme = self.config.theme
-        self.browser = Browser(Library(self.archives))
-        self.push_screen(self.browser)
         for failure in self.failures:
             self.notify(failure, severity="warning", markup=False)
-        # Full collections of what the imports left cost a key 30 ms now and then.
-        self.call_after_refresh(self._freeze)
+        self.set_timer(SETTLED_S, self._freeze)
 
     @staticmethod
     def _freeze() -> None:
+        # Full collections of what the imports left would cost a key 30 ms now and then.
         gc.collect()
         gc.freeze()
+        gc.enable()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every verb of the browser, and Textual's own."""
@@ -92,6 +98,8 @@ def run(places: list[str], strict: bool = True) -> int:
 
     Raises ConfigError, and StoreError where an archive cannot be opened; unless `strict`, only where none can.
     """
+    # Hardly anything of what a start makes is garbage, so looking for it waits until the screen stands.
+    gc.disable()
     config = load()
     archives: list[Archive] = []
     failures: list[StoreError] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,14 @@ def path() -> Path:
 def load() -> Config:
     """The config, or the defaults where there is none. Raises ConfigError."""
     file = path()
+    if not file.exists():
+        return Config()
+    # Imported only where there is something to parse: most people have no config.
+    import tomllib
+
     try:
         values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         return convert(values, Config)
-    except FileNotFoundError:
-        return Config()
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

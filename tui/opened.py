@@ -37,6 +37,8 @@ class Opened:
     def rows(self) -> Timeline:
         """The timeline as it is to be shown now. Bounded reads only."""
         reader = self.shelf.reader
+        if self.outline is None:
+            self.outline = reader.outline_if_small(self.ref)
         if self.fold is not None and self.outline is not None:
             return reader.fold(self.ref, self.outline, self.fold)
         return reader.timeline(self.ref, self.view, self.outline)

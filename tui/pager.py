@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 from collections.abc import Iterator
 
 from textual.app import App, SuspendNotSupported
@@ -37,6 +35,9 @@ def text_of(reader: Reader, ref: Ref, row: str) -> str:
 
 def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
     """Opens a message in $PAGER, `less` if that is not set. Says so where that cannot be done."""
+    import shlex
+    import subprocess
+
     folder = PrivateFolder()
     try:
         command = shlex.split(os.environ.get("PAGER") or "less")

@@ -126,7 +126,9 @@ def _broken(text: str, width: int) -> tuple[str, str]:
     if cell_len(text) <= width:
         return text, ""
     head = set_cell_size(text, max(1, width)).rstrip()
-    words = head.rpartition(" ")[0] or head
+    words = head.rpartition(" ")[0]
+    # A long last word is broken rather than leaving most of the line empty.
+    words = words if cell_len(words) * 2 > width else head
     return words, text[len(words) :].lstrip()
 
 

@@ -87,13 +87,14 @@ def count(post: Post, archive: Archive, shelf: int, cancel: Cancel) -> None:
         post(Counted(shelf, census, time.perf_counter() - began))
 
 
-def study(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
-    """Reads a session's outline, then its audit, bookkeeping and usage."""
+def study(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
+    """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage."""
     with _Reporting(post):
         reader = archive.reader()
-        began = time.perf_counter()
-        outline = reader.outline(ref, cancel)
-        post(Outlined(epoch, outline, time.perf_counter() - began))
+        if outline is None:
+            began = time.perf_counter()
+            outline = reader.outline(ref, cancel)
+            post(Outlined(epoch, outline, time.perf_counter() - began))
         if not cancel():
             post(Studied(epoch, reader.audit(ref, outline), reader.session(ref), reader.usage(ref)))
 

@@ -13,14 +13,14 @@ from ..census import Census, Entry
 from ..errors import Cancelled, NotAnArchive, UnknownSession
 from ..outline import Display, Outline, Run
 from ..rows import ArchiveInfo, Audit, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
-from ..sqlitefile import SqliteFile
+from ..sqlitefile import Read, SqliteFile
 from . import audit, links, messages, outlining, sessions
 from .decode import Cells, Damages, note_span, parse
 from .layout import NOTE_NAME, Layout, layouts
 from .messages import META_BYTES, Lines, Owner
 
 T = TypeVar("T")
-SMALL, HUGE, SESSIONS_A_BURST, SEQS_A_BURST, CANDIDATES = 5_000, 2**40, 20_000, 400_000, 5
+SMALL, HUGE, SESSIONS_A_BURST, SEQS_A_BURST, CANDIDATES = 5_000, 10**8, 20_000, 400_000, 5
 _UNKNOWN = "prompt, recalled memories and projections are not stored as messages"
 
 
@@ -161,9 +161,23 @@ class PowerLoopReader:
         return sessions.owner_of(self.layout, *row[:2]) if row else sessions.owner_of(self.layout, 0, ref.id)
 
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
+        return self._outline(self.read, self._owner(ref), cancel)
+
+    def outline_if_small(self, ref: Ref) -> Outline | None:
         owner = self._owner(ref)
-        runs, strays = outlining.states_of(self.read, self.layout, owner, cancel)
-        notes, next_seq, compact_seq = self.read(lambda conn: self._bookkeeping(conn, owner))
+
+        def work(conn: sqlite3.Connection) -> Outline | None:
+            first, last = self._bounds(conn, owner)
+            # Seqs that far apart are damage, not rows to wait for.
+            if SMALL <= last - first < HUGE:
+                return None
+            return self._outline(lambda part: part(conn), owner, never)
+
+        return self.read(work)
+
+    def _outline(self, read: Read, owner: Owner, cancel: Cancel) -> Outline:
+        runs, strays = outlining.states_of(read, self.layout, owner, cancel)
+        notes, next_seq, compact_seq = read(lambda conn: self._bookkeeping(conn, owner))
         return Outline(runs, notes, strays, next_seq, compact_seq)
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
@@ -212,13 +226,11 @@ class PowerLoopReader:
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Lines:
         owner = self._owner(ref)
+        outline = outline or self.outline_if_small(ref)
         if outline is None:
-            first, last = self.read(lambda conn: self._bounds(conn, owner))
-            if SMALL <= last - first < HUGE:
-                # In every other view the lines depend on states, which only the outline knows.
-                runs = [(first, last)] if view is View.ALL else []
-                return Lines(self.read, self.layout, owner, outlines.only(runs), False, self._about(view))
-            outline = self.outline(ref)
+            # In every other view the lines depend on states, which only the outline knows.
+            runs = [self.read(lambda conn: self._bounds(conn, owner))] if view is View.ALL else []
+            return Lines(self.read, self.layout, owner, outlines.only(runs), False, self._about(view))
         return Lines(self.read, self.layout, owner, self._display(view, outline), True, self._about(view))
 
     def _display(self, view: View, outline: Outline) -> Display:

@@ -30,6 +30,7 @@ def raw(path: Path, *statements: str, script: str | None = None) -> list[Any]:
     """Runs SQL on a file behind the store's back, in rollback mode so that nothing is left beside it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("PRAGMA journal_mode=DELETE")
+        conn.execute("PRAGMA synchronous=OFF")
         if script:
             conn.executescript(script)
         return [conn.execute(statement).fetchall() for statement in statements]
@@ -73,6 +74,7 @@ def add_messages(conn: sqlite3.Connection, id_: str, rows: Iterable[dict[str, An
 def fill(path: Path, id_: str, rows: Sequence[dict[str, Any]], layout: str = "0.2.0", **columns: Any) -> Path:
     """One more session with these messages."""
     with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("PRAGMA synchronous=OFF")
         columns.setdefault("next_seq", len(rows) + 1)
         add_session(conn, id_, prefix_of(layout), **columns)
         add_messages(conn, id_, rows, prefix_of(layout))

@@ -98,9 +98,9 @@ async def test_a_hole(tmp_path: Path) -> None:
 async def test_scrolling(demo_db: Path) -> None:
     async with browsing(demo_db, size=SMALL) as hands:
         await hands.press("i", "G")
-        assert hands.inspector.scroll_offset.y > 0
+        await hands.until(lambda: hands.inspector.scroll_offset.y > 0, "the end")
         await hands.press("k", "k", "j", "g")
-        assert hands.inspector.scroll_offset.y == 0
+        await hands.until(lambda: hands.inspector.scroll_offset.y == 0, "the top")
 
 
 async def test_selecting_and_copying(demo_db: Path) -> None:

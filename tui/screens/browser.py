@@ -262,13 +262,13 @@ class Browser(Travel):
 
     # -- filter and find
 
-    def action_find_here(self) -> None:
-        self.action_ask("filter" if self.focused in (self.tree_pane, self.list_pane) else "find")
+    async def action_find_here(self) -> None:
+        await self.action_ask("filter" if self.focused in (self.tree_pane, self.list_pane) else "find")
 
-    def action_ask(self, what: str) -> None:
+    async def action_ask(self, what: str) -> None:
         if what == "filter" and self.focused is not self.list_pane:
             self.set_pane("sessions")
-        self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")
+        await self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")
 
     @on(Input.Changed, "#prompt Input")
     def _prompt_changed(self, event: Input.Changed) -> None:

@@ -9,10 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from ..describe import Block
+from ..ink import Inked
 from ..widgets.inspector import Inspector
 
 
-class Help(ModalScreen[None]):
+class Help(Inked[None], ModalScreen[None]):
     """A sheet over the browser; any of its keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from textual import on
+from textual.geometry import Size
 from textual.worker import Worker, get_current_worker
 
 from store import Census, Entry, StoreError
@@ -20,8 +21,8 @@ POLL_S, AGES_S, REST, NEWEST, FEW = 0.5, 30, 20, 50, 2_000
 class Live(Stage):
     """The part of the browser that follows changes and takes what workers bring."""
 
-    def __init__(self, library: Library) -> None:
-        super().__init__(library)
+    def __init__(self, library: Library, size: Size) -> None:
+        super().__init__(library, size)
         self._census_due: dict[int, float] = {}
         self._counting: dict[int, Worker[None]] = {}
         self._study_due: float | None = None

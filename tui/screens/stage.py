@@ -5,18 +5,18 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
-from textual.screen import Screen
+from textual.geometry import Size
 from textual.timer import Timer
-from textual.widgets import Footer
 from textual.worker import Worker, get_current_worker
 
-from store import StoreError, View
+from store import Outline, StoreError, View
 
 from .. import describe, render, study
+from ..ink import Inked
 from ..library import Library
 from ..opened import Opened
 from ..widgets.audit_pane import AuditPane
-from ..widgets.bar import Bar
+from ..widgets.bar import Bar, KeyBar
 from ..widgets.inspector import Inspector
 from ..widgets.preview_list import PreviewList
 from ..widgets.prompt import Prompt
@@ -27,19 +27,23 @@ from ..widgets.virtual_list import VirtualList
 INSPECT_AFTER_S, ROOMY = 0.1, 72
 TITLES = {"sessions": "tree-title", "previews": "list-title", "timeline": "timeline-title", "audit": "audit-title",
           "inspector": "inspector-title"}
+WIDTHS = [(0, "-tiny"), (60, "-narrow"), (110, "-normal"), (160, "-wide")]
+HEIGHTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
 VIEWS = {View.ALL: "all", View.ACTIVE: "active", View.COMPACTED: "compacted", View.CONTEXT: "context"}
 
 
-class Stage(Screen[None]):
+class Stage(Inked[None]):
     """The panes and what is in them. `opened` is the session in the timeline, `subject` what the inspector is about."""
 
-    HORIZONTAL_BREAKPOINTS = [
-        (0, "-tiny"), (60, "-narrow"), (110, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
     AUTO_FOCUS = None
 
-    def __init__(self, library: Library) -> None:
-        super().__init__()
+    def __init__(self, library: Library, size: Size) -> None:
+        # With the classes of its first size from the start, nothing needs to be styled twice before the first frame.
+        fitting = [max(point for point in points if point[0] <= length)[1]
+                   for points, length in ((WIDTHS, size.width), (HEIGHTS, size.height))]
+        super().__init__(classes=" ".join([*fitting, "-show-left"]))
         self.library = library
         self.opened: Opened | None = None
         self.mode = describe.MODES[0]
@@ -68,7 +72,7 @@ class Stage(Screen[None]):
                 yield Bar(id="inspector-title", classes="pane-title")
                 yield Inspector(id="inspector")
         yield Prompt(id="prompt")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar(id="keys")
 
     def find_panes(self) -> None:
         """Keeps the panes at hand once they are mounted."""
@@ -110,16 +114,20 @@ class Stage(Screen[None]):
         self.audit_pane.show(None, "reading…")
         self.subject = "message"
         self.show_rows(seq)
-        self.study()
+        # What needs a worker also needs the processor, which the first look at the rows has first claim on.
+        self.call_after_refresh(self.study, self.opened.outline)
         with self.prevent(VirtualList.Highlighted):
             self.list_pane.select(node)
 
-    def study(self) -> None:
-        """Reads in a worker what is known of the opened session beyond its rows. Ends the one for another session."""
+    def study(self, outline: Outline | None = None) -> None:
+        """Reads in a worker what is known of the opened session beyond its rows, the outline too unless it is at hand.
+
+        Ends such a worker for another session.
+        """
         opened = self.opened
         if opened is not None:
             self.studying = self.run_worker(
-                lambda: study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch,
+                lambda: study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, outline,
                                     lambda: get_current_worker().is_cancelled),
                 thread=True, group="study", exclusive=True, exit_on_error=False,
             )
@@ -194,10 +202,12 @@ class Stage(Screen[None]):
 
     def slide(self, name: str) -> None:
         """On a narrow or low screen, shows the column with a pane and hides the others."""
-        self.set_class(name in ("sessions", "previews"), "-show-left")
-        self.set_class(name in ("audit", "inspector"), "-show-right")
-        self.set_class(name == "audit", "-show-audit")
-        self.set_class(name == "previews", "-show-previews")
+        self.update_classes({
+            "-show-left": name in ("sessions", "previews"),
+            "-show-right": name in ("audit", "inspector"),
+            "-show-audit": name == "audit",
+            "-show-previews": name == "previews",
+        })
         for pane, title in TITLES.items():
             self.query_one(f"#{title}").set_class(pane == name, "-on")
         # What a title has room for is known once the panes have their new sizes.
@@ -227,7 +237,7 @@ class Stage(Screen[None]):
         info = shelf.archive.info
         number = len(shelf.census)
         count = f"{number} session{'s' if number != 1 else ''}" if shelf.complete else "counting sessions…"
-        left = [(" sessionscope  ", "title"), (render.one_line(info.name), "strong"),
+        left = [(" sessionscope  ", "tab"), (render.one_line(info.name), "strong"),
                 (f"  {info.format} · {count}", "dim")]
         if info.warning:
             left.append((f"  {render.DAMAGE} {info.warning}", "damage"))
@@ -254,7 +264,7 @@ class Stage(Screen[None]):
         for number, (view, name) in enumerate(VIEWS.items() if roomy or opened.fold is None else (), 1):
             now = view is opened.view and opened.fold is None
             label = f"{number} {name}" if now or roomy else str(number)
-            tabs.append((label, "accent" if now else "dim", f"screen.view('{view}')"))
+            tabs.append((label, "current" if now else "dim", f"screen.view('{view}')"))
             tabs.append((" ", ""))
         length = self.timeline.rows.length if self.timeline.rows is not None else 0
         tabs.append((f" {self.timeline.cursor + 1 if self.timeline.count else 0}/{length} ", "dim"))

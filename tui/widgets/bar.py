@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual.widget import Widget
+
+from ..ink import ink
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """Text, style name, and maybe the action that a click runs."""
@@ -18,9 +19,6 @@ class Bar(Widget):
     """The title of a pane, or of the whole screen. Text never is markup."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "bar--dim", "bar--strong", "bar--title", "bar--accent", "bar--note", "bar--damage",
-    }
     DEFAULT_CSS = """
     Bar {
         height: 1;
@@ -29,10 +27,6 @@ class Bar(Widget):
         & > .bar--strong { text-style: bold; }
         link-style: none;
         link-color: $text-muted;
-        & > .bar--title { color: $text-accent; text-style: bold; }
-        & > .bar--accent { color: $text-accent; text-style: bold underline; }
-        & > .bar--note { color: $text-warning; }
-        & > .bar--damage { color: $text-error; text-style: bold; }
     }
     """
 
@@ -50,7 +44,7 @@ class Bar(Widget):
     def _text(self, pieces: Sequence[Piece]) -> Text:
         text = Text(no_wrap=True)
         for content, name, *action in pieces:
-            style = self.get_component_rich_style(f"bar--{name}") if name else Style()
+            style = ink(self, name) if name else Style()
             text.append(content, style + Style(meta={"@click": action[0]}) if action else style)
         return text
 
@@ -62,3 +56,21 @@ class Bar(Widget):
             right, room = Text(), width
         left.truncate(max(0, room), overflow="ellipsis", pad=True)
         return left + right
+
+
+class KeyBar(Bar):
+    """The keys that do something now. A click on one does the same."""
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self._update())
+        self._update()
+
+    def _update(self) -> None:
+        pieces: list[Piece] = []
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled:
+                action = binding.action if "." in binding.action else f"screen.{binding.action}"
+                pieces += [(f" {self.app.get_key_display(binding)}", "tab", action),
+                           (f" {binding.description} ", "dim", action)]
+        self.show(pieces)

@@ -18,12 +18,14 @@ from textual.strip import Strip
 
 from ..compat import resize_content
 from ..describe import Block
+from ..ink import ink
 from ..render import fit
 
 if TYPE_CHECKING:
     from rich.markdown import Markdown
 
 LABEL_WIDTH = 9
+INKS = ("dim", "accent", "note", "damage", "strong", "title", "hole")
 
 
 class Inspector(ScrollView, can_focus=True):
@@ -37,10 +39,6 @@ The whole message under the cursor, the note of a compaction, or everything abou
 - `>` and `<` read on and back in a huge message, `e` opens all of it in $PAGER
 - `y` copies the message; or select with the mouse and copy with `ctrl+c`
 """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "inspector--dim", "inspector--accent", "inspector--note", "inspector--damage", "inspector--strong",
-        "inspector--title", "inspector--hole",
-    }
     DEFAULT_CSS = """
     Inspector {
         height: 1fr;
@@ -49,13 +47,6 @@ The whole message under the cursor, the note of a compaction, or everything abou
         scrollbar-size-vertical: 1;
         scrollbar-gutter: stable;
         padding: 0 0 0 1;
-        & > .inspector--dim { color: $text-muted; }
-        & > .inspector--accent { color: $text-accent; text-style: bold; }
-        & > .inspector--note { color: $text-warning; text-style: bold; }
-        & > .inspector--damage { color: $text-error; text-style: bold; }
-        & > .inspector--strong { text-style: bold; }
-        & > .inspector--title { color: $text-primary; }
-        & > .inspector--hole { color: $text-muted; text-style: italic; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -89,8 +80,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         width = self.scrollable_content_region.width
         self._lines = []
         if width > 0:
-            styles = {name: self.get_component_rich_style(f"inspector--{name}")
-                      for name in ("dim", "accent", "note", "damage", "strong", "title", "hole")}
+            styles = {name: ink(self, name) for name in INKS}
             console = self.app.console
             theme = Theme(_markdown_styles(styles), inherit=True)
             options = console.options.update(width=width, height=None, overflow="fold", highlight=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual import events, on
-from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Label
@@ -54,17 +53,13 @@ class Prompt(Horizontal):
 
     what = ""
 
-    def compose(self) -> ComposeResult:
-        yield Label("", markup=False)
-        yield Input(select_on_focus=False, compact=True)
-        yield Label(HINT, classes="hint", markup=False)
-
-    def on_mount(self) -> None:
-        # Snapshots must not depend on when they are taken.
-        self.query_one(Input).cursor_blink = False
-
-    def ask(self, what: str, text: str = "") -> None:
+    async def ask(self, what: str, text: str = "") -> None:
         """Shows the prompt for one of `LABELS` and takes the focus."""
+        if not self.children:
+            # Made when first needed: nobody asks before the first frame.
+            await self.mount(Label("", markup=False), Input(select_on_focus=False, compact=True),
+                             Label(HINT, classes="hint", markup=False))
+            self.query_one(Input).cursor_blink = False
         self.what = what
         self.display = True
         self.query(Label).first().update(LABELS[what])

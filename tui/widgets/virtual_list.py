@@ -16,6 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ..compat import resize_content
+from ..ink import ink
 
 Span = tuple[str, str]
 """A piece of a line: its text, and the name of a component style without the prefix, or nothing."""
@@ -31,12 +32,6 @@ class VirtualList(ScrollView, can_focus=True):
 
     ALLOW_SELECT = False
     LINES: ClassVar[int] = 1
-    STYLES: ClassVar[tuple[str, ...]] = ()
-    """Names of the component styles that spans may use."""
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "list--cursor", "list--dim", "list--accent", "list--note", "list--damage", "list--strong", "list--hole",
-        "list--folded", "list--title",
-    }
     DEFAULT_CSS = """
     VirtualList {
         height: 1fr;
@@ -44,20 +39,6 @@ class VirtualList(ScrollView, can_focus=True):
         overflow-y: auto;
         scrollbar-size-vertical: 1;
         scrollbar-gutter: stable;
-        & > .list--cursor { background: $block-cursor-blurred-background; }
-        &:focus > .list--cursor {
-            background: $block-cursor-background;
-            color: $block-cursor-foreground;
-            text-style: bold;
-        }
-        & > .list--dim { color: $text-muted; }
-        & > .list--accent { color: $text-accent; }
-        & > .list--note { color: $text-warning; text-style: bold; }
-        & > .list--damage { color: $text-error; text-style: bold; }
-        & > .list--strong { text-style: bold; }
-        & > .list--title { color: $text-primary; }
-        & > .list--hole { color: $text-muted; text-style: italic; }
-        & > .list--folded { color: $text-muted; text-style: dim; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -137,9 +118,11 @@ class VirtualList(ScrollView, can_focus=True):
 
     def _reveal(self) -> None:
         height = self.scrollable_content_region.height
-        if not height:
-            return
         first, y = self.cursor * self.LINES, self.scroll_offset.y
+        if not height:
+            # Before the first layout nothing is clamped yet, and what is set now is what the first frame shows.
+            self.set_scroll(0, first)
+            return
         if first < y:
             self.scroll_to(y=first, animate=False, immediate=True)
         elif first + self.LINES > y + height:
@@ -166,20 +149,12 @@ class VirtualList(ScrollView, can_focus=True):
         self._style_cache.clear()
 
     def style(self, name: str) -> Style:
-        """A component style by its short name."""
-        key = f"{name}{self.has_focus}"
-        found = self._style_cache.get(key)
+        """An ink on the background of the list."""
+        found = self._style_cache.get(name)
         if found is None:
-            found = self._style_cache[key] = (
-                self.get_component_rich_style(f"list--{name}") if name else self.rich_style
-            )
+            base = self.rich_style
+            found = self._style_cache[name] = base + ink(self, name) if name else base
         return found
-
-    def on_focus(self) -> None:
-        self._style_cache.clear()
-
-    def on_blur(self) -> None:
-        self._style_cache.clear()
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
@@ -191,7 +166,7 @@ class VirtualList(ScrollView, can_focus=True):
         segments = [Segment(text, self.style(name)) for text, name in self.spans(index, line, width) if text]
         strip = Strip(segments).adjust_cell_length(width, base)
         if index == self.cursor:
-            cursor = self.style("cursor")
+            cursor = self.style("cursor" if self.has_focus else "cursor-blurred")
             # In focus the cursor's own colour is the only one sure to be read on its background.
             over = cursor if self.has_focus else Style(bgcolor=cursor.bgcolor)
             strip = Strip([Segment(text, (style or base) + over) for text, style, _ in strip], strip.cell_length)
