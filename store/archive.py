@@ -88,7 +88,9 @@ class Reader(Protocol):
         ...
 
     def resolve(self, name: str) -> Ref:
-        """The session that a ref or an id names. Bounded. Raises `UnknownSession`, with candidates."""
+        """The session that a ref or an id names. Bounded where there is one; else it raises `UnknownSession` with
+        candidates, for which it takes a census.
+        """
         ...
 
     def key(self, ref: Ref) -> int | None:
@@ -96,7 +98,10 @@ class Reader(Protocol):
         ...
 
     def session(self, ref: Ref) -> SessionDetail:
-        """One session with its prompt, config, state and unanswered calls. Bounded. Raises `UnknownSession`."""
+        """One session with its prompt, config, state and unanswered calls. Raises `UnknownSession`.
+
+        Its messages are counted, a pass over the session's index.
+        """
         ...
 
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
@@ -112,7 +117,11 @@ class Reader(Protocol):
         ...
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Timeline:
-        """A session's rows; without an outline, lengths and holes are provisional. Bounded."""
+        """A session's rows. Bounded.
+
+        Without an outline a session of at most some thousand rows is outlined on the way. A longer one gives all its
+        seqs, holes included, in the view of all rows, and nothing in the others: they need the outline.
+        """
         ...
 
     def fold(self, ref: Ref, outline: Outline, runs: Sequence[tuple[int, int]]) -> Timeline:
@@ -151,10 +160,18 @@ class Reader(Protocol):
 class Archive(Protocol):
     """One place with sessions of one layout. `open_archive` makes it."""
 
-    info: ArchiveInfo
+    @property
+    def info(self) -> ArchiveInfo:
+        """What it is; another database may take the file's place."""
+        ...
 
     def reader(self) -> Reader:
         """A reader for the calling thread."""
+        ...
+
+    @property
+    def aside(self) -> str | None:
+        """Why a private copy is read instead of the archive itself, None while it is not."""
         ...
 
     def stamp(self) -> Stamp:

@@ -119,7 +119,7 @@ class SqliteFile:
                 with _connect(uri) as conn:
                     result = work(conn)
             except (sqlite3.Error, OSError) as error:
-                if self.parts() == before:
+                if self._steady(before):
                     raise self._explain(error) from error
                 time.sleep(PAUSE_S)
                 continue
@@ -158,8 +158,11 @@ class SqliteFile:
         SQLite does that safely where a connection that may write is the last to close, and nothing where it is not.
         """
         now = _part(self.path + "-wal")
+        # A new -wal cannot be told by its inode, which may be that of the old one; a writer that emptied its own is
+        # still there, and nothing is taken from it.
         if _filled(before[1]) and now and not now[1]:
-            with suppress(sqlite3.Error), closing(sqlite3.connect(f"{_uri(self.path)}?mode=rw", uri=True)) as conn:
+            uri = f"{_uri(self.path)}?mode=rw"
+            with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as conn:
                 conn.execute("PRAGMA schema_version")
 
     def _choose(self, before: Parts) -> tuple[str, PrivateFolder | None]:

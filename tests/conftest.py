@@ -29,13 +29,15 @@ def _hermetic() -> None:
             del os.environ[name]
     for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "COLUMNS", "LINES", "PAGER", "SESSIONSCOPE_CONFIG"):
         os.environ.pop(name, None)
-    home = tempfile.mkdtemp(prefix="sessionscope-tests-")
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    # The processes of one test run share a home, which goes with the first of them.
+    home = os.environ.get("TESTS_HOME") or tempfile.mkdtemp(prefix="sessionscope-tests-")
+    if "TESTS_HOME" not in os.environ:
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
     folders = {"CONFIG": ".config", "CACHE": ".cache", "DATA": ".local/share", "STATE": ".local/state"}
     os.environ.update({f"XDG_{name}_HOME": f"{home}/{folder}" for name, folder in folders.items()})
     os.environ.update(
-        HOME=home, TZ="UTC", TERM="xterm-256color", TEXTUAL_ANIMATIONS="none", PYTHONDONTWRITEBYTECODE="1",
-        HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
+        TESTS_HOME=home, HOME=home, TZ="UTC", TERM="xterm-256color", TEXTUAL_ANIMATIONS="none",
+        PYTHONDONTWRITEBYTECODE="1", HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
     )
     time.tzset()
     # A checkout is tested as it stands, installed or not.

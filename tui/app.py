@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import signal
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.geometry import Size
 from textual.screen import Screen
 
 from store import Archive, StoreError, open_archive
 
 from .config import Config, ConfigError, load
 from .library import Library
+from .render import one_line
 from .screens.browser import Browser
 
 SETTLED_S = 0.5
+PALETTE_CELLS = Size(20, 8)
 
 
 class Sessionscope(App[None]):
@@ -48,8 +56,26 @@ class Sessionscope(App[None]):
         if self.config.theme is not None:
             self.theme = self.config.theme
         for failure in self.failures:
-            self.notify(failure, severity="warning", markup=False)
+            self.notify(one_line(failure), severity="warning", markup=False)
+        self._end_on_signals()
         self.set_timer(SETTLED_S, self._freeze)
+
+    def _end_on_signals(self) -> None:
+        """Ends the app in order when its terminal goes away: private copies and the demo must not stay behind."""
+        for name in ("SIGHUP", "SIGTERM"):
+            # Not every system has these signals, and only a main thread may be told of them.
+            with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+                number = getattr(signal, name)
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
+
+    def on_resize(self, event: events.Resize) -> None:
+        # Textual's palette cannot page through a list that has no line to stand on.
+        if isinstance(self.screen, CommandPalette) and not _holds_palette(event.size):
+            self.screen.dismiss()
+
+    def action_command_palette(self) -> None:
+        if _holds_palette(self.size):
+            super().action_command_palette()
 
     @staticmethod
     def _freeze() -> None:
@@ -70,6 +96,10 @@ class Sessionscope(App[None]):
                     words = f"{binding.tooltip}, key " if binding.tooltip else "key "
                     yield SystemCommand(binding.description, words + self.get_key_display(binding),
                                         partial(screen.run_action, binding.action))
+
+
+def _holds_palette(size: Size) -> bool:
+    return size.width >= PALETTE_CELLS.width and size.height >= PALETTE_CELLS.height
 
 
 def binding_ids() -> set[str]:
@@ -103,7 +133,7 @@ def run(places: list[str], strict: bool = True) -> int:
     config = load()
     archives: list[Archive] = []
     failures: list[StoreError] = []
-    for place in places:
+    for place in dict.fromkeys(places):
         try:
             archives += open_archive(place)
         except StoreError as error:

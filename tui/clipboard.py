@@ -9,6 +9,8 @@ from textual.app import App
 
 from store import write_private
 
+from .visible import visible
+
 OSC52_BYTES = 74_994
 """What most terminals take in one OSC 52 sequence, before base64."""
 
@@ -21,11 +23,15 @@ def place() -> Path:
 def copy(app: App[object], text: str, what: str) -> None:
     """Copies a text and says where it went. The text itself is never shown."""
     data = text.encode("utf-8", "backslashreplace")
-    app.copy_to_clipboard(data.decode())
-    note = "" if len(data) <= OSC52_BYTES else ", though it is longer than most terminals take"
+    where = []
+    if len(data) <= OSC52_BYTES:
+        app.copy_to_clipboard(data.decode())
+        where.append("the terminal's clipboard")
     try:
         write_private(place(), data)
-        also = f" Also in {place()}."
+        where.append(str(place()))
     except OSError as error:
-        also = f" No copy on disk: {error.strerror}."
-    app.notify(f"Copied {what}, {len(data):,} bytes, to the terminal's clipboard{note}.{also}", markup=False)
+        app.notify(visible(f"No copy on disk: {error.strerror}."), severity="warning", markup=False)
+    if where:
+        more = "" if len(data) <= OSC52_BYTES else ", as it is too long for a terminal's clipboard"
+        app.notify(visible(f"Copied {what}, {len(data):,} bytes, to {' and to '.join(where)}{more}."), markup=False)

@@ -16,6 +16,8 @@ from .visible import visible
 Span = tuple[str, str]
 MODES = ("text", "markdown", "raw")
 PIECE = 65_536
+MARKDOWN_CHARS, DEEPEST = 16_384, 60
+"""Longer texts are shown as they stand, since some Markdown takes seconds; deeper values are cut."""
 ROUNDS = 200
 
 
@@ -43,6 +45,8 @@ def _fact(name: str, value: object) -> Block:
 def layout_value(value: Any, indent: int = 0) -> list[Span]:
     """A JSON value laid out for reading: keys before values, strings with their own line breaks."""
     pad = "  " * indent
+    if indent > DEEPEST:
+        return [(f"{pad}…\n", "hole")]
     if isinstance(value, dict) and value:
         spans: list[Span] = []
         for key, inner in value.items():
@@ -117,6 +121,11 @@ def _when(message: Message) -> str:
     return " · ".join([*parts, f"{message.size:,} bytes"])
 
 
+def _text(text: str, mode: str) -> Block:
+    shown = visible(text, newlines=True)
+    return Block((), shown) if mode == "markdown" and len(text) <= MARKDOWN_CHARS else _line((shown, ""))
+
+
 def _content(message: Message, mode: str) -> list[Block]:
     blocks: list[Block] = []
     if message.start:
@@ -124,12 +133,9 @@ def _content(message: Message, mode: str) -> list[Block]:
     if message.parts is not None:
         for part in message.parts:
             text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-            blocks.append(Block((), visible(text, newlines=True)) if isinstance(text, str) and mode == "markdown"
-                          else Block(tuple(layout_value(text if isinstance(text, str) else part))))
-    elif mode == "markdown" and message.role != "tool":
-        blocks.append(Block((), visible(message.content or "", newlines=True)))
+            blocks.append(_text(text, mode) if isinstance(text, str) else Block(tuple(layout_value(part))))
     else:
-        blocks.append(_line((visible(message.content or "", newlines=True), "")))
+        blocks.append(_text(message.content or "", mode if message.role != "tool" else "text"))
     if message.stop < message.size:
         blocks.append(_line((f"\n… {message.size - message.stop:,} bytes more: > reads on, e opens all in $PAGER",
                              "hole")))

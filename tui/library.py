@@ -7,23 +7,20 @@ ones. A negative node is an archive itself.
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from msgspec import Struct
-
-from store import Archive, Census, Order, Ref, SessionSummary, Stamp
+from store import Archive, Busy, Census, Count, Damaged, Order, Ref, SessionSummary, Stamp, StoreError
 
 SHIFT = 40
 LOW = (1 << SHIFT) - 1
 CACHED, FLAT = 4_000, 5_000
 
 
-class Row(Struct, frozen=True, gc=False):
-    """One visible line of the tree."""
-
-    node: int
-    depth: int
+Key = tuple[int, int | None, str]
+"""A session for longer than a census lasts: archive, key and id. Keys are given anew, so the id has to fit; an
+archive itself has neither."""
 
 
 class Shelf:
@@ -32,19 +29,31 @@ class Shelf:
     def __init__(self, index: int, archive: Archive) -> None:
         self.index, self.archive = index, archive
         self.reader = archive.reader()
+        self.name = archive.info.name
+        """What to call the archive among those that are open."""
         self.census = Census()
         self.complete = False
         self.stamp: Stamp = ()
         self.previews: dict[int, str] = {}
+        self.trouble: str | None = None
+        """Why summaries could not be read, until somebody says so."""
+        self.busy = False
+        self.lost: set[int] = set()
+        self._ordered: tuple[Order, list[int]] | None = None
         self._summaries: OrderedDict[int, SessionSummary] = OrderedDict()
 
     def node(self, at: int) -> int:
         """The node of a session by its position."""
         return (self.index << SHIFT) | at
 
+    def find(self, key: int, id_: str) -> int | None:
+        """The node of a session, None when it is gone."""
+        at = self.census.find(key)
+        return None if at is None or self.census.ids[at] != id_ else self.node(at)
+
     def replace(self, census: Census, complete: bool, keep: bool = False) -> None:
         """Takes a newer census; `keep` says that the summaries read so far are still true."""
-        self.census, self.complete = census, complete
+        self.census, self.complete, self._ordered = census, complete, None
         if not keep:
             self._summaries.clear()
 
@@ -56,17 +65,57 @@ class Shelf:
 
     def load(self, positions: Iterable[int]) -> None:
         """Makes sure that these sessions' summaries are at hand. One bounded read for those that are not."""
-        keys = [key for at in positions if (key := self.census.keys[at]) not in self._summaries]
-        if not keys:
+        missing = {key: at for at in positions if (key := self.census.keys[at]) not in self._summaries}
+        if not missing:
             return
-        for summary in self.reader.summaries(keys):
+        found = self._read(list(missing))
+        for summary in found:
             self._summaries[summary.key] = summary
             self.previews[summary.key] = summary.preview
+        for key in missing.keys() - {summary.key for summary in found}:
+            # Nothing would be asked for again and again; the next census or retry clears it.
+            self._summaries[key] = self._lost(missing[key])
+            self.lost.add(key)
         while len(self._summaries) > CACHED:
             self._summaries.popitem(last=False)
 
+    def _read(self, keys: list[int]) -> list[SessionSummary]:
+        """Summaries as far as they can be read: one that cannot does not take the others along."""
+        self.busy = False
+        try:
+            return self.reader.summaries(keys)
+        except Damaged as error:
+            self.trouble = str(error)
+            half = len(keys) // 2
+            return self._read(keys[:half]) + self._read(keys[half:]) if half else []
+        except StoreError as error:
+            self.trouble, self.busy = str(error), isinstance(error, Busy)
+            return []
+
+    def _lost(self, at: int) -> SessionSummary:
+        """What stands for a session that cannot be read or is gone."""
+        census = self.census
+        return SessionSummary(
+            Ref(self.archive.info.layout, census.ids[at]), census.keys[at], None, "root", "", "", census.titles.get(at),
+            "", Count(census.sizes[at], False), Count(0, False), 0, census.created[at], census.updated[at],
+            damage=("cannot be read now",),
+        )
+
+    def retry(self) -> bool:
+        """Forgets what could not be read, so that it is asked for again; whether there was any."""
+        self.trouble = None
+        lost, self.lost = self.lost, set()
+        self.forget(lost)
+        return bool(lost)
+
+    def ordered(self, order: Order) -> list[int]:
+        """All positions in order, sorted once a census."""
+        if self._ordered is None or self._ordered[0] is not order:
+            self._ordered = order, self.census.sorted(range(len(self.census)), order)
+        return self._ordered[1]
+
     def summary(self, at: int) -> SessionSummary | None:
-        """A summary that was loaded, None where it was not or the session is gone."""
+        """A summary that was loaded, None where it was not."""
         return self._summaries.get(self.census.keys[at])
 
 
@@ -75,9 +124,14 @@ class Library:
 
     def __init__(self, archives: Sequence[Archive]) -> None:
         self.shelves = [Shelf(index, archive) for index, archive in enumerate(archives)]
+        names = Counter(shelf.name for shelf in self.shelves)
+        for shelf in self.shelves:
+            if names[shelf.name] > 1:
+                shelf.name = f"{Path(shelf.archive.info.location).parent.name}/{shelf.name}"
         self.order = Order.ACTIVITY
         self.words: tuple[str, ...] = ()
         self.preview_matches: dict[int, set[int]] = {}
+        """By archive, the keys of sessions whose preview matches."""
 
     def shelf(self, node: int) -> Shelf:
         """The archive of a node."""
@@ -96,23 +150,24 @@ class Library:
         for index, positions in wanted.items():
             self.shelves[index].load(positions)
 
-    def key(self, node: int) -> tuple[int, int]:
-        """What a node is, in terms that outlive a census: the archive and the session's key."""
+    def key(self, node: int) -> Key:
+        """What a node is, in terms that outlive a census."""
         shelf = self.shelf(node)
-        return shelf.index, (-1 if node < 0 else shelf.census.keys[node & LOW])
+        if node < 0:
+            return shelf.index, None, ""
+        return shelf.index, shelf.census.keys[node & LOW], shelf.census.ids[node & LOW]
 
-    def node(self, key: tuple[int, int]) -> int | None:
+    def node(self, key: Key) -> int | None:
         """The node of a key, None when the session is gone."""
-        index, session = key
-        if session == -1:
+        index, session, id_ = key
+        if session is None:
             return -index - 1
-        at = self.shelves[index].census.find(session)
-        return None if at is None else self.shelves[index].node(at)
+        return self.shelves[index].find(session, id_)
 
     def node_of(self, shelf: Shelf, ref: Ref) -> int | None:
-        """The node of a session by its ref."""
+        """The node of a session by its ref. One bounded read; raises StoreError."""
         key = shelf.reader.key(ref)
-        return None if key is None else self.node((shelf.index, key))
+        return None if key is None else shelf.find(key, ref.id)
 
     # -- filter
 
@@ -123,22 +178,20 @@ class Library:
 
     def matches(self, shelf: Shelf) -> list[int]:
         """Positions that pass the filter, in order."""
-        found = shelf.census.matching(self.words, self.preview_matches.get(shelf.index))
-        return shelf.census.sorted(found, self.order)
+        keys = self.preview_matches.get(shelf.index, set())
+        also = {at for key in keys if (at := shelf.census.find(key)) is not None}
+        return shelf.census.sorted(shelf.census.matching(self.words, also), self.order)
 
     # -- what is shown
 
     def listed(self) -> array[int]:
         """All sessions that pass the filter as nodes, over all archives, in order."""
-        lists = [(shelf, self.matches(shelf) if self.words else self._everything(shelf)) for shelf in self.shelves]
+        lists = [(shelf, self.matches(shelf) if self.words else shelf.ordered(self.order)) for shelf in self.shelves]
         if len(lists) == 1:
             shelf, positions = lists[0]
             return array("q", map(shelf.node, positions))
         nodes = [(self._value(shelf, at), shelf.node(at)) for shelf, positions in lists for at in positions]
         return array("q", (node for _, node in sorted(nodes, key=lambda pair: pair[0], reverse=True)))
-
-    def _everything(self, shelf: Shelf) -> list[int]:
-        return shelf.census.sorted(range(len(shelf.census)), self.order)
 
     def _value(self, shelf: Shelf, at: int) -> int:
         census = shelf.census
@@ -194,7 +247,8 @@ class Library:
             return
         shown = set(found)
         for at in found:
-            shown.update(shelf.census.ancestors(at))
+            while (at := shelf.census.parents[at]) >= 0 and at not in shown:
+                shown.add(at)
         stack = [(at, depth) for at in reversed(shelf.census.sorted(
             (at for at in shown if shelf.census.parents[at] < 0), self.order))]
         while stack:

@@ -18,6 +18,8 @@ class Opened:
     ref: Ref
     key: int
     view: View = View.ALL
+    wanted: int | None = None
+    """A seq to go to as soon as the outline tells where it is."""
     fold: tuple[tuple[int, int], ...] | None = None
     """The runs of seqs to which the timeline is narrowed, None while it shows the view."""
     outline: Outline | None = None
@@ -30,9 +32,7 @@ class Opened:
     @property
     def node(self) -> int | None:
         """Its node in the library, None when it is gone. No read."""
-        at = self.shelf.census.find(self.key)
-        # A key can be given to a new session once its old one is gone.
-        return None if at is None or self.shelf.census.ids[at] != self.ref.id else self.shelf.node(at)
+        return self.shelf.find(self.key, self.ref.id)
 
     def rows(self) -> Timeline:
         """The timeline as it is to be shown now. Bounded reads only."""

@@ -49,7 +49,7 @@ def archive_line(shelf: Shelf, opened: bool, width: int) -> list[Span]:
     """An archive as the top node of a tree."""
     count = str(len(shelf.census)) if shelf.complete else "…"
     right = f" {count} "
-    name = f"{FOLD if opened else UNFOLD} {one_line(shelf.archive.info.name)}"
+    name = f"{FOLD if opened else UNFOLD} {one_line(shelf.name)}"
     style = "damage" if shelf.archive.info.warning else "title"
     return [(fit(name, width - len(right)), style), (right, "dim")]
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from textual.message import Message
 
 from store import (
     Archive,
     Audit,
+    Busy,
     Cancel,
     Cancelled,
     Census,
+    Changes,
     Order,
     Outline,
     Ref,
@@ -22,16 +25,19 @@ from store import (
     Usage,
 )
 
+T = TypeVar("T")
 Post = Callable[[Message], object]
 PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
 
 
 @dataclass
 class Counted(Message):
-    """A census of an archive."""
+    """A census of an archive, and what changed since the one `before` it."""
 
     shelf: int
     census: Census
+    before: Census
+    changes: Changes
     seconds: float
 
 
@@ -46,17 +52,18 @@ class Outlined(Message):
 
 @dataclass
 class Studied(Message):
-    """Everything about a session that is not its rows."""
+    """What a session is beyond its rows, as far as that can be read; `trouble` says why some of it cannot."""
 
     epoch: int
-    audit: Audit
-    detail: SessionDetail
-    usage: Usage
+    audit: Audit | None
+    detail: SessionDetail | None
+    usage: Usage | None
+    trouble: str | None
 
 
 @dataclass
 class PreviewsMatched(Message):
-    """Positions of sessions whose preview holds every word of the filter."""
+    """Keys of sessions whose preview holds every word of the filter."""
 
     shelf: int
     epoch: int
@@ -74,29 +81,47 @@ class Found(Message):
 
 @dataclass
 class Failed(Message):
-    """A worker could not do its work; `text` says why in one sentence."""
+    """A worker could not do its work; `text` says why in one sentence, `again` whether it may work later."""
 
     text: str
+    again: bool
+    epoch: int | None = None
+    shelf: int | None = None
 
 
-def count(post: Post, archive: Archive, shelf: int, cancel: Cancel) -> None:
-    """Takes a census."""
-    with _Reporting(post):
+def count(post: Post, archive: Archive, shelf: int, before: Census, cancel: Cancel) -> None:
+    """Takes a census and compares it with the one before."""
+    with _Reporting(post, shelf=shelf):
         began = time.perf_counter()
         census = archive.reader().census(cancel)
-        post(Counted(shelf, census, time.perf_counter() - began))
+        post(Counted(shelf, census, before, before.changes(census), time.perf_counter() - began))
 
 
 def study(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
-    """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage."""
-    with _Reporting(post):
+    """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage, each for itself."""
+    with _Reporting(post, epoch=epoch):
         reader = archive.reader()
         if outline is None:
             began = time.perf_counter()
             outline = reader.outline(ref, cancel)
             post(Outlined(epoch, outline, time.perf_counter() - began))
-        if not cancel():
-            post(Studied(epoch, reader.audit(ref, outline), reader.session(ref), reader.usage(ref)))
+        if cancel():
+            return
+        rows = outline
+        audit, trouble = _part(lambda: reader.audit(ref, rows))
+        detail, further = _part(lambda: reader.session(ref))
+        usage, last = _part(lambda: reader.usage(ref))
+        post(Studied(epoch, audit, detail, usage, trouble or further or last))
+
+
+def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What a read gives, or why it cannot. Raises Busy, as then nothing is lost but time."""
+    try:
+        return read(), None
+    except Busy:
+        raise
+    except StoreError as error:
+        return None, str(error)
 
 
 def match_previews(
@@ -116,7 +141,7 @@ def match_previews(
             missing = [census.keys[at] for at in positions if census.keys[at] not in known]
             if missing:
                 known.update(reader.previews(missing))
-            found |= {at for at in positions if (text := known.get(census.keys[at], "").casefold())
+            found |= {census.keys[at] for at in positions if (text := known.get(census.keys[at], "").casefold())
                       and all(needle in text for needle in needles)}
             if len(found) > told and time.monotonic() >= due:
                 told, due = len(found), time.monotonic() + TELL_EVERY_S
@@ -134,15 +159,19 @@ def find(
 
 
 class _Reporting:
-    """Turns what the store raises into a message; a cancelled worker has nothing to say."""
+    """Turns what a worker raises into a message; a cancelled one has nothing to say."""
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
+    def __init__(self, post: Post, epoch: int | None = None, shelf: int | None = None) -> None:
+        self._post, self._epoch, self._shelf = post, epoch, shelf
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if isinstance(error, StoreError) and not isinstance(error, Cancelled):
-            self._post(Failed(str(error)))
-        return isinstance(error, StoreError)
+        if error is None or isinstance(error, Cancelled):
+            return True
+        if not isinstance(error, Exception):
+            return False
+        text = str(error) if isinstance(error, StoreError) else f"something unforeseen went wrong: {error!r}"
+        self._post(Failed(text, isinstance(error, Busy), self._epoch, self._shelf))
+        return True

@@ -9,11 +9,14 @@ from typing import Any
 from ..compaction import Fold, Taken, explain, oddities
 from ..outline import Outline, Run, following, gaps, union
 from ..rows import Audit, Certainty, Compaction, State, Usage, UsageRound
+from ..sqlitefile import Read
 from .decode import Cells, Damages, note_span, number, parse, recorded_runs, text
 from .layout import NOTE_NAME, Layout
 from .messages import HEAD_BYTES, HEAD_CHARS, Owner
 
 CHUNK, NOTE_META_BYTES, EDGES = 500, 1_048_576, 64
+_COLUMNS = ("compact_seq", "from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens", "round_index",
+            "created_at")
 
 
 def _chunks(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -21,21 +24,30 @@ def _chunks(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
         yield seqs[start : start + CHUNK]
 
 
-def audit(conn: sqlite3.Connection, layout: Layout, owner: Owner, outline: Outline) -> Audit:
-    """Every fold that is recorded, oldest first. Two statements, and two more for each 500 folds."""
-    if not layout.has("compactions"):
-        return Audit([], tuple(outline.runs(State.COMPACTED)))
-    columns = ("compact_seq", "from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens", "round_index",
-               "created_at")
-    shown = ", ".join(layout.column("compactions", column) for column in columns)
+def _stored(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner
+) -> tuple[list[dict[str, int | None]], list[Damages], dict[int, _Note]]:
+    """The audit rows with what is wrong with each, and the notes that they name."""
+    shown = ", ".join(layout.column("compactions", column) for column in _COLUMNS)
     stored = conn.execute(
         f"SELECT {shown} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
         (owner.value,),
     ).fetchall()
     damages = [Damages() for _ in stored]
-    rows = [dict(zip(columns, (number(value, name, bad) for name, value in zip(columns, row, strict=True)),
+    rows = [dict(zip(_COLUMNS, (number(value, name, bad) for name, value in zip(_COLUMNS, row, strict=True)),
                      strict=True)) for row, bad in zip(stored, damages, strict=True)]
-    notes = _notes(conn, layout, owner, [row["note_seq"] for row in rows if row["note_seq"] is not None])
+    notes = _notes(conn, layout, owner, [seq for row in rows if (seq := row["note_seq"]) is not None])
+    return rows, damages, notes
+
+
+def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
+    """Every fold that is recorded, oldest first. Two bursts: two statements, and two more for each 500 folds.
+
+    Working out what each fold took happens between the bursts, so that it holds up nobody.
+    """
+    if not layout.has("compactions"):
+        return Audit([], tuple(outline.runs(State.COMPACTED)))
+    rows, damages, notes = read(lambda conn: _stored(conn, layout, owner))
     folds = []
     for row in rows:
         note = notes.get(row["note_seq"] or 0)
@@ -47,7 +59,7 @@ def audit(conn: sqlite3.Connection, layout: Layout, owner: Owner, outline: Outli
     known = union(*(outline.runs(state) for state in (State.COMPACTED, State.ACTIVE, State.DROPPED)))
     missing = gaps(known, 1, known[-1][1]) if known else []
     taken, unexplained = explain(folds, outline.runs(State.COMPACTED), outline.runs(State.ACTIVE), missing)
-    split = _split(conn, layout, owner, seqs, taken)
+    split = read(lambda conn: _split(conn, layout, owner, seqs, taken))
     found = []
     for at, fold in enumerate(folds):
         if at not in taken:

@@ -16,6 +16,10 @@ from ..sqlitefile import BrokenText
 _NAME = re.compile(rb'"name"\s*:\s*("(?:[^"\\]|\\.){0,200}")')
 
 
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+"""What a column of integers can hold."""
+
+
 class Damages(list[str]):
     """What was found wrong with the values of one row, in words, each once."""
 
@@ -164,7 +168,7 @@ def recorded_runs(meta: Any) -> tuple[tuple[int, int], ...] | None:
     if not isinstance(runs, list):
         return None
     pairs = [tuple(run) for run in runs if isinstance(run, list) and len(run) == 2]
-    good = [(a, b) for a, b in pairs if type(a) is int and type(b) is int and a <= b]
+    good = [(a, b) for a, b in pairs if type(a) is int and type(b) is int and LOWEST <= a <= b <= HIGHEST]
     return tuple(union(good)) if len(good) == len(runs) else None
 
 

@@ -11,22 +11,22 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from ..rows import Certainty, Link, Ref, ToolCall
-from .decode import Cells, Damages, parse, tool_calls
+from .decode import HIGHEST, LOWEST, Cells, Damages, parse, tool_calls
 from .layout import Layout
 from .messages import Owner, highest_seq
 from .sessions import id_text
 
 SPAWNERS = {"run_agent", "spawn_agent"}
 NEAR, CHILDREN, BYTES, FIND_ROWS = 300, 500, 262_144, 5_000
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
 
 class Caller(Struct, frozen=True):
-    """An assistant row that calls tools."""
+    """An assistant row that calls tools. `until` is when a call's child was there at the latest, by the call's id."""
 
     seq: int
     created_at: int
     calls: tuple[ToolCall, ...]
+    until: dict[str | None, int]
 
 
 class Child(Struct, frozen=True):
@@ -42,17 +42,25 @@ def _callers(
     conn: sqlite3.Connection, layout: Layout, owner: Owner, first: int, last: int, newest_first: bool = False
 ) -> Iterable[Caller]:
     cells, damages = Cells(conn, layout.name("messages")), Damages()
-    for rowid, seq, created, kind in conn.execute(
-        f"SELECT rowid, seq, {layout.column('messages', 'created_at')}, typeof(tool_calls_json) "
-        f"FROM {layout.table('messages')} "
-        f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest_first else ''}",
+    rows = conn.execute(
+        f"SELECT rowid, seq, {layout.column('messages', 'created_at')}, "
+        f"{layout.column('messages', 'tool_call_id')}, typeof(tool_calls_json) FROM {layout.table('messages')} "
+        f"WHERE {owner.condition} AND seq BETWEEN ? AND ? AND typeof(seq) = 'integer' "
+        f"ORDER BY seq {'DESC' if newest_first else ''}",
         (owner.value, max(first, LOWEST), min(last, HIGHEST)),
-    ).fetchall():
+    ).fetchall()
+    times = {answers: created for _, _, created, answers, _ in rows if isinstance(answers, str)
+             and isinstance(created, int)}
+    # A call without a result here may have one further on, so its child came before whatever follows the last row.
+    whole = not rows or max(row[1] for row in rows) < last
+    end = HIGHEST if whole else max((row[2] for row in rows if isinstance(row[2], int)), default=HIGHEST)
+    for rowid, seq, created, _, kind in rows:
         stored, size = cells.head("tool_calls_json", rowid, kind, BYTES, "tool_calls", damages)
         if size and size <= BYTES:
             calls = tool_calls(parse(stored, "tool_calls", damages), damages)
             if calls:
-                yield Caller(seq, created if isinstance(created, int) else 0, calls)
+                until = {call.id: times.get(call.id or "", end) for call in calls}
+                yield Caller(seq, created if isinstance(created, int) else 0, calls, until)
 
 
 def _children(conn: sqlite3.Connection, layout: Layout, parent: Owner) -> list[Child]:
@@ -96,7 +104,8 @@ def match(callers: Iterable[Caller], children: list[Child]) -> dict[str, tuple[i
     for child in sorted(children, key=lambda child: child.created_at):
         if child.id in found or child.spawn_call:
             continue
-        fits = [(caller, call) for caller, call in spawning if caller.created_at <= child.created_at
+        fits = [(caller, call) for caller, call in spawning
+                if caller.created_at <= child.created_at <= caller.until.get(call.id, HIGHEST)
                 and (child.spec is None or _spec_name(call) in (None, child.spec))]
         named = [pair for pair in fits if child.spec and _spec_name(pair[1]) == child.spec]
         fits = named or fits
@@ -144,6 +153,8 @@ def spawner(
     conn: sqlite3.Connection, layout: Layout, ref: Ref, parent: Ref, owner: Owner, created_at: int
 ) -> Link | None:
     """The row in the parent that started a session; the parent alone where no call of it fits."""
+    if not layout.has("messages", "tool_calls_json"):
+        return Link(parent, None, Certainty.RECORDED, "the parent session")
     at = _seq_at(conn, layout, owner, created_at)
     callers = list(_callers(conn, layout, owner, at - NEAR, at + NEAR))
     found = match(callers, _children(conn, layout, owner)).get(ref.id)

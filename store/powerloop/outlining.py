@@ -67,7 +67,7 @@ class _Counting:
             count = self._ask(f"SELECT count(*) {self._where} AND seq BETWEEN ? AND ?", state, first, last)[0][0]
             if count == last - first + 1:
                 runs.append((first, last))
-            elif 0 < count <= FEW:
+            elif 0 < count <= FEW or first == last:
                 rows = self._ask(f"SELECT seq {self._where} AND seq BETWEEN ? AND ? ORDER BY seq", state, first, last)
                 runs += runs_of(seq for (seq,) in rows)
             elif count:

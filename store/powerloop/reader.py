@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
-from ..errors import Cancelled, NotAnArchive, UnknownSession
+from ..errors import Busy, Cancelled, Damaged, NotAnArchive, StoreError, UnknownSession
 from ..outline import Display, Outline, Run
 from ..rows import ArchiveInfo, Audit, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
-from ..sqlitefile import Read, SqliteFile
+from ..sqlitefile import TRIES, Read, SqliteFile
 from . import audit, links, messages, outlining, sessions
 from .decode import Cells, Damages, note_span, parse
 from .layout import NOTE_NAME, Layout, layouts
@@ -46,20 +46,32 @@ class PowerLoopArchive:
     """One layout of a power-loop database."""
 
     def __init__(self, file: SqliteFile, layout: Layout, many: bool) -> None:
-        self.file, self.layout = file, layout
-        name = Path(file.shown).name + (f"#{layout.prefix}" if many else "")
-        warning = "no release loads this layout: it was stamped as newer than it is" if layout.poisoned else None
-        self.info = ArchiveInfo(
-            location=file.shown,
-            name=name,
-            format=f"power-loop {layout.release}",
-            layout=layout.prefix,
+        self.file, self.layout, self._many = file, layout, many
+
+    @property
+    def info(self) -> ArchiveInfo:
+        poisoned = "no release loads this layout: it was stamped as newer than it is"
+        return ArchiveInfo(
+            location=self.file.shown,
+            name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
+            format=f"power-loop {self.layout.release}",
+            layout=self.layout.prefix,
             capabilities=frozenset({"browse"}),
-            warning=warning,
+            warning=poisoned if self.layout.poisoned else None,
         )
 
     def reader(self) -> PowerLoopReader:
-        return PowerLoopReader(self.file, self.layout)
+        return PowerLoopReader(self)
+
+    def probe(self) -> bool:
+        """Looks at the tables anew; whether they are others than before, because another file took the place."""
+        try:
+            found = {layout.prefix: layout for layout in self.file.read(layouts)}.get(self.layout.prefix)
+        except StoreError:
+            return False
+        changed = found is not None and found != self.layout
+        self.layout = found or self.layout
+        return changed
 
     def stamp(self) -> Stamp:
         return self.file.parts()
@@ -76,12 +88,21 @@ class PowerLoopArchive:
 class PowerLoopReader:
     """Answers in bursts, each on a connection of its own."""
 
-    def __init__(self, file: SqliteFile, layout: Layout) -> None:
-        self._file, self.layout = file, layout
+    def __init__(self, archive: PowerLoopArchive) -> None:
+        self._archive, self._file = archive, archive.file
+
+    @property
+    def layout(self) -> Layout:
+        return self._archive.layout
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One burst; `work` may run again if the file changed under it."""
-        return self._file.read(work)
+        try:
+            return self._file.read(work)
+        except Damaged:
+            if self._archive.probe():
+                raise Busy(f"{self._file.shown}: another database took its place; it is read from now on.") from None
+            raise
 
     # -- sessions
 
@@ -176,8 +197,13 @@ class PowerLoopReader:
         return self.read(work)
 
     def _outline(self, read: Read, owner: Owner, cancel: Cancel) -> Outline:
-        runs, strays = outlining.states_of(read, self.layout, owner, cancel)
-        notes, next_seq, compact_seq = read(lambda conn: self._bookkeeping(conn, owner))
+        # What is read in parts may change between them: a row may come, or a fold move rows from state to state.
+        for _ in range(TRIES):
+            next_seq, compact_seq = read(lambda conn: self._counters(conn, owner))
+            runs, strays = outlining.states_of(read, self.layout, owner, cancel)
+            notes, _, after = read(lambda conn: self._bookkeeping(conn, owner))
+            if after == compact_seq:
+                break
         return Outline(runs, notes, strays, next_seq, compact_seq)
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
@@ -274,7 +300,7 @@ class PowerLoopReader:
 
     def audit(self, ref: Ref, outline: Outline) -> Audit:
         owner = self._owner(ref)
-        return self.read(lambda conn: audit.audit(conn, self.layout, owner, outline))
+        return audit.audit(self.read, self.layout, owner, outline)
 
     def usage(self, ref: Ref) -> Usage:
         owner = self._owner(ref)

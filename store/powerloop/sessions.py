@@ -16,7 +16,7 @@ from .layout import Layout
 from .messages import Owner, highest_seq, preview_line
 from .messages import select as select_messages
 
-COUNT_LIMIT, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = 500, 50, 262_144, 65_536, 200
+COUNT_LIMIT, FOLDS, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = 500, 1_000, 50, 262_144, 65_536, 200
 _KINDS = {"root", "subagent"}
 _LIFECYCLES = {"ephemeral", "linked", "detached"}
 _STATUSES = {"active", "archived"}
@@ -161,7 +161,7 @@ def _folds_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> i
         return 0
     rows = conn.execute(
         f"SELECT {', '.join(layout.column('compactions', column) for column in _SPAN)} "
-        f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq", (owner.value,)
+        f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq LIMIT ?", (owner.value, FOLDS)
     ).fetchall()
     if not rows:
         return 0
@@ -245,7 +245,7 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
     if next_seq is not None and next_seq <= highest:
         session.damages.note(f"next_seq {next_seq} is not above the newest message {highest}: appends will fail")
     return SessionDetail(
-        summary=summary(conn, layout, row, owner),
+        summary=summary(conn, layout, row, owner, exact=True),
         prompt=prompt,
         prompt_size=prompt_size,
         model=session.model,

@@ -3,8 +3,8 @@
     python tests/data/oracle.py DATABASE [--prefix PREFIX]          prints the answers as JSON
     /tmp/pl-8.0.0/bin/python tests/data/oracle.py --all SCRATCH     adds those of this release to oracle.json
 
-The package writes to what it opens, so each database is copied first. `oracle.json` beside this file holds the answers of
-0.2.0, 0.18.0, 2.2.0 and 8.0.0 for every sample that the release can load, so that the tests need none of them.
+The package writes to what it opens, so each database is copied first. `oracle.json` beside this file holds the answers
+of 0.2.0, 0.18.0, 2.2.0 and 8.0.0 for every sample that the release can load, so that the tests need none of them.
 """
 
 from __future__ import annotations

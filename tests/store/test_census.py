@@ -16,7 +16,7 @@ IDS = [*"abcdef"]
 def entry(key: int, id_: str, parent: str | None = None, **more: object) -> Entry:
     values: dict[str, object] = {"created_at": key, "updated_at": key, "size": 0, "compactions": 0, "subagent": False,
                                  "title": None}
-    return Entry(key=key, id=id_, parent_id=parent, **(values | more))  # type: ignore[arg-type]
+    return Entry(key=key, id=id_, parent_id=parent, **(values | more))
 
 
 @st.composite

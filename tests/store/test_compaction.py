@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -383,8 +384,6 @@ def test_a_puzzle_that_is_too_large_is_unknown_and_not_tried() -> None:
 
 
 def _write(path: Path, history: History, layout: str) -> Path:
-    import json
-
     rows = []
     for seq, state in history.states.items():
         fold = next((fold for fold in history.folds if fold.note_seq == seq), None)
@@ -393,7 +392,8 @@ def _write(path: Path, history: History, layout: str) -> Path:
             meta = {"from_seq": fold.from_seq, "to_seq": fold.to_seq}
             meta |= {"ord": fold.ord} if fold.ord is not None else {}
             meta |= {"fold_seqs": [list(run) for run in fold.recorded]} if fold.recorded else {}
-        rows.append({"seq": seq, "state": state, "name": "compact_note" if fold else None, "meta_json": json.dumps(meta)})
+        rows.append({"seq": seq, "state": state, "name": "compact_note" if fold else None,
+                     "meta_json": json.dumps(meta)})
     prefix = "" if layout == "0.2.0" else "pl_"
     fill(build(path, layout), "s", rows, layout, next_seq=history.next_seq)
     raw(path, *(f"INSERT INTO {prefix}compactions VALUES ('s', {fold.number}, {fold.note_seq}, {fold.from_seq}, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +38,7 @@ def test_runs_are_the_seqs_in_as_few_runs_as_can_be(wanted: set[int]) -> None:
     found = runs(wanted)
     assert seqs(found) == sorted(wanted)
     assert o.size(found) == len(wanted)
-    assert all(a[1] + 1 < b[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[1] + 1 < b[0] for a, b in pairwise(found))
 
 
 @given(st.lists(SEQS, max_size=4))
@@ -129,7 +131,7 @@ def test_lines_of_everything_are_found_again(states: dict[int, str], start: int,
         if isinstance(line, int):
             assert display.locate(line) == display.nearest(line) == at
         elif line != ("stray", 99):
-            _, first, last = line  # type: ignore[misc]
+            _, first, last = line
             for seq in (first, last):
                 assert display.locate(seq) is None
                 assert display.nearest(seq) == at

@@ -163,8 +163,9 @@ def test_a_file_that_may_not_be_read(sample: Sample, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-NAMES = ["with space.db", "ques?tion.db", "per%41cent.db", "ha#sh.db", "ha#sh#.db", "semi;colon&and.db", "quo'te\".db", "back\\slash.db",
-         "new\nline.db", "ünï😀.db", b"not-\xff-utf8.db", "file:x.db", "?mode=memory", "-wal", ":memory:", " "]
+NAMES = ["with space.db", "ques?tion.db", "per%41cent.db", "ha#sh.db", "ha#sh#.db", "semi;colon&and.db", "quo'te\".db",
+         "back\\slash.db", "new\nline.db", "ünï😀.db", b"not-\xff-utf8.db", "file:x.db", "?mode=memory", "-wal",
+         ":memory:", " "]
 
 
 @pytest.mark.parametrize("name", NAMES)

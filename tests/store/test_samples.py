@@ -110,17 +110,15 @@ def test_every_sample_was_read_by_a_real_release() -> None:
     assert {key.rsplit("#", 1)[0] for key in ORACLE} == set(NAMES)
 
 
-@pytest.mark.parametrize("key", ORACLE)
-def test_reads_as_the_installed_release_does(key: str, tmp_path: Path, sample: Sample) -> None:
-    """The same against the real package, where it is installed."""
+def test_reads_as_the_installed_release_does(tmp_path: Path, sample: Sample) -> None:
+    """The same against the real package, where it is installed, with every sample that it loads."""
     pytest.importorskip("power_loop")
     from importlib.metadata import version
 
-    name, layout = key.rsplit("#", 1)
-    if version("power-loop") not in ORACLE[key]:
-        pytest.skip("not a file that this release loads")
-    theirs = shutil.copyfile(DATA / "power-loop" / f"{name}.db", tmp_path / "theirs.db")
-    agree(only(f"{sample(name)}#{layout}"), asyncio.run(_oracle().answers(Path(theirs), layout)))
+    for key in [key for key, releases in ORACLE.items() if version("power-loop") in releases]:
+        name, layout = key.rsplit("#", 1)
+        theirs = shutil.copyfile(DATA / "power-loop" / f"{name}.db", tmp_path / f"{name}.db")
+        agree(only(f"{sample(name)}#{layout}"), asyncio.run(_oracle().answers(Path(theirs), layout)))
 
 
 def test_a_note_stands_where_its_release_puts_it(sample: Sample) -> None:

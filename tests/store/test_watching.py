@@ -47,7 +47,7 @@ def wal(path: Path, suffix: str = "-wal") -> Path:
 
 
 def aside(archive: Archive) -> str | None:
-    return archive.aside  # type: ignore[attr-defined, no-any-return]
+    return archive.aside
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -248,6 +247,4 @@ async def running(
     finally:
         for archive in archives:
             archive.close()
-        # The app freezes what it finds at its start; a process that runs hundreds of apps would keep them all.
-        gc.unfreeze()
     assert app._exception is None, app._exception

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+from textual.binding import Binding
 from textual.command import CommandInput
 from textual.widgets import Input
 
 from store import View
 from tui.describe import MODES
+from tui.screens.browser import Browser
 from tui.visible import visible
 
 from .database import Database, calls
@@ -21,7 +24,7 @@ from .harness import LARGE, MEDIUM, SMALL, Hands, browsing
 
 ESC, CSI, OSC = "\x1b", "\x9b", "\x9d"
 ATTACKS = {
-    "markup": "[b]bold[/b] [@click=app.quit]quit[/] [link=https://evil.example]x[/link] [/nothing] [$error]",
+    "markup": "[b]bold[/b] [@click=app.bell]ring[/] [link=https://evil.example]x[/link] [/nothing] [$error]",
     "sgr": f"{ESC}[31mred{ESC}[0m {ESC}[2J{ESC}[H",
     "link": f"{ESC}]8;;https://evil.example{ESC}\\click{ESC}]8;;{ESC}\\",
     "clipboard": f"{ESC}]52;c;ZXZpbA=={ESC}\\ {ESC}]0;title\x07",
@@ -37,30 +40,31 @@ ATTACKS = {
 }
 LITERALS = ("[b]bold[/b]", "␛[31mred", "zero\\u200bwidth", "before␀after", "\\u202egnp.exe")
 """How some of them must look wherever there is room."""
-OWN_CLICKS = re.compile(r"screen\.(view\('\w+'\)|mode|sort|leave)")
+OWN_CLICKS = {binding.action for binding in Browser.BINDINGS if isinstance(binding, Binding)}
 
 
-def refused(char: str) -> bool:
-    """Whether a character has no business on a terminal, apart from what emoji and flags are joined with."""
-    kind = unicodedata.category(char)
-    return kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and char != "\u200d")
+REFUSED = re.compile("[" + "".join(
+    re.escape(char) for char in map(chr, range(sys.maxunicode + 1))
+    # What emoji are joined with is the one that may be there.
+    if unicodedata.category(char) in ("Cc", "Cs", "Cf", "Zl", "Zp") and char != "\u200d"
+) + "]")
+"""What has no business on a terminal."""
 
 
-def check(hands: Hands) -> None:
+def check(hands: Hands, exported: bool = False) -> None:
     """Fails where the screen, as painted or as exported, holds what a terminal would obey."""
     for strip in hands.strips():
         for text, style, control in strip:
             assert not control
-            bad = [hex(ord(char)) for char in text if refused(char)]
-            assert not bad, (bad, text)
+            assert not REFUSED.search(text), ascii(text)
             if style is not None:
                 assert style.link is None
-                # The footer's own keys, which Textual makes clickable, are no text of a session.
+                # Titles and the footer have words to click on, none of which comes from a session.
                 click = style.meta.get("@click")
-                assert click is None or OWN_CLICKS.fullmatch(str(click)), click
-    exported = hands.app.export_screenshot()
-    bad = [hex(ord(char)) for char in exported if refused(char) and char != "\n"]
-    assert not bad, bad
+                assert click is None or click.removeprefix("screen.") in OWN_CLICKS, click
+    if exported:
+        bad = set(REFUSED.findall(hands.app.export_screenshot())) - {"\n"}
+        assert not bad, ascii(bad)
 
 
 def write_hostile(path: Path) -> None:
@@ -108,18 +112,18 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [SMALL, MEDIUM, LARGE])
 async def test_lists_and_header(hostile: Path, size: tuple[int, int]) -> None:
     async with browsing(hostile, size=size) as hands:
-        check(hands)
+        check(hands, exported=True)
         assert "[b]evil␛[31m" in hands.lines()[0]
         tree = "\n".join(hands.pane("sessions"))
         assert "[b]bold[" in tree
         assert "␛[31mr" in tree
-        for _ in range(3):
-            await hands.press("t", "p", "end", "s", "E", "end", "home")
+        for key in ("p", "end", "s", "E", "end", "t"):
+            await hands.press(key)
             check(hands)
 
 
 async def test_every_session_in_every_pane(hostile: Path) -> None:
-    async with browsing(hostile, size=LARGE) as hands:
+    async with browsing(hostile, size=MEDIUM) as hands:
         shelf = hands.browser.library.shelves[0]
         seen = ""
         for at in range(len(shelf.census)):
@@ -135,9 +139,9 @@ async def test_every_session_in_every_pane(hostile: Path) -> None:
                 hands.browser.mode, hands.browser.subject = MODES[index % len(MODES)], "message"
                 hands.browser.inspect()
                 seen += hands.inspector.plain
-                bad = [hex(ord(char)) for char in hands.inspector.plain if refused(char) and char != "\n"]
-                assert not bad, (at, index, bad)
-            check(hands)
+                bad = set(REFUSED.findall(hands.inspector.plain)) - {"\n"}
+                assert not bad, (at, index, ascii(bad))
+            check(hands, exported=True)
             await hands.press("a")
             check(hands)
             await hands.press("i")
@@ -151,9 +155,9 @@ async def test_every_session_in_every_pane(hostile: Path) -> None:
 async def test_every_session_on_a_small_screen(hostile: Path) -> None:
     async with browsing(hostile, size=SMALL) as hands:
         shelf = hands.browser.library.shelves[0]
-        for at in range(len(shelf.census)):
+        for at in range(0, len(shelf.census), 3):
             hands.browser.open_here(shelf.node(at))
-            for key in ("home", "enter", "m", "a", "i"):
+            for key in ("home", "enter", "a", "i"):
                 await hands.press(key)
                 check(hands)
 

@@ -85,6 +85,7 @@ async def test_follows_at_the_end(archive: Path, writer: OtherProcess) -> None:
         assert "one of many: 199" in "\n".join(hands.pane("inspector"))
 
 
+@pytest.mark.parametrize("writer", ["wal"], indirect=True)
 @pytest.mark.parametrize("seq", [1, 5, 150, 299])
 async def test_keeps_the_place_above(archive: Path, writer: OtherProcess, seq: int) -> None:
     async with browsing(archive, size=MEDIUM) as hands:
@@ -138,6 +139,7 @@ async def test_a_session_comes(archive: Path, writer: OtherProcess) -> None:
         assert hands.session == "child"
 
 
+@pytest.mark.parametrize("writer", ["wal"], indirect=True)
 async def test_a_session_goes(archive: Path, writer: OtherProcess) -> None:
     async with browsing(archive, size=LARGE) as hands:
         await hands.press("down", "enter")

@@ -203,7 +203,7 @@ async def test_memory_does_not_follow_length(million: Path, tmp_path: Path) -> N
             tracemalloc.start()
             try:
                 hands.browser.show_rows()
-                for step in range(0, hands.timeline.count, max(PAGE, hands.timeline.count // 30)):
+                for step in range(0, hands.timeline.count, max(PAGE, hands.timeline.count // 20)):
                     hands.timeline.place(step)
                     await hands.pilot.pause(0)
                 await hands.settle()

@@ -13,6 +13,7 @@ from store import Order, StoreError, View
 
 from .. import clipboard, describe, pager, render, study
 from ..commands import SessionCommands
+from ..library import Key
 from ..widgets.prompt import Prompt
 from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
@@ -57,7 +58,7 @@ class Browser(Travel):
         Binding("Y", "copy_id", "Copy the session's id", show=False, id="copy.session"),
         Binding("escape", "leave", "Leave", show=False, id="leave"),
         Binding("question_mark", "help", "Help", key_display="?", id="help"),
-        Binding("q", "app.quit", "Quit", id="quit"),
+        Binding("q", "quit", "Quit", id="quit"),
     ]
 
     def on_mount(self) -> None:
@@ -75,7 +76,7 @@ class Browser(Travel):
             self.open_node(newest)
         for shelf in self.library.shelves:
             if shelf.archive.info.warning:
-                self.notify(shelf.archive.info.warning, title=render.one_line(shelf.archive.info.name),
+                self.notify(shelf.archive.info.warning, title=render.one_line(shelf.name),
                             severity="warning", markup=False)
         self.start_watching()
 
@@ -95,11 +96,12 @@ class Browser(Travel):
         if self.opening is not None:
             self.opening.stop()
         if node is not None and node >= 0:
-            self.opening = self.set_timer(INSPECT_AFTER_S, lambda: self._open_if_new(node))
+            key = self.library.key(node)
+            self.opening = self.set_timer(INSPECT_AFTER_S, lambda: self._open_if_there(key))
 
-    def _open_if_new(self, node: int) -> None:
-        summary = self.library.summary(node)
-        if summary is not None and (self.opened is None or self.opened.ref != summary.ref):
+    def _open_if_there(self, key: Key) -> None:
+        node = self.library.node(key)
+        if node is not None:
             self.open_node(node)
 
     @on(VirtualList.Chosen, "#sessions")
@@ -115,6 +117,14 @@ class Browser(Travel):
     def _preview_chosen(self) -> None:
         if self.list_pane.node is not None:
             self.open_here(self.list_pane.node)
+
+    def open_key(self, key: Key) -> None:
+        """Selects and opens a session that was shown a while ago."""
+        node = self.library.node(key)
+        if node is None:
+            self.failed("that session is gone")
+        else:
+            self.open_here(node)
 
     def open_here(self, node: int) -> None:
         """Selects a session in the tree and opens it."""
@@ -190,8 +200,7 @@ class Browser(Travel):
             self.set_pane("inspector")
 
     def action_piece(self, by: int) -> None:
-        row = self.timeline.current
-        if row is not None and 0 <= (self.piece + by) * describe.PIECE < max(1, row.size):
+        if 0 <= (self.piece + by) * describe.PIECE < self.message_bytes:
             self.piece += by
             self.inspect()
 
@@ -249,11 +258,18 @@ class Browser(Travel):
         else:
             self.set_pane("timeline")
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         from .help import Help
 
-        widget = self.focused
-        self.app.push_screen(Help(getattr(widget, "HELP", Timeline.HELP), self))
+        if self.is_current:
+            await self.app.push_screen(Help(getattr(self.focused, "HELP", Timeline.HELP), self))
+
+    async def action_quit(self) -> None:
+        # A key that was typed while something was opening on top was meant for that.
+        if self.is_current:
+            self.app.exit()
+        else:
+            self.app.screen.dismiss()
 
     def action_sort(self) -> None:
         orders = list(Order)
@@ -316,6 +332,11 @@ class Browser(Travel):
             self.tree_pane.select(first)
             self.list_pane.select(first)
             self._open_soon(first)
+
+    def sessions_changed(self) -> None:
+        if self.library.words:
+            self.filter_epoch += 1
+            self._match_previews()
 
     @work(thread=True, group="previews", exclusive=True, exit_on_error=False)
     def _match_previews(self) -> None:

@@ -25,12 +25,14 @@ class Help(Inked[None], ModalScreen[None]):
         self._text, self._browser = text, browser
 
     def compose(self) -> ComposeResult:
-        yield Inspector(id="help")
+        self._sheet = Inspector(id="help")
+        yield self._sheet
 
     def on_mount(self) -> None:
-        sheet = self.query_one(Inspector)
-        sheet.show([Block((), self._text), Block(tuple(self._keys()))])
-        sheet.focus()
+        # A sheet that was closed while it opened has nothing left to show itself on.
+        if self._sheet.is_attached:
+            self._sheet.show([Block((), self._text), Block(tuple(self._keys()))])
+            self._sheet.focus()
 
     def _keys(self) -> list[tuple[str, str]]:
         spans: list[tuple[str, str]] = [("\nEvery key\n", "accent")]

@@ -14,8 +14,9 @@ from .. import render, study
 from ..library import Library, Shelf
 from .stage import Stage
 
-POLL_S, AGES_S, REST, NEWEST, FEW = 0.5, 30, 20, 50, 2_000
-"""Seconds between two looks; and how many times its own duration a walk waits before it runs again."""
+POLL_S, RETRY_S, AGES_S, REST, NEWEST, FEW = 0.5, 2.0, 30, 20, 50, 2_000
+"""Seconds between two looks, before another try, and between two paintings of ages; how many times its own duration a
+walk waits before it runs again; how many sessions are looked at first; and how many are counted at once."""
 
 
 class Live(Stage):
@@ -23,7 +24,9 @@ class Live(Stage):
 
     def __init__(self, library: Library, size: Size) -> None:
         super().__init__(library, size)
-        self._census_due: dict[int, float] = {}
+        self._changed: set[int] = set()
+        self._rested: dict[int, float] = {}
+        """When an archive's next census may begin, by archive."""
         self._counting: dict[int, Worker[None]] = {}
         self._study_due: float | None = None
 
@@ -56,19 +59,31 @@ class Live(Stage):
         now = time.monotonic()
         for shelf in self.library.shelves:
             stamp = shelf.archive.stamp()
-            if stamp != shelf.stamp:
+            changed = stamp != shelf.stamp
+            if changed:
                 shelf.stamp = stamp
-                self._census_due.setdefault(shelf.index, 0.0)
+                self._changed.add(shelf.index)
                 if self.opened is not None and self.opened.shelf is shelf:
                     self._refresh_opened()
-            due = self._census_due.get(shelf.index)
+            self._look_again(shelf, changed)
             # A walk that is under way is left to end: a busy writer would otherwise keep any from ever ending.
-            if due is not None and now >= due and not _runs(self._counting.get(shelf.index)):
-                del self._census_due[shelf.index]
+            rested = now >= self._rested.get(shelf.index, 0.0)
+            if shelf.index in self._changed and rested and not _runs(self._counting.get(shelf.index)):
+                self._changed.discard(shelf.index)
                 self.take_census(shelf)
+        if self.timeline.failed:
+            self.show_rows(keep=True)
         if self._study_due is not None and now >= self._study_due and not _runs(self.studying):
             self._study_due = None
             self.study()
+
+    def _look_again(self, shelf: Shelf, changed: bool) -> None:
+        """Says why sessions could not be read, and asks for them again where that may help."""
+        if shelf.trouble is not None:
+            self.failed(shelf.trouble)
+        if (changed or shelf.busy) and shelf.retry():
+            self.tree_pane.refresh()
+            self.list_pane.refresh()
 
     def _refresh_ages(self) -> None:
         """How long ago something was changes without any change."""
@@ -78,7 +93,7 @@ class Live(Stage):
     def take_census(self, shelf: Shelf) -> None:
         """Counts the sessions of an archive in a worker."""
         self._counting[shelf.index] = self.run_worker(
-            lambda: study.count(self.post_message, shelf.archive, shelf.index,
+            lambda: study.count(self.post_message, shelf.archive, shelf.index, shelf.census,
                                 lambda: get_current_worker().is_cancelled),
             thread=True, group=f"census-{shelf.index}", exclusive=True, exit_on_error=False,
         )
@@ -86,28 +101,32 @@ class Live(Stage):
     @on(study.Counted)
     def _counted(self, event: study.Counted) -> None:
         shelf = self.library.shelves[event.shelf]
-        changes = shelf.census.changes(event.census)
+        self._rested[event.shelf] = time.monotonic() + event.seconds * REST
+        changes = event.changes if event.before is shelf.census else shelf.census.changes(event.census)
         first = not shelf.complete
-        if first or changes:
-            untouched = self.tree_pane.cursor == 0
-            self.tree_pane.before_census()
-            shelf.replace(event.census, complete=True, keep=True)
-            shelf.forget(changes.appended | changes.edited | changes.gone)
-            self.tree_pane.after_census(keep=not (first and untouched))
-            here = self.list_pane.cursor
-            self.list_pane.rebuild(self.opened.node if self.opened else None)
-            if not self.opened:
-                self.list_pane.cursor = here
-        if event.seconds * REST > POLL_S:
-            self._census_due[event.shelf] = time.monotonic() + event.seconds * REST
-        if changes and self.opened is not None and self.opened.shelf is shelf:
+        if not first and not changes:
+            return
+        untouched = self.tree_pane.cursor == 0
+        self.tree_pane.before_census()
+        shelf.replace(event.census, complete=True, keep=True)
+        # A key may have been given to a new session, so what was added is forgotten too.
+        shelf.forget(changes.appended | changes.edited | changes.added | changes.gone)
+        self.tree_pane.after_census(keep=not (first and untouched))
+        self.list_pane.rebuild()
+        if self.opened is not None and self.opened.shelf is shelf:
             self._forget_closed()
+        self.sessions_changed()
         self.show_titles()
 
     def _forget_closed(self) -> None:
-        """Leaves a session that another process deleted."""
+        """Leaves a session that another process deleted, unless it made it anew."""
         opened = self.opened
-        if opened is not None and opened.node is None:
+        if opened is not None and opened.node is None and opened.ref.id in opened.shelf.census.ids:
+            opened.key = opened.shelf.census.keys[opened.shelf.census.ids.index(opened.ref.id)]
+            opened.outline = None
+            self.show_rows()
+            self._study_due = 0.0
+        elif opened is not None and opened.node is None:
             self.notify(f"session {render.one_line(opened.ref.id)} was closed by another process",
                         severity="warning", markup=False)
             self.opened = None
@@ -128,7 +147,9 @@ class Live(Stage):
             opened.shelf.stamp = ()
             return
         if grown is None:
-            self._study_due = 0.0
+            # Rows with odd seqs cannot be added to an outline; walking again for each append would never end.
+            odd = opened.outline is not None and bool(opened.outline.strays)
+            self._study_due = time.monotonic() + opened.outline_cost * REST * odd
             return
         opened.outline = grown
         self.show_rows(keep=True)
@@ -143,7 +164,8 @@ class Live(Stage):
         changed = opened.outline != event.outline
         opened.outline, opened.outline_cost = event.outline, event.seconds
         if changed or waiting:
-            self.show_rows(keep=self.timeline.count > 0)
+            wanted, opened.wanted = opened.wanted, None
+            self.show_rows(wanted, keep=self.timeline.count > 0)
 
     @on(study.Studied)
     def _studied(self, event: study.Studied) -> None:
@@ -151,16 +173,27 @@ class Live(Stage):
         if opened is None or event.epoch != opened.epoch:
             return
         opened.audit, opened.detail, opened.usage = event.audit, event.detail, event.usage
-        self.audit_pane.show(event.audit)
-        unanswered = frozenset(seq for seq, _ in event.detail.unanswered)
+        self.audit_pane.show(event.audit, "no compaction yet" if event.audit else "cannot be read")
+        unanswered = frozenset(seq for seq, _ in event.detail.unanswered) if event.detail else frozenset()
         if unanswered != self.timeline.unanswered:
             self.timeline.unanswered = unanswered
             self.timeline.refresh()
+        if event.trouble is not None:
+            self.failed(event.trouble)
         self.inspect(keep=True)
 
     @on(study.Failed)
     def _failed(self, event: study.Failed) -> None:
         self.failed(event.text)
+        if event.shelf is not None:
+            if event.again:
+                self._changed.add(event.shelf)
+            self._rested[event.shelf] = time.monotonic() + RETRY_S
+        if self.opened is not None and event.epoch == self.opened.epoch:
+            if self.opened.audit is None:
+                self.audit_pane.show(None, "cannot be read now")
+            if event.again:
+                self._study_due = time.monotonic() + RETRY_S
 
 
 def _runs(worker: Worker[None] | None) -> bool:

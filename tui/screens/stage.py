@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
@@ -9,11 +11,11 @@ from textual.geometry import Size
 from textual.timer import Timer
 from textual.worker import Worker, get_current_worker
 
-from store import Outline, StoreError, View
+from store import Outline, Ref, StoreError, View
 
 from .. import describe, render, study
 from ..ink import Inked
-from ..library import Library
+from ..library import Library, Shelf
 from ..opened import Opened
 from ..widgets.audit_pane import AuditPane
 from ..widgets.bar import Bar, KeyBar
@@ -24,7 +26,7 @@ from ..widgets.session_tree import SessionTree
 from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
 
-INSPECT_AFTER_S, ROOMY = 0.1, 72
+INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {"sessions": "tree-title", "previews": "list-title", "timeline": "timeline-title", "audit": "audit-title",
           "inspector": "inspector-title"}
 WIDTHS = [(0, "-tiny"), (60, "-narrow"), (110, "-normal"), (160, "-wide")]
@@ -51,6 +53,10 @@ class Stage(Inked[None]):
         self.piece = 0
         self._epoch = 0
         self.filter_epoch = 0
+        self.trail: list[tuple[Shelf, Ref, View, int | None]] = []
+        """Where the cursor was, for the way back."""
+        self._said: dict[str, float] = {}
+        self.message_bytes = 0
         self.studying: Worker[None] | None = None
         self._inspecting: Timer | None = None
         self.opening: Timer | None = None
@@ -84,13 +90,19 @@ class Stage(Inked[None]):
         self.prompt = self.query_one(Prompt)
 
     def failed(self, text: str) -> None:
-        """Says what went wrong, once."""
-        self.notify(render.one_line(text), severity="error", markup=False)
+        """Says what went wrong; not again and again while it stays so."""
+        now = time.monotonic()
+        if now >= self._said.get(text, 0.0):
+            self._said[text] = now + SILENCE_S
+            self.notify(render.one_line(text), severity="error", markup=False)
+
+    def sessions_changed(self) -> None:
+        """Called once another census is shown."""
 
     def show_sessions(self, keep: bool = True) -> None:
         try:
             self.tree_pane.rebuild(keep)
-            self.list_pane.rebuild(self.tree_pane.node if keep else None)
+            self.list_pane.rebuild(keep)
         except StoreError as error:
             self.failed(str(error))
         self.show_titles()
@@ -144,6 +156,8 @@ class Stage(Inked[None]):
             self.failed(str(error))
             return
         self.timeline.hint = "no rows here" if rows.length.exact else "reading the session's index…"
+        if not rows.length.exact and not rows.length.value:
+            opened.wanted = seq
         if keep:
             self.timeline.update(rows)
         else:
@@ -186,6 +200,7 @@ class Stage(Inked[None]):
             return [describe.Block(((words, "hole"),))]
         start = self.piece * describe.PIECE
         found = opened.shelf.reader.message(opened.ref, row.row, start, start + describe.PIECE)
+        self.message_bytes = found.size
         return describe.message_blocks(found, self.mode, opened.folded_by(row.seq))
 
     @property
@@ -226,6 +241,7 @@ class Stage(Inked[None]):
             self.query_one("#timeline-title", Bar).show(*self._timeline_title())
             self.query_one("#audit-title", Bar).show(*self._audit_title())
             subject = self.subject if self.timeline.count else "session"
+            subject = "message" if subject == "compaction" and self.audit_pane.fold is None else subject
             what = {"session": "SESSION", "compaction": "COMPACTION"}.get(subject, "MESSAGE")
             self.query_one("#inspector-title", Bar).show(
                 [(f" {what}", "strong")], [(f"{self.mode} ", "dim", "screen.mode")])
@@ -237,11 +253,11 @@ class Stage(Inked[None]):
         info = shelf.archive.info
         number = len(shelf.census)
         count = f"{number} session{'s' if number != 1 else ''}" if shelf.complete else "counting sessions…"
-        left = [(" sessionscope  ", "tab"), (render.one_line(info.name), "strong"),
+        left = [(" sessionscope  ", "tab"), (render.one_line(shelf.name), "strong"),
                 (f"  {info.format} · {count}", "dim")]
         if info.warning:
             left.append((f"  {render.DAMAGE} {info.warning}", "damage"))
-        aside = getattr(shelf.archive, "aside", None)
+        aside = shelf.archive.aside
         right = [(f"private copy: {aside} " if aside else "live ◌ ", "note" if aside else "dim")]
         return left, right
 

@@ -17,7 +17,6 @@ TRAIL, DIGITS = 100, 40
 class Travel(Live):
     """The part of the browser that moves the cursor to where something leads."""
 
-    _trail: list[tuple[Shelf, Ref, View, int | None]]
     _searched: str = ""
 
     def remember(self) -> None:
@@ -25,19 +24,22 @@ class Travel(Live):
         if self.opened is not None:
             row = self.timeline.current
             here = (self.opened.shelf, self.opened.ref, self.opened.view, row.seq if row is not None else None)
-            self._trail = [*getattr(self, "_trail", [])[-TRAIL:], here]
+            self.trail = [*self.trail[-TRAIL:], here]
 
     def action_back(self) -> None:
-        trail = getattr(self, "_trail", [])
-        if not trail:
+        if not self.trail:
             self.notify("nothing to go back to", timeout=2)
             return
-        shelf, ref, view, seq = trail.pop()
+        shelf, ref, view, seq = self.trail.pop()
         self.travel(shelf, ref, seq, view)
 
     def travel(self, shelf: Shelf, ref: Ref, seq: int | None, view: View = View.ALL) -> None:
         """Shows a row of a session, opening that session if it is not."""
-        node = self.library.node_of(shelf, ref)
+        try:
+            node = self.library.node_of(shelf, ref)
+        except StoreError as error:
+            self.failed(str(error))
+            return
         if node is None:
             words = "that session is gone" if shelf.complete else "the sessions are still being counted; try again"
             self.notify(words, severity="warning")
@@ -53,10 +55,10 @@ class Travel(Live):
 
     def action_follow(self) -> None:
         opened, row = self.opened, self.timeline.current
-        if opened is None or row is None or row.row is None:
-            return
-        if self.focused is self.audit_pane or row.note is not None:
+        if opened is not None and (self.focused is self.audit_pane or (row is not None and row.note is not None)):
             self._to_folded_rows()
+            return
+        if opened is None or row is None or row.row is None:
             return
         try:
             link = opened.shelf.reader.follow(opened.ref, row.row)

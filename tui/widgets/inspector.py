@@ -20,6 +20,7 @@ from ..compat import resize_content
 from ..describe import Block
 from ..ink import ink
 from ..render import fit
+from ..visible import visible
 
 if TYPE_CHECKING:
     from rich.markdown import Markdown
@@ -95,12 +96,12 @@ The whole message under the cursor, the note of a compaction, or everything abou
                     content.rstrip()
                 if block.label is None:
                     with console.use_theme(theme):
-                        self._lines += [Strip(line) for line in console.render_lines(content, options, pad=False)]
+                        self._lines += [_tamed(line) for line in console.render_lines(content, options, pad=False)]
                     continue
                 beside = options.update_width(max(1, width - LABEL_WIDTH))
                 for at, line in enumerate(console.render_lines(content, beside, pad=False)):
                     label = fit(block.label if at == 0 else "", LABEL_WIDTH - 1) + " "
-                    self._lines.append(Strip([Segment(label, styles["dim"]), *line]))
+                    self._lines.append(_tamed([Segment(label, styles["dim"]), *line]))
         resize_content(self, Size(width, len(self._lines)))
         self.refresh()
 
@@ -128,6 +129,11 @@ The whole message under the cursor, the note of a compaction, or everything abou
 
     def selection_updated(self, selection: Selection | None) -> None:
         self.refresh()
+
+
+def _tamed(line: list[Segment]) -> Strip:
+    """A line without anything a terminal would obey: a Markdown parser decodes what was harmless in the source."""
+    return Strip([Segment(visible(text), style) for text, style, _ in line])
 
 
 def _over(strip: Strip, style: Style) -> Strip:

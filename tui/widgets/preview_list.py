@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from .. import render
-from ..library import Library
+from ..library import Key, Library
 from .virtual_list import Span, VirtualList
 
 
@@ -26,6 +26,7 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         super().__init__(id=id)
         self.library = library
         self._shown: array[int] = array("q")
+        self._key: Key | None = None
 
     @property
     def node(self) -> int | None:
@@ -36,12 +37,21 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         """The first session of the list."""
         return self._shown[0] if self.count else None
 
-    def rebuild(self, node: int | None = None) -> None:
-        """Shows the library as it is now, with the cursor on `node` if it is there."""
+    def rebuild(self, keep: bool = True) -> None:
+        """Shows the library as it is now; with `keep`, the cursor stays on its session and at its place."""
+        offset = self.cursor - self.top
         self._shown = self.library.listed()
-        self.set_count(len(self._shown), 0)
-        if node is not None:
-            self.select(node)
+        node = self.library.node(self._key) if keep and self._key is not None else None
+        cursor = self._shown.index(node) if node is not None and node in self._shown else 0
+        self.set_count(len(self._shown), cursor, max(0, cursor - offset))
+        self._remember()
+
+    def _remember(self) -> None:
+        self._key = self.library.key(self.node) if self.node is not None else None
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        super().watch_cursor(old, new)
+        self._remember()
 
     def select(self, node: int) -> None:
         """Puts the cursor on a session without telling anybody."""

@@ -10,7 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 
 from .. import render
-from ..library import LOW, Library
+from ..library import LOW, Key, Library
 from .virtual_list import Span, VirtualList
 
 AHEAD = 8
@@ -50,12 +50,12 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
         nodes, depths = self.library.tree(self.opened)
         offset = self.cursor - self.top
         self._shown, self._depths = nodes, depths
-        self._remember()
         cursor = 0
         if keep and key is not None:
             node = self.library.node(key)
             cursor = self._index(node) if node is not None else min(self.cursor, len(nodes) - 1)
         self.set_count(len(nodes), max(0, cursor), max(0, cursor - offset) if keep else 0)
+        self._remember()
 
     def _index(self, node: int) -> int:
         try:
@@ -64,8 +64,8 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
             return 0
 
     # Positions change with the census, so what must outlive one is kept as keys.
-    _key: tuple[int, int] | None = None
-    _opened_keys: frozenset[tuple[int, int]] = frozenset()
+    _key: Key | None = None
+    _opened_keys: frozenset[Key] = frozenset()
 
     def _remember(self) -> None:
         node = self.node if self.cursor < len(self._shown) else None
@@ -179,4 +179,5 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
                 self.action_unfold()
         elif event.chain > 1:
             self.action_choose()
-        event.stop()
+        # The base class would do its own part on top of it.
+        event.prevent_default()

@@ -48,6 +48,8 @@ a session to the call that spawned it; `b` back to where you were
         self._pages: LRUCache[int, list[TimelineRow]] = LRUCache(PAGES)
         self._digits = 3
         self.failed = False
+        self._seq: int | None = None
+        """Where the cursor was last seen to be, for when its row cannot be read."""
 
     def show(self, rows: Rows | None, seq: int | None = None, *, follow: bool = False) -> None:
         """Shows other rows with the cursor at a seq, or at the newest. Nothing of the old rows is kept."""
@@ -59,22 +61,25 @@ a session to the call that spawned it; `b` back to where you were
         self.post_message(self.Highlighted(self, self.cursor))
 
     def update(self, rows: Rows) -> None:
-        """Shows newer rows of the same kind: the row under the cursor stays, on the same line of the screen.
+        """Shows newer rows of the same kind, with what is on the screen where it is.
 
-        Whoever stands on the last row follows what is appended.
+        Whoever stands on the last row, and sees it, follows what is appended.
         """
-        following = self.count > 0 and self.cursor == self.count - 1
-        here, offset = self.current, self.cursor - self.top
+        here = self.current
+        seen = self.top <= self.cursor < self.top + self.rows_visible
+        following = seen and self.count > 0 and self.cursor == self.count - 1
+        seq, top_seq, offset = self._seq, _seq_of(self.row(self.top)), self.cursor - self.top
         self._take(rows)
         count = self.count_of(rows)
-        if following or here is None:
-            index = count - 1
-            self.set_count(count, max(0, index), None)
+        if following or seq is None:
+            self.set_count(count, max(0, count - 1), None)
         else:
-            seq = here.seq if here.seq is not None else here.hole[0] if here.hole else None
-            index = rows.nearest(seq) if seq is not None else self.cursor
-            self.set_count(count, index, max(0, index - offset))
-        self.post_message(self.Highlighted(self, self.cursor))
+            index = rows.nearest(seq)
+            top = index - offset if seen or top_seq is None else rows.nearest(top_seq)
+            self.set_count(count, index, max(0, top), reveal=seen)
+        now = self.current
+        if here is None or now is None or (here.row, here.hole) != (now.row, now.hole):
+            self.post_message(self.Highlighted(self, self.cursor))
 
     def _take(self, rows: Rows | None) -> None:
         self.rows = rows
@@ -115,7 +120,10 @@ a session to the call that spawned it; `b` back to where you were
     @property
     def current(self) -> TimelineRow | None:
         """The row under the cursor."""
-        return self.row(self.cursor)
+        row = self.row(self.cursor)
+        if row is not None:
+            self._seq = _seq_of(row)
+        return row
 
     def go_to(self, seq: int) -> bool:
         """Puts the cursor on a seq, or as near as can be; False where that seq is not shown."""
@@ -145,3 +153,7 @@ a session to the call that spawned it; `b` back to where you were
 
     def empty(self) -> str:
         return self.hint
+
+
+def _seq_of(row: TimelineRow | None) -> int | None:
+    return None if row is None else row.seq if row.seq is not None else row.hole[0] if row.hole else None

@@ -94,8 +94,13 @@ class VirtualList(ScrollView, can_focus=True):
 
     # -- size and place
 
-    def set_count(self, count: int, cursor: int | None = None, top: int | None = None) -> None:
-        """Takes another number of rows, keeping the cursor where it is unless told otherwise. `top` is a row index."""
+    def set_count(
+        self, count: int, cursor: int | None = None, top: int | None = None, reveal: bool = True
+    ) -> None:
+        """Takes another number of rows, keeping the cursor where it is unless told otherwise.
+
+        `top` is the index of the first row to show; unless `reveal`, that holds even if the cursor is elsewhere.
+        """
         self.count = count
         resize_content(self, Size(self.scrollable_content_region.width, count * self.LINES))
         if cursor is not None or self.cursor >= count:
@@ -103,7 +108,8 @@ class VirtualList(ScrollView, can_focus=True):
             self.set_reactive(VirtualList.cursor, max(0, min(self.cursor if cursor is None else cursor, count - 1)))
         if top is not None:
             self.scroll_to(y=top * self.LINES, animate=False, immediate=True)
-        self._reveal()
+        if reveal:
+            self._reveal()
         self.refresh()
 
     @property
