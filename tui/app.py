@@ -128,8 +128,6 @@ def run(places: list[str], strict: bool = True) -> int:
 
     Raises ConfigError, and StoreError where an archive cannot be opened; unless `strict`, only where none can.
     """
-    # Hardly anything of what a start makes is garbage, so looking for it waits until the screen stands.
-    gc.disable()
     config = load()
     archives: list[Archive] = []
     failures: list[StoreError] = []

@@ -6,6 +6,7 @@ What only some verbs need is imported by them: starting is most of what a verb c
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -149,6 +150,8 @@ def _known_places() -> list[str]:
 def _show_places(places: list[str], strict: bool = True) -> int:
     if not sys.stdout.isatty():
         return _print_trees(places)
+    # Hardly anything of what a start makes is garbage, so nobody looks for it before the screen stands.
+    gc.disable()
     from .app import run as browse
     from .config import ConfigError
 

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from store import Archive, Certainty, NotAnArchive, Order, Place, Ref, State, View, open_archive
+from store.powerloop.layout import layouts
+from store.sqlitefile import SqliteFile
 
 from .helpers import DATA, DETACHED, LINKED, NAMES, ROOT, call, everything, fill, only, raw, refs, rows, seqs
 
@@ -149,6 +151,12 @@ def test_which_release_orders_how_is_told_by_tables(
     assert context == ([17, 13, 14, 15, 16, 18, 19, 20] if by_ord else [13, 14, 15, 16, 17, 18, 19, 20])
 
 
+def test_a_poisoned_layout_is_by_seq_whatever_its_notes_say(sample: Sample) -> None:
+    path = sample("poisoned-0.2.0-opened-by-8.0.0-prefix-empty")
+    raw(path, "UPDATE messages SET meta_json = json_set(meta_json, '$.ord', 1) WHERE name = 'compact_note'")
+    assert seqs(only(path).reader(), Ref("", ROOT), View.CONTEXT) == [13, 14, 15, 16, 17, 18, 19, 20]
+
+
 @pytest.mark.parametrize("name", ["v2.2.0", "v8.0.0"])
 def test_dropped_rows_are_shown_and_not_in_context(name: str, sample: Sample) -> None:
     reader, ref = only(sample(name)).reader(), Ref("pl_", "sess_archived00000000000000")
@@ -215,7 +223,11 @@ def test_the_real_table_prefix(prefix: str, tmp_path: Path) -> None:
 def test_a_longer_prefix_does_not_lend_its_tables(sample: Sample) -> None:
     path = sample("mixed-0.2.0-then-8.0.0")
     raw(path, "CREATE TABLE other_sessions (id)", "CREATE TABLE background_sessions (session_id, seq)")
-    assert [archive.info.layout for archive in open_archive(path)] == ["", "pl_"]
+    old, new = SqliteFile(path).read(layouts)
+    assert (old.prefix, new.prefix) == ("", "pl_")
+    assert not [name for name in old.tables if name.startswith("pl_")]
+    assert new.has("context_cache", "cache_key")
+    assert not old.has("context_cache")
 
 
 def test_encoded_multimodal_content_reads_as_its_blocks(sample: Sample) -> None:
@@ -418,6 +430,21 @@ def test_spawns_are_told_apart_by_time_and_spec(tmp_path: Path, sample: Sample) 
     assert rows_of["none"].ref == Ref("", "boss")
     followed = [reader.follow(Ref("", "boss"), str(seq)) for seq in (1, 2, 3)]
     assert [link and link.ref.id for link in followed] == ["early", "tester", "late"]
+
+
+def test_a_call_that_names_the_child_comes_before_one_that_names_none(sample: Sample) -> None:
+    path = sample("v0.2.0")
+    fill(path, "boss", [
+        {"seq": 1, "role": "assistant", "created_at": 100,
+         "tool_calls_json": json.dumps([call("run_agent", "a", spec={"name": "docs"})])},
+        {"seq": 2, "role": "assistant", "created_at": 200, "tool_calls_json": json.dumps([call("run_agent", "b")])},
+    ])
+    fill(path, "kid", [], parent_session_id="boss", kind="subagent", created_at=300, config_json='{"spec_name": "docs"}')
+    reader = only(path).reader()
+    link = reader.spawner(Ref("", "kid"))
+    assert link is not None
+    assert link.row == "1"
+    assert reader.follow(Ref("", "boss"), "2") is None
 
 
 def test_find_walks_both_ways(sample: Sample) -> None:

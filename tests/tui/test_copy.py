@@ -54,14 +54,15 @@ async def test_what_cannot_be_encoded(tmp_path: Path) -> None:
         assert hands.app.clipboard == "a\\xffb"
 
 
-async def test_a_long_one_warns(tmp_path: Path) -> None:
+async def test_a_long_one_goes_to_the_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "long.db"
     with Database(path) as db:
         db.message(db.session("main"), content="x" * 3_000_000)
     async with browsing(path, size=SMALL) as hands:
         await hands.press("enter", "y")
-        assert len(hands.app.clipboard) == 3_000_000
-        assert any("longer than most terminals take" in note for note in hands.notes)
+        assert not hands.app.clipboard
+        assert any("too long for a terminal's clipboard" in note for note in hands.notes)
+    assert len((tmp_path / "cache" / "copied.txt").read_bytes()) == 3_000_000
 
 
 async def test_no_place_on_disk(demo_db: Path, tmp_path: Path) -> None:

@@ -52,4 +52,4 @@ async def test_quitting(demo_db: Path) -> None:
     for key in ("q", "ctrl+q"):
         async with browsing(demo_db, size=SMALL) as hands:
             hands.send(key)
-            await hands.until(lambda hands=hands: not hands.app._running or hands.app._exit, "the end")  # type: ignore[misc]
+            await hands.until(lambda hands=hands: not hands.app._running or hands.app._exit, "the end")

@@ -199,7 +199,7 @@ async def test_palette(hostile: Path) -> None:
         for word in ("markup", "sgr", "bidi", "clipboard", "hidden", "lone"):
             await hands.press("ctrl+p")
             hands.app.screen.query_one(CommandInput).value = word
-            await hands.until(lambda word=word: f"Open {word}" in hands.text(), f"{word} in the palette")  # type: ignore[misc]
+            await hands.until(lambda word=word: f"Open {word}" in hands.text(), f"{word} in the palette")
             await hands.settle()
             check(hands)
             if word == "markup":

@@ -132,7 +132,7 @@ async def test_a_session_comes(archive: Path, writer: OtherProcess) -> None:
         await hands.settle()
         assert hands.session == "side"
         assert hands.tree.node == hands.browser.library.node_of(hands.browser.library.shelves[0],
-                                                                hands.browser.opened.ref)  # type: ignore[union-attr]
+                                                                hands.browser.opened.ref)
         writer("create", "child", "A child", "side")
         await hands.until(lambda: "+1" in "\n".join(hands.pane("sessions")), "the child", SOON_S)
         await hands.press("right", "down", "enter")

@@ -18,7 +18,7 @@ from rich.color import ColorSystem
 from textual._compositor import Compositor
 from textual.geometry import Region
 
-from store import Message, sqlitefile
+from store import Message
 from store.powerloop.messages import Lines
 from store.powerloop.reader import PowerLoopReader
 from store.powerloop.schema import TABLES
@@ -112,7 +112,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
         found.summaries += keys
         return summaries(reader, keys, exact)
 
-    monkeypatch.setattr(sqlitefile.sqlite3, "connect", traced)
+    monkeypatch.setattr(sqlite3, "connect", traced)
     monkeypatch.setattr(Lines, "window", counted_window)
     monkeypatch.setattr(PowerLoopReader, "message", counted_message)
     monkeypatch.setattr(PowerLoopReader, "summaries", counted_summaries)
@@ -226,7 +226,7 @@ async def test_the_inspector_waits_for_the_keys_to_rest(
         monkeypatch.setattr(stage, "INSPECT_AFTER_S", 1_000.0)
         for at in range(1, 11):
             hands.send("down")
-            await hands.until(lambda at=at: hands.timeline.cursor == at, "the cursor to move")  # type: ignore[misc]
+            await hands.until(lambda at=at: hands.timeline.cursor == at, "the cursor to move")
         await hands.pilot.pause(0)
         assert counter.messages == []
         assert hands.browser._inspecting is not None

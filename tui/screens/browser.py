@@ -70,7 +70,7 @@ class Browser(Travel):
             self.tree_pane.opened |= {-shelf.index - 1 for shelf in self.library.shelves}
         self.show_sessions(keep=False)
         self.set_pane("sessions")
-        newest = self.list_pane.node
+        newest = next(iter(self.library.listed()), None)
         if newest is not None:
             self.tree_pane.select(newest)
             self.open_node(newest)
@@ -79,6 +79,7 @@ class Browser(Travel):
                 self.notify(shelf.archive.info.warning, title=render.one_line(shelf.name),
                             severity="warning", markup=False)
         self.start_watching()
+        self.call_after_refresh(self.furnish)
 
     # -- sessions
 

@@ -112,7 +112,8 @@ class Live(Stage):
         # A key may have been given to a new session, so what was added is forgotten too.
         shelf.forget(changes.appended | changes.edited | changes.added | changes.gone)
         self.tree_pane.after_census(keep=not (first and untouched))
-        self.list_pane.rebuild()
+        if self.furnished:
+            self.list_pane.rebuild()
         if self.opened is not None and self.opened.shelf is shelf:
             self._forget_closed()
         self.sessions_changed()
@@ -132,8 +133,9 @@ class Live(Stage):
             self.opened = None
             self.timeline.hint = "this session is gone"
             self.timeline.show(None)
-            self.audit_pane.show(None, "")
-            self.inspector.show([])
+            if self.furnished:
+                self.audit_pane.show(None, "")
+                self.inspector.show([])
 
     def _refresh_opened(self) -> None:
         """Shows appended rows at once; anything more waits for a worker to walk the index again."""

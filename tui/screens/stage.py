@@ -24,12 +24,11 @@ from ..widgets.preview_list import PreviewList
 from ..widgets.prompt import Prompt
 from ..widgets.session_tree import SessionTree
 from ..widgets.timeline import Timeline
-from ..widgets.virtual_list import VirtualList
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {"sessions": "tree-title", "previews": "list-title", "timeline": "timeline-title", "audit": "audit-title",
           "inspector": "inspector-title"}
-WIDTHS = [(0, "-tiny"), (60, "-narrow"), (110, "-normal"), (160, "-wide")]
+WIDTHS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]
 HEIGHTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
 VIEWS = {View.ALL: "all", View.ACTIVE: "active", View.COMPACTED: "compacted", View.CONTEXT: "context"}
 
@@ -55,6 +54,7 @@ class Stage(Inked[None]):
         self.filter_epoch = 0
         self.trail: list[tuple[Shelf, Ref, View, int | None]] = []
         """Where the cursor was, for the way back."""
+        self.furnished = False
         self._said: dict[str, float] = {}
         self.message_bytes = 0
         self.studying: Worker[None] | None = None
@@ -67,27 +67,40 @@ class Stage(Inked[None]):
             with Vertical(id="left"):
                 yield Bar(id="tree-title", classes="pane-title")
                 yield SessionTree(self.library, id="sessions")
-                yield Bar(id="list-title", classes="pane-title")
-                yield PreviewList(self.library, id="previews")
             with Vertical(id="middle"):
                 yield Bar(id="timeline-title", classes="pane-title")
                 yield Timeline(id="timeline")
-            with Vertical(id="right"):
-                yield Bar(id="audit-title", classes="pane-title")
-                yield AuditPane(id="audit")
-                yield Bar(id="inspector-title", classes="pane-title")
-                yield Inspector(id="inspector")
-        yield Prompt(id="prompt")
+            yield Vertical(id="right")
         yield KeyBar(id="keys")
 
     def find_panes(self) -> None:
         """Keeps the panes at hand once they are mounted."""
         self.tree_pane = self.query_one(SessionTree)
-        self.list_pane = self.query_one(PreviewList)
+        self.list_pane = PreviewList(self.library, id="previews")
         self.timeline = self.query_one(Timeline)
-        self.audit_pane = self.query_one(AuditPane)
-        self.inspector = self.query_one(Inspector)
-        self.prompt = self.query_one(Prompt)
+        self.audit_pane, self.inspector = AuditPane(id="audit"), Inspector(id="inspector")
+        self.prompt = Prompt(id="prompt")
+
+    async def furnish(self) -> None:
+        """Adds all that the first frame does not wait for: sessions and rows are what somebody came to see."""
+        right = self.query_one("#right")
+        if not right.is_mounted or not right.is_attached:
+            # Not there yet; or, when the app is closed at once, not there any more.
+            if self.is_attached and self.is_running:
+                self.call_after_refresh(self.furnish)
+            return
+        await self.query_one("#left").mount(Bar(id="list-title", classes="pane-title"), self.list_pane)
+        await self.mount(self.prompt, before="#keys")
+        await right.mount(
+            Bar(id="audit-title", classes="pane-title"), self.audit_pane,
+            Bar(id="inspector-title", classes="pane-title"), self.inspector,
+        )
+        self.furnished = True
+        self.list_pane.rebuild()
+        if self.opened is not None and self.opened.node is not None:
+            self.list_pane.select(self.opened.node)
+        self.study(self.opened.outline if self.opened is not None else None)
+        self.show_titles()
 
     def failed(self, text: str) -> None:
         """Says what went wrong; not again and again while it stays so."""
@@ -102,7 +115,8 @@ class Stage(Inked[None]):
     def show_sessions(self, keep: bool = True) -> None:
         try:
             self.tree_pane.rebuild(keep)
-            self.list_pane.rebuild(keep)
+            if self.furnished:
+                self.list_pane.rebuild(keep)
         except StoreError as error:
             self.failed(str(error))
         self.show_titles()
@@ -123,12 +137,13 @@ class Stage(Inked[None]):
         self._epoch += 1
         self.opened = Opened(self._epoch, self.library.shelf(node), summary.ref, summary.key)
         self.timeline.unanswered = frozenset()
-        self.audit_pane.show(None, "reading…")
         self.subject = "message"
         self.show_rows(seq)
-        # What needs a worker also needs the processor, which the first look at the rows has first claim on.
-        self.call_after_refresh(self.study, self.opened.outline)
-        with self.prevent(VirtualList.Highlighted):
+        if self.furnished:
+            self.audit_pane.show(None, "reading…")
+            # A worker needs the processor too, which the first look at the rows has first claim on.
+            self.call_after_refresh(self.study, self.opened.outline)
+        if self.furnished:
             self.list_pane.select(node)
 
     def study(self, outline: Outline | None = None) -> None:
@@ -175,8 +190,7 @@ class Stage(Inked[None]):
         if self._inspecting is not None:
             self._inspecting.stop()
         opened = self.opened
-        if opened is None:
-            self.inspector.show([])
+        if not self.furnished or opened is None:
             return
         try:
             self.inspector.show(self._blocks(opened), keep)
@@ -205,7 +219,7 @@ class Stage(Inked[None]):
 
     @property
     def narrow(self) -> bool:
-        return self.has_class("-narrow") or self.has_class("-tiny")
+        return self.has_class("-narrow")
 
     def set_pane(self, name: str) -> None:
         """Gives the focus to a pane and, on a narrow screen, slides it in."""
@@ -224,7 +238,7 @@ class Stage(Inked[None]):
             "-show-previews": name == "previews",
         })
         for pane, title in TITLES.items():
-            self.query_one(f"#{title}").set_class(pane == name, "-on")
+            self.query(f"#{title}").set_class(pane == name, "-on")
         # What a title has room for is known once the panes have their new sizes.
         self.call_after_refresh(self.show_titles)
 
@@ -237,8 +251,10 @@ class Stage(Inked[None]):
         try:
             self.query_one("#title", Bar).show(*self._bar_title())
             self.query_one("#tree-title", Bar).show(*self._tree_title())
-            self.query_one("#list-title", Bar).show([(" PREVIEWS", "strong")], [(f"{self.list_pane.count} ", "dim")])
             self.query_one("#timeline-title", Bar).show(*self._timeline_title())
+            if not self.furnished:
+                return
+            self.query_one("#list-title", Bar).show([(" PREVIEWS", "strong")], [(f"{self.list_pane.count} ", "dim")])
             self.query_one("#audit-title", Bar).show(*self._audit_title())
             subject = self.subject if self.timeline.count else "session"
             subject = "message" if subject == "compaction" and self.audit_pane.fold is None else subject

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len
+from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
+from textual.strip import Strip
 from textual.widget import Widget
 
 from ..ink import ink
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """Text, style name, and maybe the action that a click runs."""
+LEAST_LEFT = 12
+"""Cells that the left needs before it gives the right its place."""
 
 
 class Bar(Widget):
@@ -23,10 +25,6 @@ class Bar(Widget):
     Bar {
         height: 1;
         width: 1fr;
-        & > .bar--dim { color: $text-muted; }
-        & > .bar--strong { text-style: bold; }
-        link-style: none;
-        link-color: $text-muted;
     }
     """
 
@@ -34,6 +32,7 @@ class Bar(Widget):
         super().__init__(id=id, classes=classes)
         self._left: Sequence[Piece] = ()
         self._right: Sequence[Piece] = ()
+        self._base: Style | None = None
 
     def show(self, left: Sequence[Piece], right: Sequence[Piece] = ()) -> None:
         """Shows other pieces; nothing is painted if they are the same."""
@@ -41,21 +40,26 @@ class Bar(Widget):
             self._left, self._right = left, right
             self.refresh()
 
-    def _text(self, pieces: Sequence[Piece]) -> Text:
-        text = Text(no_wrap=True)
-        for content, name, *action in pieces:
-            style = ink(self, name) if name else Style()
-            text.append(content, style + Style(meta={"@click": action[0]}) if action else style)
-        return text
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._base = None
 
-    def render(self) -> Text:
+    def _segments(self, pieces: Sequence[Piece]) -> list[Segment]:
+        if self._base is None:
+            # Walks all ancestors, so it is asked for once a style sheet.
+            self._base = self.rich_style
+        found = []
+        for text, name, *action in pieces:
+            style = self._base + ink(self, name) if name else self._base
+            found.append(Segment(text, style + Style(meta={"@click": action[0]}) if action else style))
+        return found
+
+    def render_line(self, _y: int) -> Strip:
         width = self.size.width
-        left, right = self._text(self._left), self._text(self._right)
-        room = width - cell_len(right.plain)
-        if room < min(12, cell_len(left.plain)):
-            right, room = Text(), width
-        left.truncate(max(0, room), overflow="ellipsis", pad=True)
-        return left + right
+        left, right = Strip(self._segments(self._left)), Strip(self._segments(self._right))
+        if width - right.cell_length < min(LEAST_LEFT, left.cell_length):
+            right = Strip([])
+        return Strip.join([left.adjust_cell_length(max(0, width - right.cell_length), self._base), right])
 
 
 class KeyBar(Bar):

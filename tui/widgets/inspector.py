@@ -61,6 +61,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         super().__init__(id=id)
         self._blocks: Sequence[Block] = ()
         self._lines: list[Strip] = []
+        self._base: Style | None = None
 
     def show(self, blocks: Sequence[Block], keep: bool = False) -> None:
         """Shows other blocks from their top, or with `keep` from where it was scrolled to."""
@@ -74,6 +75,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
+        self._base = None
         if self.is_attached and self._blocks:
             self._wrap()
 
@@ -106,7 +108,10 @@ The whole message under the cursor, the note of a compaction, or everything abou
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width, base = self.scrollable_content_region.width, self.rich_style
+        width, base = self.scrollable_content_region.width, self._base
+        if base is None:
+            # Walks all ancestors, so it is asked for once a style sheet.
+            base = self._base = self.rich_style
         index = self.scroll_offset.y + y
         if index >= len(self._lines):
             return Strip.blank(width, base)

@@ -165,7 +165,7 @@ class VirtualList(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
         index, line = divmod(self.scroll_offset.y + y, self.LINES)
-        base = self.rich_style
+        base = self.style("")
         if index >= self.count:
             hint = f" {self.empty()}" if not self.count and y == 0 else ""
             return Strip([Segment(hint, self.style("dim"))]).adjust_cell_length(width, base)
