@@ -53,6 +53,10 @@ class BrokenText(str):
         return text
 
 
+class _MovedError(Exception):
+    """The files changed while they were copied."""
+
+
 def decode_text(raw: bytes) -> str:
     """A `text_factory` that never raises: invalid UTF-8 becomes a `BrokenText`."""
     try:
@@ -118,20 +122,19 @@ class SqliteFile:
                 uri, copy = self._choose(before)
                 with _connect(uri) as conn:
                     result = work(conn)
-            except (sqlite3.Error, OSError) as error:
-                if self._steady(before):
-                    raise self._explain(error) from error
-                time.sleep(PAUSE_S)
-                continue
-            except Exception:
+            except _MovedError:
+                pass
+            except Exception as error:
                 # What was read while the file changed may be half of one state and half of another: no error counts.
-                if self._steady(before):
+                if self._steady(before) and _filled(self.parts()[1]) == _filled(before[1]):
+                    if isinstance(error, (sqlite3.Error, OSError)):
+                        raise self._explain(error) from error
                     raise
-                time.sleep(PAUSE_S)
-                continue
-            if copy or self._steady(before):
+            else:
+                if copy or self._steady(before):
+                    return result
+            finally:
                 self._tidy(before)
-                return result
             time.sleep(PAUSE_S)
         raise Busy(f"{self.shown}: another process keeps changing it; try again in a moment.")
 
@@ -207,7 +210,7 @@ class SqliteFile:
                     if os.path.exists(self.path + suffix):
                         copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
                 if self.parts() != before:
-                    raise OSError("changed while it was copied")
+                    raise _MovedError
                 self._copy, self._copied = folder, before
             return self._copy
 

@@ -8,7 +8,7 @@ from rich.style import Style
 from textual.screen import Screen
 from textual.widget import Widget
 
-NAMES = ("dim", "accent", "note", "damage", "strong", "title", "hole", "folded", "tab", "current", "cursor",
+NAMES = ("dim", "accent", "note", "damage", "strong", "title", "hole", "folded", "tab", "current", "line", "cursor",
          "cursor-blurred")
 Result = TypeVar("Result")
 

@@ -69,15 +69,19 @@ class Shelf:
         if not missing:
             return
         found = self._read(list(missing))
-        for summary in found:
-            self._summaries[summary.key] = summary
-            self.previews[summary.key] = summary.preview
+        self.keep(found)
         for key in missing.keys() - {summary.key for summary in found}:
             # Nothing would be asked for again and again; the next census or retry clears it.
             self._summaries[key] = self._lost(missing[key])
             self.lost.add(key)
         while len(self._summaries) > CACHED:
             self._summaries.popitem(last=False)
+
+    def keep(self, summaries: Iterable[SessionSummary]) -> None:
+        """Takes summaries that were just read."""
+        for summary in summaries:
+            self._summaries[summary.key] = summary
+            self.previews[summary.key] = summary.preview
 
     def _read(self, keys: list[int]) -> list[SessionSummary]:
         """Summaries as far as they can be read: one that cannot does not take the others along."""

@@ -9,7 +9,7 @@ from store import Audit, Compaction, Outline, Ref, SessionDetail, Timeline, Usag
 from .library import Shelf
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Opened:
     """One opened session. `epoch` tells answers for it from those for what was open before."""
 

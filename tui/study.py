@@ -30,7 +30,7 @@ Post = Callable[[Message], object]
 PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Counted(Message):
     """A census of an archive, and what changed since the one `before` it."""
 
@@ -41,7 +41,7 @@ class Counted(Message):
     seconds: float
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Outlined(Message):
     """Which rows a session has."""
 
@@ -50,7 +50,7 @@ class Outlined(Message):
     seconds: float
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Studied(Message):
     """What a session is beyond its rows, as far as that can be read; `trouble` says why some of it cannot."""
 
@@ -61,7 +61,7 @@ class Studied(Message):
     trouble: str | None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PreviewsMatched(Message):
     """Keys of sessions whose preview holds every word of the filter."""
 
@@ -70,7 +70,7 @@ class PreviewsMatched(Message):
     found: set[int]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Found(Message):
     """The next hit of a search in a session, None where there is none."""
 
@@ -79,7 +79,7 @@ class Found(Message):
     seq: int | None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Failed(Message):
     """A worker could not do its work; `text` says why in one sentence, `again` whether it may work later."""
 

@@ -29,7 +29,7 @@ from .decode import (
 )
 from .layout import Layout
 
-HEAD_CHARS, HEAD_BYTES, CALLS_BYTES, META_BYTES = 200, 4_096, 16_384, 65_536
+NAME_CHARS, HEAD_CHARS, HEAD_BYTES, CALLS_BYTES, META_BYTES = 2_000, 200, 4_096, 16_384, 65_536
 _STATES = {State.ACTIVE, State.COMPACTED, State.DROPPED}
 _COLUMNS = ("role", "name", "tool_call_id", "round_index", "state", "created_at", "send_index")
 _BODIES = ("content", "tool_calls_json", "meta_json")
@@ -45,7 +45,11 @@ class Owner(Struct, frozen=True):
 
 def select(layout: Layout) -> str:
     """The beginning of every statement that reads message rows for `timeline_row` or `message`."""
-    columns = [layout.column("messages", column) for column in _COLUMNS]
+    # A name is short; one that is not must not fill a page of rows, let alone a pane.
+    columns = [
+        f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN substr({column}, 1, {NAME_CHARS}) ELSE {column} END"
+        if layout.has("messages", column) else "NULL" for column in _COLUMNS
+    ]
     # Bodies are opened as BLOBs afterwards; numbers in a TEXT column cannot be, and are small.
     for body in _BODIES:
         has = layout.has("messages", body)

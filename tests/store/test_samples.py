@@ -439,7 +439,8 @@ def test_a_call_that_names_the_child_comes_before_one_that_names_none(sample: Sa
          "tool_calls_json": json.dumps([call("run_agent", "a", spec={"name": "docs"})])},
         {"seq": 2, "role": "assistant", "created_at": 200, "tool_calls_json": json.dumps([call("run_agent", "b")])},
     ])
-    fill(path, "kid", [], parent_session_id="boss", kind="subagent", created_at=300, config_json='{"spec_name": "docs"}')
+    fill(path, "kid", [], parent_session_id="boss", kind="subagent", created_at=300,
+         config_json='{"spec_name": "docs"}')
     reader = only(path).reader()
     link = reader.spawner(Ref("", "kid"))
     assert link is not None

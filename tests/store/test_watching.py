@@ -325,6 +325,21 @@ def test_an_error_in_a_read_of_a_changed_file_is_tried_again(error: Exception, d
     assert len(calls) == 3
 
 
+def test_an_error_beside_a_writer_that_goes_on_is_the_files(db: Path) -> None:
+    """What is appended to a -wal changes nothing of what a read sees, so its errors count."""
+    calls = []
+    with writing(db, "append 1") as writer:
+
+        def work(conn: sqlite3.Connection) -> None:
+            calls.append(conn.execute("SELECT count(*) FROM messages").fetchone())
+            writer.do("append 1")
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+        with pytest.raises(Damaged, match="some of its pages are damaged"):
+            SqliteFile(db).read(work)
+    assert len(calls) == 1
+
+
 def test_an_error_of_our_own_is_not_taken_for_the_file_s(db: Path) -> None:
     def work(conn: sqlite3.Connection) -> None:
         raise KeyError("ours")
@@ -613,10 +628,11 @@ def test_a_file_held_exclusively_by_another_process_is_busy(when: str, db: Path)
     assert count(archive or only(db)) == 5
 
 
-def test_a_lock_of_a_moment_is_waited_for(db: Path) -> None:
+def test_a_lock_of_a_moment_is_waited_for(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that is recovering or leaving locks readers out only briefly."""
+    monkeypatch.setattr(sqlitefile, "LOCK_WAIT_S", 20.0)
     with writing(db, "append 3", "sql PRAGMA locking_mode=EXCLUSIVE", "append 1") as writer:
-        freed = threading.Timer(sqlitefile.LOCK_WAIT_S / 5, writer.quit)
+        freed = threading.Timer(0.05, writer.quit)
         freed.start()
         assert SqliteFile(db).read(_consistent) == 7
         freed.join()

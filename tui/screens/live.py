@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from textual import on
 from textual.geometry import Size
 from textual.worker import Worker, get_current_worker
 
-from store import Census, Entry, StoreError
+from store import Census, Entry, SessionSummary, StoreError
 
 from .. import render, study
 from ..library import Library, Shelf
@@ -41,16 +42,19 @@ class Live(Stage):
             if shelf.reader.fewer_than(FEW):
                 shelf.replace(shelf.reader.census(), complete=True)
                 return
-            shelf.replace(self._sketch(shelf), complete=False)
+            newest = shelf.reader.newest(NEWEST)
+            shelf.replace(self._sketch(newest), complete=False)
+            shelf.keep(newest)
         except StoreError as error:
             self.failed(str(error))
-        self.take_census(shelf)
+        self.call_after_refresh(self.take_census, shelf)
 
-    def _sketch(self, shelf: Shelf) -> Census:
+    @staticmethod
+    def _sketch(newest: Sequence[SessionSummary]) -> Census:
         entries = [
             Entry(found.key, found.ref.id, None, found.created_at or 0, found.updated_at or 0,
                   found.message_count.value, 0, False, found.title)
-            for found in reversed(shelf.reader.newest(NEWEST))
+            for found in reversed(newest)
         ]
         return Census(entries)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 
+from rich.style import Style
+from textual import events
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.css.query import NoMatches
-from textual.geometry import Size
+from textual.geometry import Region, Size
+from textual.strip import Strip
 from textual.timer import Timer
 from textual.worker import Worker, get_current_worker
 
@@ -19,6 +22,7 @@ from ..library import Library, Shelf
 from ..opened import Opened
 from ..widgets.audit_pane import AuditPane
 from ..widgets.bar import Bar, KeyBar
+from ..widgets.column import Column, plain_lines
 from ..widgets.inspector import Inspector
 from ..widgets.preview_list import PreviewList
 from ..widgets.prompt import Prompt
@@ -64,14 +68,22 @@ class Stage(Inked[None]):
     def compose(self) -> ComposeResult:
         yield Bar(id="title")
         with Horizontal(id="panes"):
-            with Vertical(id="left"):
+            with Column(id="left"):
                 yield Bar(id="tree-title", classes="pane-title")
                 yield SessionTree(self.library, id="sessions")
-            with Vertical(id="middle"):
+            with Column(id="middle"):
                 yield Bar(id="timeline-title", classes="pane-title")
                 yield Timeline(id="timeline")
-            yield Vertical(id="right")
+            yield Column(id="right")
         yield KeyBar(id="keys")
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # All of it lies hidden under the panes.
+        return plain_lines(self, Style.null(), crop)
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        # Before the first frame everything was styled as it was mounted; later a theme may have changed meanwhile.
+        event.refresh_styles = self.furnished
 
     def find_panes(self) -> None:
         """Keeps the panes at hand once they are mounted."""
@@ -231,18 +243,29 @@ class Stage(Inked[None]):
 
     def slide(self, name: str) -> None:
         """On a narrow or low screen, shows the column with a pane and hides the others."""
+        here = {"-narrow", "-low", "-flat"} & self.classes
+        if not here:
+            # Everything is on the screen, and restyling it all would cost the better part of a frame.
+            self._light(name)
+            return
         self.update_classes({
             "-show-left": name in ("sessions", "previews"),
             "-show-right": name in ("audit", "inspector"),
             "-show-audit": name == "audit",
             "-show-previews": name == "previews",
         })
+        self._light(name)
+
+    def _light(self, name: str) -> None:
+        """Marks the title of the pane in focus."""
         for pane, title in TITLES.items():
             self.query(f"#{title}").set_class(pane == name, "-on")
         # What a title has room for is known once the panes have their new sizes.
         self.call_after_refresh(self.show_titles)
 
     def on_resize(self) -> None:
+        if self.focused is not None and self.focused.id in TITLES:
+            self.call_after_refresh(self.slide, self.focused.id)
         self.call_after_refresh(self.show_titles)
 
     # -- titles

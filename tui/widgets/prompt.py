@@ -19,6 +19,8 @@ class Prompt(Horizontal):
     DEFAULT_CSS = """
     Prompt {
         height: 1;
+        dock: bottom;
+        layer: drawer;
         display: none;
         background: $surface-lighten-1;
         & Label { width: auto; color: $text-accent; text-style: bold; }
