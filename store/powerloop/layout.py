@@ -69,6 +69,11 @@ class Layout(Struct, frozen=True):
         return column if self.has(table, column) else f"NULL AS {column}"
 
 
+def schema_version(conn: sqlite3.Connection) -> int:
+    """A number that changes with every change of a table."""
+    return int(conn.execute("PRAGMA schema_version").fetchone()[0])
+
+
 def layouts(conn: sqlite3.Connection) -> list[Layout]:
     """Every layout in a file, the unprefixed one first. Reads the schema and a version stamp."""
     names = [str(name) for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
-from ..errors import Busy, Cancelled, Damaged, NotAnArchive, StoreError, UnknownSession
+from ..errors import Cancelled, NotAnArchive, UnknownSession
 from ..outline import Display, Outline, Run
 from ..rows import ArchiveInfo, Audit, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
 from ..sqlitefile import TRIES, Read, SqliteFile
 from . import audit, links, messages, outlining, sessions
 from .decode import Cells, Damages, note_span, parse
-from .layout import NOTE_NAME, Layout, layouts
+from .layout import NOTE_NAME, Layout, layouts, schema_version
 from .messages import META_BYTES, Lines, Owner
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchi
     Raises NotAnArchive where the file is no power-loop database or has no such layout, Busy where it is locked.
     """
     file = SqliteFile(path)
-    found = file.read(layouts)
+    found, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
     if not found:
         raise NotAnArchive(f"{path}: is a SQLite database, but holds no power-loop sessions that we know.")
     if prefix is not None:
@@ -39,14 +39,15 @@ def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchi
             names = ", ".join(f"{path}#{layout.prefix}" for layout in found)
             raise NotAnArchive(f"{path}: has no tables with prefix {prefix!r}; there is {names}.")
         found = chosen
-    return [PowerLoopArchive(file, layout, many=len(found) > 1 or prefix is not None) for layout in found]
+    many = len(found) > 1 or prefix is not None
+    return [PowerLoopArchive(file, layout, schema, many) for layout in found]
 
 
 class PowerLoopArchive:
     """One layout of a power-loop database."""
 
-    def __init__(self, file: SqliteFile, layout: Layout, many: bool) -> None:
-        self.file, self.layout, self._many = file, layout, many
+    def __init__(self, file: SqliteFile, layout: Layout, schema: int, many: bool) -> None:
+        self.file, self.layout, self._schema, self._many = file, layout, schema, many
 
     @property
     def info(self) -> ArchiveInfo:
@@ -63,15 +64,15 @@ class PowerLoopArchive:
     def reader(self) -> PowerLoopReader:
         return PowerLoopReader(self)
 
-    def probe(self) -> bool:
-        """Looks at the tables anew; whether they are others than before, because another file took the place."""
-        try:
-            found = {layout.prefix: layout for layout in self.file.read(layouts)}.get(self.layout.prefix)
-        except StoreError:
-            return False
-        changed = found is not None and found != self.layout
-        self.layout = found or self.layout
-        return changed
+    def probe(self, conn: sqlite3.Connection) -> None:
+        """Looks at the tables anew if the schema is another than before: a later release came, or another file."""
+        version = schema_version(conn)
+        if version == self._schema:
+            return
+        found = {layout.prefix: layout for layout in layouts(conn)}
+        if self.layout.prefix not in found:
+            raise NotAnArchive(f"{self.file.shown}: does not hold these sessions any more.")
+        self.layout, self._schema = found[self.layout.prefix], version
 
     def stamp(self) -> Stamp:
         return self.file.parts()
@@ -97,12 +98,11 @@ class PowerLoopReader:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One burst; `work` may run again if the file changed under it."""
-        try:
-            return self._file.read(work)
-        except Damaged:
-            if self._archive.probe():
-                raise Busy(f"{self._file.shown}: another database took its place; it is read from now on.") from None
-            raise
+        def burst(conn: sqlite3.Connection) -> T:
+            self._archive.probe(conn)
+            return work(conn)
+
+        return self._file.read(burst)
 
     # -- sessions
 

@@ -24,7 +24,7 @@ What was folded into which note, how many rows that really took, tokens before a
 - `recorded` stands in the file, `inferred` was worked out from it, `unknown` means that more than one answer fits
 """
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.audit = Audit([])
         self.hint = ""

@@ -28,7 +28,7 @@ class Bar(Widget):
     }
     """
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._left: Sequence[Piece] = ()
         self._right: Sequence[Piece] = ()

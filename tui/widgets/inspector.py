@@ -57,7 +57,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         Binding("G", "scroll_end", show=False, id="inspector.end"),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._blocks: Sequence[Block] = ()
         self._lines: list[Strip] = []

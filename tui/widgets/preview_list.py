@@ -22,7 +22,7 @@ All sessions, subagents too, in the order of the tree: title or first words, the
 - `enter` opens the session and selects it in the tree, `t` sorts, `/` filters
 """
 
-    def __init__(self, library: Library, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, library: Library, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.library = library
         self._shown: array[int] = array("q")

@@ -34,7 +34,7 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
         Binding("E", "unfold_all", "Unfold all below", show=False, id="tree.unfold_all"),
     ]
 
-    def __init__(self, library: Library, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, library: Library, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.library = library
         self.opened: set[int] = set()

@@ -13,7 +13,7 @@ from store import Timeline as Rows
 from .. import render
 from .virtual_list import Span, VirtualList
 
-PAGE, PAGES = 128, 16
+PAGE, PAGES = 64, 32
 
 
 class Timeline(VirtualList):
@@ -40,7 +40,7 @@ a session to the call that spawned it; `b` back to where you were
             super().__init__()
             self.text = text
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.rows: Rows | None = None
         self.unanswered: frozenset[int] = frozenset()

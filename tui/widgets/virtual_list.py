@@ -77,7 +77,7 @@ class VirtualList(ScrollView, can_focus=True):
         def control(self) -> VirtualList:
             return self.view
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.count = 0
         self._style_cache: dict[str, Style] = {}
