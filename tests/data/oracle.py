@@ -1,7 +1,7 @@
 """Asks a real power-loop what a database holds: run by the interpreter of an environment that has the package.
 
     python tests/data/oracle.py DATABASE [--prefix PREFIX]          prints the answers as JSON
-    /tmp/pl-8.0.0/bin/python tests/data/oracle.py --all SCRATCH     adds those of this release to oracle.json
+    python tests/data/oracle.py --all SCRATCH     adds those of this release to oracle.json
 
 The package writes to what it opens, so each database is copied first. `oracle.json` beside this file holds the answers
 of 0.2.0, 0.18.0, 2.2.0 and 8.0.0 for every sample that the release can load, so that the tests need none of them.
