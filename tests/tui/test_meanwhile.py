@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .database import Database
-from .harness import LARGE, MEDIUM, SMALL, browsing
+from .harness import LARGE, MEDIUM, SMALL, browsing, opened, running
 
 
 @pytest.fixture
@@ -159,3 +159,16 @@ async def test_values_nested_without_end(tmp_path: Path) -> None:
     async with browsing(path, size=MEDIUM) as hands:
         await hands.press("enter", "enter", "i")
         assert "config" in "\n".join(line for line in hands.inspector.plain.splitlines())
+
+
+@pytest.mark.parametrize("keys", [["a"], ["tab", "tab"], ["f"], [":"], ["i"], ["enter", "enter"], ["p", "enter"],
+                                  ["t", "E", "m"]],
+                         ids=" ".join)
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+async def test_keys_typed_ahead_of_the_first_frame(archive: Path, size: tuple[int, int], keys: list[str]) -> None:
+    async with running(opened(archive), size) as hands:
+        for key in keys:
+            hands.send(key)
+        await hands.settle()
+        assert hands.browser.furnished
+        assert "COMPACTIONS" in hands.text() or size == SMALL

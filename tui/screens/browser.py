@@ -283,6 +283,9 @@ class Browser(Travel):
         await self.action_ask("filter" if self.focused in (self.tree_pane, self.list_pane) else "find")
 
     async def action_ask(self, what: str) -> None:
+        if not self.furnished:
+            self.call_after_refresh(self.action_ask, what)
+            return
         if what == "filter" and self.focused is not self.list_pane:
             self.set_pane("sessions")
         await self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")

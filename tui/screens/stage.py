@@ -32,6 +32,8 @@ from ..widgets.timeline import Timeline
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {"sessions": "tree-title", "previews": "list-title", "timeline": "timeline-title", "audit": "audit-title",
           "inspector": "inspector-title"}
+FIRST = ("sessions", "timeline")
+"""The panes that the first frame holds."""
 WIDTHS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]
 HEIGHTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
 VIEWS = {View.ALL: "all", View.ACTIVE: "active", View.COMPACTED: "compacted", View.CONTEXT: "context"}
@@ -125,12 +127,10 @@ class Stage(Inked[None]):
         """Called once another census is shown."""
 
     def show_sessions(self, keep: bool = True) -> None:
-        try:
-            self.tree_pane.rebuild(keep)
-            if self.furnished:
-                self.list_pane.rebuild(keep)
-        except StoreError as error:
-            self.failed(str(error))
+        """Shows the tree and the list as the library is now."""
+        self.tree_pane.rebuild(keep)
+        if self.furnished:
+            self.list_pane.rebuild(keep)
         self.show_titles()
 
     def open_node(self, node: int, seq: int | None = None) -> None:
@@ -155,7 +155,6 @@ class Stage(Inked[None]):
             self.audit_pane.show(None, "reading…")
             # A worker needs the processor too, which the first look at the rows has first claim on.
             self.call_after_refresh(self.study, self.opened.outline)
-        if self.furnished:
             self.list_pane.select(node)
 
     def study(self, outline: Outline | None = None) -> None:
@@ -235,6 +234,10 @@ class Stage(Inked[None]):
 
     def set_pane(self, name: str) -> None:
         """Gives the focus to a pane and, on a narrow screen, slides it in."""
+        if not self.furnished and name not in FIRST:
+            # Somebody typed ahead of the first frame.
+            self.call_after_refresh(self.set_pane, name)
+            return
         if name == "timeline" and self.subject == "compaction":
             self.subject = "message"
             self.inspect_soon()

@@ -24,6 +24,18 @@ Span = tuple[str, str]
 MANY = 10**12
 
 
+class AboutRow(Message):
+    """Something happened to a row of a list."""
+
+    def __init__(self, view: VirtualList, index: int) -> None:
+        super().__init__()
+        self.view, self.index = view, index
+
+    @property
+    def control(self) -> VirtualList:
+        return self.view
+
+
 class VirtualList(ScrollView, can_focus=True):
     """Draws `count` rows of `LINES` lines each. Subclasses give the lines of a row as spans.
 
@@ -52,30 +64,14 @@ class VirtualList(ScrollView, can_focus=True):
     ]
     cursor: reactive[int] = reactive(0, repaint=False)
 
-    class Highlighted(Message):
+    class Highlighted(AboutRow):
         """The cursor stands on another row now."""
-
-        def __init__(self, view: VirtualList, index: int) -> None:
-            super().__init__()
-            self.view, self.index = view, index
-
-        @property
-        def control(self) -> VirtualList:
-            return self.view
 
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, VirtualList.Highlighted) and message.view is self.view
 
-    class Chosen(Message):
+    class Chosen(AboutRow):
         """A row was opened, with enter or a second click."""
-
-        def __init__(self, view: VirtualList, index: int) -> None:
-            super().__init__()
-            self.view, self.index = view, index
-
-        @property
-        def control(self) -> VirtualList:
-            return self.view
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
