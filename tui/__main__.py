@@ -10,7 +10,6 @@ from contextlib import suppress
 from store import StoreError
 
 from . import cli
-from .headless import reading
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _drop_output()
         return 130
-    except (cli.UsageError, reading.AmbiguousSessionError, StoreError) as error:
+    except (cli.UsageError, StoreError) as error:
         return cli.complain(error)
     except OSError as error:
         _drop_output()

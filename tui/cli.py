@@ -69,7 +69,7 @@ class Version(argparse.Action):
 def run(argv: Sequence[str]) -> int:
     """Does what a command line says and returns the exit status.
 
-    Raises UsageError, AmbiguousSessionError, StoreError and OSError, each with one sentence, and SystemExit for --help.
+    Raises UsageError, StoreError and OSError, each with one sentence, and SystemExit for --help.
     """
     if argv and argv[0] in _VERBS:
         parse, act = _VERBS[argv[0]]

@@ -20,7 +20,7 @@ from .layout import NOTE_NAME, Layout, layouts, schema_version
 from .messages import META_BYTES, Lines, Owner
 
 T = TypeVar("T")
-SMALL, HUGE, SESSIONS_A_BURST, SEQS_A_BURST, CANDIDATES = 5_000, 10**8, 20_000, 400_000, 5
+SMALL, HUGE, SESSIONS_A_BURST, CANDIDATES = 5_000, 10**8, 20_000, 5
 _UNKNOWN = "prompt, recalled memories and projections are not stored as messages"
 
 

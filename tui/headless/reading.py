@@ -51,14 +51,10 @@ class Target(Struct, frozen=True):
     ref: Ref
 
 
-class AmbiguousSessionError(Exception):
-    """More than one session answers to a name; the text lists their refs."""
-
-
 def find_session(place: str, name: str) -> Target:
     """The session that an id or a ref names in any layout of an archive.
 
-    Raises StoreError where nothing answers to either name, AmbiguousSessionError where several sessions do.
+    Raises UnknownSession where nothing answers to the name, or several sessions do: then with their refs.
     """
     found: list[Target] = []
     failures: list[UnknownSession] = []
@@ -70,7 +66,7 @@ def find_session(place: str, name: str) -> Target:
             failures.append(error)
     if len(found) > 1:
         refs = ", ".join(str(target.ref) for target in found)
-        raise AmbiguousSessionError(f"{name!r} names more than one session; say which: {refs}.")
+        raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
     if not found:
         # The longest one has candidates to offer.
         raise max(failures, key=lambda error: len(str(error)))
