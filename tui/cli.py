@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -191,6 +190,8 @@ def _demo(args: argparse.Namespace) -> int:
 
         path = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-demo-")) / DEMO_NAME
         write_demo(path)
+        import json
+
         print(json.dumps({"path": str(path)}))
         return 0
     folder = PrivateFolder()

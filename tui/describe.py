@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from msgspec import Struct
@@ -75,6 +74,8 @@ def _inner(value: Any, indent: int) -> list[Span]:
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
         return visible(value, newlines=True)
+    import json
+
     return visible(json.dumps(value, ensure_ascii=False, default=str))
 
 

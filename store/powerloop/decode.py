@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from typing import Any
@@ -61,6 +60,9 @@ def parse(stored: str | None, what: str, damages: Damages) -> Any:
         return msgspec.json.decode(stored)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         pass
+    # Imported where it is needed: msgspec reads nearly everything that agents write.
+    import json
+
     try:
         return json.loads(stored)
     except (ValueError, RecursionError):

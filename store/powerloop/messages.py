@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -176,6 +175,9 @@ def _blocks(content: Any) -> str:
 def _first_blocks(stored: str) -> list[Any]:
     """The blocks that are whole in the beginning of an encoded content, and a sign that there are more."""
     blocks: list[Any] = []
+    # Imported where it is needed: few contents are lists too long to be read whole.
+    import json
+
     decoder, at = json.JSONDecoder(), stored.find("[") + 1
     while at:
         try:
