@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .opening import usual_places as usual_places
     from .outline import Outline as Outline
     from .powerloop.demo import write_demo as write_demo
+    from .powerloop.session_store import SessionStore as SessionStore
     from .rows import ArchiveInfo as ArchiveInfo
     from .rows import Audit as Audit
     from .rows import Certainty as Certainty
@@ -52,6 +53,7 @@ _HOMES = {
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
     "powerloop.demo": ("write_demo",),
+    "powerloop.session_store": ("SessionStore",),
     "rows": (
         "ArchiveInfo", "Audit", "Certainty", "Compaction", "Count", "Link", "Message", "Place", "Ref",
         "SessionDetail", "SessionSummary", "State", "TimelineRow", "ToolCall", "Usage", "View",

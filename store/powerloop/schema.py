@@ -5,7 +5,7 @@ Source: power-loop 0.2.0, `runtime/session_store.py`, as found in the files it w
 
 from __future__ import annotations
 
-USER_VERSION = 0
+import re
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS sessions (
@@ -69,3 +69,12 @@ CREATE TABLE IF NOT EXISTS session_state (
     pending_json TEXT
 );
 """
+
+STATEMENTS = tuple(statement.strip() for statement in TABLES.split(";") if statement.strip())
+"""Each table and index by itself: a script would commit the transaction in which they are made."""
+
+COLUMNS = {
+    name: frozenset(re.findall(r"^    ([a-z_]+) ", body, re.MULTILINE))
+    for name, body in re.findall(r"^CREATE TABLE IF NOT EXISTS (\w+) \((.*?)^\);", TABLES, re.MULTILINE | re.DOTALL)
+}
+INDEXES = frozenset(re.findall(r"^CREATE INDEX IF NOT EXISTS (\w+)", TABLES, re.MULTILINE))

@@ -1,0 +1,249 @@
+"""What `SessionStore` takes and returns: power-loop's enums, limits and row types.
+
+Source: power-loop 0.2.0, `runtime/session_store.py`. Rows have the fields, defaults, equality and `dataclasses`
+support of upstream's. Two things are lenient where upstream raises: an enum's unknown value stays the string it is, and
+JSON that does not parse reads as `{"damaged": its text}`, within a list where a list belongs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, NamedTuple, Required, TypedDict, TypeVar, overload
+
+import msgspec
+from msgspec import Struct
+
+from .decode import Damages, parse
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Struct)
+DEFAULT_DB_PATH = "./power_loop_sessions.db"
+MAX_SPAWN_DEPTH = 3
+
+
+class SessionKind(str, Enum):
+    ROOT = "root"
+    SUBAGENT = "subagent"
+
+
+class SessionStatus(str, Enum):
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
+class SubagentLifecycle(str, Enum):
+    """What becomes of a subagent's session: closed with its parent unless it is detached."""
+
+    EPHEMERAL = "ephemeral"
+    LINKED = "linked"
+    DETACHED = "detached"
+
+
+class MessageState(str, Enum):
+    ACTIVE = "active"
+    COMPACTED_OUT = "compacted_out"
+
+
+class NewMessage(TypedDict, total=False):
+    """One message of `append_messages`: what `append_message` takes."""
+
+    role: Required[str]
+    content: str | None
+    tool_calls: list[dict[str, Any]] | None
+    tool_call_id: str | None
+    name: str | None
+    round_index: int | None
+    meta: dict[str, Any] | None
+
+
+def decode_json(stored: bytes) -> Any:
+    """The value of a JSON column; None for an empty one."""
+    if not stored:
+        return None
+    try:
+        return msgspec.json.decode(stored)
+    except (msgspec.DecodeError, RecursionError):
+        damages = Damages()
+        value = parse(stored.decode("utf-8", "backslashreplace"), "", damages)
+        return {"damaged": value} if damages else value
+
+
+def _object(stored: bytes) -> Any:
+    return decode_json(stored) or {}
+
+
+def _list(stored: bytes) -> Any:
+    value = decode_json(stored)
+    return [value] if isinstance(value, dict) and "damaged" in value else value
+
+
+def _member(kind: type[Enum]) -> Callable[[str], Any]:
+    members = {member.value: member for member in kind}
+    return lambda value: members.get(value, value)
+
+
+class _Late(Generic[T]):
+    """A column that is decoded when it is first read: as long as its value is of the type in which it is stored."""
+
+    def __init__(self, column: Any, stored: type, decode: Callable[[Any], T]) -> None:
+        self._column, self._stored, self._decode = column, stored, decode
+
+    @overload
+    def __get__(self, row: None, owner: type) -> _Late[T]: ...
+    @overload
+    def __get__(self, row: Struct, owner: type) -> T: ...
+    def __get__(self, row: Struct | None, owner: type) -> T | _Late[T]:
+        if row is None:
+            return self
+        value = self._column.__get__(row)
+        if type(value) is self._stored:
+            value = self._decode(value)
+            self._column.__set__(row, value)
+        return value  # type: ignore[no-any-return]
+
+    def __set__(self, row: Struct, value: T) -> None:
+        self._column.__set__(row, value)
+
+
+class _Row(Struct, eq=False):
+    """A row that does what upstream's dataclasses do. A struct is built several times faster than one of these."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+def _answering_to_dataclasses(row: type[R]) -> type[R]:
+    """Lets the functions of `dataclasses` see a struct's fields."""
+    fields = [
+        (field.name, field.type) if field.default_factory is msgspec.NODEFAULT
+        else (field.name, field.type, dataclasses.field(default_factory=field.default_factory))
+        for field in msgspec.structs.fields(row)
+    ]
+    row.__dataclass_fields__ = dataclasses.make_dataclass(row.__name__, fields).__dataclass_fields__  # type: ignore[attr-defined]
+    return row
+
+
+class _SessionColumns(_Row, eq=False, gc=False):
+    session_id: str
+    created_at: int
+    updated_at: int
+    system_prompt: str | None
+    model: str | None
+    config: Any
+    status: Any
+    kind: Any
+    parent_session_id: str | None
+    spawn_tool_call_id: str | None
+    spawn_depth: int
+    lifecycle: Any
+    metadata: Any = msgspec.field(default_factory=dict)
+
+
+class _MessageColumns(_Row, eq=False, gc=False):
+    session_id: str
+    seq: int
+    role: str
+    name: str | None
+    content: str | None
+    tool_calls: Any
+    tool_call_id: str | None
+    round_index: int | None
+    state: Any
+    meta: Any
+    created_at: int
+
+
+@_answering_to_dataclasses
+class SessionRow(_SessionColumns, eq=False, gc=False):
+    """A session. Times are epoch milliseconds; `spawn_depth` is 0 for a root."""
+
+    config = _Late[dict[str, Any]](_SessionColumns.config, bytes, _object)
+    status = _Late[SessionStatus](_SessionColumns.status, str, _member(SessionStatus))
+    kind = _Late[SessionKind](_SessionColumns.kind, str, _member(SessionKind))
+    lifecycle = _Late[SubagentLifecycle](_SessionColumns.lifecycle, str, _member(SubagentLifecycle))
+    metadata = _Late[dict[str, Any]](_SessionColumns.metadata, bytes, _object)
+
+
+@_answering_to_dataclasses
+class MessageRow(_MessageColumns, eq=False, gc=False):
+    """A message. `seq` counts from 1 within its session, `created_at` is in epoch milliseconds."""
+
+    tool_calls = _Late[list[dict[str, Any]] | None](_MessageColumns.tool_calls, bytes, _list)
+    state = _Late[MessageState](_MessageColumns.state, str, _member(MessageState))
+    meta = _Late[dict[str, Any]](_MessageColumns.meta, bytes, _object)
+
+
+@dataclass
+class SessionStateRow:
+    """The bookkeeping of a session: the seq that the next message gets, and calls that wait for their answers."""
+
+    session_id: str
+    next_seq: int
+    round_index: int
+    last_compact_seq: int
+    pending: dict[str, Any] | None
+
+
+@dataclass
+class CompactionRow:
+    """One compaction: which seqs were asked for, both included, and the seq of the note. Figures are in tokens."""
+
+    session_id: str
+    compact_seq: int
+    note_seq: int
+    from_seq: int
+    to_seq: int
+    before_tokens: int | None
+    after_tokens: int | None
+    round_index: int | None
+    created_at: int
+
+
+@dataclass
+class UsageRow:
+    """The tokens of one round. power-loop 0.2.0 records a send's last round alone, and each send anew from round 0."""
+
+    session_id: str
+    round_index: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    model: str | None
+    created_at: int
+
+
+@dataclass
+class Counts:
+    """How many rows a session has."""
+
+    messages: int
+    active: int
+    compacted_out: int
+    compactions: int
+
+
+class Descendant(NamedTuple):
+    """A session below another; `depth` is 1 for a child, 2 for a child of that."""
+
+    session_id: str
+    depth: int
+
+
+class Page(list[SessionRow]):
+    """Some sessions of a listing. `next` is the `after` of the page that follows, None where none does."""
+
+    next: int | None = None
