@@ -48,25 +48,31 @@ class Transactions:
 class Whole:
     """One block of `Transactions.whole`. A class, because a generator costs as much as a statement of an append."""
 
-    __slots__ = ("_about", "_began", "_cursor", "_nested", "_of", "_what")
+    __slots__ = ("_about", "_began", "_cursor", "_of", "_savepoint", "_what")
 
     def __init__(self, of: Transactions, what: str, about: str) -> None:
         self._of, self._what, self._about = of, what, about
+        self._savepoint: str | None = None
 
     def __enter__(self) -> sqlite3.Cursor:
         of = self._of
         of.lock.acquire()
         try:
-            nested = self._nested = of.conn.in_transaction
+            nested = of.conn.in_transaction
+            # By a name of its own, the savepoint of a block takes along any that an interrupt left open inside.
+            self._savepoint = f"block_{of.depth}" if nested else ""
             of.check(nested)
             cursor = self._cursor = plain_cursor(of.conn)
             self._began = time.monotonic()
-            cursor.execute("SAVEPOINT whole" if nested else "BEGIN IMMEDIATE")
+            cursor.execute(f"SAVEPOINT {self._savepoint}" if nested else "BEGIN IMMEDIATE")
+            of.depth += 1
         except BaseException as error:
+            # An interrupt may come when the transaction has just begun.
+            if self._savepoint == "" and of.conn.in_transaction:
+                of.conn.execute("ROLLBACK")
             of.lock.release()
             self._name_the_wait(error)
             raise
-        of.depth += 1
         return cursor
 
     def __exit__(
@@ -76,10 +82,11 @@ class Whole:
         try:
             if error is None:
                 of.check(of.conn.in_transaction)
-                self._cursor.execute("RELEASE whole" if self._nested else "COMMIT")
+                self._began = time.monotonic()
+                self._cursor.execute(f"RELEASE {self._savepoint}" if self._savepoint else "COMMIT")
             else:
+                # A lock that the block ran into may be that of another database, so its error stays as it is.
                 self._roll_back()
-                self._name_the_wait(error)
         except BaseException as failure:
             if error is None:
                 self._roll_back()
@@ -92,8 +99,11 @@ class Whole:
     def _roll_back(self) -> None:
         # After some errors SQLite has done so by itself.
         if self._of.conn.in_transaction:
-            for statement in ("ROLLBACK TO whole", "RELEASE whole") if self._nested else ("ROLLBACK",):
-                self._cursor.execute(statement)
+            if self._savepoint:
+                self._cursor.execute(f"ROLLBACK TO {self._savepoint}")
+                self._cursor.execute(f"RELEASE {self._savepoint}")
+            else:
+                self._cursor.execute("ROLLBACK")
 
     def _name_the_wait(self, error: BaseException) -> None:
         if is_busy(error):

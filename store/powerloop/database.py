@@ -42,6 +42,7 @@ def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
             _use_wal(conn, deadline)
             conn.execute(f"PRAGMA synchronous={durability}")
             conn.execute("PRAGMA foreign_keys=ON")
+            conn.execute("PRAGMA temp_store=MEMORY")
             # A page that leaves the cache before the commit is written twice.
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
             if not _complete(conn):

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, NamedTuple, Required, TypedDict, TypeVar, overload
+from typing import Any, Generic, Required, TypedDict, TypeVar, overload
 
 import msgspec
 from msgspec import Struct
@@ -65,7 +65,7 @@ def decode_json(stored: bytes) -> Any:
         return None
     try:
         return msgspec.json.decode(stored)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         damages = Damages()
         value = parse(stored.decode("utf-8", "backslashreplace"), "", damages)
         return {"damaged": value} if damages else value
@@ -118,6 +118,9 @@ class _Row(Struct, eq=False):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
 
+    # A struct has one of its own, which does not ask `__eq__`.
+    __ne__ = object.__ne__
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
@@ -133,7 +136,9 @@ def _answering_to_dataclasses(row: type[R]) -> type[R]:
         else (field.name, field.type, dataclasses.field(default_factory=field.default_factory))
         for field in msgspec.structs.fields(row)
     ]
-    row.__dataclass_fields__ = dataclasses.make_dataclass(row.__name__, fields).__dataclass_fields__  # type: ignore[attr-defined]
+    twin: Any = dataclasses.make_dataclass(row.__name__, fields)
+    for name in ("__dataclass_fields__", "__dataclass_params__"):
+        setattr(row, name, getattr(twin, name))
     return row
 
 
@@ -236,7 +241,7 @@ class Counts:
     compactions: int
 
 
-class Descendant(NamedTuple):
+class Descendant(Struct, frozen=True, gc=False):
     """A session below another; `depth` is 1 for a child, 2 for a child of that."""
 
     session_id: str

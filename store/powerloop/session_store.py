@@ -62,9 +62,13 @@ _TOUCH = f"UPDATE sessions SET {_TOUCHED} WHERE session_id = ?1"
 # No constraint can fail here, and without OR ROLLBACK SQLite keeps a journal of the statement in case one does.
 _FOLD = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
     WHERE session_id = ? AND seq BETWEEN ? AND ? AND state IS NOT 'compacted_out'"""
-_CLOSING = """(WITH RECURSIVE closing(id) AS (VALUES (?1) UNION
-    SELECT session_id FROM closing JOIN sessions ON parent_session_id = closing.id WHERE lifecycle IS NOT 'detached')
-    SELECT id FROM closing)"""
+_CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id PRIMARY KEY)"
+_WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?1) UNION
+    SELECT session_id FROM below JOIN sessions ON parent_session_id = below.id WHERE lifecycle IS NOT 'detached')
+    SELECT id FROM below"""
+_ORPHAN = """UPDATE sessions SET parent_session_id = NULL
+    WHERE parent_session_id IN temp.closing_sessions AND session_id NOT IN temp.closing_sessions"""
+_ALONE = "INSERT INTO temp.closing_sessions VALUES (?1)"
 _TABLES_WITH_ROWS = ("messages", "compactions", "usage_rounds", "session_state", "sessions")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_strictly = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -116,7 +120,8 @@ class SessionStore(SessionQueries):
         """Makes one transaction of all calls in the block: an exception that leaves it undoes them all.
 
         Each call in it is still whole by itself, so one that fails may be caught and the rest kept. Blocks may be
-        nested. Other threads, and other processes that write, wait until the block is left.
+        nested. Other threads, and other processes that write, wait until the block is left; other tasks of the same
+        thread do not, so nothing should be awaited in it.
         """
         with self._transactions.whole("transaction"):
             yield
@@ -193,12 +198,13 @@ class SessionStore(SessionQueries):
         lose their parent. Without it every child stays and loses its parent. An unknown session is 0.
         """
         with self._transactions.whole("close_session", session_id) as cursor:
-            closing = _CLOSING if cascade else "(?1)"
-            cursor.execute(
-                f"UPDATE sessions SET parent_session_id = NULL WHERE parent_session_id IN {closing} "
-                f"AND session_id NOT IN {closing}", (session_id,))
+            # Asked once and kept: each of the tables would ask anew.
+            cursor.execute(_CLOSING)
+            cursor.execute("DELETE FROM temp.closing_sessions")
+            cursor.execute(_WITH_ALL_BELOW if cascade else _ALONE, (session_id,))
+            cursor.execute(_ORPHAN)
             for table in _TABLES_WITH_ROWS:
-                cursor.execute(f"DELETE FROM {table} WHERE session_id IN {closing}", (session_id,))
+                cursor.execute(f"DELETE FROM {table} WHERE session_id IN temp.closing_sessions")
             return cursor.rowcount
 
     # -- messages

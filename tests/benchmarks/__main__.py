@@ -11,15 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import keys, reads, startup
+from . import keys, reads, startup, store
 from .data import build
 from .table import show
 
-SECTIONS = ("startup", "keys", "reads")
+SECTIONS = ("startup", "keys", "reads", "store")
 
 
 def main() -> int:
-    """Builds the archives, measures and prints."""
+    """Builds the archives, measures and prints. `store` builds its own."""
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description="How fast sessionscope is.")
     parser.add_argument("sections", metavar="SECTION", nargs="*", help=f"any of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and fewer rounds")
@@ -30,15 +30,17 @@ def main() -> int:
     many, large = 100_000 // part, 1_000_000 // part
     with tempfile.TemporaryDirectory(prefix="sessionscope-benchmarks-") as temp:
         home = Path(temp)
-        long = {rows: build(home / f"{rows}.db", 1, rows) for rows in (0, 1_000, many, large)}
-        crowd = build(home / "crowd.db", many, 10, prompt=6_000)
-        archives = {f"{rows} messages": long[rows] for rows in (0, 1_000, large)} | {f"{many} sessions": crowd}
-        sizes = {rows: long[rows] for rows in (1_000, many, large)}
-        sections = {
-            "startup": ("Process start to first frame", startup.run(archives, rounds, home)),
-            "keys": ("A key in the timeline, until idle", keys.run(sizes, rounds)),
-            "reads": ("Reads and headless verbs", reads.run(home, long[large], crowd, part)),
-        }
+        sections = {"store": ("SessionStore: ours / power-loop's, then / the limit", store.run(home, part, rounds))}
+        if set(wanted) != {"store"}:
+            long = {rows: build(home / f"{rows}.db", 1, rows) for rows in (0, 1_000, many, large)}
+            crowd = build(home / "crowd.db", many, 10, prompt=6_000)
+            archives = {f"{rows} messages": long[rows] for rows in (0, 1_000, large)} | {f"{many} sessions": crowd}
+            sizes = {rows: long[rows] for rows in (1_000, many, large)}
+            sections = {
+                "startup": ("Process start to first frame", startup.run(archives, rounds, home)),
+                "keys": ("A key in the timeline, until idle", keys.run(sizes, rounds)),
+                "reads": ("Reads and headless verbs", reads.run(home, long[large], crowd, part)),
+            } | sections
         met = [show(*section) for name, section in sections.items() if name in wanted or not wanted]
     return 0 if all(met) else 1
 

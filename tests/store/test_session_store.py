@@ -18,6 +18,7 @@ import store.powerloop as powerloop
 from store import SessionStore
 from store.powerloop import (
     MAX_SPAWN_DEPTH,
+    Descendant,
     MessageRow,
     MessageState,
     SessionKind,
@@ -248,8 +249,8 @@ def test_closing_knows_cycles_any_depth_and_unknown_lifecycles(store: SessionSto
         conn.execute("UPDATE sessions SET parent_session_id = ? WHERE session_id = ?", (ring[n - 1], ring[n]))
     store.create_session(session_id="self")
     conn.execute("UPDATE sessions SET parent_session_id = 'self' WHERE session_id = 'self'")
-    assert store.list_descendants("s0") == [(f"s{n}", n) for n in range(1, 1_500)]
-    assert store.list_descendants("r0") == [("r1", 1), ("r2", 2)]
+    assert store.list_descendants("s0") == [Descendant(f"s{n}", n) for n in range(1, 1_500)]
+    assert store.list_descendants("r0") == [Descendant("r1", 1), Descendant("r2", 2)]
     assert store.list_descendants("self") == []
     assert (store.close_session("s0"), store.close_session("r1"), store.close_session("self")) == (1_500, 3, 1)
     assert not any(dump(store).values())
