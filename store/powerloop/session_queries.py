@@ -51,10 +51,18 @@ class SessionQueries:
     """The reading half of `SessionStore`. Rows come in plain tuples, whatever `row_factory` the connection has."""
 
     def __init__(self, conn: sqlite3.Connection, path: str | Path) -> None:
-        self._conn = conn
         self._lock = RLock()
         self.path = path
         self._transactions = Transactions(conn, self._lock, str(path))
+
+    @property
+    def _conn(self) -> sqlite3.Connection:
+        """Where callers of upstream's store reach for the connection, or put one of their own."""
+        return self._transactions.conn
+
+    @_conn.setter
+    def _conn(self, conn: sqlite3.Connection) -> None:
+        self._transactions.conn = conn
 
     def _read(self, what: str, session_id: str, work: Callable[[sqlite3.Cursor], T]) -> T:
         with self._lock, waiting(what, session_id, str(self.path)):

@@ -62,7 +62,7 @@ _TOUCH = f"UPDATE sessions SET {_TOUCHED} WHERE session_id = ?1"
 # No constraint can fail here, and without OR ROLLBACK SQLite keeps a journal of the statement in case one does.
 _FOLD = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
     WHERE session_id = ? AND seq BETWEEN ? AND ? AND state IS NOT 'compacted_out'"""
-_CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id PRIMARY KEY)"
+_CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id TEXT PRIMARY KEY)"
 _WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?1) UNION
     SELECT session_id FROM below JOIN sessions ON parent_session_id = below.id WHERE lifecycle IS NOT 'detached')
     SELECT id FROM below"""

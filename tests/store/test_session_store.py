@@ -278,6 +278,27 @@ def test_a_connection_of_the_callers_own(tmp_path: Path) -> None:
         assert store.preview(id_) == "word 0"
 
 
+def test_a_connection_that_is_put_in_place_of_it(store: SessionStore) -> None:
+    """Reads and writes go where `_conn` says, as they do upstream."""
+    with SessionStore.open(":memory:") as other:
+        id_ = other.create_session()
+        first, store._conn = store._conn, other._conn
+        assert say(store, id_, 2) == [1, 2]
+        assert [row.seq for row in other.messages(id_)] == [row.seq for row in store.messages(id_)] == [1, 2]
+        store._conn = first
+        assert store.messages(id_) == []
+
+
+def test_an_id_that_is_stored_as_text(store: SessionStore) -> None:
+    """SQLite takes a number for the text that it is stored as, wherever an id is given."""
+    number: Any = 5
+    store.create_session(session_id="5")
+    store.create_session(parent_session_id=number)
+    assert store.append_message(number, role="user") == 1
+    assert store.close_session(number) == 2
+    assert not any(dump(store).values())
+
+
 def test_closed_is_closed() -> None:
     store = SessionStore.open(":memory:")
     store.close()
