@@ -35,7 +35,11 @@ def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
     deadline = time.monotonic() + timeout
     if path != MEMORY:
         _look(path, deadline, timeout)
-    conn = sqlite3.connect(path, timeout=timeout, check_same_thread=False, isolation_level=None)
+    try:
+        conn = sqlite3.connect(path, timeout=timeout, check_same_thread=False, isolation_level=None)
+    except sqlite3.Error as error:
+        _name_the_file(error, path)
+        raise
     try:
         conn.row_factory = sqlite3.Row
         with waiting("opening", "", path):
@@ -47,10 +51,17 @@ def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
             if not _complete(conn):
                 _create(conn, path)
-    except BaseException:
+    except BaseException as error:
         conn.close()
+        _name_the_file(error, path)
         raise
     return conn
+
+
+def _name_the_file(error: BaseException, path: str) -> None:
+    """SQLite does not say what it could not open."""
+    if isinstance(error, sqlite3.Error) and path not in str(error):
+        error.args = (f"{error}: {path}",)
 
 
 def _look(path: str, deadline: float, timeout: float) -> None:

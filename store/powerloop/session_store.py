@@ -50,10 +50,11 @@ _INSERT = """INSERT INTO messages (session_id, seq, role, name, content, tool_ca
     state, meta_json, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'active', ?, ?)"""
 # A writer that died, or that commits seq and message apart, leaves counters behind the rows: those rows count.
 _NEXT_SEQ = """SELECT max(iif(typeof(next_seq) = 'integer', next_seq, 1),
-        ifnull((SELECT max(seq) FROM messages WHERE session_id = ?1), 0) + 1)
+        ifnull((SELECT max(seq) FROM messages WHERE session_id = ?1 AND typeof(seq) = 'integer'), 0) + 1)
     FROM session_state WHERE session_id = ?1"""
 _NEXT_NUMBER = """SELECT max(iif(typeof(last_compact_seq) = 'integer', last_compact_seq, 0),
-        ifnull((SELECT max(compact_seq) FROM compactions WHERE session_id = ?1), 0)) + 1
+        ifnull((SELECT max(compact_seq) FROM compactions
+            WHERE session_id = ?1 AND typeof(compact_seq) = 'integer'), 0)) + 1
     FROM session_state WHERE session_id = ?1"""
 _SET_NEXT_SEQ = "UPDATE session_state SET next_seq = ?2 WHERE session_id = ?1"
 # The clock may go back, but a session is not changed before it is made.
@@ -65,7 +66,7 @@ _FOLD = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
 _CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id TEXT PRIMARY KEY)"
 _WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?1) UNION
     SELECT session_id FROM below JOIN sessions ON parent_session_id = below.id WHERE lifecycle IS NOT 'detached')
-    SELECT id FROM below"""
+    SELECT id FROM below WHERE id IS NOT NULL"""
 _ORPHAN = """UPDATE sessions SET parent_session_id = NULL
     WHERE parent_session_id IN temp.closing_sessions AND session_id NOT IN temp.closing_sessions"""
 _ALONE = "INSERT INTO temp.closing_sessions VALUES (?1)"
@@ -82,8 +83,8 @@ class SessionStore(SessionQueries):
     """Sessions in a SQLite database, for one agent or many processes of them. Methods may be called from any thread.
 
     Times are epoch milliseconds. A method that finds the database locked by another process waits as long as the store
-    was opened for, then raises sqlite3.OperationalError, whose text names the wait. Closing is final: a closed session
-    is deleted, not kept aside.
+    was opened for, then raises sqlite3.OperationalError, whose text names the wait; in a transaction that the caller
+    began on the connection that is up to its own BEGIN. Closing is final: what is closed is deleted, not kept aside.
     """
 
     @classmethod
@@ -167,10 +168,11 @@ class SessionStore(SessionQueries):
 
     @staticmethod
     def _depth(cursor: sqlite3.Cursor, session_id: str) -> int:
-        row = cursor.execute("SELECT spawn_depth FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+        row = cursor.execute("SELECT iif(typeof(spawn_depth) = 'integer', spawn_depth, 0) FROM sessions "
+                             "WHERE session_id = ?", (session_id,)).fetchone()
         if row is None:
             raise ValueError(f"parent session not found: {session_id}")
-        return row[0] if isinstance(row[0], int) else 0
+        return int(row[0])
 
     def archive_session(self, session_id: str) -> None:
         """Labels a session as archived, which keeps nobody from using it. Raises ValueError for an unknown one."""
