@@ -81,6 +81,8 @@ def parse_object(stored: str | None, what: str, damages: Damages) -> Any:
 
 def character_at(data: bytes, at: int) -> int:
     """Where the UTF-8 character begins that goes on at byte `at`; `at` itself where none does."""
+    if at < len(data) and data[at] & 0xC0 != 0x80:
+        return at
     for back in range(1, min(at, 3) + 1):
         byte = data[at - back]
         if byte & 0xC0 == 0xC0:

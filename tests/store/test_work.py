@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from store import Archive, Reader, Ref, View, open_archive, sqlitefile
@@ -415,6 +415,7 @@ def test_a_piece_from_anywhere_is_whole_characters(content: str, start: int, ste
 
 @settings(max_examples=60)
 @given(st.binary(max_size=60), st.integers(1, 20))
+@example(b"\0\0\0\0\xc0\xc0\0", 6)
 def test_pieces_of_broken_text_lose_no_byte(stored: bytes, step: int) -> None:
     reader, at, shown = store(stored), 0, ""
     while at < len(stored):
