@@ -24,9 +24,13 @@ def text_of(content: Any) -> str:
     return " ".join(text for text in blocks if isinstance(text, str))
 
 
+def sanitize(text: str) -> str:
+    """Text without the time stamp, image breadcrumbs and echoes of tool calls that an assistant may have copied."""
+    text = _TIME.sub("", text, count=1)
+    return "\n".join(line for line in text.splitlines() if not _NOISE.match(line)).strip()
+
+
 def preview(content: Any) -> str:
-    """At most 120 characters on one line, without time stamps, image breadcrumbs and echoes of tool calls."""
-    text = _TIME.sub("", text_of(content), count=1)
-    kept = "\n".join(line for line in text.splitlines() if not _NOISE.match(line)).strip()
-    line = _SPACE.sub(" ", kept).strip()
+    """At most 120 characters on one line, sanitized."""
+    line = _SPACE.sub(" ", sanitize(text_of(content))).strip()
     return line if len(line) <= LIMIT else line[: LIMIT - 1].rstrip() + "…"

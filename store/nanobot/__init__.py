@@ -1,0 +1,1 @@
+"""nanobot's session files: what is in them, and what its model would be sent."""
