@@ -4,110 +4,123 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import RLock
-from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Locked(sqlite3.OperationalError):
-    """A lock that was waited for in vain: who waited, how long, for what."""
+    """A lock that was waited for in vain; the text says who waited, how long, for what."""
 
-    def __init__(self, what: str, about: str, path: str, waited_s: float) -> None:
-        super().__init__(
-            f"database is locked: {what}{' of ' if about else ''}{about} waited {waited_s:.1f} s for {path}, which "
-            "another process or connection holds; try again when it is done, or open with a longer timeout"
-        )
-        self.sqlite_errorcode, self.sqlite_errorname = sqlite3.SQLITE_BUSY, "SQLITE_BUSY"
+    sqlite_errorcode = sqlite3.SQLITE_BUSY
+    sqlite_errorname = "SQLITE_BUSY"
+
+
+def locked(what: str, about: str, path: str, waited_s: float) -> Locked:
+    """The error of a lock that was waited for in vain."""
+    return Locked(
+        f"database is locked: {what}{' of ' if about else ''}{about} waited {waited_s:.1f} s for {path}, which "
+        "another process or connection holds; try again when it is done, or open with a longer timeout"
+    )
 
 
 class Transactions:
-    """The transactions of one connection. `path` is what errors call the database."""
+    """The transactions of one connection. `path` is what errors call the database.
+
+    Within another, or within one that the caller began, a transaction is a savepoint of that. `what` is done `about` a
+    session, for the words of an error. Raises Locked where another process holds the write lock for longer than the
+    connection waits.
+    """
 
     def __init__(self, conn: sqlite3.Connection, lock: RLock, path: str) -> None:
         self.conn, self.lock, self.path = conn, lock, path
-        self.depth = 0
+        self._depth = 0
 
-    def whole(self, what: str, about: str = "") -> Whole:
-        """A block whose writes are committed together, or not at all if an exception leaves it; it gives a cursor.
+    def run(self, work: Callable[[sqlite3.Cursor], T], what: str, about: str = "") -> T:
+        """Commits what `work` writes and returns what it returns, or undoes it if it raises.
 
-        Within another block, or a transaction that the caller began, it is a savepoint of that. `what` is done `about`
-        a session, for the words of an error. Raises Locked where another process holds the write lock for longer than
-        the connection waits.
+        One function from lock to commit: an interrupt may come between any two instructions, and finds each in a `try`.
         """
-        return Whole(self, what, about)
+        with self.lock:
+            depth, nested = self._depth, True
+            try:
+                nested = self._joins()
+                cursor = self._begin(nested, depth, what, about)
+                result = work(cursor)
+                self._commit(cursor, nested, depth, what, about)
+                return result
+            except BaseException:
+                self._roll_back(nested, depth)
+                raise
+            finally:
+                self._depth = depth
 
-    def check(self, in_transaction: bool) -> None:
-        """Raises sqlite3.OperationalError within a block whose transaction SQLite has rolled back by itself."""
-        if self.depth and not in_transaction:
-            raise sqlite3.OperationalError(
-                "the transaction is gone, an earlier error rolled it back: leave the block and begin again"
-            )
+    @contextmanager
+    def block(self, what: str) -> Iterator[None]:
+        """The same for the body of a `with` statement."""
+        with self.lock:
+            depth, nested = self._depth, True
+            try:
+                nested = self._joins()
+                cursor = self._begin(nested, depth, what, "")
+                yield
+                self._commit(cursor, nested, depth, what, "")
+            except BaseException:
+                self._roll_back(nested, depth)
+                raise
+            finally:
+                self._depth = depth
 
+    def _joins(self) -> bool:
+        """Whether there is a transaction to be a part of: one of ours, or one that the caller began by a statement."""
+        conn = self.conn
+        if not conn.in_transaction:
+            self._check(False)
+            return False
+        if self._depth or (conn.isolation_level is None and getattr(conn, "autocommit", None) is not False):
+            return True
+        # Python began this one by itself, and nobody would commit it.
+        conn.execute("COMMIT")
+        return False
 
-class Whole:
-    """One block of `Transactions.whole`. A class, because a generator costs as much as a statement of an append."""
-
-    __slots__ = ("_about", "_began", "_cursor", "_of", "_savepoint", "_what")
-
-    def __init__(self, of: Transactions, what: str, about: str) -> None:
-        self._of, self._what, self._about = of, what, about
-        self._savepoint: str | None = None
-
-    def __enter__(self) -> sqlite3.Cursor:
-        of = self._of
-        of.lock.acquire()
-        try:
-            nested = of.conn.in_transaction
-            # By a name of its own, the savepoint of a block takes along any that an interrupt left open inside.
-            self._savepoint = f"block_{of.depth}" if nested else ""
-            of.check(nested)
-            cursor = self._cursor = plain_cursor(of.conn)
-            self._began = time.monotonic()
-            cursor.execute(f"SAVEPOINT {self._savepoint}" if nested else "BEGIN IMMEDIATE")
-            of.depth += 1
-        except BaseException as error:
-            # An interrupt may come when the transaction has just begun.
-            if self._savepoint == "" and of.conn.in_transaction:
-                of.conn.execute("ROLLBACK")
-            of.lock.release()
-            self._name_the_wait(error)
-            raise
+    def _begin(self, nested: bool, depth: int, what: str, about: str) -> sqlite3.Cursor:
+        cursor = plain_cursor(self.conn)
+        self._execute(cursor, f"SAVEPOINT block_{depth}" if nested else "BEGIN IMMEDIATE", what, about)
+        self._depth = depth + 1
         return cursor
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        of = self._of
+    def _commit(self, cursor: sqlite3.Cursor, nested: bool, depth: int, what: str, about: str) -> None:
+        self._check(self.conn.in_transaction)
+        self._execute(cursor, f"RELEASE block_{depth}" if nested else "COMMIT", what, about)
+
+    def _roll_back(self, nested: bool, depth: int) -> None:
+        # After some errors SQLite has done so by itself, and an interrupt may come before there is a savepoint.
+        if not self.conn.in_transaction:
+            return
+        if nested:
+            with suppress(sqlite3.OperationalError):
+                self.conn.execute(f"ROLLBACK TO block_{depth}")
+                self.conn.execute(f"RELEASE block_{depth}")
+        else:
+            self.conn.execute("ROLLBACK")
+
+    def _execute(self, cursor: sqlite3.Cursor, statement: str, what: str, about: str) -> None:
+        began = time.monotonic()
         try:
-            if error is None:
-                of.check(of.conn.in_transaction)
-                self._began = time.monotonic()
-                self._cursor.execute(f"RELEASE {self._savepoint}" if self._savepoint else "COMMIT")
-            else:
-                # A lock that the block ran into may be that of another database, so its error stays as it is.
-                self._roll_back()
-        except BaseException as failure:
-            if error is None:
-                self._roll_back()
-                self._name_the_wait(failure)
-            raise
-        finally:
-            of.depth -= 1
-            of.lock.release()
+            cursor.execute(statement)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            raise locked(what, about, self.path, time.monotonic() - began) from error
 
-    def _roll_back(self) -> None:
-        # After some errors SQLite has done so by itself.
-        if self._of.conn.in_transaction:
-            if self._savepoint:
-                self._cursor.execute(f"ROLLBACK TO {self._savepoint}")
-                self._cursor.execute(f"RELEASE {self._savepoint}")
-            else:
-                self._cursor.execute("ROLLBACK")
-
-    def _name_the_wait(self, error: BaseException) -> None:
-        if is_busy(error):
-            raise Locked(self._what, self._about, self._of.path, time.monotonic() - self._began) from error
+    def _check(self, in_transaction: bool) -> None:
+        if self._depth and not in_transaction:
+            raise sqlite3.OperationalError(
+                "the transaction is gone, an error or a statement of the caller's ended it: leave the block, begin anew"
+            )
 
 
 def plain_cursor(conn: sqlite3.Connection) -> sqlite3.Cursor:
@@ -126,13 +139,9 @@ def waiting(what: str, about: str, path: str) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if not is_busy(error):
             raise
-        raise Locked(what, about, path, time.monotonic() - began) from error
+        raise locked(what, about, path, time.monotonic() - began) from error
 
 
-def is_busy(error: BaseException) -> bool:
+def is_busy(error: sqlite3.Error) -> bool:
     """Whether an error is SQLite's own for a lock that somebody else holds."""
-    return (
-        isinstance(error, sqlite3.OperationalError)
-        and not isinstance(error, Locked)
-        and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-    )
+    return not isinstance(error, Locked) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

@@ -10,7 +10,7 @@ from threading import RLock
 
 from ..errors import Busy, Damaged, NotAnArchive
 from ..sqlitefile import SqliteFile, require_sqlite
-from ..transactions import Locked, Transactions, is_busy, waiting
+from ..transactions import Transactions, is_busy, locked, waiting
 from .layout import layouts
 from .schema import COLUMNS, INDEXES, STATEMENTS
 
@@ -71,10 +71,12 @@ def _look(path: str, deadline: float, timeout: float) -> None:
             why = SqliteFile(Path(path)).read(_refusal)
         except Busy as error:
             if time.monotonic() > deadline:
-                raise Locked("opening", "", path, timeout) from error
+                raise locked("opening", "", path, timeout) from error
             time.sleep(PAUSE_S)
             continue
-        except (Damaged, NotAnArchive) as error:
+        except NotAnArchive as error:
+            raise ForeignDatabase(str(error)) from error
+        except Damaged as error:
             raise sqlite3.DatabaseError(str(error)) from error
         if why:
             raise ForeignDatabase(f"{path}: {why}")
@@ -95,11 +97,13 @@ def _use_wal(conn: sqlite3.Connection, deadline: float) -> None:
 
 
 def _create(conn: sqlite3.Connection, path: str) -> None:
-    with Transactions(conn, RLock(), path).whole("opening") as cursor:
+    def work(cursor: sqlite3.Cursor) -> None:
         if why := _refusal(conn):
             raise ForeignDatabase(f"{path}: {why}")
         for statement in STATEMENTS:
             cursor.execute(statement)
+
+    Transactions(conn, RLock(), path).run(work, "opening")
 
 
 def _complete(conn: sqlite3.Connection) -> bool:

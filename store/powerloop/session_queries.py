@@ -13,6 +13,7 @@ from typing import TypeVar
 from ..sqlitefile import decode_text
 from ..transactions import Transactions, plain_cursor, waiting
 from . import sessions
+from .decode import HIGHEST, LOWEST
 from .layout import Layout
 from .messages import Owner
 from .schema import COLUMNS
@@ -39,12 +40,11 @@ _MESSAGES = """SELECT seq, role, name, content, CAST(tool_calls_json AS BLOB), t
     CAST(ifnull(meta_json, '') AS BLOB), created_at FROM messages WHERE session_id = ?"""
 # A session has one parent, so the only cycle that can be met on the way down leads through the session at the top.
 _BELOW = """WITH RECURSIVE below(id, depth, created, key) AS (
-        SELECT session_id, 1, created_at, rowid FROM sessions WHERE parent_session_id = ?1 AND session_id IS NOT ?1
+        SELECT session_id, 1, created_at, rowid FROM sessions WHERE parent_session_id = ? AND session_id IS NOT ?
         UNION ALL
         SELECT s.session_id, depth + 1, s.created_at, s.rowid FROM below JOIN sessions s
-        ON s.parent_session_id = below.id WHERE s.session_id IS NOT ?1 ORDER BY 2 DESC, 3, 4)
+        ON s.parent_session_id = below.id WHERE s.session_id IS NOT ? ORDER BY 2 DESC, 3, 4)
     SELECT id, depth FROM below"""
-_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 class SessionQueries:
@@ -100,7 +100,7 @@ class SessionQueries:
 
         One statement; costs an index entry and a row for each.
         """
-        return self._rows("list_descendants", session_id, Descendant, _BELOW, session_id)
+        return self._rows("list_descendants", session_id, Descendant, _BELOW, *[session_id] * 3)
 
     def list_sessions(self, *, after: int | None = None, limit: int = 100) -> Page:
         """A page of all sessions, newest first; `after` is the `next` of the page before. Costs `limit` rows."""
@@ -118,7 +118,7 @@ class SessionQueries:
             raise ValueError(f"limit is at least 1, not {limit}")
         # The key stands last, so that a row's own columns keep their places.
         statement = f"{_SESSIONS}, rowid FROM sessions WHERE {condition} ORDER BY rowid DESC LIMIT ?"
-        values = (_HIGHEST if after is None else after, limit + 1)
+        values = (HIGHEST if after is None else after, min(limit, HIGHEST - 1) + 1)
         found = self._read(what, "", lambda cursor: cursor.execute(statement, values).fetchall())
         page = Page(SessionRow(*row[:-1]) for row in found[:limit])
         page.next = found[limit - 1][-1] if len(found) > limit else None
@@ -126,7 +126,7 @@ class SessionQueries:
 
     def preview(self, session_id: str) -> str:
         """One line of at most 120 characters for a list: the first user message that says something, else the first
-        assistant's, "" where there is neither. Reads at most the first 50 rows, and 8 KiB of each.
+        assistant's, "" where there is neither. Reads at most the first 50 rows, and 4 KiB of each.
         """
         return self._read("preview", session_id, lambda cursor: sessions.preview_of(
             cursor.connection, LAYOUT, Owner("session_id = ?", session_id)))
@@ -134,8 +134,8 @@ class SessionQueries:
     def counts(self, session_id: str) -> Counts:
         """How many rows a session has, all 0 for one that is not there. Costs an index entry for each, no row."""
         statement = """SELECT count(*), ifnull(sum(state = 'active'), 0), ifnull(sum(state = 'compacted_out'), 0),
-            (SELECT count(*) FROM compactions WHERE session_id = ?1) FROM messages WHERE session_id = ?1"""
-        return self._rows("counts", session_id, Counts, statement, session_id)[0]
+            (SELECT count(*) FROM compactions WHERE session_id = ?) FROM messages WHERE session_id = ?"""
+        return self._rows("counts", session_id, Counts, statement, session_id, session_id)[0]
 
     # -- messages
 
@@ -168,7 +168,7 @@ class SessionQueries:
             raise ValueError(f"limit is at least 0, not {limit}")
         rows = self._messages(
             "messages", session_id, f"AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest else ''} LIMIT ?",
-            _LOWEST if from_seq is None else from_seq, _HIGHEST if to_seq is None else to_seq,
+            LOWEST if from_seq is None else from_seq, HIGHEST if to_seq is None else to_seq,
             -1 if limit is None else limit,
         )
         return rows[::-1] if newest else rows

@@ -50,26 +50,26 @@ _INSERT = """INSERT INTO messages (session_id, seq, role, name, content, tool_ca
     state, meta_json, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'active', ?, ?)"""
 # A writer that died, or that commits seq and message apart, leaves counters behind the rows: those rows count.
 _NEXT_SEQ = """SELECT max(iif(typeof(next_seq) = 'integer', next_seq, 1),
-        ifnull((SELECT max(seq) FROM messages WHERE session_id = ?1 AND typeof(seq) = 'integer'), 0) + 1)
-    FROM session_state WHERE session_id = ?1"""
+        ifnull((SELECT max(seq) FROM messages WHERE session_id = ? AND typeof(seq) = 'integer'), 0) + 1)
+    FROM session_state WHERE session_id = ?"""
 _NEXT_NUMBER = """SELECT max(iif(typeof(last_compact_seq) = 'integer', last_compact_seq, 0),
         ifnull((SELECT max(compact_seq) FROM compactions
-            WHERE session_id = ?1 AND typeof(compact_seq) = 'integer'), 0)) + 1
-    FROM session_state WHERE session_id = ?1"""
-_SET_NEXT_SEQ = "UPDATE session_state SET next_seq = ?2 WHERE session_id = ?1"
+            WHERE session_id = ? AND typeof(compact_seq) = 'integer'), 0)) + 1
+    FROM session_state WHERE session_id = ?"""
+_SET_NEXT_SEQ = "UPDATE session_state SET next_seq = ? WHERE session_id = ?"
 # The clock may go back, but a session is not changed before it is made.
-_TOUCHED = "updated_at = max(?2, iif(typeof(created_at) = 'integer', created_at, ?2))"
-_TOUCH = f"UPDATE sessions SET {_TOUCHED} WHERE session_id = ?1"
+_TOUCHED = "updated_at = max(?, iif(typeof(created_at) = 'integer', created_at, 0))"
+_TOUCH = f"UPDATE sessions SET {_TOUCHED} WHERE session_id = ?"
 # No constraint can fail here, and without OR ROLLBACK SQLite keeps a journal of the statement in case one does.
 _FOLD = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
     WHERE session_id = ? AND seq BETWEEN ? AND ? AND state IS NOT 'compacted_out'"""
 _CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id TEXT PRIMARY KEY)"
-_WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?1) UNION
+_WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?) UNION
     SELECT session_id FROM below JOIN sessions ON parent_session_id = below.id WHERE lifecycle IS NOT 'detached')
     SELECT id FROM below WHERE id IS NOT NULL"""
 _ORPHAN = """UPDATE sessions SET parent_session_id = NULL
     WHERE parent_session_id IN temp.closing_sessions AND session_id NOT IN temp.closing_sessions"""
-_ALONE = "INSERT INTO temp.closing_sessions VALUES (?1)"
+_ALONE = "INSERT INTO temp.closing_sessions VALUES (?)"
 _TABLES_WITH_ROWS = ("messages", "compactions", "usage_rounds", "session_state", "sessions")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_strictly = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -96,7 +96,8 @@ class SessionStore(SessionQueries):
         `timeout` is how many seconds a lock is waited for. With `durability` "NORMAL" a power failure may take the last
         transactions, never a part of one; with "FULL" each is on disk when its method returns. Raises
         `store.NotAnArchive`, a sqlite3.DatabaseError too, where the file is another program's or a layout that
-        0.2.0 does not write; nothing is changed in it.
+        0.2.0's statements do not fit, and nothing is changed in it; sqlite3.OperationalError where it is locked or
+        cannot be opened, OSError where its folder cannot be made, ValueError for another `durability`.
         """
         where = str(path)
         if where != MEMORY:
@@ -124,7 +125,7 @@ class SessionStore(SessionQueries):
         nested. Other threads, and other processes that write, wait until the block is left; other tasks of the same
         thread do not, so nothing should be awaited in it.
         """
-        with self._transactions.whole("transaction"):
+        with self._transactions.block("transaction"):
             yield
 
     # -- sessions
@@ -149,22 +150,24 @@ class SessionStore(SessionQueries):
         """
         id_ = session_id or f"sess_{secrets.token_hex(12)}"
         stored_config, stored_metadata = _encode(config or {}), _encode(metadata or {})
-        with self._transactions.whole("create_session", id_) as cursor:
+        stored_kind = kind if parent_session_id is None else SessionKind.SUBAGENT
+        def work(cursor: sqlite3.Cursor) -> str:
             depth = 0
             if parent_session_id is not None:
                 depth = self._depth(cursor, parent_session_id) + 1
                 if depth > MAX_SPAWN_DEPTH:
                     raise ValueError(f"spawn depth {depth} exceeds max {MAX_SPAWN_DEPTH}")
-                kind = SessionKind.SUBAGENT
             now = _now_ms()
             cursor.execute(
                 """INSERT INTO sessions (session_id, created_at, updated_at, system_prompt, model, config_json, status,
                 kind, parent_session_id, spawn_tool_call_id, spawn_depth, lifecycle, metadata_json)
                 VALUES (?, ?, ?, ?, ?, ?, 'active', ?, ?, ?, ?, ?, ?)""",
-                (id_, now, now, system_prompt, model, stored_config, kind.value, parent_session_id, spawn_tool_call_id,
-                 depth, lifecycle.value, stored_metadata))
+                (id_, now, now, system_prompt, model, stored_config, stored_kind.value, parent_session_id,
+                 spawn_tool_call_id, depth, lifecycle.value, stored_metadata))
             cursor.execute("INSERT INTO session_state (session_id) VALUES (?)", (id_,))
-        return id_
+            return id_
+
+        return self._transactions.run(work, "create_session", id_)
 
     @staticmethod
     def _depth(cursor: sqlite3.Cursor, session_id: str) -> int:
@@ -184,14 +187,16 @@ class SessionStore(SessionQueries):
 
     def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Replaces the stored prompt. Raises ValueError for an unknown session."""
-        self._update("update_session_prompt", session_id, "system_prompt = ?3", system_prompt)
+        self._update("update_session_prompt", session_id, "system_prompt = ?", system_prompt)
 
     def _update(self, what: str, session_id: str, change: str, *values: object) -> None:
-        with self._transactions.whole(what, session_id) as cursor:
-            cursor.execute(f"UPDATE sessions SET {change}, {_TOUCHED} WHERE session_id = ?1",
-                           (session_id, _now_ms(), *values))
+        def work(cursor: sqlite3.Cursor) -> None:
+            cursor.execute(f"UPDATE sessions SET {change}, {_TOUCHED} WHERE session_id = ?",
+                           (*values, _now_ms(), session_id))
             if not cursor.rowcount:
                 raise _unknown(session_id)
+
+        self._transactions.run(work, what, session_id)
 
     def close_session(self, session_id: str, *, cascade: bool = True) -> int:
         """Deletes a session and returns how many sessions that were.
@@ -199,7 +204,7 @@ class SessionStore(SessionQueries):
         With `cascade` its subagents go too, at any depth, but for detached ones: those stay with all below them and
         lose their parent. Without it every child stays and loses its parent. An unknown session is 0.
         """
-        with self._transactions.whole("close_session", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> int:
             # Asked once and kept: each of the tables would ask anew.
             cursor.execute(_CLOSING)
             cursor.execute("DELETE FROM temp.closing_sessions")
@@ -208,6 +213,8 @@ class SessionStore(SessionQueries):
             for table in _TABLES_WITH_ROWS:
                 cursor.execute(f"DELETE FROM {table} WHERE session_id IN temp.closing_sessions")
             return cursor.rowcount
+
+        return self._transactions.run(work, "close_session", session_id)
 
     # -- messages
 
@@ -226,11 +233,13 @@ class SessionStore(SessionQueries):
         """Appends a message and returns its seq. Raises ValueError for a session without bookkeeping."""
         row = _new_message(role=role, content=content, tool_calls=tool_calls, tool_call_id=tool_call_id, name=name,
                            round_index=round_index, meta=meta)
-        with self._transactions.whole("append_message", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> int:
             now, seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
             cursor.execute(_INSERT, (session_id, seq, *row, now))
-            cursor.execute(_TOUCH, (session_id, now))
-        return seq
+            cursor.execute(_TOUCH, (now, session_id))
+            return seq
+
+        return self._transactions.run(work, "append_message", session_id)
 
     def append_messages(self, session_id: str, messages: Iterable[NewMessage]) -> list[int]:
         """Appends messages, all or none, and returns their seqs, which have no gap.
@@ -239,20 +248,22 @@ class SessionStore(SessionQueries):
         message without a role or with a key that it has no argument for.
         """
         rows = [_new_message(**message) for message in messages]
-        with self._transactions.whole("append_messages", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> list[int]:
             now, first = _now_ms(), self._take_seqs(cursor, session_id, len(rows))
             cursor.executemany(_INSERT, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first)))
-            cursor.execute(_TOUCH, (session_id, now))
-        return list(range(first, first + len(rows)))
+            cursor.execute(_TOUCH, (now, session_id))
+            return list(range(first, first + len(rows)))
+
+        return self._transactions.run(work, "append_messages", session_id)
 
     @staticmethod
     def _take_seqs(cursor: sqlite3.Cursor, session_id: str, count: int) -> int:
         # Asking and then setting is faster than RETURNING.
-        row = cursor.execute(_NEXT_SEQ, (session_id,)).fetchone()
+        row = cursor.execute(_NEXT_SEQ, (session_id, session_id)).fetchone()
         if row is None:
             raise _unknown(session_id)
         seq: int = row[0]
-        cursor.execute(_SET_NEXT_SEQ, (session_id, seq + count))
+        cursor.execute(_SET_NEXT_SEQ, (seq + count, session_id))
         return seq
 
     def record_compaction(
@@ -279,9 +290,9 @@ class SessionStore(SessionQueries):
             "compacted_at_round": round_index, "from_seq": first, "to_seq": last, "original_tokens": before_tokens,
             "summary_tokens": after_tokens,
         })
-        with self._transactions.whole("record_compaction", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> tuple[int, int]:
             now, note_seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
-            number: int = cursor.execute(_NEXT_NUMBER, (session_id,)).fetchone()[0]
+            number: int = cursor.execute(_NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
             cursor.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session_id))
             cursor.execute(_FOLD, (session_id, first, last))
             cursor.execute(_INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index,
@@ -290,21 +301,27 @@ class SessionStore(SessionQueries):
                 """INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, before_tokens,
                 after_tokens, round_index, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                 (session_id, number, note_seq, first, last, before_tokens, after_tokens, round_index, now))
-            cursor.execute(_TOUCH, (session_id, now))
-        return number, note_seq
+            cursor.execute(_TOUCH, (now, session_id))
+            return number, note_seq
+
+        return self._transactions.run(work, "record_compaction", session_id)
 
     # -- state and usage
 
     def set_round_index(self, session_id: str, round_index: int) -> None:
         """Records which round a session is in. Nothing happens to an unknown one."""
-        with self._transactions.whole("set_round_index", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET round_index = ? WHERE session_id = ?", (round_index, session_id))
+
+        self._transactions.run(work, "set_round_index", session_id)
 
     def set_pending(self, session_id: str, pending: dict[str, Any] | None) -> None:
         """Records the calls that wait for their answers; None or {} clears them. Nothing happens to an unknown one."""
         stored = _encode(pending) if pending else None
-        with self._transactions.whole("set_pending", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET pending_json = ? WHERE session_id = ?", (stored, session_id))
+
+        self._transactions.run(work, "set_pending", session_id)
 
     def record_usage(
         self,
@@ -317,12 +334,15 @@ class SessionStore(SessionQueries):
         model: str | None = None,
     ) -> None:
         """Records the tokens of a round, in place of an earlier record. Nothing happens to an unknown session."""
-        with self._transactions.whole("record_usage", session_id) as cursor:
+        def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(
                 """INSERT OR REPLACE INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens,
-                total_tokens, model, created_at) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
-                WHERE EXISTS (SELECT 1 FROM sessions WHERE session_id = ?1)""",
-                (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, _now_ms()))
+                total_tokens, model, created_at) SELECT ?, ?, ?, ?, ?, ?, ?
+                WHERE EXISTS (SELECT 1 FROM sessions WHERE session_id = ?)""",
+                (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, _now_ms(),
+                 session_id))
+
+        self._transactions.run(work, "record_usage", session_id)
 
 
 def _new_message(

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import pickle
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -276,6 +277,21 @@ def test_a_connection_of_the_callers_own(tmp_path: Path) -> None:
         assert not conn.in_transaction
         assert [row.content for row in store.messages(id_)] == ["word 0", "word 1"]
         assert store.preview(id_) == "word 0"
+
+
+@pytest.mark.parametrize("how", [{}, {"isolation_level": "DEFERRED"}, {"autocommit": False}])
+def test_a_transaction_that_python_began_is_not_the_callers(how: dict[str, Any], tmp_path: Path) -> None:
+    """Nobody would commit it; upstream does at the next method."""
+    if "autocommit" in how and sys.version_info < (3, 12):
+        pytest.skip("since Python 3.12")
+    path = tmp_path / "own.db"
+    raw(path, script=TABLES)
+    with closing(sqlite3.connect(path, **how)) as conn:
+        store = SessionStore(conn, path)
+        id_ = store.create_session()
+        conn.execute("UPDATE sessions SET model = 'm'")
+        store.append_message(id_, role="user")
+    assert raw(path, "SELECT model FROM sessions", "SELECT seq FROM messages") == [[("m",)], [(1,)]]
 
 
 def test_a_connection_that_is_put_in_place_of_it(store: SessionStore) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -211,3 +213,11 @@ def test_closing_waits_for_a_block(tmp_path: Path) -> None:
     closing.result(PATIENCE_S)
     with SessionStore.open(tmp_path / "a.db") as again:
         assert again.counts("top").messages == 1
+
+
+def test_interrupts_at_any_moment_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """Between any two instructions: no lock stays held, no transaction open, and what returned a seq is there."""
+    script = Path(__file__).with_name("interrupted.py")
+    command = [sys.executable, "-I", script, Path(__file__).parents[2], tmp_path / "a.db"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
