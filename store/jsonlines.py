@@ -94,7 +94,7 @@ def records(data: bytes) -> list[dict[str, Any]]:
 
 def scan(data: bytes) -> Iterator[Span]:
     """The spans of a file in order, without gap or overlap; none for an empty one. Never raises."""
-    if encoding := _UTF16.get(data[:2]) or _BARE_UTF16.get(data[:4]):
+    if encoding := _utf16(data):
         yield from _scan_utf16(data, encoding)
         return
     at, line, size = 0, 1, len(data)
@@ -112,6 +112,16 @@ def scan(data: bytes) -> Iterator[Span]:
             yield from _spans(text, at, line, lambda part: len(part.encode("utf-8", "surrogateescape")))
         line += 1 if value is not None else data.count(b"\n", at, stop)
         at = stop
+
+
+def _utf16(data: bytes) -> str | None:
+    """The encoding of a file of UTF-16: two bytes of a mark alone may be damage in front of UTF-8."""
+    marked = _UTF16.get(data[:2])
+    if marked is None:
+        return _BARE_UTF16.get(data[:4])
+    head = data[2:66]
+    zeros = head[1::2] if marked.endswith("le") else head[::2]
+    return marked if zeros.count(0) * 2 >= len(zeros) else None
 
 
 def _scan_utf16(data: bytes, encoding: str) -> Iterator[Span]:
@@ -134,29 +144,39 @@ def _scan_utf16(data: bytes, encoding: str) -> Iterator[Span]:
 
 
 def _reach(data: bytes, start: int, stop: int) -> int:
-    """Where the last line ends on which the object goes on that begins at `start`; `stop` if it does not go on."""
+    """Where the last line ends on which the object goes on that begins at `start`; `stop` if it does not go on.
+
+    One that is still open at the end of the file takes in no line that is an object by itself.
+    """
     end = stop
     while True:
-        text = data[start:end].decode("utf-8", "replace")
-        body = text.lstrip(_BEFORE)
+        body = data[start:end].decode("utf-8", "replace").lstrip(_BEFORE)
         if not body.startswith("{"):
             return stop
         try:
             _, length = _lax.raw_decode(body)
         except JSONDecodeError as error:
-            open_ = error.msg.startswith("Unterminated") or error.pos >= len(body.rstrip()) - len("\\u000")
-            if not open_:
+            if not error.msg.startswith("Unterminated") and error.pos < len(body.rstrip()) - len("\\u000"):
                 return stop
         except (RecursionError, ValueError):
             return stop
         else:
-            spread = body[:length].count("\n")
-            for _ in range(spread):
+            for _ in range(body[:length].count("\n")):
                 stop = data.find(b"\n", stop) + 1 or len(data)
             return stop
         if end == len(data):
-            return end
+            return stop if any(_is_object(line) for line in data[stop:].split(b"\n")) else end
         end = data.find(b"\n", start + 2 * (end - start)) + 1 or len(data)
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether a line is an object with something in it: an editor sets an empty one on a line of its own."""
+    if not line.startswith(b"{") or len(line) < len(b'{"":0}'):
+        return False
+    try:
+        return bool(_decode(line))
+    except _REFUSED:
+        return False
 
 
 # A piece is a span in characters: where it stops, and the rest of a span.
@@ -216,7 +236,7 @@ def _parts(text: str, clean: str) -> Iterator[_Piece]:
         if clean[first] == "\0":
             at = _end_of(_NULS, clean, first)
             yield at, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.NUL,)
-        elif clean[first] == "\ufeff" and text[first] == "\ufeff":
+        elif clean[first] == "\ufeff" :
             at = first + 1
             yield at, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.BOM,)
         elif found := _whole_object(clean, first):
@@ -274,7 +294,19 @@ def _whole_object(text: str, at: int) -> tuple[dict[str, Any], int, list[Trouble
         value, end = _lax.raw_decode(text, at)
     except (ValueError, RecursionError):
         return None
+    if Trouble.HUGE_NUMBER not in troubles and _has_huge_number(text[at:end]):
+        troubles.append(Trouble.HUGE_NUMBER)
     return value, end, troubles
+
+
+def _has_huge_number(text: str) -> bool:
+    try:
+        json.loads(text, strict=False)
+    except RecursionError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def _leading_fields(text: str, at: int) -> tuple[dict[str, Any], int]:
@@ -304,7 +336,7 @@ def _leading_fields(text: str, at: int) -> tuple[dict[str, Any], int]:
 
 
 def _next_object(text: str, at: int, stop: int) -> int:
-    """Where the next object begins that is whole and not within another, `stop` where there is none before it."""
+    """Where the next object begins that is whole and not followed by more of another, `stop` where there is none."""
     for tried, match in enumerate(_OPENING.finditer(text, at, stop)):
         if tried == TRIES:
             break
@@ -328,7 +360,7 @@ def _too_deep(text: str, at: int) -> bool:
 def _has_surrogate(value: object) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, RecursionError):
         return True
     return False
 

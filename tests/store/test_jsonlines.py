@@ -76,6 +76,7 @@ def test_what_the_standard_json_reads_is_no_damage(line: bytes) -> None:
     (b'{"s": "a\tb"}', {"s": "a\tb"}, EXACT, Trouble.CONTROL),
     (b'{"s": "a\nb"}', {"s": "a\nb"}, EXACT, Trouble.CONTROL),
     (b'{"n": ' + b"7" * 5000 + b"}", {"n": "7" * 5000}, LOSSY, Trouble.HUGE_NUMBER),
+    (b'{"s": "\t", "n": ' + b"7" * 5000 + b"}", {"s": "\t", "n": "7" * 5000}, LOSSY, Trouble.HUGE_NUMBER),
     (b'{\n "s": 1\n}', {"s": 1}, EXACT, Trouble.SPREAD),
     (b'{"s": "a\0\0b"}', {"s": "a\0\0b"}, LOSSY, Trouble.NUL),
     (b'{"role": "user", "content": "caf', {"role": "user"}, PARTIAL, Trouble.TRUNCATED),
@@ -125,6 +126,18 @@ def test_objects_over_many_lines() -> None:
     cut = json.dumps(A, indent=2).encode() + b"\n" + json.dumps(B, indent=2).encode()[:-20]
     assert [span.fidelity for span in spans(cut)] == [EXACT, PARTIAL]
     assert values(cut) == [A, {"role": "assistant", "content": ""}]
+
+
+def test_a_whole_line_is_its_own_whatever_was_left_open_before_it() -> None:
+    whole = b"\n".join([a, b'{"role": "assistant", "content":', a, b])
+    assert values(whole) == [A, {"role": "assistant"}, A, B]
+    for at in range(1, len(b)):
+        assert values(b[:at] + b"\n" + a + b"\n")[-1] == A
+
+
+def test_two_bytes_of_a_mark_make_no_utf_16() -> None:
+    for head in (b"\xff\xfe", b"\xfe\xff", b"\xff\xff"):
+        assert values(head + (a + b"\n") * 9) == [A] * 9
 
 
 def test_two_writers_at_once() -> None:
@@ -180,7 +193,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("at", range(len(HOSTILE)))
 def test_a_hostile_file_ends(at: int) -> None:
-    """Nothing is tried over and over: a minute would not do if the cost grew with the square."""
+    """Nothing is tried without end."""
     data = HOSTILE[at] + b"\n" + a + b"\n"
     found = spans(data)
     assert found[-1].stop == len(data)
