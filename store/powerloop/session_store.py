@@ -151,6 +151,7 @@ class SessionStore(SessionQueries):
         id_ = session_id or f"sess_{secrets.token_hex(12)}"
         stored_config, stored_metadata = _encode(config or {}), _encode(metadata or {})
         stored_kind = kind if parent_session_id is None else SessionKind.SUBAGENT
+
         def work(cursor: sqlite3.Cursor) -> str:
             depth = 0
             if parent_session_id is not None:
@@ -233,6 +234,7 @@ class SessionStore(SessionQueries):
         """Appends a message and returns its seq. Raises ValueError for a session without bookkeeping."""
         row = _new_message(role=role, content=content, tool_calls=tool_calls, tool_call_id=tool_call_id, name=name,
                            round_index=round_index, meta=meta)
+
         def work(cursor: sqlite3.Cursor) -> int:
             now, seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
             cursor.execute(_INSERT, (session_id, seq, *row, now))
@@ -248,6 +250,7 @@ class SessionStore(SessionQueries):
         message without a role or with a key that it has no argument for.
         """
         rows = [_new_message(**message) for message in messages]
+
         def work(cursor: sqlite3.Cursor) -> list[int]:
             now, first = _now_ms(), self._take_seqs(cursor, session_id, len(rows))
             cursor.executemany(_INSERT, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first)))
@@ -290,6 +293,7 @@ class SessionStore(SessionQueries):
             "compacted_at_round": round_index, "from_seq": first, "to_seq": last, "original_tokens": before_tokens,
             "summary_tokens": after_tokens,
         })
+
         def work(cursor: sqlite3.Cursor) -> tuple[int, int]:
             now, note_seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
             number: int = cursor.execute(_NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
@@ -318,6 +322,7 @@ class SessionStore(SessionQueries):
     def set_pending(self, session_id: str, pending: dict[str, Any] | None) -> None:
         """Records the calls that wait for their answers; None or {} clears them. Nothing happens to an unknown one."""
         stored = _encode(pending) if pending else None
+
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET pending_json = ? WHERE session_id = ?", (stored, session_id))
 

@@ -10,9 +10,8 @@ import pytest
 
 from store.powerloop import MessageState, SessionStatus, SessionStore
 
+from .families import NOTE, family
 from .session_worker import flaws
-
-NOTE: dict[str, Any] = {"note_content": "in short", "before_tokens": 9, "after_tokens": 1, "round_index": 0}
 
 
 @pytest.fixture
@@ -22,16 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SessionStore]:
-    """Three sessions below one: damage is done to the second, so that its neighbours are on both sides."""
-    with SessionStore.open(path) as store:
-        store.create_session(session_id="top")
-        for id_ in ("first", "second", "third"):
-            store.create_session(session_id=id_, parent_session_id="top", config={"of": id_}, metadata={"title": id_})
-            store.append_message(id_, role="user", content=f"question of {id_}")
-            store.append_message(id_, role="assistant", content=f"answer of {id_}", tool_calls=[{"id": id_}])
-            store.append_message(id_, role="user", content=f"thanks from {id_}")
-            store.record_compaction(id_, from_seq=1, to_seq=1, **NOTE)
-            store.set_pending(id_, {"of": id_})
+    with family(path) as store:
         yield store
 
 
