@@ -59,8 +59,12 @@ class NewMessage(TypedDict, total=False):
     meta: dict[str, Any] | None
 
 
-def decode_json(stored: bytes) -> Any:
-    """The value of a JSON column; None for an empty one."""
+def _damaged(text: str) -> Any:
+    return {"damaged": text}
+
+
+def decode_json(stored: bytes, damaged: Callable[[str], Any] = _damaged) -> Any:
+    """The value of a JSON column, None for an empty one; `damaged` makes one of text that does not parse."""
     if not stored:
         return None
     try:
@@ -68,7 +72,7 @@ def decode_json(stored: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         damages = Damages()
         value = parse(stored.decode("utf-8", "backslashreplace"), "", damages)
-        return {"damaged": value} if damages else value
+        return damaged(value) if damages else value
 
 
 def _object(stored: bytes) -> Any:
@@ -76,8 +80,7 @@ def _object(stored: bytes) -> Any:
 
 
 def _list(stored: bytes) -> Any:
-    value = decode_json(stored)
-    return [value] if isinstance(value, dict) and "damaged" in value else value
+    return decode_json(stored, lambda text: [_damaged(text)])
 
 
 def _member(kind: type[Enum]) -> Callable[[str], Any]:

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -366,10 +365,9 @@ def _new_message(
 
 
 def _bound(name: str, value: object) -> int:
-    try:
-        return index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} is a seq, a whole number, not {value!r}") from None
+    if not isinstance(value, int):
+        raise TypeError(f"{name} is a seq, a whole number, not {value!r}")
+    return value
 
 
 def _unknown(session_id: str) -> ValueError:

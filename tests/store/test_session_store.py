@@ -168,6 +168,15 @@ def test_a_compaction_that_cannot_be_stored_changes_nothing(store: SessionStore,
     assert say(store, id_, 1) == [4]
 
 
+def test_what_only_looks_like_damage_is_given_back(store: SessionStore) -> None:
+    """As upstream gives back whatever is valid JSON."""
+    id_, calls = store.create_session(), {"damaged": 1}
+    store.append_message(id_, role="assistant", tool_calls=calls)  # type: ignore[arg-type]
+    assert store.load_all_messages(id_)[0].tool_calls == calls
+    store.record_compaction(id_, from_seq=True, to_seq=True, **NOTE)
+    assert '"from_seq":true,"to_seq":true' in store._conn.execute("SELECT meta_json FROM messages").fetchall()[1][0]
+
+
 def test_what_is_done_to_an_unknown_session(store: SessionStore) -> None:
     before = dump(store)
     for act in (lambda: store.archive_session("nobody"), lambda: store.reopen_session("nobody"),

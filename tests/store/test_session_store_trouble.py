@@ -380,11 +380,14 @@ def test_ctrl_c_while_a_lock_is_waited_for(store: SessionStore, path: Path) -> N
         holder = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         with SessionStore.open(path, timeout=60) as store:
             holder.execute("BEGIN IMMEDIATE")
+            waiting = threading.Event()
+            store._conn.set_trace_callback(lambda statement: waiting.set())
 
             def interrupt_and_let_go() -> None:
-                time.sleep(0.2)
-                os.kill(os.getpid(), signal.SIGINT)
+                waiting.wait()
+                # The callback itself has to be over: what is raised in it is lost.
                 time.sleep(0.1)
+                os.kill(os.getpid(), signal.SIGINT)
                 holder.execute("COMMIT")
 
             thread = threading.Thread(target=interrupt_and_let_go)
