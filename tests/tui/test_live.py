@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,23 @@ async def test_a_compaction(archive: Path, writer: OtherProcess) -> None:
         assert hands.timeline.count == 51
         writer("append", MAIN, "user", "in the context too")
         await hands.until(lambda: hands.timeline.count == 52, "the new row in the context", SOON_S)
+
+
+async def test_a_writer_that_does_not_pause(archive: Path, writer: OtherProcess) -> None:
+    """A change at every look puts nothing off: rows, compaction and title follow while it goes on writing."""
+    async with browsing(archive, size=LARGE) as hands:
+        await hands.press("enter")
+        writer("compact", MAIN, 1, 250, "All that is behind us.")
+        end, seqs = time.monotonic() + 2 * SOON_S, [0]
+        while not (hands.audit.audit.compactions and hands.timeline.rows.highest > 301):
+            assert time.monotonic() < end, "nothing of it is shown while the other goes on"
+            seqs.append(writer("append", MAIN, "user", "and on"))
+            await hands.pilot.pause(0.1)
+        for _ in range(10):
+            seqs.append(writer("append", MAIN, "user", "and on"))
+            await hands.pilot.pause(0.1)
+            assert "The main one" in "\n".join(hands.pane("timeline-title"))
+        assert hands.timeline.rows.highest > seqs[-10] - 10
 
 
 async def test_a_session_comes(archive: Path, writer: OtherProcess) -> None:

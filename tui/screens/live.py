@@ -77,7 +77,7 @@ class Live(Stage):
                 self.take_census(shelf)
         if self.timeline.failed:
             self.show_rows(keep=True)
-        if self._study_due is not None and now >= self._study_due and not _runs(self.studying):
+        if self._study_due is not None and time.monotonic() >= self._study_due and not _runs(self.studying):
             self._study_due = None
             self.study()
 
@@ -121,6 +121,9 @@ class Live(Stage):
         if self.opened is not None and self.opened.shelf is shelf:
             self._forget_closed()
         self.sessions_changed()
+        if self.opened is not None and self.opened.node is not None:
+            # What was forgotten is in its title.
+            self.library.load([self.opened.node])
         self.show_titles()
 
     def _forget_closed(self) -> None:
@@ -155,11 +158,16 @@ class Live(Stage):
         if grown is None:
             # Rows with odd seqs cannot be added to an outline; walking again for each append would never end.
             odd = opened.outline is not None and bool(opened.outline.strays)
-            self._study_due = time.monotonic() + opened.outline_cost * REST * odd
+            self._study_within(opened.outline_cost * REST * odd)
             return
         opened.outline = grown
         self.show_rows(keep=True)
-        self._study_due = time.monotonic() + opened.outline_cost * REST
+        self._study_within(opened.outline_cost * REST)
+
+    def _study_within(self, seconds: float) -> None:
+        """Never later than what is due already: a writer that does not pause would put it off for ever."""
+        due = time.monotonic() + seconds
+        self._study_due = due if self._study_due is None else min(due, self._study_due)
 
     @on(study.Outlined)
     def _outlined(self, event: study.Outlined) -> None:
