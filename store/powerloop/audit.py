@@ -10,7 +10,8 @@ from ..compaction import Fold, Taken, explain, oddities
 from ..outline import Outline, Run, following, gaps, union
 from ..rows import Audit, Certainty, Compaction, State, Usage, UsageRound
 from ..sqlitefile import Read
-from .decode import Cells, Damages, note_span, number, parse, recorded_runs, text
+from ..values import Damages, parse
+from .decode import Cells, note_span, number, recorded_runs, text
 from .layout import NOTE_NAME, Layout
 from .messages import HEAD_BYTES, HEAD_CHARS, Owner
 

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from typing import Any
 
-import msgspec
-
 from ..outline import union
-from ..rows import NoteSpan, ToolCall
+from ..rows import NoteSpan
 from ..sqlitefile import BrokenText
-
-_NAME = re.compile(rb'"name"\s*:\s*("(?:[^"\\]|\\.){0,200}")')
-
+from ..values import Damages, character_at
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """What a column of integers can hold."""
-
-
-class Damages(list[str]):
-    """What was found wrong with the values of one row, in words, each once."""
-
-    def note(self, what: str) -> None:
-        if what not in self:
-            self.append(what)
 
 
 def text(value: object, what: str, damages: Damages) -> str | None:
@@ -49,48 +36,6 @@ def number(value: object, what: str, damages: Damages) -> int | None:
         return value
     damages.note(f"{what} is not a whole number")
     return None
-
-
-def parse(stored: str | None, what: str, damages: Damages) -> Any:
-    """A JSON column's value; where it does not parse, the text itself, and that is noted. Empty text means None."""
-    if not stored:
-        return None
-    stored = str(stored)
-    try:
-        return msgspec.json.decode(stored)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        pass
-    # Imported where it is needed: msgspec reads nearly everything that agents write.
-    import json
-
-    try:
-        return json.loads(stored)
-    except (ValueError, RecursionError):
-        damages.note(f"{what} is not valid JSON")
-        return stored
-
-
-def parse_object(stored: str | None, what: str, damages: Damages) -> Any:
-    """As `parse`, for a column that holds an object or nothing: anything else is noted."""
-    known = len(damages)
-    value = parse(stored, what, damages)
-    if value is not None and not isinstance(value, dict) and len(damages) == known:
-        damages.note(f"{what} is not an object")
-    return value
-
-
-def character_at(data: bytes, at: int) -> int:
-    """Where the UTF-8 character begins that goes on at byte `at`; `at` itself where none does."""
-    if at < len(data) and data[at] & 0xC0 != 0x80:
-        return at
-    for back in range(1, min(at, 3) + 1):
-        byte = data[at - back]
-        if byte & 0xC0 == 0xC0:
-            length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2
-            return at - back if length > back else at
-        if byte < 0x80:
-            break
-    return at
 
 
 def decode_bytes(data: bytes, what: str, damages: Damages) -> str:
@@ -125,37 +70,6 @@ class Cells:
             damages.note(f"{what} is a BLOB, not text")
         whole = data if size <= limit else data[: character_at(data, len(data))]
         return decode_bytes(whole, what, damages), size
-
-
-def tool_calls(value: Any, damages: Damages) -> tuple[ToolCall, ...]:
-    """The calls of an assistant row in the OpenAI shape, each part leniently."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        damages.note("tool_calls is not a list")
-        return ()
-    calls = []
-    for item in value:
-        if not isinstance(item, dict):
-            damages.note("a tool call is not an object")
-            continue
-        function = item.get("function")
-        function = function if isinstance(function, dict) else item
-        name, id_, arguments = function.get("name"), item.get("id"), function.get("arguments")
-        parsed = True
-        if isinstance(arguments, str):
-            trial = Damages()
-            arguments = parse(arguments, "arguments", trial)
-            parsed = not trial
-        calls.append(ToolCall(str(id_) if id_ else None, str(name) if name else None, arguments, parsed))
-    return tuple(calls)
-
-
-def names_in(prefix: bytes) -> tuple[str, ...]:
-    """Tool names in the beginning of a tool_calls column too long to be read whole."""
-    damages = Damages()
-    found = (parse(quoted.decode("utf-8", "replace"), "name", damages) for quoted in _NAME.findall(prefix))
-    return tuple(name for name in found if isinstance(name, str))
 
 
 def note_span(name: str | None, meta: Any) -> NoteSpan | None:

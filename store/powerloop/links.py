@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from ..rows import Certainty, Link, Ref, ToolCall
-from .decode import HIGHEST, LOWEST, Cells, Damages, parse, tool_calls
+from ..values import Damages, parse, tool_calls
+from .decode import HIGHEST, LOWEST, Cells
 from .layout import Layout
 from .messages import Owner, highest_seq
 from .sessions import id_text

@@ -10,22 +10,11 @@ from typing import Any
 from msgspec import Struct
 
 from ..outline import Display, Kind
-from ..preview import preview, text_of
+from ..preview import preview
 from ..rows import Count, Message, State, TimelineRow
 from ..sqlitefile import Read
-from .decode import (
-    Cells,
-    Damages,
-    character_at,
-    decode_bytes,
-    names_in,
-    note_span,
-    number,
-    parse,
-    parse_object,
-    text,
-    tool_calls,
-)
+from ..values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
+from .decode import Cells, decode_bytes, note_span, number, text
 from .layout import Layout
 
 NAME_CHARS, HEAD_CHARS, HEAD_BYTES, CALLS_BYTES, META_BYTES = 2_000, 200, 4_096, 16_384, 65_536
@@ -131,7 +120,7 @@ def timeline_row(cells: Cells, row: tuple[Any, ...]) -> TimelineRow:
     head, size = found.head(cells, "content", HEAD_BYTES)
     if _encoded(meta):
         parts = parse(head, "content", found.damages) if size <= HEAD_BYTES else _first_blocks(head)
-        head = _blocks(parts) or head
+        head = words_of(parts) or head
     calls, calls_size = found.json(cells, "tool_calls_json", CALLS_BYTES)
     if calls_size > CALLS_BYTES:
         data, _ = cells.read("tool_calls_json", found.rowid, found.kinds["tool_calls_json"], 0, CALLS_BYTES)
@@ -159,17 +148,6 @@ def timeline_row(cells: Cells, row: tuple[Any, ...]) -> TimelineRow:
 def _encoded(meta: Any) -> bool:
     """Whether the content column holds a multimodal list as JSON (power-loop 3.5.0 and later)."""
     return isinstance(meta, dict) and meta.get("content_encoding") == "json"
-
-
-def _blocks(content: Any) -> str:
-    """The text of a multimodal content, with a word for each block that is not text."""
-    if not isinstance(content, list):
-        return text_of(content)
-    words = []
-    for block in content:
-        kind = block.get("type") if isinstance(block, dict) else None
-        words.append(text_of([block]) if kind == "text" else f"[{kind or 'block'}]")
-    return " ".join(words)
 
 
 def _first_blocks(stored: str) -> list[Any]:
@@ -206,6 +184,7 @@ class Lines:
         self._read, self._layout, self._owner, self._display = read, layout, owner, display
         self.length = Count(len(display), exact)
         self.highest = display.highest
+        self.digits = len(str(self.highest))
         self.about = about
 
     def locate(self, seq: int) -> int | None:

@@ -12,16 +12,17 @@ from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
 from ..errors import Cancelled, NotAnArchive, UnknownSession
 from ..outline import Display, Outline, Run
-from ..rows import ArchiveInfo, Audit, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
+from ..rows import ArchiveInfo, Audit, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
 from ..sqlitefile import TRIES, Read, SqliteFile
+from ..values import Damages, parse
 from . import audit, links, messages, outlining, sessions
-from .decode import Cells, Damages, note_span, parse
+from .decode import Cells, note_span
 from .layout import NOTE_NAME, Layout, layouts, schema_version
 from .messages import META_BYTES, Lines, Owner
 
 T = TypeVar("T")
-SMALL, HUGE, SESSIONS_A_BURST, CANDIDATES = 5_000, 10**8, 20_000, 5
-_UNKNOWN = "prompt, recalled memories and projections are not stored as messages"
+SMALL, FEW, HUGE, SESSIONS_A_BURST, CANDIDATES = 5_000, 2_000, 10**8, 20_000, 5
+_UNKNOWN = "not stored, so not shown: the prompt, recalled memories and projections"
 
 
 def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
@@ -112,9 +113,10 @@ class PowerLoopReader:
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
         return self.read(lambda conn: self._summaries(conn, keys, exact)) if keys else []
 
-    def fewer_than(self, limit: int) -> bool:
+    def census_if_small(self) -> Census | None:
         statement = f"SELECT count(*) FROM (SELECT 1 FROM {self.layout.table('sessions')} LIMIT ?)"
-        return bool(self.read(lambda conn: conn.execute(statement, (limit,)).fetchone()[0] < limit))
+        few = self.read(lambda conn: conn.execute(statement, (FEW,)).fetchone()[0] < FEW)
+        return self.census() if few else None
 
     def previews(self, keys: Sequence[int]) -> dict[int, str]:
         def work(conn: sqlite3.Connection) -> dict[int, str]:
@@ -250,7 +252,9 @@ class PowerLoopReader:
         next_seq, compact_seq = (value if isinstance(value, int) else None for value in row)
         return next_seq, compact_seq
 
-    def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Lines:
+    def timeline(
+        self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
+    ) -> Lines:
         owner = self._owner(ref)
         outline = outline or self.outline_if_small(ref)
         if outline is None:

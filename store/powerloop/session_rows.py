@@ -16,7 +16,7 @@ from typing import Any, Generic, Required, TypedDict, TypeVar, overload
 import msgspec
 from msgspec import Struct
 
-from .decode import Damages, parse
+from ..values import Damages, parse
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Struct)

@@ -10,7 +10,8 @@ from typing import Any
 from ..census import Entry
 from ..compaction import Fold, undone_folds
 from ..rows import Count, Ref, SessionDetail, SessionSummary, State
-from .decode import Cells, Damages, number, parse, parse_object, text, tool_calls
+from ..values import Damages, parse, parse_object, tool_calls
+from .decode import Cells, number, text
 from .extras import extras
 from .layout import Layout
 from .messages import Owner, highest_seq, preview_line
