@@ -2,24 +2,27 @@
 
 A line that is an object is a record. In any other line what is intact is still a record, an object that breaks off
 gives its complete leading fields, and the rest is damage; the spans laid end to end are the file. Lines are decoded by
-msgspec, what that refuses by the standard json, and only what both refuse is looked at closely.
+msgspec, what that refuses by the standard json, and only what both refuse is looked at closely. All of it takes time
+in proportion to the file, whatever its bytes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
-from json.decoder import JSONDecodeError, JSONDecoder
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-TRIES = 64
-"""How many places are tried as the beginning of an intact object before the rest of a line is given up as damage."""
+from . import jsontokens as tokens
+from .jsontokens import Extent, Form, Reading, unescape
+
+AHEAD = 4
+"""How often the bytes of a file may be looked at beyond the end of a line without an object being found there."""
 
 
 class Kind(StrEnum):
@@ -46,6 +49,7 @@ class Trouble(StrEnum):
     GLUED = "more than one object on the line"
     SPREAD = "the object goes over several lines"
     CONTROL = "control characters stand bare in a string"
+    ESCAPE = "an escape that JSON does not know, kept as it stands"
     BAD_UTF8 = "bytes that are not UTF-8"
     UTF16 = "UTF-16 instead of UTF-8"
     BOM = "a byte order mark"
@@ -69,16 +73,32 @@ class Span(Struct, frozen=True, gc=False):
     troubles: tuple[Trouble, ...] = ()
 
 
+class Leading(Struct, frozen=True, gc=False):
+    """What the beginning of an object holds: its complete leading fields, and the string that it breaks off in.
+
+    `text` is what is there of the string that is the value of `key`; it begins at byte `at`, behind its quote.
+    """
+
+    fields: dict[str, Any]
+    key: str | None
+    text: str
+    at: int
+
+
 _decode = msgspec.json.Decoder().decode
 _decode_lines = msgspec.json.Decoder().decode_lines
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_BARE_UTF16 = {b'{\0"\0': "utf-16-le", b'\0{\0"': "utf-16-be"}
-_SPACE = re.compile(r"[ \t\n\r]*")
-_NULS = re.compile(r"[\0 \t\n\r]*")
-_UNDECODED = re.compile("[\udc80-\udcff]")
-_OPENING = re.compile(r"\{(?=[ \t\n\r]*[\"}])")
-_BEFORE = "\ufeff\0 \t\n\r"
+_BRACE, _NUL = b"{\0"
+_BREAKS = {Trouble.TRUNCATED, Trouble.TORN, Trouble.NESTED}
+_SPACE = re.compile(rb"[ \t\n\r]*")
+_BREAK = re.compile(rb"[\r\n]")
+_NULS = re.compile(rb"\0[\0 \t\n\r]*")
+_MARKS = re.compile(rb"(?:\xef\xbb\xbf)+")
+_COMMAS = re.compile(rb",[, \t\n\r]*")
+_BRACED_LINE = re.compile(rb"[\r\n][ \t]*+(?=\{)")
+_CANDIDATE = re.compile(rb'\0|\{(?=[ \t\n\r]*+")')
+_GOES_ON = re.compile(rb"[ \t\n\r]*+[\]},]")
 
 
 def records(data: bytes) -> list[dict[str, Any]]:
@@ -94,10 +114,26 @@ def records(data: bytes) -> list[dict[str, Any]]:
 
 def scan(data: bytes) -> Iterator[Span]:
     """The spans of a file in order, without gap or overlap; none for an empty one. Never raises."""
-    if encoding := _utf16(data):
-        yield from _scan_utf16(data, encoding)
-        return
-    at, line, size = 0, 1, len(data)
+    encoding = _utf16(data)
+    return _scan_utf16(data, encoding) if encoding else _scan(data)
+
+
+def leading(data: bytes) -> Leading:
+    """What there is of an object of which `data` is the beginning, cut off anywhere."""
+    start = data.find(b"{")
+    if start == -1:
+        return Leading({}, None, "", len(data))
+    found = tokens.extent(data, start, len(data))
+    fields = tokens.leading_fields(data, found)
+    if found.key is None:
+        return Leading(fields, None, "", len(data))
+    begin, end = found.key
+    at = found.last + 1
+    return Leading(fields, unescape(data[begin + 1 : end])[0], unescape(data[at:])[0], at)
+
+
+def _scan(data: bytes) -> Iterator[Span]:
+    at, line, size, closely = 0, 1, len(data), _Closely(data)
     while at < size:
         stop = data.find(b"\n", at) + 1 or size
         try:
@@ -106,271 +142,258 @@ def scan(data: bytes) -> Iterator[Span]:
             value = None
         if type(value) is dict:
             yield Span(at, stop, line, Kind.RECORD, value)
-        else:
-            stop = _reach(data, at, stop)
-            text = data[at:stop].decode("utf-8", "surrogateescape")
-            yield from _spans(text, at, line, lambda part: len(part.encode("utf-8", "surrogateescape")))
-        line += 1 if value is not None else data.count(b"\n", at, stop)
-        at = stop
+            at, line = stop, line + 1
+            continue
+        for stop, kind, value, fidelity, troubles in closely.pieces(at):
+            yield Span(at, stop, line, kind, value, fidelity, troubles)
+            line += data.count(b"\n", at, stop)
+            at = stop
 
 
 def _utf16(data: bytes) -> str | None:
-    """The encoding of a file of UTF-16: two bytes of a mark alone may be damage in front of UTF-8."""
+    """The encoding of a file of UTF-16, known by the zeros that are half of its first characters.
+
+    Two bytes of a mark alone may be damage in front of UTF-8, and so may zeros where no quote comes between.
+    """
     marked = _UTF16.get(data[:2])
-    if marked is None:
-        return _BARE_UTF16.get(data[:4])
-    head = data[2:66]
-    zeros = head[1::2] if marked.endswith("le") else head[::2]
-    return marked if zeros.count(0) * 2 >= len(zeros) else None
+    head = data[2:66] if marked else data[:64]
+    for encoding, high, low in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+        plain = b'"' in low and low.count(0) * 8 <= len(low)
+        if high.count(0) * 2 >= len(low) and (marked == encoding or (marked is None and plain)):
+            return encoding
+    return None
 
 
 def _scan_utf16(data: bytes, encoding: str) -> Iterator[Span]:
-    def width(part: str) -> int:
-        return len(part.encode(encoding, "surrogatepass"))
-
-    even, newline = len(data) - len(data) % 2, "\n".encode(encoding)
+    even = len(data) - len(data) % 2
+    text = data[:even].decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
     at, line = 0, 1
-    while at < even:
-        found = data.find(newline, at)
-        while found != -1 and (found - at) % 2:
-            found = data.find(newline, found + 1)
-        stop = found + 2 if found != -1 else even
-        for span in _spans(data[at:stop].decode(encoding, "surrogatepass"), at, line, width):
-            blank = span.kind is Kind.BLANK
-            yield span if blank else replace(span, troubles=(*span.troubles, Trouble.UTF16))
-        at, line = stop, line + 1
+    for span in _scan(text):
+        part = text[span.start : span.stop].decode("utf-8", "surrogatepass")
+        stop, line = at + len(part.encode(encoding, "surrogatepass")), span.line + part.count("\n")
+        troubles = span.troubles if span.kind is Kind.BLANK else (*span.troubles, Trouble.UTF16)
+        yield replace(span, start=at, stop=stop, troubles=troubles)
+        at = stop
     if even < len(data):
         yield Span(even, len(data), line, Kind.DAMAGE, troubles=(Trouble.TRUNCATED, Trouble.UTF16))
 
 
-def _reach(data: bytes, start: int, stop: int) -> int:
-    """Where the last line ends on which the object goes on that begins at `start`; `stop` if it does not go on.
-
-    One that is still open at the end of the file takes in no line that is an object by itself.
-    """
-    end = stop
-    while True:
-        body = data[start:end].decode("utf-8", "replace").lstrip(_BEFORE)
-        if not body.startswith("{"):
-            return stop
-        try:
-            _, length = _lax.raw_decode(body)
-        except JSONDecodeError as error:
-            if not error.msg.startswith("Unterminated") and error.pos < len(body.rstrip()) - len("\\u000"):
-                return stop
-        except (RecursionError, ValueError):
-            return stop
-        else:
-            for _ in range(body[:length].count("\n")):
-                stop = data.find(b"\n", stop) + 1 or len(data)
-            return stop
-        if end == len(data):
-            return stop if any(_is_object(line) for line in data[stop:].split(b"\n")) else end
-        end = data.find(b"\n", start + 2 * (end - start)) + 1 or len(data)
-
-
-def _is_object(line: bytes) -> bool:
-    """Whether a line is an object with something in it: an editor sets an empty one on a line of its own."""
-    if not line.startswith(b"{") or len(line) < len(b'{"":0}'):
-        return False
-    try:
-        return bool(_decode(line))
-    except _REFUSED:
-        return False
-
-
-# A piece is a span in characters: where it stops, and the rest of a span.
+# A piece is a span without its beginning.
 _Piece = tuple[int, Kind, dict[str, Any] | None, Fidelity, tuple[Trouble, ...]]
 
 
-def _spans(text: str, start: int, line: int, width: Callable[[str], int]) -> Iterator[Span]:
-    """The spans of some text that begins at byte `start`; `width` is how many bytes a part of it has."""
-    at = 0
-    for stop, kind, value, fidelity, troubles in _pieces(text):
-        part = text[at:stop]
-        end = start + width(part)
-        yield Span(start, end, line, kind, value, fidelity, troubles)
-        start, line, at = end, line + part.count("\n"), stop
+class _Found(Struct, gc=False):
+    """An object as it stands there: with a reading if it is whole and can be decoded, else with its leading fields."""
+
+    extent: Extent
+    reading: Reading | None
+    fields: dict[str, Any]
 
 
-def _pieces(text: str) -> Iterator[_Piece]:
-    size = len(text)
-    if not text.strip():
-        yield size, Kind.BLANK, None, Fidelity.EXACT, ()
-        return
-    clean = _UNDECODED.sub("\ufffd", text)
-    whole = clean.strip()
-    try:
-        value = json.loads(whole)
-    except (ValueError, RecursionError):
-        yield from _parts(text, clean)
-        return
-    if isinstance(value, dict):
-        yield _record(text, 0, size, value, [Trouble.SPREAD] if "\n" in whole else [])
-    else:
-        yield size, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.NOT_AN_OBJECT,)
+class _Closely:
+    """Looks at lines that are not just one object.
 
+    Whatever breaks off is gone on from at its last token, and what is looked at beyond a line in vain has a bound.
+    """
 
-def _record(text: str, at: int, stop: int, value: dict[str, Any], troubles: list[Trouble]) -> _Piece:
-    """A whole object, and what is odd about it."""
-    lossy = Trouble.HUGE_NUMBER in troubles
-    if _UNDECODED.search(text, at, stop):
-        troubles.append(Trouble.BAD_UTF8)
-        lossy = True
-    elif "\\u" in text[at:stop] and _has_surrogate(value):
-        troubles.append(Trouble.SURROGATE)
-    if "\0" in text[at:stop]:
-        troubles.append(Trouble.NUL)
-        lossy = True
-    return stop, Kind.RECORD, value, Fidelity.LOSSY if lossy else Fidelity.EXACT, tuple(troubles)
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._ahead = AHEAD * len(data)
+        self._nul = -1
+        self._wake = self._indent = -1
 
+    def pieces(self, at: int) -> Iterator[_Piece]:
+        """The pieces from the beginning of a line to the end of that line or of a later one."""
+        while True:
+            for piece in self._line(at):
+                self._note(at, piece)
+                yield piece
+                at = piece[0]
+            if at == len(self._data) or self._data[at - 1 : at] == b"\n":
+                return
 
-def _parts(text: str, clean: str) -> Iterator[_Piece]:
-    """The pieces of text that is not one object and nothing else."""
-    at, size, glued = 0, len(clean), False
-    while at < size:
-        first = _space_after(clean, at)
-        if first == size:
-            yield size, Kind.BLANK, None, Fidelity.EXACT, ()
-            return
-        if clean[first] == "\0":
-            at = _end_of(_NULS, clean, first)
-            yield at, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.NUL,)
-        elif clean[first] == "\ufeff" :
-            at = first + 1
-            yield at, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.BOM,)
-        elif found := _whole_object(clean, first):
-            value, end, troubles = found
-            stop = _space_after(clean, end)
-            broken = "\r" in clean[end:stop] or "\n" in clean[end:stop]
-            more = stop < size and clean[stop] == "{" and not broken
-            if "\n" in clean[first:end]:
-                troubles.append(Trouble.SPREAD)
-            if glued or more:
-                troubles.append(Trouble.GLUED)
-            yield _record(text, at, stop, value, troubles)
-            at, glued = stop, more
-        else:
-            fields, last = _leading_fields(clean, first) if clean[first] == "{" else ({}, first)
-            # Where bytes were zeroed an object ends, whatever comes behind.
-            nul = clean.find("\0", first)
-            end = size if nul == -1 else nul
-            stop = _next_object(clean, max(last, first + 1), end)
-            why = Trouble.TORN if stop < end else Trouble.TRUNCATED
-            if clean[first] != "{":
-                why = Trouble.GARBAGE
-            elif _too_deep(clean, first):
-                why = Trouble.NESTED
-            bad = (Trouble.BAD_UTF8,) if _UNDECODED.search(text, at, stop) else ()
-            kind = Kind.RECORD if fields else Kind.DAMAGE
-            yield stop, kind, fields or None, Fidelity.PARTIAL if fields else Fidelity.EXACT, (why, *bad)
-            at, glued = stop, False
+    def _note(self, at: int, piece: _Piece) -> None:
+        """Remembers how far the damage behind a broken object goes without a break, and how far the object is indented.
 
+        What is indented more than that, and goes over several lines, is a part of it.
+        """
+        stop, kind, _, fidelity, troubles = piece
+        if fidelity is Fidelity.PARTIAL or _BREAKS & {*troubles}:
+            indent = tokens.end_of(_SPACE, self._data, at, stop) - at
+            self._indent = min(self._indent, indent) if at == self._wake else indent
+            self._wake = stop
+        elif kind is not Kind.RECORD and at == self._wake:
+            self._wake = stop
 
-def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    return match.end() if match else at
-
-
-def _space_after(text: str, at: int) -> int:
-    return _end_of(_SPACE, text, at)
-
-
-def _whole_object(text: str, at: int) -> tuple[dict[str, Any], int, list[Trouble]] | None:
-    """The object that begins here, where it ends, and what is odd about it; None where there is no whole one."""
-    if text[at] != "{":
-        return None
-    try:
-        value, end = _strict.raw_decode(text, at)
-    except RecursionError:
-        return None
-    except JSONDecodeError:
-        troubles = [Trouble.CONTROL]
-    except ValueError:
-        troubles = [Trouble.HUGE_NUMBER]
-    else:
-        return value, end, []
-    try:
-        value, end = _lax.raw_decode(text, at)
-    except (ValueError, RecursionError):
-        return None
-    if Trouble.HUGE_NUMBER not in troubles and _has_huge_number(text[at:end]):
-        troubles.append(Trouble.HUGE_NUMBER)
-    return value, end, troubles
-
-
-def _has_huge_number(text: str) -> bool:
-    try:
-        json.loads(text, strict=False)
-    except RecursionError:
-        return False
-    except ValueError:
-        return True
-    return False
-
-
-def _leading_fields(text: str, at: int) -> tuple[dict[str, Any], int]:
-    """The fields of an object that are whole, and where the last of them ends."""
-    fields: dict[str, Any] = {}
-    last = at = at + 1
-    while True:
-        at = _space_after(text, at)
+    def _line(self, at: int) -> Iterator[_Piece]:
+        stop = tokens.line_end(self._data, at)
+        text = self._data[at:stop].decode("utf-8", "replace").strip()
         try:
-            key, at = _lax.raw_decode(text, at)
-            at = _space_after(text, at)
-            if not isinstance(key, str) or text[at : at + 1] != ":":
-                break
-            value, at = _lax.raw_decode(text, _space_after(text, at + 1))
+            value = json.loads(text) if text else None
         except (ValueError, RecursionError):
-            break
-        after = text[_space_after(text, at) :][:1]
-        # What is followed by nothing may have been cut; a string, an object and a list say themselves where they end.
-        if after not in (",", "}") and (after or not isinstance(value, (str, dict, list))):
-            break
-        fields[key] = value
-        last = at
-        if after != ",":
-            break
-        at = _space_after(text, at) + 1
-    return fields, last
+            yield from self._parts(at, stop)
+            return
+        if isinstance(value, dict):
+            yield self._record(at, stop, Reading(value), [])
+        elif text:
+            yield stop, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.NOT_AN_OBJECT,)
+        else:
+            yield stop, Kind.BLANK, None, Fidelity.EXACT, ()
 
+    def _parts(self, begin: int, stop: int) -> Iterator[_Piece]:
+        """The pieces of a line that is not one object and nothing else, and of the lines that its objects go over."""
+        data, at = self._data, begin
+        # Whether all before is sound, whether it stands right before what comes, and what was seen of that already.
+        sound, glued, found = True, False, None
+        while at < stop:
+            first = tokens.end_of(_SPACE, data, at, stop)
+            if first == stop:
+                yield stop, Kind.BLANK, None, Fidelity.EXACT, ()
+                return
+            if simple := self._simple(first, stop, sound and at > begin):
+                yield simple
+                at = simple[0]
+                continue
+            if data[first] != _BRACE:
+                found = None
+            elif found is None or found.extent.start != first:
+                nested = at == begin == self._wake and first - at > self._indent
+                found = self._look(first, stop, not nested)
+            if found and found.extent.form is Form.WHOLE:
+                if found.extent.stop > stop:
+                    stop = tokens.line_end(data, found.extent.stop)
+                end = tokens.end_of(_SPACE, data, found.extent.stop, stop)
+                if found.reading is None:
+                    yield self._broken(at, end, found.fields, Trouble.NESTED)
+                    at, glued = end, False
+                    continue
+                if found.reading.value or sound:
+                    more = end < stop and data[end] == _BRACE
+                    yield self._record(at, end, found.reading, [Trouble.GLUED] if glued or more else [])
+                    at, glued = end, more
+                    continue
+            behind, end = self._next(found.extent if found else None, first, stop)
+            why = Trouble.TRUNCATED
+            if found is None or found.extent.form is Form.WHOLE:
+                why = Trouble.GARBAGE
+            elif found.extent.deep:
+                why = Trouble.NESTED
+            elif behind and not tokens.begins_line(data, end):
+                why = Trouble.TORN
+            yield self._broken(at, end, found.fields if found else {}, why)
+            if end > stop:
+                stop = tokens.line_end(data, end - 1)
+            at, sound, glued, found = end, False, False, behind
 
-def _next_object(text: str, at: int, stop: int) -> int:
-    """Where the next object begins that is whole and not followed by more of another, `stop` where there is none."""
-    for tried, match in enumerate(_OPENING.finditer(text, at, stop)):
-        if tried == TRIES:
-            break
-        if found := _whole_object(text, match.start()):
-            after = text[_space_after(text, found[1]) :][:1]
-            if after in ("", "{", "\0"):
-                return match.start()
-    return stop
+    def _simple(self, at: int, stop: int, between: bool) -> _Piece | None:
+        """What is known by its first byte to be no object; a comma is, between objects that are sound."""
+        for pattern, trouble in ((_NULS, Trouble.NUL), (_MARKS, Trouble.BOM), (_COMMAS, Trouble.GARBAGE)):
+            end = tokens.end_of(pattern, self._data, at, stop)
+            if end > at and (between or pattern is not _COMMAS):
+                return end, Kind.DAMAGE, None, Fidelity.EXACT, (trouble,)
+        return None
 
+    def _next(self, broken: Extent | None, at: int, stop: int) -> tuple[_Found | None, int]:
+        """The next object in what follows a broken one, or in garbage, and where what comes before it ends.
 
-def _too_deep(text: str, at: int) -> bool:
-    try:
-        _lax.raw_decode(text, at)
-    except RecursionError:
-        return True
-    except ValueError:
-        pass
-    return False
+        A quoted string holds no brace before a quote but where it ends, so that an object which begins in the last
+        string of a torn one closes it with the quote of its first key. Else it begins at what cannot follow, or behind.
+        """
+        data = self._data
+        while True:
+            quoted = -1
+            if broken is not None:
+                at = broken.stop
+                if broken.form is Form.OPEN:
+                    return None, at
+                if broken.form is Form.TORN:
+                    quoted = tokens.quoted_brace(data, broken)
+                if at > stop:
+                    stop = tokens.line_end(data, at - 1)
+            brace = quoted
+            if quoted == -1:
+                match = _CANDIDATE.search(data, at, stop)
+                if match is None or data[match.start()] == _NUL:
+                    return None, match.start() if match else stop
+                brace = match.start()
+                due = broken is not None and broken.form is Form.TORN and brace == at
+                if not due and tokens.is_value(data, brace):
+                    broken, at = None, brace + 1
+                    continue
+            found = self._look(brace, stop)
+            broken = found.extent
+            value = found.reading.value if found.reading else found.fields
+            goes_on = broken.form is not Form.WHOLE or _GOES_ON.match(data, broken.stop)
+            if value and not (quoted != -1 and goes_on and tokens.is_value(data, brace)):
+                return found, brace
 
+    def _look(self, start: int, stop: int, ahead: bool = True) -> _Found:
+        """The object whose brace is at `start`, on a line that ends at `stop`, and on the lines that it goes over."""
+        if self._nul < start:
+            found = self._data.find(b"\0", start)
+            self._nul = found if found != -1 else len(self._data)
+        there = tokens.extent(self._data, start, min(stop, self._nul))
+        if there.form is Form.OPEN and not ahead:
+            return _Found(there, None, {})
+        if there.form is Form.OPEN and there.stop < len(self._data):
+            there = self._follow(there)
+        reading = tokens.read(self._data[start : there.stop]) if there.form is Form.WHOLE else None
+        return _Found(there, reading, {} if reading else tokens.leading_fields(self._data, there))
 
-def _has_surrogate(value: object) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except (UnicodeEncodeError, RecursionError):
-        return True
-    return False
+    def _follow(self, there: Extent) -> Extent:
+        """An object that is open where its line ends, or at zeros, as it goes on behind them, if it does."""
+        data, start = self._data, there.start
+        reach = min(len(data), there.stop + max(self._ahead, 0))
+        far = tokens.extent(data, start, reach)
+        if far.form is Form.WHOLE:
+            return far
+        self._ahead -= far.stop - start
+        if far.form is Form.OPEN and reach < len(data):
+            return there
+        limit = min(self._nul, self._foreign_line(there.stop, far))
+        return tokens.extent(data, start, limit) if limit <= far.stop else far
 
+    def _foreign_line(self, at: int, broken: Extent) -> int:
+        """The first line behind `at` that is no part of a broken object, if only because that breaks right before it.
 
-def _whole_number(digits: str) -> int | str:
-    try:
-        return int(digits)
-    except ValueError:
-        return digits
+        Whoever lays out an object over many lines indents those within it, and hardly sets whole objects on them.
+        """
+        data = self._data
+        for match in _BRACED_LINE.finditer(data, at - 1, broken.stop):
+            if match.end() - match.start() == 1 or self._is_object(match.end()):
+                return match.start() + 1
+        breaks = [match.end() for match in _BREAK.finditer(data, tokens.before(data, broken.stop) + 1, broken.stop)]
+        return breaks[-1] if breaks else len(data)
 
+    def _is_object(self, at: int) -> bool:
+        """Whether the rest of a line is an object, with something in it: an empty one may be laid out like that."""
+        line = self._data[at : tokens.line_end(self._data, at)]
+        self._ahead -= len(line)
+        try:
+            return bool(_decode(line))
+        except _REFUSED:
+            return False
 
-_strict = JSONDecoder()
-_lax = JSONDecoder(strict=False, parse_int=_whole_number)
+    def _record(self, at: int, stop: int, reading: Reading, troubles: list[Trouble]) -> _Piece:
+        """A whole object, and what is odd about it."""
+        raw = self._data[at:stop]
+        bad, nul = not tokens.is_utf8(raw), b"\0" in raw
+        odd = {
+            Trouble.SPREAD: _BREAK.search(raw.strip()),
+            Trouble.CONTROL: reading.control,
+            Trouble.ESCAPE: reading.escape,
+            Trouble.HUGE_NUMBER: reading.huge,
+            Trouble.BAD_UTF8: bad,
+            Trouble.NUL: nul,
+            Trouble.SURROGATE: b"\\u" in raw and tokens.has_lone_surrogate(raw),
+        }
+        lossy = bad or nul or reading.escape or reading.huge
+        troubles += [trouble for trouble, there in odd.items() if there]
+        return stop, Kind.RECORD, reading.value, Fidelity.LOSSY if lossy else Fidelity.EXACT, tuple(troubles)
+
+    def _broken(self, at: int, stop: int, fields: dict[str, Any], why: Trouble) -> _Piece:
+        """The leading fields of an object that breaks off, or damage where it has none."""
+        troubles = (why,) if tokens.is_utf8(self._data[at:stop]) else (why, Trouble.BAD_UTF8)
+        if fields:
+            return stop, Kind.RECORD, fields, Fidelity.PARTIAL, troubles
+        return stop, Kind.DAMAGE, None, Fidelity.EXACT, troubles

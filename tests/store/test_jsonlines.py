@@ -147,6 +147,89 @@ def test_two_writers_at_once() -> None:
     assert [span.kind for span in found if span.value != B] == [R, D]
 
 
+@pytest.mark.parametrize(("line", "value"), [
+    (b'{"a": {"b": 1}, "c": ', {"a": {"b": 1}}),
+    (b'{"a": {"b": 1}, "c": [{"d": 2}, {"e"', {"a": {"b": 1}}),
+    (b'{"a": {"b": 1}, "c": {"d": 2}', {"a": {"b": 1}, "c": {"d": 2}}),
+    (b'{"a": {"b": 1}, "c": nul', {"a": {"b": 1}}),
+    (b'{"a": {"b": 1}, "c": 1, "c": 2, "d', {"a": {"b": 1}, "c": 2}),
+    (b'{"n": 1, "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b', "c": 1, "d', {"n": 1}),
+    (b'{"n": ' + b"7" * 5000 + b', "s": "\t\\q\xff", "d', {"n": "7" * 5000, "s": "\t\\q\ufffd"}),
+])
+def test_nothing_in_an_object_that_breaks_off_is_a_record(line: bytes, value: dict[str, Any]) -> None:
+    for data in (line, line + b"\n" + a, line + b"\r\n" + a, line + b"\0\0" + a):
+        first, *rest = spans(data)
+        assert (first.value, first.fidelity) == (value, PARTIAL)
+        assert [span.value for span in rest if span.kind is R] == [A] * (len(data) > len(line))
+
+
+@pytest.mark.parametrize("before", [
+    b"", b"xyz ", b"}", b'"', b"{", b"{}", b'{"ro', b'{"role": "user", "content": "caf', b'{"x\\', b'{"x": "caf\\',
+    b'{"x": "\\u12', b'{"x": "\xc3', b'{"x": 1, ', b'{"x": 1', b'{"x"', b'{"x": [1', b'{"x": tr', b'{"x": "{',
+    b'{"x": {"y": [{"z": "', b'{"x": "say {"} ', b'{"x": ~ "caf', b"\0\0", b"\xef\xbb\xbf", CUT + CUT, a + CUT,
+    a + b" xyz ", a + b", ",
+])
+@pytest.mark.parametrize("behind", [b"", b"xyz", b'af", "x": 1}', b"}", b'": "x"}', b"\0", b"\xff", b'{"x', a])
+def test_a_whole_object_on_a_line_of_anything(before: bytes, behind: bytes) -> None:
+    """Between garbage, behind one that is torn, or written into the middle of another."""
+    found = [span for span in spans(before + b + behind + b"\n") if span.value == B]
+    assert [span.fidelity for span in found] == [EXACT]
+
+
+@pytest.mark.parametrize("before", [b", ", b": ", b"[", b", {", b'\\", '])
+def test_a_line_in_a_string_of_another_that_could_be_its_value(before: bytes) -> None:
+    """It is none as long as what comes behind does not go on like that."""
+    assert B in values(b'{"x": "caf' + before + b + b' and so on", "y": 1}\n')
+
+
+@pytest.mark.parametrize(("data", "expected"), [
+    # The value of what is torn is no record.
+    (b'xyz"a": {"b": 1}}\n', []),
+    (b'xyz[{"b": 1}, {"c": 1}]\n', []),
+    (b'{"calls. [{"b": {"c": 1}}]}\n', []),
+    (b'{"a": 1, ~ "c": [{"b": {"c": 1}}, {"d": 1}]}\n', [{"a": 1}]),
+    (b'{"a": {"b": 1} ~, "c": 1}\n', []),
+    # Nor is an empty object.
+    (b"xyz {} xyz\n", []),
+    (b"{}\n", [{}]),
+    # Where no value can stand it is an object of its own, and between whole ones as well.
+    (b'{"a": 1, {"b": 1}\n', [{"a": 1}, {"b": 1}]),
+    (b'{"a": 1}, {"b": 1}, {"c": 1},\n', [{"a": 1}, {"b": 1}, {"c": 1}]),
+    # What is torn more than once gives each of its parts.
+    (CUT + CUT + a, [{"role": "user", "n": 12}] * 2 + [A]),
+    (b'{"a": 1, "b": "x{"c": 1, "d": "y{"e": 1}y"}x"}', [{"a": 1}, {"c": 1}, {"e": 1}]),
+])
+def test_what_is_a_record_of_a_line(data: bytes, expected: list[dict[str, Any]]) -> None:
+    assert values(data) == expected
+
+
+def test_an_escape_that_json_does_not_know_stays() -> None:
+    (span,) = spans(b'{"a": "\\x41\\u12\\\\ \\n", "b": 1}\n')
+    assert (span.value, span.fidelity) == ({"a": "\\x41\\u12\\ \n", "b": 1}, LOSSY)
+    assert span.troubles == (Trouble.ESCAPE,)
+
+
+def test_an_object_over_many_lines_that_is_torn() -> None:
+    """It keeps its leading fields, nothing within it is a record, and what comes behind it is as it was."""
+    whole = json.dumps({"a": 1, "b": [{"c": 1}, {"d": {}}], "e": {"f": 2}, "g": 3}, indent=2).encode()
+    for at in range(1, len(whole)):
+        torn = whole[:at] + b"~" + whole[at:] + b"\n"
+        found = [span for span in spans(torn + whole + b"\n" + a + b"\n") if span.kind is R]
+        assert [(span.value, span.fidelity) for span in found[-2:]] == [(json.loads(whole), EXACT), (A, EXACT)]
+        assert [span.start for span in found[:-2]] in ([], [0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "first", ['{"x": 1}', '{ "x": 1}', ' \n\t{\n  "x": 1\n}', '{"名": 1, "x": 2}', '{"x": "名名名"}'])
+def test_utf_16_without_a_mark(encoding: str, first: str) -> None:
+    """Known by its zeros, whether laid out on one line or on many."""
+    data = f"{first}\n{a.decode()}\n{json.dumps(B, indent=2)}\n"
+    found = [span for span in spans(data.encode(encoding)) if span.kind is not BLANK]
+    assert [(span.value, span.fidelity) for span in found] == [(json.loads(first), EXACT), (A, EXACT), (B, EXACT)]
+    assert all(Trouble.UTF16 in span.troubles for span in found)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("mark", [True, False])
 def test_utf_16(encoding: str, mark: bool) -> None:
