@@ -24,10 +24,10 @@ def text_of(content: Any) -> str:
     return " ".join(text for text in blocks if isinstance(text, str))
 
 
-def sanitize(text: str) -> str:
+def sanitize(content: str) -> str:
     """Text without the time stamp, image breadcrumbs and echoes of tool calls that an assistant may have copied."""
-    text = _TIME.sub("", text, count=1)
-    return "\n".join(line for line in text.splitlines() if not _NOISE.match(line)).strip()
+    content = _TIME.sub("", content, count=1)
+    return "\n".join(line for line in content.splitlines() if not _NOISE.match(line)).strip()
 
 
 def preview(content: Any) -> str:

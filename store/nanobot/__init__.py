@@ -1,1 +1,34 @@
-"""nanobot's session files: what is in them, and what its model would be sent."""
+"""nanobot's sessions: what is in their files, what its model would be sent, and `Session` as upstream has it.
+
+The names are loaded on first use, since whoever only reads needs none of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .session import FILE_MAX_MESSAGES as FILE_MAX_MESSAGES
+    from .session import Session as Session
+    from .session import estimate_message_tokens as estimate_message_tokens
+    from .session import find_legal_message_start as find_legal_message_start
+    from .session import image_placeholder_text as image_placeholder_text
+    from .session import message_preview as message_preview
+    from .session import safe_filename as safe_filename
+    from .session import safe_key as safe_key
+    from .session import scrub_subagent_announce_body as scrub_subagent_announce_body
+    from .session import without_runtime_context as without_runtime_context
+
+__all__ = [
+    "FILE_MAX_MESSAGES", "Session", "estimate_message_tokens", "find_legal_message_start", "image_placeholder_text",
+    "message_preview", "safe_filename", "safe_key", "scrub_subagent_announce_body", "without_runtime_context",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(".session", __name__), name)
+    globals()[name] = value
+    return value

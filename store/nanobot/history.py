@@ -1,13 +1,14 @@
 """What nanobot sends its model of a session: the window, where it may begin, and how it fits a budget of tokens. Pure.
 
-Source: nanobot 0.2.0, `session/manager.py` (`Session.get_history`) and `utils/helpers.py`. Where one row is malformed
-upstream raises and the turn fails; here that row is left out, or its odd field counts as absent, and the window stands.
+Source: nanobot 0.2.0 and, where a caller says `later`, 0.3.5: `session/manager.py` (`Session.get_history`) and
+`utils/helpers.py`. Where one row is malformed upstream raises and the turn fails; here that row is left out, or its odd
+field counts as absent, and the window stands.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..preview import sanitize
@@ -17,22 +18,57 @@ WINDOW = 120
 """Messages that are sent unless a caller asks for another number."""
 _SENT = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking_blocks")
 _WORTH_SENDING = ("tool_calls", "reasoning_content", "thinking_blocks")
-_LEAST_TOKENS = 4
+_OVERHEAD, _APPS = 4, 8
 
 
 def history(
-    messages: Sequence[Row], max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False
+    messages: Sequence[Row], max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False,
+    later: bool = False,
 ) -> list[dict[str, Any]]:
     """The messages that the model would be sent out of those not yet consolidated, oldest first.
 
     At most `max_messages` rows are looked at (0 and less mean 120); of what they give, the newest are kept that fit
-    `max_tokens` (0 and less: all), at least one. Values are those of the rows, not copies.
+    `max_tokens` (0 and less: all), at least one. `include_timestamps` writes above a user's text when it came. Values
+    are those of the rows, not copies.
+
+    With `later`, what 0.3.5 sends: 0 and less mean all rows, no text carries its time, a user's text names the command
+    line apps attached to it where the row holds no runtime context yet, and a token is reckoned for each byte.
     """
-    window = messages[-(max_messages if max_messages > 0 else WINDOW):]
-    window = window[_first_turn(window):]
-    window = window[find_legal_message_start(window):]
-    sent = [entry for message in window if (entry := _entry(message, include_timestamps)) is not None]
-    return within_budget(sent, max_tokens) if max_tokens > 0 and sent else sent
+    return [entry for _, entry in sent(
+        messages, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps, later=later)]
+
+
+def sent(
+    messages: Sequence[Row], max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False,
+    later: bool = False,
+) -> list[tuple[int, dict[str, Any]]]:
+    """What `history` gives, each entry with the index in `messages` of the row that it was made of; indexes ascend."""
+    # From the end of a list, 0 means all of it.
+    limit = max_messages if max_messages > 0 else 0 if later else WINDOW
+    window = legible(messages[-limit:])
+    first = _first_turn(window)
+    first += find_legal_message_start(window[first:])
+    skipped = len(messages) - len(window)
+    pairs = [(skipped + at, entry) for at, message in enumerate(window[first:], first)
+             if (entry := _entry(message, include_timestamps, later)) is not None]
+    if max_tokens <= 0:
+        return pairs
+    tokens = later_message_tokens if later else estimate_message_tokens
+    return pairs[_fitting([entry for _, entry in pairs], max_tokens, tokens):]
+
+
+def legible(rows: Iterable[Any]) -> list[Row]:
+    """The rows, with an empty one in the place of each that is no object."""
+    # A dict is told at once; an abstract class takes its time.
+    return [row if isinstance(row, (dict, Mapping)) else {} for row in rows]
+
+
+def consolidated(offset: Any, count: int) -> int:
+    """How many of `count` rows are consolidated by what a session says of it: 0 where that cannot be.
+
+    Source: nanobot 0.3.5, `Session.__post_init__`; 0.2.0 trusts the value, and hides the history or raises.
+    """
+    return offset if isinstance(offset, int) and not isinstance(offset, bool) and 0 <= offset <= count else 0
 
 
 def _first_turn(window: Sequence[Row]) -> int:
@@ -64,7 +100,7 @@ def find_legal_message_start(messages: Sequence[Row]) -> int:
     return start
 
 
-def _entry(message: Row, include_timestamps: bool) -> dict[str, Any] | None:
+def _entry(message: Row, include_timestamps: bool, later: bool) -> dict[str, Any] | None:
     """A message as it is sent, None where it is not."""
     role = message.get("role")
     if message.get("_command") or role is None:
@@ -75,17 +111,40 @@ def _entry(message: Row, include_timestamps: bool) -> dict[str, Any] | None:
         if not content.strip() and not any(key in message for key in _WORTH_SENDING):
             return None
     if role == "user" and isinstance(content, str):
-        content = _with_media(content, message.get("media"))
-        if include_timestamps:
+        content = _with_media(content, message.get("media"), later)
+        if later:
+            content = _with_apps(content, message)
+        elif include_timestamps:
             content = annotate_message_time(message, content)
     return {"role": role, "content": content} | {key: message[key] for key in _SENT if key in message}
 
 
-def _with_media(content: str, media: Any) -> str:
+def _with_media(content: str, media: Any, later: bool) -> str:
     if not isinstance(media, list) or not media:
         return content
     crumbs = "\n".join(image_placeholder_text(path) for path in media if isinstance(path, str) and path)
-    return f"{content}\n{crumbs}" if content else crumbs
+    # 0.2.0 leaves a blank line where a list names no path.
+    return content if later and not crumbs else _above(content, crumbs)
+
+
+def _with_apps(content: str, message: Row) -> str:
+    """A user's text above a line for each app attached to it, where no runtime context of the row says so already."""
+    apps = message.get("cli_apps")
+    if not isinstance(apps, list) or isinstance(message.get("_runtime_context"), dict):
+        return content
+    lines = [_app(app) for app in apps[:_APPS] if isinstance(app, dict)]
+    return _above(content, "\n".join(filter(None, lines))) if any(lines) else content
+
+
+def _app(app: Mapping[str, Any]) -> str:
+    name = str(app.get("name") or "").strip().lower()
+    start = str(app.get("entry_point") or "").strip() or "unknown"
+    skill = f"skills/cli-app-{name}/SKILL.md"
+    return f"[CLI App Attachment: @{name}; tool=run_cli_app; entry_point={start}; skill={skill}]" if name else ""
+
+
+def _above(content: str, lines: str) -> str:
+    return f"{content}\n{lines}" if content else lines
 
 
 def annotate_message_time(message: Row, content: Any) -> Any:
@@ -101,22 +160,20 @@ def image_placeholder_text(path: str | None, *, empty: str = "[image]") -> str:
     return f"[image: {path}]" if path else empty
 
 
-def within_budget(messages: list[dict[str, Any]], max_tokens: int) -> list[dict[str, Any]]:
-    """The newest messages that fit, beginning with a user's: the last of those even where it does not fit."""
+def _fitting(messages: list[dict[str, Any]], max_tokens: int, tokens: Callable[[Row], int]) -> int:
+    """Where the newest messages begin that fit: at a user's, the last of those even where it does not fit."""
     used, start = 0, len(messages)
     while start:
-        used += estimate_message_tokens(messages[start - 1])
+        used += tokens(messages[start - 1])
         if start < len(messages) and used > max_tokens:
             break
         start -= 1
-    kept = messages[start:]
-    first = _first_user(kept)
-    if first is None:
-        last = _first_user(reversed(messages))
-        kept = kept if last is None else messages[len(messages) - 1 - last:]
-    else:
-        kept = kept[first:]
-    return kept[find_legal_message_start(kept):]
+    first = _first_user(messages[start:])
+    if first is not None:
+        start += first
+    elif (last := _first_user(reversed(messages))) is not None:
+        start = len(messages) - 1 - last
+    return start + find_legal_message_start(messages[start:])
 
 
 def estimate_message_tokens(message: Row) -> int:
@@ -124,8 +181,12 @@ def estimate_message_tokens(message: Row) -> int:
 
     That is upstream's estimate where it has no vocabulary of cl100k_base, which it would fetch over the network.
     """
-    payload = "\n".join(_counted(message))
-    return max(_LEAST_TOKENS, len(payload) // 4 + 4) if payload else _LEAST_TOKENS
+    return len("\n".join(_counted(message))) // 4 + _OVERHEAD
+
+
+def later_message_tokens(message: Row) -> int:
+    """The same of 0.3.5, which reckons a token for each byte, so that no script takes more than it says."""
+    return len("\n".join(_counted(message)).encode("utf-8", "surrogatepass")) + _OVERHEAD
 
 
 def _counted(message: Row) -> Iterable[str]:
@@ -135,8 +196,9 @@ def _counted(message: Row) -> Iterable[str]:
     elif isinstance(content, list):
         for part in content:
             if isinstance(part, dict) and part.get("type") == "text":
-                if text := part.get("text"):
-                    yield text if isinstance(text, str) else _json(text)
+                text = part.get("text")
+                if isinstance(text, str) and text:
+                    yield text
             else:
                 yield _json(part)
     elif content is not None:

@@ -1,39 +1,83 @@
-"""What nanobot sends its model: as the real 0.2.0 does, and whatever one row holds."""
+"""What nanobot sends its model: as the real 0.2.0 and 0.3.5 do, and whatever one row holds."""
 
 from __future__ import annotations
 
-import json
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.nanobot.history import estimate_message_tokens, find_legal_message_start, history
+from store.nanobot.history import (
+    consolidated,
+    estimate_message_tokens,
+    find_legal_message_start,
+    history,
+    later_message_tokens,
+    sent,
+)
 
-from .conversations import ANSWERS, CASES, answer, case, digest, real
+from .conversations import CASES, EARLY, LATE, Case, answer, case, digest, functions, installed, later_case, recorded
 
-OURS = (history, find_legal_message_start, estimate_message_tokens)
+RELEASES = {
+    EARLY: (case, (history, find_legal_message_start, estimate_message_tokens)),
+    LATE: (later_case, (partial(history, later=True), find_legal_message_start, later_message_tokens)),
+}
 
 
-def test_conversations_as_the_real_release_sends_them() -> None:
-    known = json.loads(ANSWERS.read_text())
+@pytest.mark.parametrize("release", RELEASES)
+def test_conversations_as_the_real_release_sends_them(release: str) -> None:
+    made, ours = RELEASES[release]
+    known = recorded(release)["history"]
     assert len(set(known)) > CASES // 2
-    assert [digest(answer(case(seed), *OURS)) for seed in range(CASES)] == known
+    assert [digest(answer(made(seed), *ours)) for seed in range(CASES)] == known
 
 
-def test_conversations_as_the_installed_release_sends_them() -> None:
+@pytest.mark.parametrize("release", RELEASES)
+def test_conversations_as_the_installed_release_sends_them(release: str) -> None:
     """The same, and as many more, where the package is installed."""
-    pytest.importorskip("nanobot.session.manager")
-    try:
-        if version("nanobot-ai") != "0.2.0":
-            pytest.skip("another release of nanobot is installed")
-    except PackageNotFoundError:
-        pytest.skip("nanobot is there, but not installed")
-    theirs = real()
+    made, ours = RELEASES[release]
+    theirs = functions(installed(release))
     for seed in range(CASES * 10):
-        assert answer(case(seed), *OURS) == answer(case(seed), *theirs), seed
+        assert answer(made(seed), *ours) == answer(made(seed), *theirs), seed
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_each_entry_comes_with_the_row_that_it_was_made_of(later: bool) -> None:
+    for seed in range(CASES):
+        asked: Case = later_case(seed) if later else case(seed)
+        messages, _, arguments = asked
+        pairs = sent(messages, **arguments, later=later)
+        assert [entry for _, entry in pairs] == history(messages, **arguments, later=later)
+        indexes = [at for at, _ in pairs]
+        assert indexes == sorted(set(indexes))
+        for at, entry in pairs:
+            assert entry["role"] == messages[at]["role"]
+            assert {key: messages[at][key] for key in entry.keys() - {"role", "content"}} == {
+                key: entry[key] for key in entry.keys() - {"role", "content"}}
+
+
+def test_later_releases_send_all_rows_and_name_what_was_attached() -> None:
+    app, context = [{"name": " Git ", "entry_point": "g"}], {"version": 1, "suffix": "context"}
+    talk: list[dict[str, Any]] = [{"role": "user", "content": f"{at}", "timestamp": "2026"} for at in range(200)]
+    assert [at for at, _ in sent(talk, 0, later=True, include_timestamps=True)] == list(range(200))
+    assert len(sent(talk, 0)) == 120
+    attached = "[CLI App Attachment: @git; tool=run_cli_app; entry_point=g; skill=skills/cli-app-git/SKILL.md]"
+    asked = {"role": "user", "content": "q", "cli_apps": app, "media": ["/a", ""]}
+    assert history([asked], later=True)[0]["content"] == f"q\n[image: /a]\n{attached}"
+    assert history([asked | {"_runtime_context": context}], later=True)[0]["content"] == "q\n[image: /a]"
+    assert history([asked])[0]["content"] == "q\n[image: /a]"
+    pathless = {"role": "user", "content": "q", "media": [5, ""]}
+    assert [history([pathless], later=later)[0]["content"] for later in (False, True)] == ["q\n", "q"]
+    assert history([talk[0]], later=True, include_timestamps=True)[0]["content"] == "0"
+    assert later_message_tokens({"content": "\ud800名"}) == 10
+
+
+@pytest.mark.parametrize(("offset", "counts"), [
+    (0, 0), (2, 2), (5, 5), (6, 0), (-1, 0), (True, 0), (2.0, 0), ("2", 0), (None, 0), ([2], 0), (10**30, 0)])
+def test_an_offset_that_cannot_be_counts_as_none(offset: Any, counts: int) -> None:
+    assert consolidated(offset, 5) == counts
 
 
 def test_a_window_begins_with_a_turn() -> None:
@@ -50,14 +94,15 @@ def test_a_window_begins_with_a_turn() -> None:
 odd = st.sampled_from([None, 5, "x", [], {}, [None], [{"type": "text", "text": 5}], {"role": "user"}, True, -1.5, [[]]])
 malformed = st.dictionaries(st.sampled_from([
     "role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking_blocks", "timestamp",
-    "media", "_command", "_channel_delivery"]), odd | st.sampled_from(["user", "assistant", "tool"]), max_size=6)
+    "media", "cli_apps", "_runtime_context", "_command", "_channel_delivery"]),
+    odd | st.sampled_from(["user", "assistant", "tool"]), max_size=6)
 
 
-@given(st.lists(malformed, max_size=6), st.integers(-1, 5), st.integers(-1, 40), st.booleans())
-def test_no_row_breaks_the_window(rows: list[dict[str, Any]], limit: int, tokens: int, times: bool) -> None:
-    sent = history(rows, limit, max_tokens=tokens, include_timestamps=times)
-    assert all({"role", "content"} <= entry.keys() for entry in sent)
-    assert len(sent) <= len(rows)
+@given(st.lists(malformed | odd, max_size=6), st.integers(-1, 5), st.integers(-1, 40), st.booleans(), st.booleans())
+def test_no_row_breaks_the_window(rows: list[Any], limit: int, tokens: int, times: bool, later: bool) -> None:
+    entries = history(rows, limit, max_tokens=tokens, include_timestamps=times, later=later)
+    assert all({"role", "content"} <= entry.keys() for entry in entries)
+    assert len(entries) <= len(rows)
 
 
 @given(malformed)
