@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from .outline import Outline as Outline
     from .powerloop.demo import write_demo as write_demo
     from .powerloop.session_store import SessionStore as SessionStore
+    from .rows import Archived as Archived
     from .rows import ArchiveInfo as ArchiveInfo
     from .rows import Audit as Audit
     from .rows import Certainty as Certainty
     from .rows import Compaction as Compaction
     from .rows import Count as Count
+    from .rows import Limits as Limits
     from .rows import Link as Link
     from .rows import Message as Message
     from .rows import Place as Place
@@ -55,8 +57,8 @@ _HOMES = {
     "powerloop.demo": ("write_demo",),
     "powerloop.session_store": ("SessionStore",),
     "rows": (
-        "ArchiveInfo", "Audit", "Certainty", "Compaction", "Count", "Link", "Message", "Place", "Ref",
-        "SessionDetail", "SessionSummary", "State", "TimelineRow", "ToolCall", "Usage", "View",
+        "ArchiveInfo", "Archived", "Audit", "Certainty", "Compaction", "Count", "Limits", "Link", "Message", "Place",
+        "Ref", "SessionDetail", "SessionSummary", "State", "TimelineRow", "ToolCall", "Usage", "View",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

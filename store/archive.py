@@ -16,6 +16,7 @@ from .rows import (
     ArchiveInfo,
     Audit,
     Count,
+    Limits,
     Link,
     Message,
     Ref,
@@ -44,6 +45,11 @@ class Timeline(Protocol):
     @property
     def highest(self) -> int:
         """The highest seq in this view, 0 where there is none. No read."""
+        ...
+
+    @property
+    def digits(self) -> int:
+        """How many characters the longest name of a row has: its seq, or for damage an L and its line. No read."""
         ...
 
     @property
@@ -83,8 +89,8 @@ class Reader(Protocol):
         """Just the previews of sessions by key. Bounded by the number of keys."""
         ...
 
-    def fewer_than(self, limit: int) -> bool:
-        """Whether there are fewer sessions than that. Bounded by the limit."""
+    def census_if_small(self) -> Census | None:
+        """The census where there are so few sessions that nobody notices, None where there are more. Bounded."""
         ...
 
     def resolve(self, name: str) -> Ref:
@@ -116,11 +122,14 @@ class Reader(Protocol):
         """The outline with what was appended since, None where more than that happened. Bounded."""
         ...
 
-    def timeline(self, ref: Ref, view: View, outline: Outline | None = None) -> Timeline:
-        """A session's rows. Bounded.
+    def timeline(
+        self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
+    ) -> Timeline:
+        """A session's rows. Bounded. `limits` are for the context of an archive that is capable of "limits".
 
-        Without an outline a session of at most some thousand rows is outlined on the way. A longer one gives all its
-        seqs, holes included, in the view of all rows, and nothing in the others: they need the outline.
+        Without an outline a session of at most some thousand rows is outlined on the way. A longer one gives in the
+        view of all rows what it can, all seqs with holes included or just the newest rows without their seqs, and
+        nothing in the other views: they need the outline.
         """
         ...
 

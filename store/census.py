@@ -22,7 +22,10 @@ class Order(StrEnum):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """What a census needs to know of one session. `size` is in messages, times in epoch milliseconds."""
+    """What a census needs to know of one session. `size` is in messages, times in epoch milliseconds.
+
+    `group` is what sessions without a parent stand under, `parent_key` the parent where ids may not be unique.
+    """
 
     key: int
     id: str
@@ -33,6 +36,8 @@ class Entry(Struct, frozen=True, gc=False):
     compactions: int
     subagent: bool
     title: str | None
+    group: str | None = None
+    parent_key: int | None = None
 
 
 class Changes(Struct, frozen=True):
@@ -58,11 +63,18 @@ class Census:
         self.sizes, self.compactions, self.parents = array("q"), array("q"), array("q")
         self.ids: list[str] = []
         self.titles: dict[int, str] = {}
+        self.groups: dict[int, str] = {}
+        """The group of each session that is in one, by position."""
         named: list[str | None] = []
+        linked: dict[int, int] = {}
         subagent = bytearray()
         for entry in entries:
             if entry.title:
                 self.titles[len(self.ids)] = entry.title
+            if entry.group is not None:
+                self.groups[len(self.ids)] = entry.group
+            if entry.parent_key is not None:
+                linked[len(self.ids)] = entry.parent_key
             self.keys.append(entry.key)
             self.ids.append(entry.id)
             named.append(entry.parent_id)
@@ -73,6 +85,9 @@ class Census:
             subagent.append(entry.subagent)
         position = {id_: at for at, id_ in reversed(list(enumerate(self.ids)))}
         self.parents.extend(NONE if parent is None else position.get(parent, NONE) for parent in named)
+        for at, key in linked.items():
+            found = self.find(key)
+            self.parents[at] = NONE if found is None else found
         self._cuts = self._cut_cycles()
         self._orphans = {at for at, parent in enumerate(named) if parent is not None and self.parents[at] == NONE}
         self._survivors = {at for at, parent in enumerate(named) if parent is None and subagent[at]}

@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from datetime import tzinfo
 from pathlib import Path
 
 from .archive import Archive
 from .errors import NotAnArchive
-from .powerloop.reader import open_powerloop
 
 DEFAULT_NAME = "power_loop_sessions.db"
+_SQLITE = b"SQLite format 3\0"
+_NANOBOT = (Path(".nanobot", "workspace", "sessions"), Path(".nanobot", "sessions"))
+Zone = Callable[[], tzinfo | None]
+
+
+def machine_zone() -> None:
+    """The time zone of the machine."""
 
 
 def usual_places() -> list[Path]:
     """Where agents keep their sessions unless told otherwise, whether or not anything is there."""
-    return [Path(DEFAULT_NAME)]
+    return [Path(DEFAULT_NAME), *(Path.home() / place for place in _NANOBOT)]
 
 
-def open_archive(place: str | os.PathLike[str]) -> list[Archive]:
+def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> list[Archive]:
     """The archives at `PATH` or `PATH#PREFIX`, one a layout; an existing path that contains `#` is taken as it is.
 
-    Nothing is created or changed. Raises NotAnArchive where nothing of the kind is there, Busy where it is locked.
+    A path is a power-loop database or a folder that holds one, a folder of nanobot's session files, one such file, a
+    workspace or nanobot's home. `zone` is asked where times are stored without one. Nothing is created or changed.
+    Raises NotAnArchive where nothing of the kind is there, Busy where it is locked.
     """
     shown = os.path.expanduser(place)
     if "\0" in shown:
         raise NotAnArchive("a path cannot contain a NUL character.")
     before, prefix = _split(shown)
     path = Path(before)
-    if os.path.isdir(path):
-        if not os.path.isfile(path / DEFAULT_NAME):
-            raise NotAnArchive(f"{path}: is a folder that holds no sessions (no {DEFAULT_NAME} in it).")
+    if os.path.isdir(path) and os.path.isfile(path / DEFAULT_NAME):
         path = path / DEFAULT_NAME
+    if os.path.isdir(path) or (os.path.isfile(path) and _is_jsonl(path)):
+        return _nanobot(path, prefix, zone)
+    from .powerloop.reader import open_powerloop
+
     return list(open_powerloop(path, prefix))
+
+
+def _is_jsonl(path: Path) -> bool:
+    """Whether a file is a session of nanobot's: whatever SQLite wrote says so itself."""
+    from .nanobot.places import is_session_file
+
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE)) == _SQLITE:
+                return False
+    except OSError:
+        return False
+    return is_session_file(path)
+
+
+def _nanobot(path: Path, prefix: str | None, zone: Zone) -> list[Archive]:
+    from .nanobot.reader import open_nanobot
+
+    try:
+        return list(open_nanobot(path, prefix, zone()))
+    except PermissionError:
+        raise NotAnArchive(f"{path}: you may not read this folder (permission denied).") from None
 
 
 def _split(shown: str) -> tuple[str, str | None]:

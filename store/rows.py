@@ -31,6 +31,13 @@ class View(StrEnum):
     CONTEXT = "context"
 
 
+class Limits(Struct, frozen=True):
+    """How much the context view may hold: of messages None is the release's own limit; 0 is no limit at all."""
+
+    messages: int | None = None
+    tokens: int = 0
+
+
 class Certainty(StrEnum):
     """How a figure, a link or a set of rows is known."""
 
@@ -64,14 +71,16 @@ class Count(Struct, frozen=True):
 
 
 class Ref(Struct, frozen=True, order=True):
-    """Names one session inside one archive. `layout` is the table prefix of a database, `file` a session's own file."""
+    """Names one session inside one archive. `layout` is a database's table prefix or tells one folder from another;
+    `file` is a session's own file.
+    """
 
     layout: str
     id: str
     file: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.layout}:{self.id}"
+        return f"{self.layout}:{self.id}" + (f"@{self.file}" if self.file is not None else "")
 
 
 class SessionSummary(Struct, frozen=True):
@@ -133,6 +142,10 @@ class TimelineRow(Struct, frozen=True):
     note: NoteSpan | None = None
     hole: tuple[int, int] | None = None
     damage: tuple[str, ...] = ()
+    label: str = ""
+    """What kind of a message it is beyond its role, in a word, where the archive says so."""
+    line: int | None = None
+    """On which line of its file damage stands, from 1, where it is a file of lines."""
 
 
 class Message(Struct, frozen=True):
@@ -181,13 +194,30 @@ class Compaction(Struct, frozen=True):
     created_at: int | None
     undone: bool = False
     odd: tuple[str, ...] = ()
+    note: str | None = None
+    """The note whole, where it is no row of its own."""
+
+
+class Archived(Struct, frozen=True):
+    """A summary that the agent wrote into a log beside its sessions. `sure` says that it is of this very session."""
+
+    number: int | None
+    text: str
+    created_at: int | None
+    sure: bool
+    damage: tuple[str, ...] = ()
 
 
 class Audit(Struct, frozen=True):
-    """All folds of a session, oldest first, and the seqs that are folded although no fold explains them."""
+    """All folds of a session, oldest first, and the seqs that are folded although no fold explains them.
+
+    `archived` are summaries kept beside the sessions, oldest first, and `source` is where.
+    """
 
     compactions: list[Compaction]
     unexplained: tuple[tuple[int, int], ...] = ()
+    archived: tuple[Archived, ...] = ()
+    source: str = ""
 
 
 class UsageRound(Struct, frozen=True):

@@ -11,15 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import keys, reads, startup, store
+from . import keys, nanobot, reads, startup, store
 from .data import build
 from .table import show
 
-SECTIONS = ("startup", "keys", "reads", "store")
+SECTIONS = ("startup", "keys", "reads", "store", "nanobot")
 
 
 def main() -> int:
-    """Builds the archives, measures and prints. `store` builds its own."""
+    """Builds the archives, measures and prints. `store` and `nanobot` build their own."""
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description="How fast sessionscope is.")
     parser.add_argument("sections", metavar="SECTION", nargs="*", help=f"any of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and fewer rounds")
@@ -30,8 +30,11 @@ def main() -> int:
     many, large = 100_000 // part, 1_000_000 // part
     with tempfile.TemporaryDirectory(prefix="sessionscope-benchmarks-") as temp:
         home = Path(temp)
-        sections = {"store": ("SessionStore: ours / power-loop's, then / the limit", store.run(home, part, rounds))}
-        if set(wanted) != {"store"}:
+        sections = {
+            "store": ("SessionStore: ours / power-loop's, then / the limit", store.run(home, part, rounds)),
+            "nanobot": ("Sessions of nanobot: ours / nanobot's, then / the limit", nanobot.run(home, part, rounds)),
+        }
+        if not wanted or set(wanted) - sections.keys():
             long = {rows: build(home / f"{rows}.db", 1, rows) for rows in (0, 1_000, many, large)}
             crowd = build(home / "crowd.db", many, 10, prompt=6_000)
             archives = {f"{rows} messages": long[rows] for rows in (0, 1_000, large)} | {f"{many} sessions": crowd}

@@ -26,7 +26,7 @@ from .data import SESSION, build
 from .startup import MAIN, ROOT, environment
 from .table import Line
 
-FIRST_MS, VERB, NEWEST, FEW, PAGE, SHOWN = 50, 1.5, 50, 2_000, 128, 20
+FIRST_MS, VERB, NEWEST, PAGE, SHOWN = 50, 1.5, 50, 128, 20
 BARE = ("-c", "import sqlite3, json, argparse, msgspec")
 _SESSIONS = "SELECT rowid, session_id, parent_session_id, created_at, updated_at, kind, metadata_json FROM sessions"
 _STATES = "SELECT state, seq, rowid FROM messages WHERE session_id = ? ORDER BY state, seq"
@@ -64,7 +64,7 @@ def run(folder: Path, large: Path, crowd: Path, part: int) -> Iterator[Line]:
 def _first(path: Path) -> None:
     """What the browser reads for its first frame: the newest sessions, and the end of the newest."""
     reader = open_archive(path)[0].reader()
-    reader.fewer_than(FEW)
+    reader.census_if_small()
     timeline = reader.timeline(reader.newest(NEWEST)[0].ref, View.ALL)
     timeline.window(max(0, timeline.length.value - PAGE), timeline.length.value)
 

@@ -16,7 +16,7 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from importlib import import_module
@@ -25,7 +25,6 @@ from math import floor
 from operator import attrgetter, methodcaller
 from pathlib import Path
 from random import Random
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from store import SessionStore
 
 from .limits import TOOL, by_hand, scan, wal_growth
 from .table import Line
+from .turns import both, in_turns, short
 
 UPSTREAM, BATCH, FEW, PROBE, WITHIN_C = "0.2.0", 100, 50, 100, 2.2
 LEAST_MS = 0.01
@@ -73,9 +73,9 @@ def run(folder: Path, part: int, rounds: int) -> Iterator[Line]:
     if upstream is None:
         print(f"Not compared with power-loop, {why}: pip install power-loop=={UPSTREAM}", flush=True)
     for task in tasks.values() if upstream else ():
-        ours, theirs = _in_turns((
+        ours, theirs = in_turns((
             partial(_time, SessionStore, task, task.ours), partial(_time, upstream, task, task.theirs)), rounds)
-        figure = f"{_both(ours, theirs, task.calls)}, {_short(theirs / ours)}x as fast"
+        figure = f"{both(ours, theirs, task.calls)}, {short(theirs / ours)}x as fast"
         yield Line(task.what, figure, ours / theirs, task.faster and floor(1e3 / task.faster) / 1e3)
     yield from _limits(folder, tasks, rounds)
 
@@ -140,17 +140,17 @@ def _limits(folder: Path, tasks: dict[str, Task], rounds: int) -> Iterator[Line]
         print(f"Without the {TOOL} command line tool there is no scan in C to compare with.", flush=True)
     for name, statement, target in scans:
         task = tasks[name]
-        ours, scanned, start = _in_turns((
+        ours, scanned, start = in_turns((
             partial(_time, SessionStore, task, task.ours), partial(scan, task.seed, statement),
             partial(scan, task.seed, "SELECT 1")), rounds)
         least = max(scanned - start, LEAST_MS)
-        yield Line(f"{task.what}, against C", _both(ours, least), ours / least, target)
+        yield Line(f"{task.what}, against C", both(ours, least), ours / least, target)
     task = tasks["full"]
     with TemporaryDirectory(dir=folder) as temp, _open(SessionStore, _copy(task, temp), full=True) as store:
         size = wal_growth(store, TOP, TEXT, PROBE)
-    ours, least = _in_turns((
+    ours, least = in_turns((
         partial(_time, SessionStore, task, task.ours), partial(by_hand, folder, size, task.calls)), rounds)
-    yield Line(f"append, FULL, against {size} synced bytes", _both(ours, least, task.calls), ours / least)
+    yield Line(f"append, FULL, against {size} synced bytes", both(ours, least, task.calls), ours / least)
 
 
 def _append(messages: int, store: Any) -> Any:
@@ -219,21 +219,3 @@ def _time(kind: Any, task: Task, work: Work) -> float:
     if (len(said) if isinstance(said, list) else said) != task.answer:
         raise RuntimeError(f"{kind.__module__} did not do as asked: {task.what.strip()}")
     return took * 1e3
-
-
-def _in_turns(works: Sequence[Callable[[], float]], rounds: int) -> list[float]:
-    """The median of each; the first round does not count."""
-    times: list[list[float]] = [[] for _ in works]
-    for number in range(rounds + 1):
-        for at in sorted(range(len(works)), reverse=number % 2 == 1):
-            times[at].append(works[at]())
-    return [median(some[1:]) for some in times]
-
-
-def _both(ours: float, other: float, calls: int = 0) -> str:
-    scale, unit = (1e3 / calls, "us") if calls else (1, "ms")
-    return f"{_short(ours * scale)} / {_short(other * scale)} {unit}"
-
-
-def _short(number: float) -> str:
-    return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f}"

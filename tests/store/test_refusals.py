@@ -86,7 +86,8 @@ def _views(path: Path) -> None:
         (lambda path: path.write_bytes(os.urandom(5_000)), "is not a SQLite database"),
         (_fifo, "is not a regular file"),
         (_socket, "is not a regular file"),
-        (lambda path: path.mkdir(), "is a folder that holds no sessions (no power_loop_sessions.db in it)"),
+        (lambda path: path.mkdir(), "is a folder that holds no sessions (no power_loop_sessions.db and no "
+                                      "nanobot session files in it)"),
         (lambda path: path.symlink_to("nowhere"), "there is no such file"),
         (lambda path: path.symlink_to(path.name), "cannot be read"),
         (_unrelated, "holds no power-loop sessions that we know"),
@@ -129,7 +130,9 @@ def test_paths_that_lead_nowhere(place: str, words: str, tmp_path: Path, monkeyp
 def test_the_default_name_is_found_in_a_folder(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample("v0.2.0").rename(tmp_path / "sample" / "power_loop_sessions.db")
     monkeypatch.chdir(tmp_path / "sample")
-    for place in (tmp_path / "sample", ".", "power_loop_sessions.db", *usual_places()):
+    assert [str(place) for place in usual_places()[1:]] == [
+        str(Path.home() / ".nanobot" / "workspace" / "sessions"), str(Path.home() / ".nanobot" / "sessions")]
+    for place in (tmp_path / "sample", ".", "power_loop_sessions.db", usual_places()[0]):
         assert len(refs(only(place))) == 7
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(refs(only("~/sample/power_loop_sessions.db"))) == 7

@@ -135,7 +135,7 @@ def test_a_note_stands_where_its_release_puts_it(sample: Sample) -> None:
         lines = archive.reader().timeline(Ref(layout, ref.id), View.CONTEXT)
         assert [row.seq for row in lines.window(0, 99)] == context
         assert lines.about == ("no release loads this layout" if "poisoned" in name else
-                               "prompt, recalled memories and projections are not stored as messages")
+                               "not stored, so not shown: the prompt, recalled memories and projections")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ IDS = [f"s{n}" for n in range(6)]
 ids = st.sampled_from(IDS)
 texts = st.one_of(st.none(), st.text(alphabet="ab \n\x1b[名\N{PARTY POPPER}", max_size=8))
 metas = st.one_of(st.none(), st.dictionaries(st.text("ab名", max_size=2), st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text("x\n\"", max_size=3),
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
+    st.text("x\n\"", max_size=3),
     st.lists(st.integers(0, 3), max_size=2)), max_size=2))
 seqs = st.integers(-1, 12)
 messages = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool"]), "content": texts}, optional={

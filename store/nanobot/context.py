@@ -1,0 +1,133 @@
+"""What the release that wrote a session would send its model of it now, row by row.
+
+0.2.x loads the file, cuts off what is consolidated by Python's own slicing, and sends at most 120 messages; 0.3.x takes
+an offset that cannot be for 0, and sends all the rest. Both give up a file for some kinds of damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from ..rows import Limits
+from .file import Opened
+from .head import Metadata, metadata_of
+from .history import WINDOW, consolidated, legible, sent
+from .lines import FileOutline
+from .record import MESSAGE_BYTES, decode
+
+BYTES = 8_388_608
+"""The newest bytes that are looked at: more than any model takes."""
+FORGIVEN_LATER = "JSON that is no object"
+"""What 0.3.x steps over where earlier releases give the file up."""
+_NOT_STORED = "not stored and so not shown: the system prompt, memory, tools and the real limits"
+
+
+class Offset(Struct, frozen=True):
+    """How many messages count as consolidated, and what is wrong with how that is stored, empty where nothing is.
+
+    `stored` is the value that the file holds, `broken` says that no turn works with it.
+    """
+
+    value: int
+    stored: Any
+    odd: str = ""
+    broken: bool = False
+
+
+def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
+    """Where the rows begin that the model may still see."""
+    if metadata is None:
+        return Offset(0, None)
+    if later:
+        values = (metadata.last_archived, metadata.last_consolidated)
+        stored = next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+        taken = consolidated(stored, messages)
+        name = "last_archived" if stored is metadata.last_archived else "last_consolidated"
+        odd = f"{name} is {stored!r} of {messages} messages; it is read as 0" if stored not in (None, taken) else ""
+        return Offset(taken, stored, odd)
+    stored = metadata.last_consolidated
+    if stored is UNSET:
+        return Offset(0, None)
+    if stored is None or isinstance(stored, int):
+        first = slice(stored, None).indices(messages)[0]
+        odd = "" if type(stored) is int and 0 <= stored <= messages else (
+            f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - first} of them")
+        return Offset(first, stored, odd)
+    return Offset(0, stored, f"last_consolidated is {str(stored)[:20]!r}, no whole number; no turn works", True)
+
+
+def loaded_metadata(file: Opened, outline: FileOutline) -> Metadata | None:
+    """The metadata line that counts when the session is loaded: the last one. None where there is none."""
+    if not outline.metadata:
+        return None
+    start, stop = outline.metadata[-1]
+    complete = stop - start <= MESSAGE_BYTES
+    record = decode(file.read(start, stop if complete else start + MESSAGE_BYTES), complete, None)
+    return metadata_of(record.value, complete)
+
+
+def lost(outline: FileOutline, later: bool) -> str:
+    """Why the release loads nothing of the file, empty where it does load it."""
+    for why, line in outline.lost:
+        if not (later and why == FORGIVEN_LATER):
+            return f"{why}, on line {line}"
+    return ""
+
+
+class Context(Struct, frozen=True):
+    """What is sent: by seq, in order, and in words what this cannot know."""
+
+    entries: Mapping[int, Mapping[str, Any]]
+    about: str
+
+
+def context(
+    file: Opened, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool
+) -> Context:
+    """The messages that are sent of a file. At most `BYTES` of it are read."""
+    if why := lost(outline, later):
+        return Context({}, f"nanobot loads nothing of this file: {why}")
+    if offset.broken:
+        return Context({}, offset.odd)
+    first, last = offset.value + 1, outline.messages
+    limit = limits.messages if limits.messages is not None else 0 if later else WINDOW
+    window = limit if limit > 0 else 0 if later else WINDOW
+    if window:
+        first = max(first, last - window + 1)
+    asked, first = first, _within_reach(outline, first, last)
+    rows = _records(file, outline, first, last)
+    pairs = sent(rows, limit, max_tokens=limits.tokens, later=later)
+    return Context({first + at: entry for at, entry in pairs}, "; ".join(filter(None, (
+        f"of {last - offset.value} messages at most {window}" if window else f"all {last - offset.value} messages",
+        f"that fit about {limits.tokens} tokens" if limits.tokens > 0 else "",
+        f"only the newest {BYTES >> 20} MB were looked at" if first != asked else "",
+        "the summary of those before stands in the prompt" if summary and offset.value else "",
+        offset.odd, _NOT_STORED,
+    ))))
+
+
+def _within_reach(outline: FileOutline, first: int, last: int) -> int:
+    """The first seq from `first` on whose row begins in the newest `BYTES`, `last + 1` where not even the last does."""
+    low, high = first, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        if outline.end - outline.starts[outline.row_of(middle)] > BYTES:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _records(file: Opened, outline: FileOutline, first: int, last: int) -> list[Mapping[str, Any]]:
+    if first > last:
+        return []
+    base = outline.starts[outline.row_of(first)]
+    data = file.read(base, outline.span(outline.row_of(last))[1])
+    found: list[Any] = []
+    for seq in range(first, last + 1):
+        start, stop = outline.span(outline.row_of(seq))
+        found.append(decode(data[start - base:stop - base], True, None).value)
+    return legible(found)

@@ -1,0 +1,99 @@
+"""A session's file, read in bounded pieces: each read opens it anew and holds nothing afterwards."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from msgspec import Struct
+
+from ..errors import Busy, Damaged, UnknownSession
+
+T = TypeVar("T")
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Stat(Struct, frozen=True, gc=False):
+    """What a file looks like from outside: inode, size in bytes, modification time in nanoseconds."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def stat_of(found: os.stat_result) -> Stat:
+    return Stat(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Opened:
+    """A file while it is read. `size` in bytes is what it had when it was opened; what comes later is not seen."""
+
+    def __init__(self, fd: int, status: os.stat_result) -> None:
+        self._fd, self.stat = fd, stat_of(status)
+        self.size = status.st_size
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop`, fewer where the file ends before that."""
+        at, stop = max(0, start), min(stop, self.size)
+        pieces = []
+        os.lseek(self._fd, at, os.SEEK_SET)
+        while at < stop:
+            piece = os.read(self._fd, stop - at)
+            if not piece:
+                break
+            pieces.append(piece)
+            at += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@contextmanager
+def opening(path: str) -> Iterator[Opened]:
+    """A file to read for a moment.
+
+    Raises UnknownSession where it is gone, Damaged where it may not be read or is no regular file, Busy where the
+    system cannot read it now.
+    """
+    try:
+        fd = os.open(path, _FLAGS)
+    except OSError as error:
+        raise trouble(path, error) from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"{path}: is not a regular file.")
+        yield Opened(fd, status)
+    except OSError as error:
+        raise trouble(path, error) from error
+    finally:
+        os.close(fd)
+
+
+def beginning(path: str, size: int) -> bytes:
+    """The first `size` bytes of a regular file, with as few calls as can be. Raises as `opening` does."""
+    try:
+        fd = os.open(path, _FLAGS)
+        try:
+            return os.read(fd, size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise trouble(path, error) from error
+
+
+def read(path: str, work: Callable[[Opened], T]) -> T:
+    """What `work` makes of the file. Raises as `opening` does."""
+    with opening(path) as file:
+        return work(file)
+
+
+def trouble(path: str, error: OSError) -> UnknownSession | Damaged | Busy:
+    """A failure of the system in our own words."""
+    reason = (error.strerror or str(error)).lower()
+    if isinstance(error, FileNotFoundError):
+        return UnknownSession(f"{path}: the file is gone.")
+    if isinstance(error, (PermissionError, IsADirectoryError)):
+        return Damaged(f"{path}: cannot be read ({reason}); check its permissions.")
+    return Busy(f"{path}: cannot be read now ({reason}); try again.")

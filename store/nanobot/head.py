@@ -1,0 +1,197 @@
+"""What the beginning of a session's file tells: the metadata line, and the first words that were said. Pure.
+
+nanobot lists a session by its first line and loads the last metadata line wherever that stands; the first is what a
+list of sessions can afford to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from ..jsonlines import Fidelity, leading, scan
+from .announce import message_preview
+from .names import FileName, Naming, channel_of, key_of, naming
+
+METADATA, PROVIDER_STATE, KEY_CHARS = "metadata", "provider_state", 1_000
+
+
+class Metadata(Struct, frozen=True):
+    """A metadata line. A value is None where the line does not have it or it is of no use."""
+
+    key: str | None = None
+    created_at: Any = None
+    updated_at: Any = None
+    values: Mapping[str, Any] = {}
+    last_consolidated: Any = UNSET
+    last_archived: Any = UNSET
+    whole: bool = True
+    damage: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str | None:
+        """The title that somebody gave the session, None without one."""
+        title = self.values.get("title")
+        return title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None
+
+    @property
+    def summary(self) -> str | None:
+        """The text of the note that stands for the consolidated rows."""
+        stored = self.values.get("_last_summary")
+        text = stored.get("text") if isinstance(stored, Mapping) else stored
+        return text if isinstance(text, str) and text else None
+
+    @property
+    def later(self) -> bool:
+        """Whether 0.3.x wrote it: only these releases have `last_archived`."""
+        return self.last_archived is not UNSET
+
+
+class Head(Struct, frozen=True):
+    """What a list needs to know of one file. `first` is the time at which its first message came, as it stands."""
+
+    name: FileName
+    metadata: Metadata | None
+    preview: str
+    first: str | None
+    session: bool
+    """Whether anything in it says that it is a session's file; an empty one might be."""
+
+    @property
+    def key(self) -> str:
+        return key_of(self.name.stem, self.metadata.key if self.metadata else None)
+
+    @property
+    def channel(self) -> str | None:
+        return channel_of(self.key)
+
+    @property
+    def naming(self) -> Naming:
+        return naming(self.name.stem, self.metadata.key if self.metadata else None)
+
+    @property
+    def later(self) -> bool:
+        """Whether a release from 0.3.0 on wrote the file."""
+        return self.naming is Naming.BASE64 or (self.metadata is not None and self.metadata.later)
+
+
+class Line(Struct, gc=False):
+    """The members of a record that a list needs; msgspec steps over the others."""
+
+    _type: Any = None
+    key: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+    metadata: Any = UNSET
+    last_consolidated: Any = UNSET
+    last_archived: Any = UNSET
+    role: Any = UNSET
+    timestamp: Any = None
+
+
+_decode = msgspec.json.Decoder(Line).decode
+_REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+
+
+def metadata_in(line: Line) -> Metadata:
+    """The values of a metadata line that is whole."""
+    return _metadata(line.key, line.created_at, line.updated_at, line.metadata, line.last_consolidated,
+                     line.last_archived, True)
+
+
+def metadata_of(record: Mapping[str, Any], whole: bool = True) -> Metadata:
+    """A metadata record's values; what is of the wrong type is named."""
+    get = record.get
+    return _metadata(get("key"), get("created_at"), get("updated_at"), get("metadata", UNSET),
+                     get("last_consolidated", UNSET), get("last_archived", UNSET), whole)
+
+
+def _metadata(
+    key: Any, created_at: Any, updated_at: Any, values: Any, consolidated: Any, archived: Any, whole: bool
+) -> Metadata:
+    damage = [] if whole else ["the metadata line is not whole"]
+    if key is not None and (not isinstance(key, str) or not key):
+        damage.append("the stored key is no text")
+    if not isinstance(values, (dict, UnsetType)):
+        damage.append("metadata is not an object")
+    return Metadata(
+        key[:KEY_CHARS] if isinstance(key, str) and key else None, created_at, updated_at,
+        values if isinstance(values, dict) else {}, consolidated, archived, whole, tuple(damage),
+    )
+
+
+def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -> Head:
+    """The head of a file from its first bytes; `complete` says that these are all it has."""
+    if not preview and (found := _first_lines(name, data, complete)) is not None:
+        return found
+    metadata: Metadata | None = None
+    first, words, fallback, session = None, "", "", not data.strip()
+    for record, whole in _records(data, complete):
+        kind = record.get("_type")
+        if kind == METADATA:
+            session, metadata = True, metadata or metadata_of(record, whole)
+            continue
+        if kind == PROVIDER_STATE:
+            continue
+        session = session or "role" in record
+        stamp = record.get("timestamp")
+        first = first or (stamp if isinstance(stamp, str) else None)
+        said = message_preview(record) if preview else ""
+        if not preview or (said and record.get("role") == "user"):
+            words = said
+            break
+        fallback = fallback or (said if record.get("role") == "assistant" else "")
+    return Head(name, metadata, words or fallback, first, session)
+
+
+def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
+    """The metadata line, and when the first message came, of a file that begins with just these, whole and plain.
+
+    A list of thousands has no time for more; None where it takes a closer look.
+    """
+    cut = data.find(b"\n") + 1
+    stop = data.find(b"\n", cut) + 1
+    try:
+        line, second = _decode(data[:cut]), _decode(data[cut:stop])
+    except _REFUSED:
+        return None
+    if line._type != METADATA or second._type is not None or type(line.key) is not str or not 0 < len(
+            line.key) <= KEY_CHARS or type(line.metadata) is not dict:
+        return None
+    return line, second.timestamp if type(second.timestamp) is str else None
+
+
+def _first_lines(name: FileName, data: bytes, complete: bool) -> Head | None:
+    """The head of a file that begins as it should, previews left out; None where it takes a closer look."""
+    metadata: Metadata | None = None
+    at, size = 0, len(data)
+    while at < size:
+        stop = data.find(b"\n", at) + 1 or (size if complete else 0)
+        try:
+            found = _decode(data[at:stop])
+        except _REFUSED:
+            return None
+        if found._type == METADATA:
+            metadata = metadata or metadata_in(found)
+        elif found._type != PROVIDER_STATE:
+            stamp = found.timestamp
+            return Head(name, metadata, "", stamp if isinstance(stamp, str) else None,
+                        metadata is not None or found.role is not UNSET)
+        at = stop
+    return Head(name, metadata, "", None, metadata is not None or not size)
+
+
+def _records(data: bytes, complete: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
+    """The records of the beginning of a file, and whether each is whole."""
+    cut = len(data) if complete else data.rfind(b"\n") + 1
+    for span in scan(data[:cut]):
+        if span.value is not None:
+            yield span.value, span.fidelity is not Fidelity.PARTIAL
+    if cut < len(data):
+        # A line longer than what was read: its leading fields are whole.
+        found = leading(data[cut:])
+        if found.fields:
+            yield found.fields | ({found.key: found.text} if found.key is not None else {}), True

@@ -1,0 +1,86 @@
+"""Where a row leads to: a call to its result and back, a subagent's report to the call that sent it off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..archive import Cancel
+from ..errors import Cancelled
+from ..rows import Certainty
+from ..values import Damages, tool_calls
+from .file import Opened
+from .lines import FileOutline
+from .record import ROW_BYTES, decode, plain
+
+NEAR, BURST = 300, 1 << 20
+"""How many rows around one are looked at, and how many bytes a search reads at once."""
+_SEARCHED = ("content", "tool_calls", "name")
+
+
+def value_of(file: Opened, outline: FileOutline, seq: int) -> Mapping[str, Any]:
+    """What is stored of a message, as far as its first bytes tell."""
+    start, stop = outline.span(outline.row_of(seq))
+    return decode(file.read(start, min(stop, start + ROW_BYTES)), stop - start <= ROW_BYTES, None).value
+
+
+def follow(file: Opened, outline: FileOutline, seq: int) -> tuple[int, Certainty, str] | None:
+    """The seq that a row leads to, how that is known, and what it is; None where it leads nowhere."""
+    value = value_of(file, outline, seq)
+    before = range(seq - 1, max(0, seq - NEAR - 1), -1)
+    if value.get("injected_event") == "subagent_result" and value.get("subagent_task_id"):
+        return _sender(file, outline, str(value["subagent_task_id"]), before)
+    if value.get("role") == "assistant":
+        ids = {call.id for call in tool_calls(value.get("tool_calls") or None, Damages()) if call.id}
+        after = range(seq + 1, min(outline.messages, seq + NEAR) + 1)
+        found = next((at for at in after if _answers(value_of(file, outline, at), ids)), None)
+        return (found, Certainty.RECORDED, "the result") if found else None
+    if value.get("role") == "tool" and value.get("tool_call_id"):
+        found = _call(file, outline, str(value["tool_call_id"]), before)
+        return (found, Certainty.RECORDED, "the call") if found else None
+    return None
+
+
+def _answers(value: Mapping[str, Any], ids: set[str]) -> bool:
+    return value.get("role") == "tool" and str(value.get("tool_call_id") or "") in ids
+
+
+def _call(file: Opened, outline: FileOutline, id_: str, before: Iterable[int]) -> int | None:
+    for at in before:
+        calls = tool_calls(value_of(file, outline, at).get("tool_calls") or None, Damages())
+        if any(call.id == id_ for call in calls):
+            return at
+    return None
+
+
+def _sender(
+    file: Opened, outline: FileOutline, task: str, before: Iterable[int]
+) -> tuple[int, Certainty, str] | None:
+    """The row that told the task's id: no release records the call itself."""
+    for at in before:
+        value = value_of(file, outline, at)
+        if value.get("role") == "tool" and f"(id: {task})" in plain(value.get("content")):
+            called = _call(file, outline, str(value.get("tool_call_id") or ""), range(at - 1, max(0, at - NEAR), -1))
+            return called or at, Certainty.INFERRED, "the call that sent the subagent off"
+    return None
+
+
+def find(file: Opened, outline: FileOutline, words: str, start: int, forward: bool, cancel: Cancel) -> int | None:
+    """The seq of the next message from `start` on, or before it, that holds `words` in any case."""
+    needle = words.casefold()
+    at, step = (max(1, start), 1) if forward else (min(start, outline.messages), -1)
+    while 1 <= at <= outline.messages:
+        if cancel():
+            raise Cancelled("stopped")
+        rows = [(at, *outline.span(outline.row_of(at)))]
+        while 1 <= at + step <= outline.messages and abs(rows[-1][1] - rows[0][1]) < BURST:
+            at += step
+            rows.append((at, *outline.span(outline.row_of(at))))
+        base = min(row[1] for row in rows)
+        data = file.read(base, max(row[2] for row in rows))
+        for seq, first, last in rows:
+            value = decode(data[first - base:last - base], True, None).value
+            if any(needle in plain(value[key]).casefold() for key in _SEARCHED if value.get(key) is not None):
+                return seq
+        at += step
+    return None

@@ -1,0 +1,323 @@
+"""The sessions of a folder by what the beginnings of their files tell, read again only where a file changed."""
+
+from __future__ import annotations
+
+import os
+from heapq import nlargest
+from threading import Lock
+
+from msgspec import Struct
+
+from ..archive import Cancel, Stamp
+from ..census import Census, Entry
+from ..errors import Cancelled, StoreError
+from ..rows import Count, Ref, SessionSummary, State
+from .clock import Clock
+from .context import offset_of
+from .file import Opened, Stat, beginning, opening, stat_of, trouble
+from .head import Head, Metadata, head_of, metadata_in, plain_lines
+from .lines import FileOutline
+from .names import ENDING, Naming, channel_of, key_of
+from .places import CONFLICTS, LEGACY, Folder
+
+HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
+"""What is read of a file for its summary, for a census, and at most for a metadata line."""
+FEW, HOT, TURN, SAMPLED = 300, 64, 250, 50
+"""Sessions that are counted at once; files that each look asks for, and others in turn; files that tell the release."""
+KIND, LEFTOVER, FORK = "root", "leftover", "fork"
+_UNKNOWN_SIZE = 2**62
+
+
+class _Brief(Struct, frozen=True, gc=False):
+    """What a census keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
+
+    stat: Stat
+    id: str
+    channel: str | None
+    title: str | None
+    created_at: int | None
+    updated_at: int | None
+    first: str | None
+    offset: int
+    messages: int
+    temporary: bool
+
+
+class Listing:
+    """Which files there are, by keys that last as long as the archive is open. Shared between threads."""
+
+    def __init__(self, folder: Folder, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
+        self._prefix = os.path.join(folder.path, "")
+        self._keys: dict[str, int] = {}
+        self._names: list[str] = []
+        self._briefs: dict[str, _Brief] = {}
+        self._parents: dict[str, str] = {}
+        self._hot: list[str] = []
+        self._turn = 0
+        self._lock = Lock()
+
+    def key(self, name: str) -> int:
+        """The key of a file."""
+        known = self._keys.get(name)
+        if known is not None:
+            return known
+        with self._lock:
+            if name not in self._keys:
+                self._names.append(name)
+                self._keys[name] = len(self._names) - 1
+            return self._keys[name]
+
+    def name(self, key: int) -> str | None:
+        """The file of a key."""
+        return self._names[key] if 0 <= key < len(self._names) else None
+
+    # -- all of them
+
+    def _scan(self) -> list[tuple[str, Stat]]:
+        """Every file with what it looks like."""
+        found = []
+        try:
+            for entry in self._folder.files():
+                try:
+                    found.append((entry.name, stat_of(entry.stat())))
+                except FileNotFoundError:
+                    continue
+        except FileNotFoundError:
+            # A folder that went away has no sessions any more; one that cannot be read now may still have them.
+            return []
+        except OSError as error:
+            raise trouble(self._folder.path, error) from error
+        return found
+
+    def small(self) -> bool:
+        """Whether there are few sessions."""
+        many = 0
+        try:
+            for many, _ in enumerate(self._folder.files(), 1):
+                if many > FEW:
+                    break
+        except OSError:
+            return True
+        return many <= FEW
+
+    def newest(self, limit: int) -> list[str]:
+        """The files that were written last, the newest first."""
+        found = sorted(self._scan(), key=lambda file: file[1].mtime_ns, reverse=True)
+        return [name for name, _ in found[:limit]]
+
+    def census(self, cancel: Cancel) -> Census:
+        """Every session. Files that are as they were are not read again. Raises Cancelled."""
+        briefs: dict[str, _Brief] = {}
+        for many, (name, stat) in enumerate(self._scan()):
+            if not many % 64 and cancel():
+                raise Cancelled("stopped")
+            known = self._briefs.get(name)
+            brief = known if known is not None and known.stat == stat else self._brief(name, stat)
+            if brief is not None:
+                briefs[name] = brief
+        parents = _forks(briefs) | _leftovers(briefs, self._folder)
+        self._briefs, self._parents = briefs, parents
+        self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
+        order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
+        return Census(
+            Entry(
+                key=self.key(name), id=brief.id, parent_id=None, created_at=brief.created_at or 0,
+                updated_at=brief.updated_at or brief.stat.mtime_ns // 1_000_000, size=brief.messages,
+                compactions=brief.offset, subagent=False, title=brief.title, group=brief.channel,
+                parent_key=self.key(parents[name]) if name in parents else None,
+            )
+            for name, brief in order
+        )
+
+    def _brief(self, name: str, stat: Stat) -> _Brief | None:
+        """What is told of a file by its first lines; None where it is no session's."""
+        try:
+            data = beginning(self._path(name), LINE_BYTES)
+            found = plain_lines(data)
+            if found is not None:
+                line, first = found
+                return self._described(name, stat, data, metadata_in(line), first)
+            # Two whole lines are wanted: the metadata, and the first message.
+            size = LINE_BYTES
+            while len(data) == size and data.count(b"\n") < 2 and size < LONGEST:
+                size *= 8
+                data = beginning(self._path(name), size)
+        except StoreError:
+            return self._described(name, stat, b"", None, None)
+        head = head_of(self._folder.name_of(name), data, len(data) < size, preview=False)
+        if not head.session and self._folder.only is None:
+            return None
+        return self._described(name, stat, data, head.metadata, head.first)
+
+    def _described(
+        self, name: str, stat: Stat, data: bytes, metadata: Metadata | None, first: str | None
+    ) -> _Brief:
+        file, ms = self._folder.name_of(name), self._clock.ms
+        key = key_of(file.stem, metadata.key if metadata is not None else None)
+        messages = _rows_in(data, stat.size, metadata is not None)
+        if metadata is None:
+            return _Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, file.temporary)
+        offset = offset_of(metadata, _UNKNOWN_SIZE, metadata.later).value
+        return _Brief(stat, key, channel_of(key), metadata.title, ms(metadata.created_at), ms(metadata.updated_at),
+                      first, offset, messages, file.temporary)
+
+    def ref(self, census: Census, at: int) -> Ref:
+        """The ref of a session by its position."""
+        return Ref(self._folder.layout, census.ids[at], self.name(census.keys[at]))
+
+    def names_for(self, census: Census, at: int) -> tuple[str, ...]:
+        """What a person may call a session besides its key."""
+        file = self.name(census.keys[at]) or ""
+        return str(self.ref(census, at)), f"{self._folder.layout}:{census.ids[at]}", file, file.removesuffix(".jsonl")
+
+    def file_of(self, key: str) -> str | None:
+        """The file of the one session with this key."""
+        found = [name for name, brief in self._briefs.items() if brief.id == key and not brief.temporary]
+        return found[0] if found else None
+
+    # -- one of them
+
+    def head(self, name: str, file: Opened) -> tuple[Head, bytes]:
+        """What the beginning of a file tells, previews included, and that beginning."""
+        data = file.read(0, HEAD_BYTES)
+        if len(data) < file.size and b"\n" not in data:
+            data = file.read(0, LONGEST)
+        return head_of(self._folder.name_of(name), data, len(data) == file.size), data
+
+    def summary(self, name: str, head: Head, file: Opened, data: bytes, outline: FileOutline | None) -> SessionSummary:
+        """A session in a line; counts are exact where its rows are known."""
+        metadata = head.metadata
+        if outline is not None:
+            messages = Count(outline.messages)
+            offset = outline.last_compact_seq or 0
+        else:
+            messages = Count(_rows_in(data, file.size, metadata is not None), False)
+            offset = min(offset_of(metadata, _UNKNOWN_SIZE, head.later).value, messages.value)
+        times = {what: self._clock.ms(getattr(metadata, what, None)) for what in ("created_at", "updated_at")}
+        parent = self._parent(name)
+        damage = list(metadata.damage) if metadata is not None else []
+        if not file.size:
+            damage.append("the file is empty")
+        elif metadata is None:
+            damage.append("there is no metadata line")
+        damage += [f"{what} is no date" for what, ms in times.items() if metadata is not None and ms is None]
+        if outline is not None and outline.strays:
+            damage.append("there are damaged lines")
+        return SessionSummary(
+            ref=Ref(self._folder.layout, head.key, name), key=self.key(name), parent_id=parent,
+            kind=LEFTOVER if head.name.temporary else FORK if parent is not None else KIND, lifecycle="",
+            status="active", title=metadata.title if metadata is not None else None, preview=head.preview,
+            message_count=messages, active_count=Count(messages.value - offset, messages.exact),
+            compaction_count=int(offset > 0 or (metadata is not None and metadata.summary is not None)),
+            created_at=times["created_at"], updated_at=times["updated_at"], group=head.channel, damage=tuple(damage),
+        )
+
+    def _parent(self, name: str) -> str | None:
+        source = self._briefs.get(self._parents.get(name, ""))
+        return source.id if source is not None else None
+
+    def unreadable(self, name: str, why: str) -> SessionSummary:
+        """What stands for a file that cannot be read."""
+        key = self._guess(name)
+        return SessionSummary(
+            ref=Ref(self._folder.layout, key, name), key=self.key(name), parent_id=None, kind=KIND, lifecycle="",
+            status=State.DAMAGED, title=None, preview="", message_count=Count(0, False), active_count=Count(0, False),
+            compaction_count=0, created_at=None, updated_at=None, group=channel_of(key),
+            damage=(why,),
+        )
+
+    def _guess(self, name: str) -> str:
+        return key_of(self._folder.name_of(name).stem, None)
+
+    # -- changes
+
+    def stamp(self) -> Stamp:
+        """What the folder and its files look like; of many files just the newest, and the others in turn."""
+        folder = _stat(self._folder.path)
+        log = _stat(self._folder.log.path) if self._folder.log is not None else None
+        if len(self._briefs) <= FEW:
+            return folder, log, tuple(sorted((name, _stat(self._path(name))) for name in self._everything()))
+        names = list(self._briefs)
+        self._turn = (self._turn + TURN) % len(names)
+        # A file that is looked at in turn counts only where it differs from what is known of it.
+        differ = tuple(name for name in names[self._turn:self._turn + TURN]
+                       if (brief := self._briefs.get(name)) and _stat(self._path(name)) != brief.stat)
+        return folder, log, tuple(_stat(self._path(name)) for name in self._hot), differ
+
+    def _everything(self) -> list[str]:
+        """All files of the folder: a checkpoint beside a session tells of it too."""
+        try:
+            names = os.listdir(self._folder.path)
+        except OSError:
+            return []
+        return names if len(names) <= 4 * FEW else list(self._briefs)
+
+    def _path(self, name: str) -> str:
+        return self._prefix + name
+
+
+def _stat(path: str) -> Stat | None:
+    try:
+        return stat_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def _rows_in(data: bytes, size: int, metadata: bool) -> int:
+    """How many messages a file of `size` bytes has: counted where `data` is all of it, else reckoned from its lines."""
+    lines = data.count(b"\n")
+    if len(data) < size:
+        lines = lines * size // (data.rfind(b"\n") + 1) if lines else 1
+    elif data and not data.endswith(b"\n"):
+        lines += 1
+    return max(0, lines - metadata)
+
+
+def _forks(briefs: dict[str, _Brief]) -> dict[str, str]:
+    """The file that each fork came from: no release notes it, but both begin with the very same message."""
+    begun: dict[str, str] = {}
+    same: dict[str, list[str]] = {}
+    for name, brief in briefs.items():
+        # A time without its microseconds may be that of two messages.
+        if brief.first is not None and "." in brief.first and not brief.temporary and brief.created_at:
+            other = begun.setdefault(brief.first, name)
+            if other != name:
+                same.setdefault(other, [other]).append(name)
+    found: dict[str, str] = {}
+    for files in same.values():
+        (made, source), *later = sorted((briefs[name].created_at or 0, name) for name in files)
+        found.update((name, source) for created_at, name in later
+                     if created_at > made and briefs[name].id != briefs[source].id)
+    return found
+
+
+def _leftovers(briefs: dict[str, _Brief], folder: Folder) -> dict[str, str]:
+    """The file that each leftover was to take the place of, where that is there."""
+    found: dict[str, str] = {}
+    for name, brief in briefs.items():
+        if brief.temporary and (whole := f"{folder.name_of(name).stem}{ENDING}") in briefs:
+            found[name] = whole
+    return found
+
+
+def release_of(folder: Folder) -> str:
+    """The releases that wrote a folder, as far as its files tell: their names, and what only some of them store."""
+    namings: set[Naming] = set()
+    keyed = dated = False
+    try:
+        for many, entry in enumerate(folder.files()):
+            if many == SAMPLED:
+                break
+            with opening(entry.path) as file:
+                head = head_of(folder.name_of(entry.name), file.read(0, LINE_BYTES), file.size <= LINE_BYTES, False)
+            metadata = head.metadata
+            if metadata is not None:
+                namings.add(Naming.BASE64 if head.later else Naming.LOSSY)
+                keyed, dated = keyed or metadata.key is not None, True
+    except (OSError, StoreError):
+        pass
+    away = folder.layout not in ("", LEGACY, CONFLICTS)
+    if away or Naming.BASE64 in namings:
+        return "nanobot 0.3.5" if away else "nanobot 0.2-0.3" if Naming.LOSSY in namings else "nanobot 0.3"
+    return "nanobot 0.1.4-0.2" if keyed else "nanobot 0.1" if dated else "nanobot"

@@ -1,0 +1,161 @@
+"""From a path to the folders of session files that it means, in every release's layout. Nothing is moved or made.
+
+Until 0.3.4 sessions stand in `sessions` of the workspace, in the first releases in `~/.nanobot/sessions` for all
+workspaces, and since 0.3.5 there in a folder for each workspace, named by an id that the workspace keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from ..errors import NotAnArchive, StoreError
+from .audit import Log
+from .file import read
+from .head import head_of
+from .names import FileName, file_name
+
+SESSIONS, LEGACY, CONFLICTS, HOME, WORKSPACE = "sessions", "legacy", ".migration-conflicts", ".nanobot", "workspace"
+_ID, _LOOK, _MARKER_BYTES = re.compile(r"[0-9a-f]{32}"), 16_384, 4_096
+
+
+class Folder(Struct, frozen=True):
+    """A folder of session files. `layout` tells it from others that the same path means, `only` a file named alone."""
+
+    path: str
+    layout: str
+    name: str
+    log: Log | None = None
+    only: str | None = None
+
+    def files(self) -> Iterator[os.DirEntry[str]]:
+        """The files that may be sessions, in no order. Raises OSError."""
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                wanted = entry.name == self.only if self.only is not None else file_name(entry.name) is not None
+                if wanted and _is_file(entry):
+                    yield entry
+
+    def name_of(self, file: str) -> FileName:
+        """What a file of the folder is by its name; one that was named alone may be called anything."""
+        return file_name(file) or FileName(os.path.splitext(file)[0], False)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # A link that leads in a circle.
+        return False
+
+
+def is_session_file(path: Path, content: bool = False) -> bool:
+    """Whether a file is named like a session's or begins like one; with `content` the name does not count."""
+    if not content and file_name(path.name) is not None:
+        return True
+    try:
+        data = read(str(path), lambda file: file.read(0, _LOOK))
+    except StoreError:
+        return False
+    return (content or bool(data.strip())) and head_of(
+        FileName(path.name, False), data, len(data) < _LOOK, preview=False).session
+
+
+def folders(path: Path) -> list[Folder]:
+    """The folders of sessions that a path means: one itself, a workspace, nanobot's home, or a single file.
+
+    Raises NotAnArchive where there is none.
+    """
+    if path.is_file():
+        return [Folder(str(path.parent), "", path.name, _log(Path(os.path.abspath(path.parent))), path.name)]
+    found: dict[str, Folder] = {}
+    for folder in _below(path):
+        found.setdefault(os.path.realpath(folder.path), folder)
+    if not found:
+        raise NotAnArchive(f"{path}: is a folder that holds no sessions (no power_loop_sessions.db and no nanobot "
+                           "session files in it).")
+    return list(found.values())
+
+
+def _below(path: Path) -> Iterator[Folder]:
+    full = Path(os.path.abspath(path))
+    if _any(path) or (full.name == SESSIONS and not any(path.iterdir())):
+        name = f"{full.parent.name}/{full.name}" if full.name == SESSIONS else full.name
+        yield Folder(str(path), "", name, _log(full))
+    if full.name == HOME:
+        yield from _workspace(path / WORKSPACE)
+        yield from _workspaces(path / SESSIONS)
+    elif (path / SESSIONS).is_dir() or _workspace_id(path) is not None:
+        yield from _workspace(path)
+    else:
+        yield from _workspaces(path)
+
+
+def _workspace(path: Path) -> Iterator[Folder]:
+    """The sessions of one workspace: its own folder, its place in nanobot's home, and what the first releases left."""
+    full, own, id_ = Path(os.path.abspath(path)), path / SESSIONS, _workspace_id(path)
+    home = path.parent if full.parent.name == HOME else Path.home() / HOME
+    away = home / SESSIONS / id_ if id_ is not None else None
+    if own.is_dir() and (away is None or _any(own)):
+        yield Folder(str(own), "", f"{full.name}/{SESSIONS}", _log_in(path))
+    if away is not None and away.is_dir():
+        yield Folder(str(away), away.name, f"{full.name} {away.name[:8]}", _log_in(path))
+    if full.parent.name == HOME and _any(home / SESSIONS):
+        yield Folder(str(home / SESSIONS), LEGACY, f"{HOME}/{SESSIONS}")
+
+
+def _workspaces(path: Path) -> Iterator[Folder]:
+    """The folders of workspaces in nanobot's home, and what its migrations could not place."""
+    for folder in sorted(path.iterdir()) if path.is_dir() else ():
+        if _ID.fullmatch(folder.name) and folder.is_dir() and _any(folder):
+            yield Folder(str(folder), folder.name, _workspace_name(folder), _log_of(path, folder.name))
+        elif folder.name == CONFLICTS and folder.is_dir() and _any(folder):
+            yield Folder(str(folder), CONFLICTS, CONFLICTS)
+
+
+def _any(path: Path) -> bool:
+    """Whether a folder has a file that is a session's, or might be one that was emptied."""
+    try:
+        return any(is_session_file(Path(entry.path), content=True) for entry in Folder(str(path), "", "").files())
+    except OSError:
+        return False
+
+
+def _workspace_id(workspace: Path) -> str | None:
+    """The id under which a workspace's sessions stand in nanobot's home. Only what looks like one is believed."""
+    return _line(workspace / HOME / "workspace-id", _ID)
+
+
+def _workspace_name(folder: Path) -> str:
+    """What to call a workspace: the last part of the path that its folder notes, which is shown and never followed."""
+    noted = _line(folder / ".workspace", re.compile(r"[^\n]+"))
+    name = re.split(r"[/\\]", noted.rstrip("/\\"))[-1] if noted else ""
+    return f"{name} {folder.name[:8]}".lstrip()
+
+
+def _line(path: Path, pattern: re.Pattern[str]) -> str | None:
+    try:
+        text = read(str(path), lambda file: file.read(0, _MARKER_BYTES)).decode("utf-8", "replace").strip()
+    except StoreError:
+        return None
+    return text if pattern.fullmatch(text) else None
+
+
+def _log(sessions: Path) -> Log | None:
+    """The log of summaries of the workspace that a sessions folder belongs to."""
+    if _ID.fullmatch(sessions.name):
+        return _log_of(sessions.parent, sessions.name)
+    return _log_in(sessions.parent) if sessions.name == SESSIONS else None
+
+
+def _log_of(sessions: Path, id_: str) -> Log | None:
+    """The log of the usual workspace, if that has this id."""
+    workspace = sessions.parent / WORKSPACE
+    return _log_in(workspace) if _workspace_id(workspace) == id_ else None
+
+
+def _log_in(workspace: Path) -> Log:
+    return Log(str(workspace / "memory" / "history.jsonl"), "memory/history.jsonl")

@@ -1,0 +1,352 @@
+"""A folder of nanobot's session files as an `Archive`: opens it, and answers what a browser asks."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from .. import outline as outlines
+from ..archive import Cancel, Stamp, never
+from ..census import NONE, Census
+from ..errors import Busy, NotAnArchive, StoreError, UnknownSession
+from ..outline import Outline, Run, runs_of
+from ..rows import (
+    ArchiveInfo,
+    Audit,
+    Certainty,
+    Limits,
+    Link,
+    Message,
+    Ref,
+    SessionDetail,
+    SessionSummary,
+    State,
+    Usage,
+    View,
+)
+from . import context, detail, links, listing, record
+from .audit import audit
+from .clock import Clock
+from .context import Offset
+from .file import Opened, opening
+from .head import Head, Metadata
+from .lines import FileOutline, outline_rows, outline_tail
+from .places import Folder, folders
+from .record import RowId
+from .timeline import Lines, Tail, display_of
+
+T = TypeVar("T")
+SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE, OUTLINES = 2_000_000, 65_536, 5, 65_536, 8
+"""Files that are outlined while a screen waits; how much of the end of a longer one is shown until it is outlined; how
+many sessions are offered for a name that is not known; bytes of a content that are read unless a caller asks; and how
+many outlines are kept."""
+
+
+def open_nanobot(path: Path, layout: str | None, zone: tzinfo | None) -> list[NanobotArchive]:
+    """An archive for each folder of sessions that a path means, or for the one with `layout`.
+
+    Raises NotAnArchive where there is none, or none of that layout.
+    """
+    found = folders(path)
+    if layout is not None:
+        names = ", ".join(f"{path}#{folder.layout}" for folder in found)
+        found = [folder for folder in found if folder.layout == layout]
+        if not found:
+            raise NotAnArchive(f"{path}: has no sessions of {layout!r}; there is {names}.")
+    return [NanobotArchive(folder, Clock(zone)) for folder in found]
+
+
+class NanobotArchive:
+    """One folder of session files."""
+
+    def __init__(self, folder: Folder, clock: Clock) -> None:
+        self.folder, self.clock = folder, clock
+        self.listing = listing.Listing(folder, clock)
+        self.outlines: dict[str, FileOutline] = {}
+        """The outlines that were made last, by file. Shared: a worker makes those that the screen reads by."""
+        self._format = listing.release_of(folder)
+
+    def keep(self, name: str, outline: FileOutline) -> None:
+        """Keeps an outline for the next question about its file, and just the newest few of all."""
+        kept = {**self.outlines, name: outline}
+        self.outlines = dict(list(kept.items())[-OUTLINES:])
+
+    @property
+    def info(self) -> ArchiveInfo:
+        return ArchiveInfo(
+            location=self.folder.path if self.folder.only is None else os.path.join(self.folder.path, self.folder.only),
+            name=self.folder.name, format=self._format, layout=self.folder.layout,
+            capabilities=frozenset({"browse", "limits"}),
+        )
+
+    def reader(self) -> NanobotReader:
+        return NanobotReader(self)
+
+    def stamp(self) -> Stamp:
+        return self.listing.stamp()
+
+    @property
+    def aside(self) -> str | None:
+        """Never: reading a file needs no copy of it."""
+        return None
+
+    def close(self) -> None:
+        """Nothing was put aside."""
+
+
+class NanobotReader:
+    """Answers from files that are opened for each answer."""
+
+    def __init__(self, archive: NanobotArchive) -> None:
+        self._archive, self._folder, self._listing = archive, archive.folder, archive.listing
+        self._clock = archive.clock
+
+    # -- sessions
+
+    def newest(self, limit: int) -> list[SessionSummary]:
+        return self.summaries([self._listing.key(name) for name in self._listing.newest(limit)])
+
+    def census(self, cancel: Cancel = never) -> Census:
+        return self._listing.census(cancel)
+
+    def census_if_small(self) -> Census | None:
+        return self._listing.census(never) if self._listing.small() else None
+
+    def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
+        found = []
+        for key in keys:
+            name = self._listing.name(key)
+            if name is not None and (summary := self._summary(name, exact)) is not None:
+                found.append(summary)
+        return found
+
+    def previews(self, keys: Sequence[int]) -> dict[int, str]:
+        return {summary.key: summary.preview for summary in self.summaries(keys)}
+
+    def _summary(self, name: str, exact: bool) -> SessionSummary | None:
+        """One session; what cannot be read of it is named there, and the others stand."""
+        try:
+            with opening(self._path(name)) as file:
+                head, data = self._listing.head(name, file)
+                known = self._known(name, file)
+                if known is None and (exact or file.size <= listing.HEAD_BYTES):
+                    known = self._outlined(file, outline_rows(file, never), head)
+                return self._listing.summary(name, head, file, data, known)
+        except UnknownSession:
+            return None
+        except StoreError as error:
+            return self._listing.unreadable(name, str(error))
+
+    def key(self, ref: Ref) -> int | None:
+        name = self._name(ref)
+        return self._listing.key(name) if name is not None else None
+
+    def resolve(self, name: str) -> Ref:
+        census = self.census()
+        found = [at for at, id_ in enumerate(census.ids) if name == id_]
+        found = found or [at for at in range(len(census)) if name in self._listing.names_for(census, at)]
+        if len(found) == 1:
+            return self._listing.ref(census, found[0])
+        near = found or census.matching([name])[:CANDIDATES]
+        refs = ", ".join(str(self._listing.ref(census, at)) if found else census.ids[at] for at in near)
+        if found:
+            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {refs}?" if near else "."))
+
+    def session(self, ref: Ref) -> SessionDetail:
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            head, data = self._listing.head(name, file)
+            outline = self._outline(name, file, never)
+            metadata, offset = self._loaded(file, outline, head)
+            beside = detail.sidecar(self._folder.path, head, metadata, outline.messages, file.stat.mtime_ns)
+            values = metadata.values if metadata is not None else {}
+            held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
+            return SessionDetail(
+                summary=self._listing.summary(name, head, file, data, outline), prompt=None, prompt_size=0, model=None,
+                config=None, metadata=detail.other(values), spawn_tool_call_id=None, stored_depth=None, next_seq=None,
+                round_index=None, last_compact_seq=None, pending=held or values.get("runtime_checkpoint"),
+                unanswered=detail.unanswered(file, outline),
+                extras=detail.facts(head, metadata, beside, detail.provider_state(file, outline), file.size),
+                damage=detail.damage(outline, head, metadata, offset),
+            )
+
+    # -- rows
+
+    def _name(self, ref: Ref) -> str | None:
+        """The file of a session, None where it is gone."""
+        if ref.file is not None:
+            return ref.file if os.path.basename(ref.file) == ref.file and self._there(ref.file) else None
+        return self._listing.file_of(ref.id)
+
+    def _name_of(self, ref: Ref) -> str:
+        name = self._name(ref)
+        if name is None:
+            raise UnknownSession(f"session {ref.id!r} is gone.")
+        return name
+
+    def _there(self, name: str) -> bool:
+        return os.path.isfile(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder.path, name)
+
+    def _known(self, name: str, file: Opened) -> FileOutline | None:
+        """The outline that was made last, if it is of this file as it is now."""
+        found = self._archive.outlines.get(name)
+        return found if found is not None and found.stat == file.stat else None
+
+    def _outline_soon(self, name: str, file: Opened) -> FileOutline | None:
+        """The outline where that is known or quickly made: of a short file, or of one with little appended to it."""
+        if self._known(name, file) is not None or file.size <= SMALL_BYTES:
+            return self._outline(name, file, never)
+        before = self._archive.outlines.get(name)
+        if before is None or not before.holds(file) or file.size - before.end > SMALL_BYTES:
+            return None
+        return self._outline(name, file, never, before)
+
+    def _outline(self, name: str, file: Opened, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
+        known = self._known(name, file)
+        if known is None:
+            rows = outline_rows(file, cancel, before)
+            known = self._outlined(file, rows, self._listing.head(name, file)[0])
+            self._archive.keep(name, known)
+        return known
+
+    def _outlined(self, file: Opened, rows: FileOutline, head: Head) -> FileOutline:
+        """The rows of a file with their states: what is consolidated is a prefix."""
+        _, offset = self._loaded(file, rows, head)
+        first, last = offset.value, rows.messages
+        states = {State.COMPACTED.value: [(1, first)], State.ACTIVE.value: [(first + 1, last)]}
+        return replace(rows, states={state: runs for state, runs in states.items() if runs[0][0] <= runs[0][1]},
+                       next_seq=last + 1, last_compact_seq=first)
+
+    def _loaded(self, file: Opened, outline: FileOutline, head: Head) -> tuple[Metadata | None, Offset]:
+        metadata = context.loaded_metadata(file, outline)
+        return metadata, context.offset_of(metadata, outline.messages, head.later)
+
+    def outline(self, ref: Ref, cancel: Cancel = never) -> FileOutline:
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            return self._outline(name, file, cancel)
+
+    def outline_if_small(self, ref: Ref) -> FileOutline | None:
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            return self._outline(name, file, never) if file.size <= SMALL_BYTES else None
+
+    def grown(self, ref: Ref, outline: Outline) -> FileOutline | None:
+        """The outline as it is now: of what was appended to a long file, of all of a short one."""
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            return self._outline_soon(name, file)
+
+    def timeline(
+        self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
+    ) -> Lines | Tail:
+        name = self._name_of(ref)
+        found = _ours(outline) if outline is not None else self.outline_if_small(ref)
+        read = self._reading(name)
+        if found is None:
+            # In every other view the lines depend on how many there are, which only the outline knows.
+            nothing = FileOutline({}, starts=array("q"), end=0)
+            return Tail(read, read(lambda file: outline_tail(file, TAIL_BYTES)) if view is View.ALL else nothing,
+                        self._clock)
+        offset = found.last_compact_seq or 0
+        if view is not View.CONTEXT:
+            return Lines(read, found, offset, self._clock, display_of(found, view))
+        with opening(self._path(name)) as file:
+            head, _ = self._listing.head(name, file)
+            metadata, stored = self._loaded(file, found, head)
+            summary = metadata is not None and metadata.summary is not None
+            sent = context.context(file, found, stored, head.later, limits or Limits(), summary)
+        return Lines(read, found, offset, self._clock, outlines.only(runs_of(sent.entries)), sent.about, sent.entries)
+
+    def _reading(self, name: str) -> Callable[[Callable[[Opened], Any]], Any]:
+        def read(work: Callable[[Opened], T]) -> T:
+            with opening(self._path(name)) as file:
+                return work(file)
+
+        return read
+
+    def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
+        found = _ours(outline)
+        here = [run for first, last in runs for run in outlines.within([(1, found.messages)], first, last)]
+        return Lines(self._reading(self._name_of(ref)), found, found.last_compact_seq or 0, self._clock,
+                     outlines.only(here))
+
+    def message(self, ref: Ref, row: str, start: int = 0, stop: int = PIECE) -> Message:
+        name, place = self._name_of(ref), RowId.parse(row)
+        with opening(self._path(name)) as file:
+            found = self._message(name, file, place, start, stop) if place is not None else None
+        if found is None:
+            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+        return found
+
+    def messages(self, ref: Ref, rows: Sequence[str], stop: int = PIECE) -> list[Message]:
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            found = (self._message(name, file, RowId.parse(row), 0, stop) for row in rows)
+            return [message for message in found if message is not None]
+
+    def _message(self, name: str, file: Opened, place: RowId | None, start: int, stop: int) -> Message | None:
+        known = self._known(name, file)
+        if known is not None:
+            offset = known.last_compact_seq or 0
+        else:
+            head, _ = self._listing.head(name, file)
+            offset = context.offset_of(head.metadata, 2**62, head.later).value
+        return record.message(file, place, offset, self._clock, start, stop) if place is not None else None
+
+    # -- beyond rows
+
+    def audit(self, ref: Ref, outline: Outline) -> Audit:
+        name, found = self._name_of(ref), _ours(outline)
+        with opening(self._path(name)) as file:
+            head, _ = self._listing.head(name, file)
+            metadata, offset = self._loaded(file, found, head)
+        return audit(metadata, offset, head.key, self._folder.log, self._clock)
+
+    def usage(self, ref: Ref) -> Usage:
+        return Usage([], 0, 0, 0, None, "nanobot stores no usage")
+
+    def follow(self, ref: Ref, row: str) -> Link | None:
+        name, place = self._name_of(ref), RowId.parse(row)
+        if place is None or place.seq is None:
+            return None
+        with opening(self._path(name)) as file:
+            outline = self._outline_soon(name, file)
+            if outline is None:
+                raise Busy(f"session {ref.id!r} is still being read; try again in a moment.")
+            found = links.follow(file, outline, place.seq) if place.seq <= outline.messages else None
+        if found is None:
+            return None
+        seq, certainty, about = found
+        return Link(ref, str(seq), certainty, about)
+
+    def spawner(self, ref: Ref) -> Link | None:
+        """The session that this one was forked from: it begins with the very same message."""
+        census = self.census()
+        name = self._name_of(ref)
+        at = census.find(self._listing.key(name))
+        parent = census.parents[at] if at is not None else NONE
+        if parent == NONE:
+            return None
+        return Link(self._listing.ref(census, parent), None, Certainty.INFERRED, "the session it was forked from")
+
+    def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            return links.find(file, self._outline(name, file, cancel), text, start, forward, cancel)
+
+
+def _ours(outline: Outline) -> FileOutline:
+    if not isinstance(outline, FileOutline):
+        raise TypeError("this outline is of another kind of archive")
+    return outline

@@ -1,0 +1,108 @@
+"""A session's rows by their place in a view: a display tells which stand where, a read at those bytes gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..outline import Display, Kind, only
+from ..rows import Count, State, TimelineRow, View
+from .clock import Clock
+from .file import Opened
+from .lines import FileOutline, stretches
+from .record import HEAD_CHARS, ROW_BYTES, RowId, timeline_row, words_in
+
+Read = Callable[[Callable[[Opened], Any]], Any]
+NEAR = 262_144
+"""Rows that begin within so many bytes are read in one piece."""
+
+
+def display_of(outline: FileOutline, view: View) -> Display:
+    """The lines of a view in storage order; damage stands in its place among all rows."""
+    if view is View.ALL:
+        return Display((Kind.ROWS if plain_ else Kind.STRAY, first, last) for plain_, first, last in stretches(outline))
+    state = State.COMPACTED if view is View.COMPACTED else State.ACTIVE
+    return only(outline.runs(state))
+
+
+class Lines:
+    """A `Timeline` of the rows of one file.
+
+    `sent` has by seq what the model is sent instead of what is stored, in a view of that.
+    """
+
+    def __init__(
+        self, read: Read, outline: FileOutline, offset: int, clock: Clock, display: Display, about: str = "",
+        sent: Mapping[int, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._read, self._outline, self._offset, self._clock = read, outline, offset, clock
+        self._display, self._sent = display, sent
+        self.length = Count(len(display))
+        self.highest = display.highest
+        self.digits = max(len(str(self.highest)), len(f"L{outline.odd[-1].line}") if outline.odd else 0)
+        self.about = about
+
+    def locate(self, seq: int) -> int | None:
+        return self._display.locate(seq)
+
+    def nearest(self, seq: int) -> int:
+        return self._display.nearest(seq)
+
+    def window(self, start: int, stop: int) -> list[TimelineRow]:
+        rows = [
+            (self._outline.row_of(seq), seq) if kind is Kind.ROWS else (seq, None)
+            for kind, first, last in self._display.slice(start, stop) for seq in range(first, last + 1)
+        ]
+        found: list[TimelineRow] = self._read(lambda file: self.rows(file, rows)) if rows else []
+        return found
+
+    def rows(self, file: Opened, rows: Sequence[tuple[int, int | None]]) -> list[TimelineRow]:
+        """The rows by number and seq, near ones in one read."""
+        if not self._outline.holds(file):
+            # It was saved anew a moment ago; whoever watches it asks again with the new outline.
+            return [TimelineRow(row=None, seq=seq, state="", head="…") for _, seq in rows]
+        spans = [self._outline.span(row) for row, _ in rows]
+        found: list[TimelineRow] = []
+        base = end = 0
+        for at, ((row, seq), (start, stop)) in enumerate(zip(rows, spans, strict=True)):
+            cut = min(stop, start + ROW_BYTES)
+            if not base <= start or cut > end:
+                base, end = start, cut
+                for begins, ends in spans[at + 1:]:
+                    if not end <= begins < base + NEAR:
+                        break
+                    end = min(ends, begins + ROW_BYTES)
+                data = file.read(base, end)
+            place = RowId(start, stop, seq, self._outline.stray(row))
+            line = timeline_row(place, self._offset, data[start - base:cut - base], self._clock)
+            found.append(line if self._sent is None else self._as_sent(line))
+        return found
+
+    def _as_sent(self, row: TimelineRow) -> TimelineRow:
+        entry = (self._sent or {}).get(row.seq or 0)
+        return row if entry is None else replace(row, head=words_in(entry.get("content"))[:HEAD_CHARS])
+
+
+class Tail:
+    """The newest rows of a file whose outline is still to be made: without seqs, as those before are not counted."""
+
+    about = ""
+    highest = digits = 0
+
+    def __init__(self, read: Read, outline: FileOutline, clock: Clock) -> None:
+        self._read = read
+        self._lines = Lines(read, outline, 0, clock, Display(()))
+        self.length = Count(len(outline.starts), False)
+
+    def locate(self, seq: int) -> int | None:
+        return None
+
+    def nearest(self, seq: int) -> int:
+        return self.length.value - 1
+
+    def window(self, start: int, stop: int) -> list[TimelineRow]:
+        rows = [(row, None) for row in range(max(0, start), min(stop, self.length.value))]
+        found: list[TimelineRow] = self._read(lambda file: self._lines.rows(file, rows)) if rows else []
+        return found
