@@ -133,7 +133,7 @@ def run(places: list[str], strict: bool = True) -> int:
     failures: list[StoreError] = []
     for place in dict.fromkeys(places):
         try:
-            archives += open_archive(place)
+            archives += open_archive(place, config.zone)
         except StoreError as error:
             failures.append(error)
     if failures and (strict or not archives):

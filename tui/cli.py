@@ -9,10 +9,11 @@ import argparse
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, NoReturn
 
-from store import Archive, StoreError, View, open_archive, usual_places
+from store import Archive, Limits, StoreError, View, open_archive, usual_places
 
 from .headless import reading
 
@@ -24,9 +25,11 @@ verbs:
   sessionscope demo [--json]                   browse a sample; with --json, keep it and print its path
   sessionscope ls ARCHIVE [--json]             sessions as a tree: kind, status, counts, title
   sessionscope show ARCHIVE SESSION [--view all|active|compacted|context] [--from N] [--to M] [--json]
+                                    [--max-messages N] [--max-tokens N]
   sessionscope compactions ARCHIVE SESSION [--json]
 
-ARCHIVE is a power-loop database, or PATH#PREFIX for one of several in a file.
+ARCHIVE is a power-loop database, nanobot's workspace, sessions folder or one file of it, or PATH#PREFIX for one of
+several layouts or folders at a path.
 SESSION is an id, or the ref that ls shows. Where stdout is no terminal, browsing prints the session tree."""
 
 
@@ -101,6 +104,10 @@ def _show_parser(prog: str) -> Parser:
     parser.add_argument("--view", choices=list(map(str, View)), default=str(View.ALL),
                         help="which messages, and in which order: stored (all, active, compacted) or as the model is "
                              "sent them (context)")
+    parser.add_argument("--max-messages", metavar="N", type=int,
+                        help="in the context of a nanobot session, how many messages to look at; 0 is no limit")
+    parser.add_argument("--max-tokens", metavar="N", type=int,
+                        help="in the context of a nanobot session, about how many tokens may fit; 0 is no limit")
     parser.add_argument("--from", dest="first", metavar="N", type=int, help="the first seq to print")
     parser.add_argument("--to", dest="last", metavar="M", type=int, help="the last seq to print")
     return parser
@@ -165,7 +172,7 @@ def _print_trees(places: list[str]) -> int:
     status = 0
     for place in places:
         try:
-            for archive in open_archive(place):
+            for archive in open_archive(place, _zone):
                 _print_tree(archive)
         except StoreError as error:
             status = max(status, complain(error))
@@ -178,8 +185,13 @@ def _print_tree(archive: Archive) -> None:
     census = archive.reader().census()
     for line in plain.archive(archive.info, len(census)):
         print(line)
+    group = None
     for node in reading.walk(archive, census):
-        print(plain.branch(node))
+        if not node.depth and node.summary.group != group:
+            group = node.summary.group
+            if group is not None:
+                print(plain.group(group))
+        print(plain.branch(node, group is not None))
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -203,7 +215,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _ls(args: argparse.Namespace) -> int:
-    shelves = [(archive, archive.reader().census()) for archive in open_archive(args.archive)]
+    shelves = [(archive, archive.reader().census()) for archive in open_archive(args.archive, _zone)]
     if args.json:
         from .headless import records
 
@@ -227,8 +239,8 @@ def _ls(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     if args.first is not None and args.last is not None and args.first > args.last:
         raise UsageError(f"--from {args.first} is after --to {args.last}; swap them.")
-    target, view = reading.find_session(args.archive, args.session), View(args.view)
-    _, timeline = reading.outlined(target, view)
+    target, view = reading.find_session(args.archive, args.session, _zone), View(args.view)
+    _, timeline = reading.outlined(target, view, _limits(args, view, target.archive))
     found = reading.rows(timeline, view, args.first, args.last)
     if args.json:
         from .headless import records
@@ -247,8 +259,32 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _limits(args: argparse.Namespace, view: View, archive: Archive) -> Limits | None:
+    """The limits that were asked for. Raises UsageError where there are none to set."""
+    messages, tokens = args.max_messages, args.max_tokens
+    if messages is None and tokens is None:
+        return None
+    if view is not View.CONTEXT:
+        raise UsageError("--max-messages and --max-tokens go with --view context.")
+    if "limits" not in archive.info.capabilities:
+        raise UsageError("--max-messages and --max-tokens are for nanobot's sessions.")
+    if min(messages or 0, tokens or 0) < 0:
+        raise UsageError("a limit is 0 for none, or more.")
+    return Limits(messages, tokens or 0)
+
+
+def _zone() -> tzinfo | None:
+    """The config's time zone, asked for by archives whose times have none."""
+    from .config import ConfigError, load
+
+    try:
+        return load().zone()
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
 def _compactions(args: argparse.Namespace) -> int:
-    target = reading.find_session(args.archive, args.session)
+    target = reading.find_session(args.archive, args.session, _zone)
     audit = target.reader.audit(target.ref, reading.outlined(target, View.ALL)[0])
     if args.json:
         from .headless import records
@@ -256,6 +292,10 @@ def _compactions(args: argparse.Namespace) -> int:
         with records.Document(sys.stdout, "compactions") as document:
             for fold in audit.compactions:
                 document.add(records.compaction(fold))
+            if audit.source:
+                document.begin("archived")
+                for entry in audit.archived:
+                    document.add(records.archived(entry))
         return 0
     from .headless import plain
 
@@ -266,6 +306,9 @@ def _compactions(args: argparse.Namespace) -> int:
             print(line)
     if audit.unexplained:
         print(plain.unexplained(audit.unexplained))
+    for entry in audit.archived:
+        for line in plain.archived(entry, audit.source):
+            print(line)
     return 0
 
 

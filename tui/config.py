@@ -1,7 +1,8 @@
-"""What the user's config file says: archives to open, theme, keys."""
+"""What the user's config file says: archives to open, theme, keys, the time zone of times that name none."""
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,27 @@ class ConfigError(Exception):
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """`archives` are paths, opened when none is named; `keymap` maps the id of a binding to its keys."""
+    """`archives` are paths, opened when none is named; `keymap` maps the id of a binding to its keys.
+
+    `timezone` names the zone of times that are stored without one, the machine's where it is not set.
+    """
 
     archives: list[str] = []
     theme: str | None = None
     keymap: dict[str, str] = {}
+    timezone: str | None = None
+
+    def zone(self) -> tzinfo | None:
+        """The zone of times without one, None for the machine's. Raises ConfigError."""
+        if self.timezone is None:
+            return None
+        import zoneinfo
+
+        try:
+            return zoneinfo.ZoneInfo(self.timezone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise ConfigError(f"the config names a timezone {self.timezone!r} that this machine does not know; "
+                              "name one such as Europe/Berlin.") from None
 
 
 def path() -> Path:
@@ -44,4 +61,4 @@ def load() -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not valid TOML ({error}).") from None
     except ValidationError as error:
-        raise ConfigError(f"{file}: {error}; known are archives, theme and keymap.") from None
+        raise ConfigError(f"{file}: {error}; known are archives, theme, keymap and timezone.") from None

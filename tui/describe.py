@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from store import Compaction, Message, SessionDetail, State, ToolCall, Usage
+from store import Archived, Compaction, Message, SessionDetail, State, ToolCall, Usage
 
 from . import render
 from .clock import human, moment
@@ -88,7 +88,8 @@ def message_blocks(message: Message, mode: str, folded_by: Compaction | None = N
         blocks.append(_line((f"folded {note.from_seq} to {note.to_seq}", "note"), *(
             [(f", stands at {note.ord}", "dim")] if note.ord is not None else [])))
     if folded_by is not None:
-        blocks.append(_line((f"folded into {render.NOTE}{folded_by.note_seq} by compaction {folded_by.number}", "dim"),
+        into = f"{render.NOTE}{folded_by.note_seq}" if folded_by.note_seq is not None else "the summary"
+        blocks.append(_line((f"folded into {into} by compaction {folded_by.number}", "dim"),
                             (f" ({folded_by.fold_is})", "dim")))
     if mode == "raw":
         return blocks + _raw(message)
@@ -99,6 +100,9 @@ def message_blocks(message: Message, mode: str, folded_by: Compaction | None = N
     blocks += [block for call in message.tool_calls for block in _call(call)]
     if message.meta not in (None, {}):
         blocks += [_head("meta"), Block(tuple(layout_value(message.meta)))]
+    if (stored := message.raw.get("as stored")) is not None:
+        blocks += [_head(f"bytes {message.raw.get('bytes')} of the file"),
+                   _line((visible(stored, newlines=True), "dim"))]
     return blocks
 
 
@@ -107,7 +111,9 @@ def _title(message: Message) -> Block:
     role = render.one_line(message.role)
     name = f" {render.one_line(message.name)}" if message.name else ""
     style = "note" if message.note else "strong"
-    return _line((f"{message.seq if message.seq is not None else message.row}  {role}{name}", style),
+    line = message.raw.get("line")
+    number = message.seq if message.seq is not None else f"line {line}" if line else message.row
+    return _line((f"{number}  {role}{name}", style),
                  (f"  {state}", "dim" if message.state != State.ACTIVE else "title"))
 
 
@@ -166,20 +172,22 @@ def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
     blocks = [_line((render.title_of(summary), "strong"))]
     damages = dict.fromkeys((*summary.damage, *detail.damage))
     blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in damages]
-    kind = summary.kind if summary.kind == "root" else f"{summary.kind}, {summary.lifecycle}"
     blocks += [
         _fact("id", summary.ref.id),
-        _fact("kind", f"{kind}, {summary.status}"),
+        *([_fact("in file", summary.ref.file)] if summary.ref.file is not None else []),
+        _fact("kind", ", ".join(filter(None, (
+            summary.kind, summary.lifecycle if summary.kind != "root" else "", summary.status)))),
         *([_fact("parent", summary.parent_id)] if summary.parent_id else []),
         *([_fact("spawner", detail.spawn_tool_call_id)] if detail.spawn_tool_call_id else []),
         _fact("created", moment(summary.created_at)),
         _fact("updated", moment(summary.updated_at)),
         _fact("messages", f"{summary.message_count}, {summary.active_count} active"),
-        _fact("next seq", detail.next_seq if detail.next_seq is not None else "unknown"),
+        *([_fact("next seq", detail.next_seq)] if detail.next_seq is not None else []),
         *([_fact("model", detail.model)] if detail.model else []),
     ]
     blocks += _open_calls(detail)
-    if usage is not None:
+    recorded = usage is not None and bool(usage.rounds)
+    if usage is not None and recorded:
         blocks += _usage(usage)
     for name, value in (("config", detail.config), ("metadata", detail.metadata)):
         if value not in (None, {}):
@@ -187,6 +195,8 @@ def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
     for label in dict.fromkeys(label for label, _ in detail.extras):
         blocks.append(_head(label))
         blocks += [_line((visible(text, newlines=True), "")) for name, text in detail.extras if name == label]
+    if usage is not None and not recorded:
+        blocks += [_head("usage"), _line((usage.coverage, "dim"))]
     blocks.append(_head("system prompt"))
     if detail.prompt is None:
         blocks.append(_line(("not stored: what the agent uses stands in its own configuration", "dim")))
@@ -226,11 +236,17 @@ def _usage(usage: Usage) -> list[Block]:
     return blocks
 
 
+def note_blocks(note: str, mode: str) -> list[Block]:
+    """A note that is no row of its own."""
+    return [_line(("", "")), _text(note, mode)]
+
+
 def fold_blocks(fold: Compaction) -> list[Block]:
     """A compaction's facts, to stand above its note."""
     runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in fold.fold_runs[:20])
     more = f" and {len(fold.fold_runs) - 20} runs more" if len(fold.fold_runs) > 20 else ""
     took = f"{fold.rows} row{'s' if fold.rows != 1 else ''}: {runs}{more} ({fold.fold_is})"
+    round_ = f", round {fold.round_index}" if fold.round_index is not None else ""
     if fold.rows is None:
         took = f"unknown; some of {runs}{more}" if runs else "unknown"
     return [
@@ -240,6 +256,19 @@ def fold_blocks(fold: Compaction) -> list[Block]:
         _fact("span", f"{fold.from_seq} to {fold.to_seq}, recorded"),
         _fact("took", took),
         _fact("tokens", render.tokens(fold)),
-        _fact("when", f"{moment(fold.created_at)}, round {fold.round_index}"),
-        _fact("note", f"row {fold.note_seq}"),
+        _fact("when", f"{moment(fold.created_at)}{round_}"),
+        _fact("note", f"row {fold.note_seq}" if fold.note_seq is not None else
+              "no row, kept in the metadata" if fold.note is not None else "none"),
+    ]
+
+
+def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
+    """A summary from the log beside the sessions, whole."""
+    return [
+        _line((f"{render.LOG} {entry.number if entry.number is not None else '?'} ", "accent"), ("summary", "strong")),
+        *[_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in entry.damage],
+        _fact("from", source),
+        _fact("when", moment(entry.created_at)),
+        _fact("session", "this one" if entry.sure else "not said"),
+        _line(("", "")), _text(entry.text, mode),
     ]

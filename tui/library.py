@@ -1,7 +1,7 @@
 """The sessions of all open archives, as the tree and the list ask for them: nodes in order, filtered, with summaries.
 
 A node is a number: the archive's place in the high bits, the session's position in that archive's census in the low
-ones. A negative node is an archive itself.
+ones. A negative node is an archive itself, with more in its high bits one of the groups that its sessions stand in.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CACHED, FLAT = 4_000, 5_000
 
 
 Key = tuple[int, int | None, str]
-"""A session for longer than a census lasts: archive, key and id. Keys are given anew, so the id has to fit; an
-archive itself has neither."""
+"""A session for longer than a census lasts: archive, key and id. Keys are given anew, so the id has to fit; a group
+has its name instead, an archive itself neither."""
 
 
 class Shelf:
@@ -40,11 +40,28 @@ class Shelf:
         self.busy = False
         self.lost: set[int] = set()
         self._ordered: tuple[Order, list[int]] | None = None
+        self._groups: dict[str, int] = {}
+        """Numbers of groups, which stay the same whatever a later census says."""
         self._summaries: OrderedDict[int, SessionSummary] = OrderedDict()
 
     def node(self, at: int) -> int:
         """The node of a session by its position."""
         return (self.index << SHIFT) | at
+
+    def group(self, name: str) -> int:
+        """The node of a group."""
+        number = self._groups.setdefault(name, len(self._groups))
+        return -(((number + 1) << SHIFT) | (self.index + 1))
+
+    def group_name(self, node: int) -> str | None:
+        """The name of a group by its node, None for an archive's."""
+        number = (-node >> SHIFT) - 1
+        return next((name for name, known in self._groups.items() if known == number), None) if number >= 0 else None
+
+    def group_of(self, at: int) -> int | None:
+        """The node of the group that a session without a parent stands in, None where it is in none."""
+        name = self.census.groups.get(at)
+        return self.group(name) if name is not None and self.census.parents[at] < 0 else None
 
     def find(self, key: int, id_: str) -> int | None:
         """The node of a session, None when it is gone."""
@@ -139,7 +156,7 @@ class Library:
 
     def shelf(self, node: int) -> Shelf:
         """The archive of a node."""
-        return self.shelves[-node - 1 if node < 0 else node >> SHIFT]
+        return self.shelves[(-node & LOW) - 1 if node < 0 else node >> SHIFT]
 
     def summary(self, node: int) -> SessionSummary | None:
         """A node's summary, None for an archive or where it was not loaded."""
@@ -158,14 +175,14 @@ class Library:
         """What a node is, in terms that outlive a census."""
         shelf = self.shelf(node)
         if node < 0:
-            return shelf.index, None, ""
+            return shelf.index, None, shelf.group_name(node) or ""
         return shelf.index, shelf.census.keys[node & LOW], shelf.census.ids[node & LOW]
 
     def node(self, key: Key) -> int | None:
         """The node of a key, None when the session is gone."""
         index, session, id_ = key
         if session is None:
-            return -index - 1
+            return self.shelves[index].group(id_) if id_ else -index - 1
         return self.shelves[index].find(session, id_)
 
     def node_of(self, shelf: Shelf, ref: Ref) -> int | None:
@@ -204,44 +221,63 @@ class Library:
     def tree(self, opened: set[int]) -> tuple[array[int], array[int]]:
         """The visible tree as nodes and depths: `opened` nodes show their children. A filter opens what it found."""
         nodes, depths = array("q"), array("q")
-        tops = len(self.shelves) > 1
+        several = len(self.shelves) > 1
         for shelf in self.shelves:
-            if tops:
-                nodes.append(-shelf.index - 1)
+            top = -shelf.index - 1
+            if several:
+                nodes.append(top)
                 depths.append(0)
-            if tops and -shelf.index - 1 not in opened and not self.words:
-                continue
             if self.words:
-                self._filtered(shelf, nodes, depths, int(tops))
-                continue
-            roots = array("q", map(shelf.node, shelf.census.roots(self.order)))
-            inside = [node for node in opened if node >= 0 and node >> SHIFT == shelf.index]
-            if not inside:
-                nodes.extend(roots)
-                depths.extend(array("q", [int(tops)]) * len(roots))
-            else:
-                self._walk(shelf, roots, int(tops), opened, nodes, depths)
+                self._filtered(shelf, nodes, depths, int(several))
+            elif top in opened or not several:
+                self._walk(shelf, top, int(several), opened, nodes, depths)
         return nodes, depths
 
     def branch(self, node: int, depth: int, opened: set[int]) -> tuple[array[int], array[int]]:
         """What unfolding a node shows below it."""
         nodes, depths = array("q"), array("q")
-        shelf = self.shelf(node)
-        children = shelf.census.roots(self.order) if node < 0 else shelf.census.children(node & LOW, self.order)
-        self._walk(shelf, map(shelf.node, children), depth + 1, opened, nodes, depths)
+        self._walk(self.shelf(node), node, depth + 1, opened, nodes, depths)
         return nodes, depths
 
+    def groups(self) -> set[int]:
+        """The nodes of all groups."""
+        return {shelf.group(name) for shelf in self.shelves for name in set(shelf.census.groups.values())}
+
+    def path(self, node: int) -> set[int]:
+        """The nodes that must be open for a session to be seen."""
+        shelf = self.shelf(node)
+        if node < 0:
+            return set()
+        ancestors = shelf.census.ancestors(node & LOW)
+        group = shelf.group_of(ancestors[0] if ancestors else node & LOW)
+        return {shelf.node(at) for at in ancestors} | ({group} if group is not None else set()) | (
+            {-shelf.index - 1} if len(self.shelves) > 1 else set())
+
+    def children(self, node: int) -> Sequence[int]:
+        """What stands right below a node, in order."""
+        shelf = self.shelf(node)
+        if node >= 0:
+            return [shelf.node(at) for at in shelf.census.children(node & LOW, self.order)]
+        roots = shelf.census.roots(self.order)
+        if shelf.group_name(node) is not None:
+            return [shelf.node(at) for at in roots if shelf.group_of(at) == node]
+        return _grouped(shelf, roots)
+
     def _walk(
-        self, shelf: Shelf, top: Iterable[int], depth: int, opened: set[int], nodes: array[int], depths: array[int]
+        self, shelf: Shelf, node: int, depth: int, opened: set[int], nodes: array[int], depths: array[int]
     ) -> None:
-        stack = [(node, depth) for node in reversed(list(top))]
+        top = self.children(node)
+        if not any(inner != -shelf.index - 1 and self.shelf(inner) is shelf for inner in opened):
+            nodes.extend(top)
+            depths.extend(array("q", [depth]) * len(top))
+            return
+        stack = [(inner, depth) for inner in reversed(top)]
         while stack:
             node, level = stack.pop()
             nodes.append(node)
             depths.append(level)
             if node in opened:
-                children = shelf.census.children(node & LOW, self.order)
-                stack += [(shelf.node(at), level + 1) for at in reversed(children)]
+                stack += [(inner, level + 1) for inner in reversed(self.children(node))]
 
     def _filtered(self, shelf: Shelf, nodes: array[int], depths: array[int], depth: int) -> None:
         found = self.matches(shelf)
@@ -253,11 +289,19 @@ class Library:
         for at in found:
             while (at := shelf.census.parents[at]) >= 0 and at not in shown:
                 shown.add(at)
-        stack = [(at, depth) for at in reversed(shelf.census.sorted(
-            (at for at in shown if shelf.census.parents[at] < 0), self.order))]
+        roots = shelf.census.sorted((at for at in shown if shelf.census.parents[at] < 0), self.order)
+        stack = [(node, depth) for node in reversed(_grouped(shelf, roots))]
         while stack:
-            at, level = stack.pop()
-            nodes.append(shelf.node(at))
+            node, level = stack.pop()
+            nodes.append(node)
             depths.append(level)
-            children = [child for child in shelf.census.children(at, self.order) if child in shown]
-            stack += [(child, level + 1) for child in reversed(children)]
+            inner = [at for at in roots if shelf.group_of(at) == node] if node < 0 else [
+                at for at in shelf.census.children(node & LOW, self.order) if at in shown]
+            stack += [(shelf.node(at), level + 1) for at in reversed(inner)]
+
+
+def _grouped(shelf: Shelf, roots: Sequence[int]) -> Sequence[int]:
+    """Sessions without a parent as nodes, each group in the place of the first of its own."""
+    if not shelf.census.groups:
+        return array("q", map(shelf.node, roots))
+    return list(dict.fromkeys(group if (group := shelf.group_of(at)) is not None else shelf.node(at) for at in roots))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from store import Audit, Compaction, Outline, Ref, SessionDetail, Timeline, Usage, View
+from store import Audit, Compaction, Limits, Outline, Ref, SessionDetail, Timeline, Usage, View
 
 from .library import Shelf
 
@@ -22,6 +22,8 @@ class Opened:
     """A seq to go to as soon as the outline tells where it is."""
     fold: tuple[tuple[int, int], ...] | None = None
     """The runs of seqs to which the timeline is narrowed, None while it shows the view."""
+    limits: Limits | None = None
+    """How much the context view may hold, None for what the release itself sends."""
     outline: Outline | None = None
     audit: Audit | None = None
     detail: SessionDetail | None = None
@@ -41,7 +43,7 @@ class Opened:
             self.outline = reader.outline_if_small(self.ref)
         if self.fold is not None and self.outline is not None:
             return reader.fold(self.ref, self.outline, self.fold)
-        return reader.timeline(self.ref, self.view, self.outline)
+        return reader.timeline(self.ref, self.view, self.outline, self.limits)
 
     def folded_by(self, seq: int | None) -> Compaction | None:
         """The compaction in force that took a row, as far as that is known for certain."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from store import Certainty, Compaction, Place, SessionSummary, State, TimelineRow
+from store import Archived, Certainty, Compaction, Place, SessionSummary, State, TimelineRow
 
 from .clock import ago, human
 from .visible import visible
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 Span = tuple[str, str]
 
 GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", State.HOLE: "┄", State.DAMAGED: "‼"}
-NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE = "◆", "‼", "▾", "▸", "?"
+NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE, LOG = "◆", "‼", "▾", "▸", "?", "▤"
 ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
+KINDS = {"fork": "accent", "leftover": "note"}
 PLACES = {Place.ORPHAN: "!", Place.SURVIVOR: "↥", Place.CYCLE: "↻"}
 ROLE_WIDTH, SIZE_WIDTH, WIDE, WIDER = 5, 5, 64, 92
 
@@ -54,6 +55,14 @@ def archive_line(shelf: Shelf, opened: bool, width: int) -> list[Span]:
     return [(fit(name, width - len(right)), style), (right, "dim")]
 
 
+def group_line(name: str, depth: int, opened: bool, count: int, width: int) -> list[Span]:
+    """A group of sessions, such as those of one channel."""
+    indent = "  " * depth
+    right = f" {count} "
+    return [(fit(f"{indent}{FOLD if opened else UNFOLD} {one_line(name)}", width - len(right)), "strong"),
+            (right, "dim")]
+
+
 def tree_line(
     summary: SessionSummary | None, place: Place, depth: int, fold: bool | None, children: int, width: int
 ) -> list[Span]:
@@ -73,7 +82,7 @@ def tree_line(
     if summary.kind == "subagent":
         spans.append((f"{one_line(summary.lifecycle)[:9]} · ", "dim" if archived else "accent"))
     elif summary.kind != "root":
-        spans.append((f"{one_line(summary.kind)[:9]} · ", "damage"))
+        spans.append((f"{one_line(summary.kind)[:9]} · ", KINDS.get(summary.kind, "damage")))
     right = _counts(summary)
     if fold is False:
         right.insert(0, (f" +{children}", "accent"))
@@ -143,19 +152,24 @@ def timeline_line(
         return _hole_line(row.hole, width, digits)
     note = row.note is not None
     glyph, style = _glyph(row)
-    folded = row.state != State.ACTIVE
+    folded = row.state not in (State.ACTIVE, "")
     plain = "folded" if folded else ""
     gutter = "╭" if row.calls else ("╰" if last_of_pair else "├") if row.role == "tool" else " "
     # A role is free text in the file, so a hostile one must not widen its column.
     role = fit(one_line(ROLES.get(row.role, row.role)), ROLE_WIDTH)
-    seq = str(row.seq) if row.seq is not None else "?"
+    seq = str(row.seq) if row.seq is not None else f"L{row.line}" if row.line is not None else "?"
     left: list[Span] = [(f"{seq:>{digits}} ", "folded" if folded else "dim"), (glyph, style), (f"{gutter}", "dim"),
                         (f"{role} ", "note" if note else plain or _role_style(row.role))]
     if width >= WIDE:
         label = fit(_label(row), 12 if width >= WIDER else 9)
         left.append((f"{label} ", "note" if note else "folded" if folded else "dim"))
+    elif row.label:
+        left.append((f"{one_line(row.label)} ", "folded" if folded else "accent"))
     for damage in row.damage:
-        left.append((f"{DAMAGE} {one_line(damage)} ", "damage"))
+        # The line stands in the place of the seq already, and what was said is to be seen too.
+        words = one_line(damage.removeprefix(f"line {row.line}: "))
+        words = fit(words, width // 3).rstrip() if row.head and cell_len(words) > width // 3 else words
+        left.append((f"{DAMAGE} {words} ", "damage"))
     if row.tools:
         left.append((f"{', '.join(one_line(tool) for tool in row.tools)} ", plain or "accent"))
     if unanswered:
@@ -175,6 +189,8 @@ def _glyph(row: TimelineRow) -> Span:
         return DAMAGE, "damage"
     if row.note is not None:
         return (NOTE, "note") if row.state == State.ACTIVE else ("◇", "folded")
+    if not row.state:
+        return " ", "dim"
     if row.state in GLYPHS:
         style = {State.ACTIVE: "title", State.DROPPED: "damage"}.get(State(row.state), "folded")
         return GLYPHS[State(row.state)], style
@@ -182,6 +198,8 @@ def _glyph(row: TimelineRow) -> Span:
 
 
 def _label(row: TimelineRow) -> str:
+    if row.label:
+        return one_line(row.label)
     if row.note is not None:
         if row.note.from_seq is None or row.note.to_seq is None:
             return "note"
@@ -205,7 +223,8 @@ def _hole_line(hole: tuple[int, int], width: int, digits: int) -> list[Span]:
 
 def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], list[Span]]:
     """A compaction in three lines: what was folded into what; rows and tokens; the saving and what is odd."""
-    span = f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)} → {_seq(fold.note_seq)}"
+    into = "summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
+    span = f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)} → {into}"
     marks: list[Span] = [(f" {NOTE}{fold.number} ", "folded" if fold.undone else "note"), (span, "strong")]
     when: list[Span] = [(f" {ago(fold.created_at)} ", "dim")]
     rows = "rows unknown" if fold.rows is None else f"{fold.rows} row{'s' if fold.rows != 1 else ''}"
@@ -221,6 +240,15 @@ def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], l
     else:
         third = [(f"   {tokens(fold)}", "dim")]
     return _between(marks, when, width), _cut(second, width), _cut(third, width)
+
+
+def archived_lines(entry: Archived, source: str, width: int) -> tuple[list[Span], list[Span], list[Span]]:
+    """A summary from the log in three lines: number and age, its first words, whose it is."""
+    name = f" {LOG} {entry.number if entry.number is not None else '?'} "
+    whose = "   of this session" if entry.sure else "   of which session is not said"
+    last: list[Span] = [(f"   {DAMAGE} {one_line(entry.damage[0])}", "damage")] if entry.damage else [(whose, "dim")]
+    return (_between([(name, "accent"), (one_line(source), "dim")], [(f" {ago(entry.created_at)} ", "dim")], width),
+            [(fit(f"   {one_line(entry.text)}", width), "")], _cut(last, width))
 
 
 def _cut(spans: list[Span], width: int) -> list[Span]:

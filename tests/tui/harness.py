@@ -28,6 +28,8 @@ from tui.widgets.timeline import Timeline
 
 NOW = 1_760_000_000_000
 """The one moment at which all of these tests happen, in epoch milliseconds: 2025-10-09 08:53:20 UTC."""
+NANOBOT_NOW = 1_764_200_000_000 + 31_536_000_000
+"""The moment of the tests that show nanobot's samples, some days after the last of these was written."""
 SAMPLES = Path(__file__).parents[1] / "data" / "power-loop"
 SMALL, MEDIUM, LARGE = (80, 24), (120, 40), (200, 60)
 SIZES = (SMALL, MEDIUM, LARGE)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from .harness import MEDIUM, SMALL, browsing
+from tui import clock
+
+from ..store.nanobot import damaged, workspace
+from .harness import MEDIUM, NANOBOT_NOW, SMALL, browsing
 
 FOLDER = Path(__file__).parents[2] / "screenshots"
 UPDATE = "SESSIONSCOPE_UPDATE_SCREENSHOTS"
@@ -24,10 +27,25 @@ SHOTS: dict[str, tuple[tuple[int, int], list[str]]] = {
 }
 
 
+NANOBOT = {"nanobot": ["enter", "["], "damage": ["enter", "g", "j", "j"]}
+
+
 @pytest.mark.parametrize("name", SHOTS)
 async def test_screenshot(name: str, demo_db: Path) -> None:
-    size, keys = SHOTS[name]
-    async with browsing(demo_db, size=size) as hands:
+    await compare(name, demo_db, *SHOTS[name])
+
+
+@pytest.mark.parametrize("name", NANOBOT)
+async def test_screenshot_of_nanobot(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    places = {"nanobot": lambda: workspace(tmp_path / "my-agent"),
+              "damage": lambda: damaged("10_two_objects_one_line", tmp_path / "damaged")}
+    await compare(name, places[name](), MEDIUM, NANOBOT[name])
+
+
+async def compare(name: str, place: Path, size: tuple[int, int], keys: list[str]) -> None:
+    """Compares a screenshot with the one that is kept, or writes it."""
+    async with browsing(place, size=size) as hands:
         await hands.press(*keys)
         hands.app.clear_notifications()
         await hands.settle()

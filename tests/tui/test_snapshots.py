@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from textual.command import CommandInput
 
+from tui import clock
 from tui.config import Config
 
+from ..store.nanobot import damaged, workspace
 from .database import Database, calls
-from .harness import LARGE, MEDIUM, SIZES, SMALL, Hands
+from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, SMALL, Hands
 
 Snap = Callable[..., bool]
 Sample = Callable[[str], Path]
@@ -116,3 +118,46 @@ def test_every_state(snap: Snap, tmp_path: Path, size: Size) -> None:
         db.message(main, "assistant", "meta is no JSON", meta_json="{")
         db.message(main, "assistant", "waits", tool_calls_json=calls(("c", "run_command", {"command": "ls"})))
     assert snap(path, keys=["enter"], size=size)
+
+
+@pytest.fixture
+def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace of nanobot, some days after its sessions were written."""
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    return workspace(tmp_path / "ws")
+
+
+@BY_SIZE
+def test_nanobot_plain(snap: Snap, ws: Path, size: Size) -> None:
+    assert snap(ws, keys=["f", *"note.txt", "enter", "G", "k", "k", "k"], size=size)
+
+
+@BY_SIZE
+def test_nanobot_consolidated(snap: Snap, ws: Path, size: Size) -> None:
+    assert snap(ws, keys=["enter", "["], size=size)
+
+
+@BY_SIZE
+def test_nanobot_audit(snap: Snap, ws: Path, size: Size) -> None:
+    assert snap(ws, keys=["f", *"start goal", "enter", "a"], size=size)
+
+
+@BY_SIZE
+def test_nanobot_session_info(snap: Snap, ws: Path, size: Size) -> None:
+    assert snap(ws, keys=["f", *"start goal", "enter", "i"], size=size)
+
+
+@BY_SIZE
+def test_nanobot_damaged(snap: Snap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    folder = damaged("10_two_objects_one_line", tmp_path / "damaged")
+    assert snap(folder, keys=["enter", "g", "j", "j"], size=size)
+
+
+def test_nanobot_damaged_raw(snap: Snap, tmp_path: Path) -> None:
+    folder = damaged("01_truncated_last_line", tmp_path / "damaged")
+    assert snap(folder, keys=["enter", "G", "m", "m"], size=MEDIUM)
+
+
+def test_nanobot_limits(snap: Snap, ws: Path) -> None:
+    assert snap(ws, keys=["enter", "L", "4", "enter"], size=MEDIUM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from store import ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
+from store import Archived, ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
 
 from ..clock import ago, human, moment
 from ..visible import visible
@@ -14,7 +14,7 @@ from .records import dumps
 
 TITLE_CELLS, ID_CELLS, DEEPEST = 58, 44, 16
 _PLACES = {Place.ORPHAN: "! orphan · ", Place.SURVIVOR: "↥ survivor · ", Place.CYCLE: "↻ cycle · "}
-_DAMAGE, _NOTE = "‼", "◆"
+_DAMAGE, _NOTE, _LOG = "‼", "◆", "▤"
 _JOINER = "\u200d"
 
 
@@ -75,13 +75,18 @@ def archive(info: ArchiveInfo, sessions: int) -> Iterator[str]:
         yield f"{_DAMAGE} {one_line(info.warning)}"
 
 
-def branch(node: Node) -> str:
-    """A session as a line of the tree."""
+def group(name: str) -> str:
+    """The line above the sessions of a group."""
+    return f"▾ {one_line(name)}"
+
+
+def branch(node: Node, grouped: bool = False) -> str:
+    """A session as a line of the tree, further in where it stands below the line of its group."""
     found = node.summary
     kind = found.lifecycle if found.kind == "subagent" else "" if found.kind == "root" else found.kind
     words = _PLACES.get(node.place, "") + ("archived · " if found.status == "archived" else "")
     words += f"{one_line(kind)} · " if kind else ""
-    label = f"{'  ' * min(node.depth, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
+    label = f"{'  ' * min(node.depth + grouped, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
     folds = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
     rows = "row " if found.message_count.value == 1 else "rows"
     return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} {rows} "
@@ -124,7 +129,9 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> Iterator[str]:
 
 
 def _head(row: TimelineRow) -> str:
-    words = [f"#{row.row if row.seq is None else row.seq}", one_line(row.role), one_line(row.name or "")]
+    number = row.seq if row.seq is not None else f"line {row.line}" if row.line is not None else row.row
+    words = [f"#{number}", one_line(row.role), one_line(row.name or ""),
+             one_line(row.label)]
     if row.note is not None:
         words.insert(1, _NOTE)
     if row.round_index is not None:
@@ -176,12 +183,23 @@ def compaction(fold: Compaction) -> Iterator[str]:
     tokens = "tokens unknown"
     if fold.before_tokens is not None or fold.after_tokens is not None:
         tokens = f"{human(fold.before_tokens)} to {human(fold.after_tokens)} tokens, {fold.tokens_are}"
-    yield (f"{_NOTE}{fold.number}  {_seq(fold.from_seq)}-{_seq(fold.to_seq)} into {_seq(fold.note_seq)}  "
+    into = "the summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
+    yield (f"{_NOTE}{fold.number}  {_seq(fold.from_seq)}-{_seq(fold.to_seq)} into {into}  "
            f"{state}  {tokens}  · {moment(fold.created_at)}")
     if fold.note_head:
         yield f"    {one_line(fold.note_head)}"
     for odd in fold.odd:
         yield f"    {_DAMAGE} {one_line(odd)}"
+
+
+def archived(entry: Archived, source: str) -> Iterator[str]:
+    """A summary from the log beside the sessions: where it is from, then its first words."""
+    whose = "" if entry.sure else ", of which session is not said"
+    number = "?" if entry.number is None else entry.number
+    yield f"{_LOG} {number}  {one_line(source)}{whose}  · {moment(entry.created_at)}"
+    yield f"    {fit(one_line(entry.text), TITLE_CELLS * 2).rstrip()}"
+    for damage in entry.damage:
+        yield f"    {_DAMAGE} {one_line(damage)}"
 
 
 def unexplained(runs: tuple[tuple[int, int], ...]) -> str:

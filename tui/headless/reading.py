@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import tzinfo
 from typing import TypeVar
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from store import (
     Census,
     Count,
     Damaged,
+    Limits,
     Message,
     Outline,
     Place,
@@ -51,14 +53,14 @@ class Target(Struct, frozen=True):
     ref: Ref
 
 
-def find_session(place: str, name: str) -> Target:
+def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Target:
     """The session that an id or a ref names in any layout of an archive.
 
     Raises UnknownSession where nothing answers to the name, or several sessions do: then with their refs.
     """
     found: list[Target] = []
     failures: list[UnknownSession] = []
-    for archive in open_archive(place):
+    for archive in open_archive(place, zone):
         reader = archive.reader()
         try:
             found.append(Target(archive, reader, reader.resolve(name)))
@@ -74,7 +76,7 @@ def find_session(place: str, name: str) -> Target:
 
 
 def walk(archive: Archive, census: Census) -> Iterator[Node]:
-    """Every session, parents before their children, the latest active first, with exact counts."""
+    """Every session, parents before their children and groups together, the latest active first, with exact counts."""
     reader, layout = archive.reader(), archive.info.layout
     burst: list[tuple[int, int]] = []
     for step in _tree(census):
@@ -87,7 +89,10 @@ def walk(archive: Archive, census: Census) -> Iterator[Node]:
 
 def _tree(census: Census) -> Iterator[tuple[int, int]]:
     """Positions and depths, depth first."""
-    stack = [(at, 0) for at in reversed(census.roots())]
+    groups: dict[str | int, list[int]] = {}
+    for at in census.roots():
+        groups.setdefault(census.groups.get(at, at), []).append(at)
+    stack = [(at, 0) for roots in reversed(groups.values()) for at in reversed(roots)]
     while stack:
         at, depth = stack.pop()
         yield at, depth
@@ -184,10 +189,10 @@ def _pieces(reader: Reader, ref: Ref, message: Message | None) -> Iterator[Messa
         message = piece
 
 
-def outlined(target: Target, view: View) -> tuple[Outline, Timeline]:
+def outlined(target: Target, view: View, limits: Limits | None = None) -> tuple[Outline, Timeline]:
     """The outline and the rows of the session that was named."""
     outline = target.reader.outline(target.ref)
-    return outline, target.reader.timeline(target.ref, view, outline)
+    return outline, target.reader.timeline(target.ref, view, outline, limits)
 
 
 def _piecemeal(

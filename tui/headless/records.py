@@ -10,7 +10,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, TextIO
 
-from store import Compaction, Count, Message, TimelineRow, ToolCall
+from store import Archived, Compaction, Count, Message, TimelineRow, ToolCall
 
 from .reading import Node
 
@@ -21,7 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Document:
-    """One JSON object that holds one list, on a stream. A with block; items are written at once, pure ASCII."""
+    """One JSON object that holds lists, on a stream. A with block; items are written at once, pure ASCII."""
 
     def __init__(self, out: TextIO, name: str) -> None:
         self._out, self._name, self._empty = out, name, True
@@ -33,6 +33,11 @@ class Document:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
             self._out.write("]}\n" if self._empty else "\n]}\n")
+
+    def begin(self, name: str) -> None:
+        """Ends the list and begins another."""
+        self._out.write(("]" if self._empty else "\n]") + f', "{name}": [')
+        self._empty = True
 
     def add(self, item: dict[str, Any]) -> None:
         """Writes an item. A value that is an iterator of texts is written as one string, piece by piece."""
@@ -92,7 +97,8 @@ def session(node: Node) -> dict[str, Any]:
     found = node.summary
     return {
         "ref": str(found.ref), "id": found.ref.id, "layout": found.ref.layout, "file": found.ref.file,
-        "parent_id": found.parent_id, "kind": found.kind, "lifecycle": found.lifecycle, "status": found.status,
+        "parent_id": found.parent_id, "kind": found.kind or None, "lifecycle": found.lifecycle or None,
+        "status": found.status or None,
         "depth": node.depth, "group": found.group, "title": found.title, "preview": found.preview,
         "message_count": _exactly(found.message_count), "active_count": _exactly(found.active_count),
         "compaction_count": found.compaction_count,
@@ -133,6 +139,12 @@ def _content(found: Message, pieces: Iterator[Message]) -> Any:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+def archived(entry: Archived) -> dict[str, Any]:
+    """A summary from the log beside the sessions. `of_session` is whether the log says that it is of this one."""
+    return {"number": entry.number, "content": entry.text, "of_session": entry.sure,
+            "created_at": moment(entry.created_at), "damage": list(entry.damage) or None}
 
 
 def compaction(fold: Compaction) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
-from store import Order, StoreError, View
+from store import Limits, Order, StoreError, View
 
 from .. import clipboard, describe, pager, render, study
 from ..commands import SessionCommands
@@ -18,7 +18,7 @@ from ..widgets.prompt import Prompt
 from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS
-from .travel import Travel
+from .travel import DIGITS, Travel
 
 PANES = tuple(TITLES)
 
@@ -43,6 +43,8 @@ class Browser(Travel):
         Binding("o", "follow", "Follow", id="go.follow", tooltip="note to rows, call to result or child session"),
         Binding("O", "up", "Up", show=False, id="go.up", tooltip="row to its note, session to its caller"),
         Binding("b,backspace", "back", "Back", show=False, id="go.back", tooltip="where you were before"),
+        Binding("L", "ask_limits", "Limits of the context", show=False, id="view.limits",
+                tooltip="messages and tokens that the context view may hold"),
         Binding("colon", "ask('seq')", "Go to seq", key_display=":", show=False, id="go.seq"),
         Binding("slash", "find_here", "Find", key_display="/", id="find", tooltip="filter, or find in the timeline"),
         Binding("f", "ask('filter')", "Filter", id="filter", tooltip="filter the sessions"),
@@ -163,7 +165,8 @@ class Browser(Travel):
         opened.view, opened.fold = View(name), None
         self.show_rows(row.seq if row is not None else None)
         if opened.view is View.CONTEXT and self.timeline.rows is not None and self.timeline.rows.about:
-            self.notify(f"Not stored, so not shown: {self.timeline.rows.about}.", timeout=3, markup=False)
+            about = self.timeline.rows.about
+            self.notify(f"{about[:1].upper()}{about[1:]}.", timeout=3, markup=False)
 
     def action_cycle_view(self) -> None:
         views = list(VIEWS)
@@ -290,6 +293,13 @@ class Browser(Travel):
             self.set_pane("sessions")
         await self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")
 
+    async def action_ask_limits(self) -> None:
+        opened = self.opened
+        if opened is not None and "limits" not in opened.shelf.archive.info.capabilities:
+            self.notify("what this release sends has no limits that could be set", timeout=3)
+        else:
+            await self.action_ask("limits")
+
     @on(Input.Changed, "#prompt Input")
     def _prompt_changed(self, event: Input.Changed) -> None:
         if self.prompt.what == "filter" and self.prompt.display:
@@ -310,6 +320,18 @@ class Browser(Travel):
             self.jump(event.text)
         elif event.what == "find":
             self.search(event.text)
+        elif event.what == "limits":
+            self._limit(event.text)
+
+    def _limit(self, text: str) -> None:
+        """Sets how many messages, and maybe tokens, the context view may hold; nothing means the release's own."""
+        words = text.split()
+        if len(words) > 2 or not all(word.isdecimal() and len(word) <= DIGITS for word in words):
+            self.notify("limits are a number of messages and maybe one of tokens; 0 is none", severity="warning",
+                        timeout=4)
+        elif self.opened is not None:
+            self.opened.limits = Limits(*map(int, words)) if words else None
+            self.action_view(View.CONTEXT)
 
     @on(Prompt.Moved)
     def _prompt_moved(self, event: Prompt.Moved) -> None:

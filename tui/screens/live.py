@@ -15,9 +15,9 @@ from .. import render, study
 from ..library import Library, Shelf
 from .stage import Stage
 
-POLL_S, RETRY_S, AGES_S, REST, NEWEST, FEW = 0.5, 2.0, 30, 20, 50, 2_000
+POLL_S, RETRY_S, AGES_S, REST, NEWEST = 0.5, 2.0, 30, 20, 50
 """Seconds between two looks, before another try, and between two paintings of ages; how many times its own duration a
-walk waits before it runs again; how many sessions are looked at first; and how many are counted at once."""
+walk waits before it runs again; and how many sessions are looked at first where they are many."""
 
 
 class Live(Stage):
@@ -39,8 +39,9 @@ class Live(Stage):
     def first_look(self, shelf: Shelf) -> None:
         """All sessions where they are few; else the newest at once, and the census from a worker."""
         try:
-            if shelf.reader.fewer_than(FEW):
-                shelf.replace(shelf.reader.census(), complete=True)
+            census = shelf.reader.census_if_small()
+            if census is not None:
+                shelf.replace(census, complete=True)
                 return
             newest = shelf.reader.newest(NEWEST)
             shelf.replace(self._sketch(newest), complete=False)

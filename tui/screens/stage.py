@@ -14,9 +14,10 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.worker import Worker, get_current_worker
 
-from store import Outline, Ref, StoreError, View
+from store import Limits, Outline, Ref, StoreError, View
 
 from .. import describe, render, study
+from ..clock import human
 from ..ink import Inked
 from ..library import Library, Shelf
 from ..opened import Opened
@@ -181,8 +182,8 @@ class Stage(Inked[None]):
             self.timeline.show(None)
             self.failed(str(error))
             return
-        self.timeline.hint = "no rows here" if rows.length.exact else "reading the session's index…"
-        if not rows.length.exact and not rows.length.value:
+        self.timeline.hint = (rows.about or "no rows here") if rows.length.exact else "reading the session's index…"
+        if not rows.length.exact and (seq is None or rows.locate(seq) is None):
             opened.wanted = seq
         if keep:
             self.timeline.update(rows)
@@ -215,10 +216,14 @@ class Stage(Inked[None]):
             return describe.session_blocks(opened.detail, opened.usage) if opened.detail else []
         if self.subject == "compaction" and fold is not None:
             blocks = describe.fold_blocks(fold)
-            if fold.note_head is not None:
+            if fold.note is not None:
+                blocks += describe.note_blocks(fold.note, self.mode)
+            elif fold.note_head is not None:
                 note = opened.shelf.reader.message(opened.ref, str(fold.note_seq))
                 blocks += describe.message_blocks(note, self.mode)[1:]
             return blocks
+        if self.subject == "compaction" and (entry := self.audit_pane.entry) is not None:
+            return describe.archived_blocks(entry, self.audit_pane.audit.source, self.mode)
         row = self.timeline.current
         if row is None or row.row is None:
             words = f"rows {row.hole[0]} to {row.hole[1]} are gone from the file" if row and row.hole else ""
@@ -283,8 +288,9 @@ class Stage(Inked[None]):
             self.query_one("#list-title", Bar).show([(" PREVIEWS", "strong")], [(f"{self.list_pane.count} ", "dim")])
             self.query_one("#audit-title", Bar).show(*self._audit_title())
             subject = self.subject if self.timeline.count else "session"
-            subject = "message" if subject == "compaction" and self.audit_pane.fold is None else subject
-            what = {"session": "SESSION", "compaction": "COMPACTION"}.get(subject, "MESSAGE")
+            if subject == "compaction" and self.audit_pane.fold is None:
+                subject = "summary" if self.audit_pane.entry is not None else "message"
+            what = subject.upper()
             self.query_one("#inspector-title", Bar).show(
                 [(f" {what}", "strong")], [(f"{self.mode} ", "dim", "screen.mode")])
         except NoMatches:
@@ -321,6 +327,7 @@ class Stage(Inked[None]):
         # Beside that word the tabs have room on a wide screen alone.
         for number, (view, name) in enumerate(VIEWS.items() if roomy or opened.fold is None else (), 1):
             now = view is opened.view and opened.fold is None
+            name = f"{name} {_spoken(opened.limits)}".rstrip() if view is View.CONTEXT else name
             label = f"{number} {name}" if now or roomy else str(number)
             tabs.append((label, "current" if now else "dim", f"screen.view('{view}')"))
             tabs.append((" ", ""))
@@ -332,3 +339,11 @@ class Stage(Inked[None]):
         audit = self.opened.audit if self.opened is not None else None
         folds = sum(not fold.undone for fold in audit.compactions) if audit is not None else 0
         return [(" COMPACTIONS", "strong")], [(f"{folds} " if audit is not None else "", "dim")]
+
+
+def _spoken(limits: Limits | None) -> str:
+    """Limits of the context view in the few cells of a tab."""
+    if limits is None:
+        return ""
+    tokens = f", {human(limits.tokens)} tokens" if limits.tokens else ""
+    return f"(≤{limits.messages}{tokens})" if limits.messages else f"(no limit{tokens})"

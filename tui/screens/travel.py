@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import on, work
 from textual.worker import get_current_worker
 
-from store import Certainty, Link, Ref, StoreError, View
+from store import Certainty, Compaction, Link, Ref, StoreError, View
 
 from .. import study
 from ..library import Shelf
@@ -67,10 +67,20 @@ class Travel(Live):
             return
         if link is not None:
             self._take_link(link)
-        elif (fold := opened.folded_by(row.seq)) is not None and fold.note_seq is not None:
-            self._to_row(fold.note_seq, "its note", fold.fold_is)
+        elif (fold := opened.folded_by(row.seq)) is not None:
+            self._to_note(fold)
         else:
             self.notify("this row leads nowhere", timeout=2)
+
+    def _to_note(self, fold: Compaction) -> None:
+        """Goes to the note of a fold: its row, or where it stands in the audit."""
+        if fold.note_seq is not None:
+            self._to_row(fold.note_seq, "its note", fold.fold_is)
+            return
+        self.audit_pane.select(fold.number)
+        self.set_pane("audit")
+        self.subject = "compaction"
+        self.inspect()
 
     def _to_folded_rows(self) -> None:
         opened, row = self.opened, self.timeline.current
@@ -90,8 +100,8 @@ class Travel(Live):
         if opened is None:
             return
         fold = opened.folded_by(row.seq) if row is not None else None
-        if fold is not None and fold.note_seq is not None:
-            self._to_row(fold.note_seq, "its note", fold.fold_is)
+        if fold is not None:
+            self._to_note(fold)
             return
         try:
             link = opened.shelf.reader.spawner(opened.ref)
@@ -139,14 +149,16 @@ class Travel(Live):
             self.notify("the compactions are still being read", timeout=2)
             return
         here = row.seq if row.seq is not None else row.hole[0] if row.hole else 0
-        notes = sorted(fold.note_seq for fold in opened.audit.compactions if fold.note_seq is not None)
+        # A note that is no row of its own stands where the rows end that it was made of.
+        places = {place: fold for fold in opened.audit.compactions
+                  if (place := fold.note_seq if fold.note_seq is not None else fold.to_seq) is not None}
+        notes = sorted(places)
         further = [seq for seq in notes if (seq > here if by > 0 else seq < here)]
         if not further:
             self.notify(f"no compaction {'after' if by > 0 else 'before'} this row", timeout=2)
             return
         seq = further[0] if by > 0 else further[-1]
-        if (fold := opened.fold_of(seq)) is not None:
-            self.audit_pane.select(fold.number)
+        self.audit_pane.select(places[seq].number)
         self._to_row(seq, "the note", Certainty.RECORDED)
 
     def jump(self, text: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from store import Audit, Compaction
+from store import Archived, Audit, Compaction
 
 from .. import render
 from .virtual_list import Span, VirtualList
 
 
 class AuditPane(VirtualList):
-    """Three lines a compaction, the newest first. Rows that no compaction explains come last."""
+    """Three lines a compaction, the newest first; then rows that no compaction explains, and summaries from a log."""
 
     LINES: ClassVar[int] = 3
     HELP = """\
@@ -21,6 +21,7 @@ What was folded into which note, how many rows that really took, tokens before a
 
 - the note of the fold under the cursor stands in the inspector; `enter` shows the folded rows in the timeline, \
 `esc` goes back to all rows
+- `▤` a summary from nanobot's `memory/history.jsonl`, which keeps every one that was ever written
 - `recorded` stands in the file, `inferred` was worked out from it, `unknown` means that more than one answer fits
 """
 
@@ -36,18 +37,29 @@ What was folded into which note, how many rows that really took, tokens before a
         self.hint = hint
         folds = self.audit.compactions[::-1]
         cursor = next((at for at, fold in enumerate(folds) if fold.number == number), 0)
-        self.set_count(len(folds) + bool(self.audit.unexplained), cursor)
+        self.set_count(len(folds) + bool(self.audit.unexplained) + len(self.audit.archived), cursor)
 
     @property
     def fold(self) -> Compaction | None:
-        """The compaction under the cursor, None on the unexplained rows or where there is none."""
+        """The compaction under the cursor, None on anything else or where there is none."""
         folds = self.audit.compactions
         return folds[-1 - self.cursor] if self.cursor < len(folds) else None
 
     @property
+    def entry(self) -> Archived | None:
+        """The summary from a log under the cursor, None on anything else."""
+        return self._entry(self.cursor)
+
+    def _entry(self, index: int) -> Archived | None:
+        at = index - len(self.audit.compactions) - bool(self.audit.unexplained)
+        return self.audit.archived[-1 - at] if 0 <= at < len(self.audit.archived) else None
+
+    @property
     def runs(self) -> tuple[tuple[int, int], ...]:
         """The folded rows under the cursor, as runs of seqs."""
-        return fold.fold_runs if (fold := self.fold) else self.audit.unexplained
+        if (fold := self.fold) is not None:
+            return fold.fold_runs
+        return self.audit.unexplained if self.entry is None else ()
 
     def select(self, number: int) -> None:
         """Puts the cursor on a compaction by its number."""
@@ -59,6 +71,8 @@ What was folded into which note, how many rows that really took, tokens before a
         folds = self.audit.compactions
         if index < len(folds):
             return render.audit_lines(folds[-1 - index], width)[line]
+        if (entry := self._entry(index)) is not None:
+            return render.archived_lines(entry, self.audit.source, width)[line]
         rows = sum(last - first + 1 for first, last in self.audit.unexplained)
         texts = (f" {render.DAMAGE} {rows} folded row{'s' if rows != 1 else ''}", "    that no compaction explains", "")
         return [(render.fit(texts[line], width), "damage" if line == 0 else "dim")]

@@ -59,7 +59,10 @@ class Bar(Widget):
         left, right = Strip(self._segments(self._left)), Strip(self._segments(self._right))
         if width - right.cell_length < min(LEAST_LEFT, left.cell_length):
             right = Strip([])
-        return Strip.join([left.adjust_cell_length(max(0, width - right.cell_length), self._base), right])
+        room = max(0, width - right.cell_length)
+        # What is cut on the left does not touch what stands on the right.
+        left = left.crop(0, room - 1) if right.cell_length and left.cell_length >= room else left
+        return Strip.join([left.adjust_cell_length(room, self._base), right])
 
 
 class KeyBar(Bar):

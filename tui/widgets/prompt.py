@@ -1,4 +1,4 @@
-"""The one-line prompt at the foot of the screen: a filter, a text to find, a seq."""
+"""The one-line prompt at the foot of the screen: a filter, a text to find, a seq, limits of the context."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widgets import Input, Label
 
 HINT = " enter ok · esc leave "
-LABELS = {"filter": " filter ", "find": " find ", "seq": " go to seq "}
+LABELS = {"filter": " filter ", "find": " find ", "seq": " go to seq ", "limits": " messages [tokens] "}
 
 
 class Prompt(Horizontal):

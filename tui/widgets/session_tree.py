@@ -21,12 +21,13 @@ class SessionTree(VirtualList):
 
     HELP = """\
 ### Sessions
-Roots with their subagents folded below them. `▸` has children, `▾` shows them.
+Roots with their subagents folded below them, nanobot's sessions by channel. `▸` has children, `▾` shows them.
 
 - `right`/`l` unfold, `left`/`h` fold or go to the parent, `E` unfold all of a session's subagents
 - `enter` opens the session, `t` sorts by activity, creation or size, `/` filters
 - `!` orphan: its parent is named but gone. `↥` survivor: it outlived its parent. `↻` a circle of parents, cut here
 - `linked`, `detached` and `ephemeral` say what happens to a subagent when its parent closes
+- `fork` began as a copy of the session above it, `leftover` is what a save that was cut off left behind
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "unfold", "Unfold", show=False, id="tree.unfold"),
@@ -38,6 +39,8 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
         super().__init__(id=id)
         self.library = library
         self.opened: set[int] = set()
+        self._met: set[int] = set()
+        """Groups that were shown before: a new one is shown open, one that somebody folded stays so."""
         self._shown, self._depths = array("q"), array("q")
 
     @property
@@ -47,6 +50,9 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
     def rebuild(self, keep: bool = True) -> None:
         """Shows the library as it is now; with `keep`, the cursor stays on its session and at its place."""
         key = self._key
+        groups = self.library.groups()
+        self.opened |= groups - self._met
+        self._met |= groups
         nodes, depths = self.library.tree(self.opened)
         offset = self.cursor - self.top
         self._shown, self._depths = nodes, depths
@@ -88,10 +94,7 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
 
     def select(self, node: int) -> None:
         """Puts the cursor on a session, unfolding what hides it."""
-        shelf = self.library.shelf(node)
-        wanted = {shelf.node(at) for at in shelf.census.ancestors(node & LOW)} if node >= 0 else set()
-        if len(self.library.shelves) > 1 and node >= 0:
-            wanted.add(-shelf.index - 1)
+        wanted = self.library.path(node)
         if not wanted <= self.opened:
             self.opened |= wanted
             self.rebuild()
@@ -104,6 +107,11 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         node, depth = self._shown[index], self._depths[index]
         if node < 0:
+            unfolded = node in self.opened or bool(self.library.words)
+            group = self.library.shelf(node).group_name(node)
+            if group is not None:
+                count = self._below(index) if self.library.words else self._children(node)
+                return render.group_line(group, depth, unfolded, count, width)
             return render.archive_line(self.library.shelf(node), node in self.opened, width)
         if self.library.summary(node) is None:
             start = max(0, index - AHEAD)
@@ -120,7 +128,19 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
 
     def _children(self, node: int) -> int:
         shelf = self.library.shelf(node)
-        return len(shelf.census) if node < 0 else shelf.census.child_count(node & LOW)
+        if node >= 0:
+            return shelf.census.child_count(node & LOW)
+        group = shelf.group_name(node)
+        if group is None:
+            return len(shelf.census)
+        return sum(name == group for name in shelf.census.groups.values())
+
+    def _below(self, index: int) -> int:
+        """How many lines stand below a node."""
+        end = index + 1
+        while end < self.count and self._depths[end] > self._depths[index]:
+            end += 1
+        return end - index - 1
 
     def action_unfold(self) -> None:
         node = self.node
@@ -142,9 +162,7 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
         depth = self._depths[self.cursor]
         if node in self.opened and not self.library.words:
             self.opened.discard(node)
-            end = self.cursor + 1
-            while end < self.count and self._depths[end] > depth:
-                end += 1
+            end = self.cursor + 1 + self._below(self.cursor)
             del self._shown[self.cursor + 1 : end], self._depths[self.cursor + 1 : end]
             self.set_count(len(self._shown))
             return
@@ -156,14 +174,12 @@ Roots with their subagents folded below them. `▸` has children, `▾` shows th
     def action_unfold_all(self) -> None:
         if self.node is None or self.library.words:
             return
-        shelf = self.library.shelf(self.node)
         stack = [self.node]
         while stack:
             node = stack.pop()
             if self._children(node):
                 self.opened.add(node)
-                children = shelf.census.roots() if node < 0 else shelf.census.children(node & LOW)
-                stack += map(shelf.node, children)
+                stack += self.library.children(node)
         self.rebuild()
 
     def on_click(self, event: events.Click) -> None:

@@ -26,7 +26,9 @@ One line a message: seq, state, role, round or tool, what was said, bytes.
 `●` active `○` compacted out `◆` note `◇` note folded by a later one `✕` dropped `┄` rows gone `‼` damaged
 `╭` calls tools, `╰` a result of it
 
-- `1` all `2` active `3` compacted `4` what the model sees now, `v` the next view
+In nanobot's sessions `○` is consolidated, and `command`, `hidden`, `delivery`, `subagent` say what else a message is.
+
+- `1` all `2` active `3` compacted `4` what the model sees now, `v` the next view, `L` limits of what it sees (nanobot)
 - `[` and `]` previous and next compaction, `:` go to a seq, `/` find, `n`/`N` next and previous hit
 - `o` follow: a note to the rows it folded, a call to its result or child session; `O` up: a folded row to its note, \
 a session to the call that spawned it; `b` back to where you were
@@ -69,23 +71,27 @@ a session to the call that spawned it; `b` back to where you were
         seen = self.top <= self.cursor < self.top + self.rows_visible
         following = seen and self.count > 0 and self.cursor == self.count - 1
         seq, top_seq, offset = self._seq, _seq_of(self.row(self.top)), self.cursor - self.top
+        index, first = self.cursor, self.top
         self._take(rows)
         count = self.count_of(rows)
-        if following or seq is None:
+        if following or (seq is None and here is None):
             self.set_count(count, max(0, count - 1), None)
+        elif seq is None:
+            # Damage has no seq to be found by; its place only changes with what was before it.
+            self.set_count(count, min(index, max(0, count - 1)), first, reveal=seen)
         else:
             index = rows.nearest(seq)
             top = index - offset if seen or top_seq is None else rows.nearest(top_seq)
             self.set_count(count, index, max(0, top), reveal=seen)
         now = self.current
-        if here is None or now is None or (here.row, here.hole) != (now.row, now.hole):
+        if here is None or now is None or _said(here) != _said(now):
             self.post_message(self.Highlighted(self, self.cursor))
 
     def _take(self, rows: Rows | None) -> None:
         self.rows = rows
         self.failed = False
         self._pages.clear()
-        self._digits = max(3, len(str(rows.highest if rows else 0)))
+        self._digits = max(3, rows.digits if rows else 0)
 
     @staticmethod
     def count_of(rows: Rows | None) -> int:
@@ -153,6 +159,11 @@ a session to the call that spawned it; `b` back to where you were
 
     def empty(self) -> str:
         return self.hint
+
+
+def _said(row: TimelineRow) -> tuple[object, ...]:
+    """What makes a row the same as before: an identity may change although the message did not."""
+    return row.seq, row.hole, row.role, row.size, row.head
 
 
 def _seq_of(row: TimelineRow | None) -> int | None:
