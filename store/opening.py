@@ -48,14 +48,15 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
 
 def _is_jsonl(path: Path) -> bool:
     """Whether a file is a session of nanobot's: whatever SQLite wrote says so itself."""
-    from .nanobot.places import is_session_file
-
     try:
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) == _SQLITE:
                 return False
     except OSError:
         return False
+    # Each kind of archive is imported where there is one.
+    from .nanobot.places import is_session_file
+
     return is_session_file(path)
 
 

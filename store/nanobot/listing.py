@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from heapq import nlargest
+from itertools import islice
 from threading import Lock
 
 from msgspec import Struct
@@ -22,8 +23,9 @@ from .places import CONFLICTS, LEGACY, Folder
 
 HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
 """What is read of a file for its summary, for a census, and at most for a metadata line."""
-FEW, HOT, TURN, SAMPLED = 300, 64, 250, 50
-"""Sessions that are counted at once; files that each look asks for, and others in turn; files that tell the release."""
+FEW, FEW_FILES, HOT, TURN, SAMPLED = 300, 1_200, 64, 250, 50
+"""Sessions that are counted at once, in a folder of files that each look asks for; of more, those it asks for each time
+and in turn; and files that tell the release."""
 KIND, LEFTOVER, FORK = "root", "leftover", "fork"
 _UNKNOWN_SIZE = 2**62
 
@@ -103,8 +105,11 @@ class Listing:
 
     def newest(self, limit: int) -> list[str]:
         """The files that were written last, the newest first."""
-        found = sorted(self._scan(), key=lambda file: file[1].mtime_ns, reverse=True)
-        return [name for name, _ in found[:limit]]
+        try:
+            written = ((entry.stat().st_mtime_ns, entry.name) for entry in self._folder.files())
+            return [name for _, name in nlargest(limit, written)]
+        except OSError as error:
+            raise trouble(self._folder.path, error) from error
 
     def census(self, cancel: Cancel) -> Census:
         """Every session. Files that are as they were are not read again. Raises Cancelled."""
@@ -248,10 +253,11 @@ class Listing:
     def _everything(self) -> list[str]:
         """All files of the folder: a checkpoint beside a session tells of it too."""
         try:
-            names = os.listdir(self._folder.path)
+            with os.scandir(self._folder.path) as entries:
+                names = [entry.name for entry in islice(entries, FEW_FILES + 1)]
         except OSError:
             return []
-        return names if len(names) <= 4 * FEW else list(self._briefs)
+        return names if len(names) <= FEW_FILES else list(self._briefs)
 
     def _path(self, name: str) -> str:
         return self._prefix + name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -37,7 +37,7 @@ class Folder(Struct, frozen=True):
         with os.scandir(self.path) as entries:
             for entry in entries:
                 wanted = entry.name == self.only if self.only is not None else file_name(entry.name) is not None
-                if wanted and _is_file(entry):
+                if wanted and _holds(entry.is_file):
                     yield entry
 
     def name_of(self, file: str) -> FileName:
@@ -45,10 +45,11 @@ class Folder(Struct, frozen=True):
         return file_name(file) or FileName(os.path.splitext(file)[0], False)
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _holds(question: Callable[[], bool]) -> bool:
+    """What an entry of a folder says of itself; False for a link that leads in a circle."""
     try:
-        return entry.is_file()
-    except OSError:  # A link that leads in a circle.
+        return question()
+    except OSError:
         return False
 
 
@@ -82,7 +83,7 @@ def folders(path: Path) -> list[Folder]:
 
 def _below(path: Path) -> Iterator[Folder]:
     full = Path(os.path.abspath(path))
-    if _any(path) or (full.name == SESSIONS and not any(path.iterdir())):
+    if _any(path) or (full.name == SESSIONS and not os.listdir(path)):
         name = f"{full.parent.name}/{full.name}" if full.name == SESSIONS else full.name
         yield Folder(str(path), "", name, _log(full))
     if full.name == HOME:
@@ -109,10 +110,15 @@ def _workspace(path: Path) -> Iterator[Folder]:
 
 def _workspaces(path: Path) -> Iterator[Folder]:
     """The folders of workspaces in nanobot's home, and what its migrations could not place."""
-    for folder in sorted(path.iterdir()) if path.is_dir() else ():
-        if _ID.fullmatch(folder.name) and folder.is_dir() and _any(folder):
-            yield Folder(str(folder), folder.name, _workspace_name(folder), _log_of(path, folder.name))
-        elif folder.name == CONFLICTS and folder.is_dir() and _any(folder):
+    if not path.is_dir():
+        return
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if _holds(entry.is_dir))
+    for name in names:
+        folder = path / name
+        if _ID.fullmatch(name) and _any(folder):
+            yield Folder(str(folder), name, _workspace_name(folder), _log_of(path, name))
+        elif name == CONFLICTS and _any(folder):
             yield Folder(str(folder), CONFLICTS, CONFLICTS)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from store.powerloop.schema import TABLES
+from tests.store.nanobot import talk, write
 
 NEWEST, WHOLE, SESSION = "qz-newest", "qz-whole", "session-0000001"
 """The first and the last word of a newest message. A list has room for the first alone."""
@@ -42,6 +43,16 @@ def build(path: Path, sessions: int, messages: int, prompt: int = 0) -> Path:
         conn.execute("COMMIT")
         conn.execute("PRAGMA journal_mode=WAL")
     return path
+
+
+def build_folder(folder: Path, sessions: int, messages: int) -> Path:
+    """A folder of that many nanobot sessions with that many messages each; the last one is the newest."""
+    for at in range(sessions):
+        rows = talk(messages, text=f"{{}} {_WORDS}")
+        if at == sessions - 1:
+            rows[-1]["content"] = f"{NEWEST} {rows[-1]['content']} {WHOLE}"
+        write(folder, rows, f"telegram_{at}.jsonl", f"telegram:{at}", updated_at=f"2026-05-{10 + (at == sessions - 1)}")
+    return folder
 
 
 def _session(ids: list[str], at: int, prompt: str, messages: int) -> tuple[Any, ...]:

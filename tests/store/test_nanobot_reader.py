@@ -408,6 +408,18 @@ def test_the_context_shows_what_is_sent(tmp_path: Path) -> None:
     assert [row.label for row in rows(reader, ref)] == ["command", "", "", ""]
 
 
+def test_what_a_later_release_added_for_the_model_is_not_what_somebody_said(tmp_path: Path) -> None:
+    suffix = "[Runtime Context]\nnow\n[/Runtime Context]"
+    reader, ref = the_session(write(tmp_path, [
+        {"role": "user", "content": f"hello\n\n{suffix}", "_runtime_context": {"version": 1, "suffix": suffix}},
+        {"role": "user", "content": "Continue the task.", "_hidden_history": True}], last_archived=0))
+    first, second = rows(reader, ref)
+    assert (first.head, second.label) == ("hello", "hidden")
+    assert reader.session(ref).summary.preview == "hello"
+    assert reader.message(ref, first.row or "").content == f"hello\n\n{suffix}"
+    assert [row.head for row in rows(reader, ref, View.CONTEXT)] == [f"hello\n\n{suffix}", "Continue the task."]
+
+
 # -- beyond rows
 
 

@@ -244,8 +244,8 @@ async def test_a_message_that_is_read_stays_where_it_was_scrolled_to(tmp_path: P
     folder = write(tmp_path / "sessions", [*talk(4), *tall, *talk(30)]).parent
     async with browsing(folder, size=MEDIUM) as hands:
         await hands.press("enter", ":", "5", "enter", "enter", *["j"] * 9)
-        top = hands.inspector.scroll_offset.y
-        assert top > 0
+        top = 9
+        await hands.until(lambda: hands.inspector.scroll_offset.y == top, "the inspector to scroll")
         write(folder, [*talk(4), *tall, *talk(40)], updated_at="2026-05-16T11:00:00", metadata={"title": "later"})
         await saved(hands, 45)
         assert hands.inspector.scroll_offset.y == top
