@@ -114,6 +114,11 @@ class Outline(Struct, frozen=True):
             return size(self.states.get(state, []))
         return sum(size(runs) for runs in self.states.values()) + len(self.strays)
 
+    @property
+    def hindered(self) -> bool:
+        """Whether what is appended cannot be added to it, so that all has to be read again."""
+        return bool(self.strays)
+
     def extended(self, rows: Iterable[tuple[int, str]], next_seq: int | None) -> Outline:
         """The outline after `rows` (seq, state) were appended and nothing else happened."""
         fresh: dict[str, list[int]] = {}

@@ -211,12 +211,13 @@ class Archived(Struct, frozen=True):
 class Audit(Struct, frozen=True):
     """All folds of a session, oldest first, and the seqs that are folded although no fold explains them.
 
-    `archived` are summaries kept beside the sessions, oldest first, and `source` is where.
+    `archived` are summaries kept beside the sessions, oldest first, and `source` is where; None for an archive whose
+    agent keeps none.
     """
 
     compactions: list[Compaction]
     unexplained: tuple[tuple[int, int], ...] = ()
-    archived: tuple[Archived, ...] = ()
+    archived: tuple[Archived, ...] | None = None
     source: str = ""
 
 

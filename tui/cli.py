@@ -292,7 +292,7 @@ def _compactions(args: argparse.Namespace) -> int:
         with records.Document(sys.stdout, "compactions") as document:
             for fold in audit.compactions:
                 document.add(records.compaction(fold))
-            if audit.source:
+            if audit.archived is not None:
                 document.begin("archived")
                 for entry in audit.archived:
                     document.add(records.archived(entry))
@@ -306,7 +306,7 @@ def _compactions(args: argparse.Namespace) -> int:
             print(line)
     if audit.unexplained:
         print(plain.unexplained(audit.unexplained))
-    for entry in audit.archived:
+    for entry in audit.archived or ():
         for line in plain.archived(entry, audit.source):
             print(line)
     return 0

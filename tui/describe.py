@@ -253,7 +253,8 @@ def fold_blocks(fold: Compaction) -> list[Block]:
         _line((f"{render.NOTE}{fold.number} ", "note"), ("compaction", "strong"),
               (" undone" if fold.undone else "", "damage")),
         *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in fold.odd],
-        _fact("span", f"{fold.from_seq} to {fold.to_seq}, recorded"),
+        _fact("span", "rows that are no longer in the file" if fold.from_seq is None and fold.note is not None else
+              f"{fold.from_seq} to {fold.to_seq}, recorded"),
         _fact("took", took),
         _fact("tokens", render.tokens(fold)),
         _fact("when", f"{moment(fold.created_at)}{round_}"),

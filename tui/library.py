@@ -40,6 +40,7 @@ class Shelf:
         self.busy = False
         self.lost: set[int] = set()
         self._ordered: tuple[Order, list[int]] | None = None
+        self._grouped: tuple[Order, dict[int, list[int]]] | None = None
         self._groups: dict[str, int] = {}
         """Numbers of groups, which stay the same whatever a later census says."""
         self._summaries: OrderedDict[int, SessionSummary] = OrderedDict()
@@ -58,6 +59,16 @@ class Shelf:
         number = (-node >> SHIFT) - 1
         return next((name for name, known in self._groups.items() if known == number), None) if number >= 0 else None
 
+    def grouped(self, order: Order) -> dict[int, list[int]]:
+        """The nodes of the sessions in each group by its node, in order; worked out once a census."""
+        if self._grouped is None or self._grouped[0] is not order:
+            found: dict[int, list[int]] = {}
+            for at in self.census.roots(order) if self.census.groups else ():
+                if (group := self.group_of(at)) is not None:
+                    found.setdefault(group, []).append(self.node(at))
+            self._grouped = order, found
+        return self._grouped[1]
+
     def group_of(self, at: int) -> int | None:
         """The node of the group that a session without a parent stands in, None where it is in none."""
         name = self.census.groups.get(at)
@@ -70,7 +81,7 @@ class Shelf:
 
     def replace(self, census: Census, complete: bool, keep: bool = False) -> None:
         """Takes a newer census; `keep` says that the summaries read so far are still true."""
-        self.census, self.complete, self._ordered = census, complete, None
+        self.census, self.complete, self._ordered, self._grouped = census, complete, None, None
         if not keep:
             self._summaries.clear()
 
@@ -241,7 +252,7 @@ class Library:
 
     def groups(self) -> set[int]:
         """The nodes of all groups."""
-        return {shelf.group(name) for shelf in self.shelves for name in set(shelf.census.groups.values())}
+        return {group for shelf in self.shelves for group in shelf.grouped(self.order)}
 
     def path(self, node: int) -> set[int]:
         """The nodes that must be open for a session to be seen."""
@@ -258,10 +269,9 @@ class Library:
         shelf = self.shelf(node)
         if node >= 0:
             return [shelf.node(at) for at in shelf.census.children(node & LOW, self.order)]
-        roots = shelf.census.roots(self.order)
         if shelf.group_name(node) is not None:
-            return [shelf.node(at) for at in roots if shelf.group_of(at) == node]
-        return _grouped(shelf, roots)
+            return shelf.grouped(self.order).get(node, [])
+        return _grouped(shelf, shelf.census.roots(self.order))
 
     def _walk(
         self, shelf: Shelf, node: int, depth: int, opened: set[int], nodes: array[int], depths: array[int]
@@ -290,12 +300,15 @@ class Library:
             while (at := shelf.census.parents[at]) >= 0 and at not in shown:
                 shown.add(at)
         roots = shelf.census.sorted((at for at in shown if shelf.census.parents[at] < 0), self.order)
+        inside: dict[int | None, list[int]] = {}
+        for at in roots:
+            inside.setdefault(shelf.group_of(at), []).append(at)
         stack = [(node, depth) for node in reversed(_grouped(shelf, roots))]
         while stack:
             node, level = stack.pop()
             nodes.append(node)
             depths.append(level)
-            inner = [at for at in roots if shelf.group_of(at) == node] if node < 0 else [
+            inner = inside[node] if node < 0 else [
                 at for at in shelf.census.children(node & LOW, self.order) if at in shown]
             stack += [(shelf.node(at), level + 1) for at in reversed(inner)]
 

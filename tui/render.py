@@ -224,7 +224,8 @@ def _hole_line(hole: tuple[int, int], width: int, digits: int) -> list[Span]:
 def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], list[Span]]:
     """A compaction in three lines: what was folded into what; rows and tokens; the saving and what is odd."""
     into = "summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
-    span = f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)} → {into}"
+    gone = fold.from_seq is None and fold.note is not None
+    span = f"gone rows → {into}" if gone else f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)} → {into}"
     marks: list[Span] = [(f" {NOTE}{fold.number} ", "folded" if fold.undone else "note"), (span, "strong")]
     when: list[Span] = [(f" {ago(fold.created_at)} ", "dim")]
     rows = "rows unknown" if fold.rows is None else f"{fold.rows} row{'s' if fold.rows != 1 else ''}"

@@ -16,6 +16,7 @@ from .clock import Clock
 from .context import Offset
 from .file import read
 from .head import Metadata
+from .record import plain
 
 BYTES, ENTRIES, TEXT_CHARS, HEAD_CHARS = 1 << 20, 200, 32_000, 200
 """How much of the end of the log is read, and how many entries of it and characters of each are kept."""
@@ -28,7 +29,7 @@ class Log(Struct, frozen=True):
     shown: str
 
 
-def audit(metadata: Metadata | None, offset: Offset, key: str, log: Log | None, clock: Clock) -> Audit:
+def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | None, clock: Clock) -> Audit:
     """The fold in force, and the entries of the log that are this session's or may be."""
     entries = _entries(log, key, clock) if log is not None else []
     summary = metadata.summary if metadata is not None else None
@@ -43,12 +44,12 @@ def _fold(offset: Offset, summary: str | None, own: Archived | None) -> Compacti
     odd = [offset.odd] if offset.odd else []
     if summary is None:
         odd.append("no summary is stored for these rows")
-    if not offset.value:
-        odd.append("a summary, but no row is consolidated")
+    # An idle session is cut to its end: then the rows are gone from the file, and only the summary tells of them.
     runs: tuple[Run, ...] = ((1, offset.value),) if offset.value else ()
     return Compaction(
-        number=1, from_seq=1 if runs else None, to_seq=offset.value or None, rows=offset.value, fold_runs=runs,
-        fold_is=Certainty.RECORDED, note_seq=None, note_head=summary[:HEAD_CHARS] if summary is not None else None,
+        number=1, from_seq=1 if runs else None, to_seq=offset.value or None, rows=offset.value or None, fold_runs=runs,
+        fold_is=Certainty.RECORDED if runs else Certainty.UNKNOWN, note_seq=None,
+        note_head=summary[:HEAD_CHARS] if summary is not None else None,
         before_tokens=None, after_tokens=None, tokens_are=Certainty.UNKNOWN, round_index=None,
         created_at=own.created_at if own is not None else None, odd=tuple(odd), note=summary,
     )
@@ -73,7 +74,7 @@ def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
         number, text, stamp = entry.get("cursor"), entry.get("content"), entry.get("timestamp")
         created_at = clock.ms(stamp)
         found.append(Archived(
-            number if type(number) is int else None, text[:TEXT_CHARS] if isinstance(text, str) else str(text),
+            number if type(number) is int else None, plain(text)[:TEXT_CHARS],
             created_at, owner == key,
             (*map(str, span.troubles), *(["its time is no date"] if created_at is None else [])),
         ))

@@ -14,13 +14,14 @@ from msgspec import UNSET, Struct
 from ..rows import Limits
 from .file import Opened
 from .head import Metadata, metadata_of
-from .history import WINDOW, consolidated, legible, sent
+from .history import WINDOW, consolidated, failure, legible, sent
 from .lines import FileOutline
 from .record import MESSAGE_BYTES, decode
+from .walk import NO_OBJECT
 
-BYTES = 8_388_608
-"""The newest bytes that are looked at: more than any model takes."""
-FORGIVEN_LATER = "JSON that is no object"
+BYTES = 2_000_000
+"""The newest bytes that are looked at while a screen waits: more than most models take."""
+FORGIVEN_LATER = NO_OBJECT
 """What 0.3.x steps over where earlier releases give the file up."""
 _NOT_STORED = "not stored and so not shown: the system prompt, memory, tools and the real limits"
 
@@ -94,17 +95,21 @@ def context(
         return Context({}, offset.odd)
     first, last = offset.value + 1, outline.messages
     limit = limits.messages if limits.messages is not None else 0 if later else WINDOW
-    window = limit if limit > 0 else 0 if later else WINDOW
-    if window:
-        first = max(first, last - window + 1)
+    if limit:
+        first = max(first, last - limit + 1)
     asked, first = first, _within_reach(outline, first, last)
     rows = _records(file, outline, first, last)
+    # To 0.2.x, no limit is its own; who asks for none gets all.
+    limit = limit or max(1, len(rows))
+    if limits == Limits() and (broken := failure(rows, limit, later)) is not None:
+        return Context({}, f"no turn works: of message {first + broken[0]} {broken[1]}")
     pairs = sent(rows, limit, max_tokens=limits.tokens, later=later)
     return Context({first + at: entry for at, entry in pairs}, "; ".join(filter(None, (
-        f"of {last - offset.value} messages at most {window}" if window else f"all {last - offset.value} messages",
+        f"of {last - offset.value} messages at most {limit}" if limit < last - offset.value
+        else f"all {last - offset.value} messages",
         f"that fit about {limits.tokens} tokens" if limits.tokens > 0 else "",
         f"only the newest {BYTES >> 20} MB were looked at" if first != asked else "",
-        "the summary of those before stands in the prompt" if summary and offset.value else "",
+        "the summary of those before stands in the prompt" if summary else "",
         offset.odd, _NOT_STORED,
     ))))
 

@@ -15,10 +15,11 @@ from .context import Offset, lost
 from .file import Opened, opening
 from .head import Head, Metadata
 from .lines import FileOutline
+from .links import value_of
 from .names import CHECKPOINT, Naming
-from .record import MESSAGE_BYTES, ROW_BYTES, decode, plain
+from .record import MESSAGE_BYTES, decode, plain
 
-NEWEST, SIDECAR_BYTES, TEXT_CHARS = 200, 1 << 20, 2_000
+NEWEST, SIDECAR_BYTES, TEXT_CHARS = 200, 1 << 25, 2_000
 """How many of the newest rows are looked through for calls without a result; what is read of a sidecar; and what is
 kept of a text."""
 Fact = tuple[str, str]
@@ -37,8 +38,7 @@ def unanswered(file: Opened, outline: FileOutline) -> tuple[tuple[int, str], ...
     """(seq, name or id) of calls that nobody answered, among the newest rows."""
     waiting: dict[str, tuple[int, str]] = {}
     for seq in range(max(1, outline.messages - NEWEST + 1), outline.messages + 1):
-        start, stop = outline.span(outline.row_of(seq))
-        value = decode(file.read(start, min(stop, start + ROW_BYTES)), stop - start <= ROW_BYTES, None).value
+        value = value_of(file, outline, seq)
         for call in tool_calls(value.get("tool_calls") or None, Damages()) if value.get("role") == "assistant" else ():
             waiting[call.id or ""] = seq, call.name or call.id or "?"
         if value.get("role") == "tool":
@@ -56,6 +56,8 @@ def sidecar(folder: str, head: Head, metadata: Metadata | None, messages: int, m
     try:
         with opening(os.path.join(folder, name)) as file:
             data, newer = file.read(0, SIDECAR_BYTES), file.stat.mtime_ns >= mtime_ns
+            if file.size > SIDECAR_BYTES:
+                return Sidecar(name, {}, "it is too long to be read here")
     except StoreError:
         return None
     try:

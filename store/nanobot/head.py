@@ -59,6 +59,8 @@ class Head(Struct, frozen=True):
     first: str | None
     session: bool
     """Whether anything in it says that it is a session's file; an empty one might be."""
+    log: bool = False
+    """Whether it is nanobot's log of summaries instead."""
 
     @property
     def key(self) -> str:
@@ -112,7 +114,7 @@ def metadata_of(record: Mapping[str, Any], whole: bool = True) -> Metadata:
 def _metadata(
     key: Any, created_at: Any, updated_at: Any, values: Any, consolidated: Any, archived: Any, whole: bool
 ) -> Metadata:
-    damage = [] if whole else ["the metadata line is not whole"]
+    damage = [] if whole else ["the metadata line is cut off, or longer than what is read of it"]
     if key is not None and (not isinstance(key, str) or not key):
         damage.append("the stored key is no text")
     if not isinstance(values, (dict, UnsetType)):
@@ -136,6 +138,8 @@ def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -
             continue
         if kind == PROVIDER_STATE:
             continue
+        if metadata is None and first is None and not session and _is_log(record):
+            return Head(name, None, "", None, False, log=True)
         session = session or "role" in record
         stamp = record.get("timestamp")
         first = first or (stamp if isinstance(stamp, str) else None)
@@ -145,6 +149,10 @@ def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -
             break
         fallback = fallback or (said if record.get("role") == "assistant" else "")
     return Head(name, metadata, words or fallback, first, session)
+
+
+def _is_log(record: Mapping[str, Any]) -> bool:
+    return "cursor" in record and "content" in record and "role" not in record
 
 
 def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
@@ -177,6 +185,8 @@ def _first_lines(name: FileName, data: bytes, complete: bool) -> Head | None:
         if found._type == METADATA:
             metadata = metadata or metadata_in(found)
         elif found._type != PROVIDER_STATE:
+            if metadata is None and found.role is UNSET:
+                return None
             stamp = found.timestamp
             return Head(name, metadata, "", stamp if isinstance(stamp, str) else None,
                         metadata is not None or found.role is not UNSET)
@@ -191,7 +201,7 @@ def _records(data: bytes, complete: bool) -> Iterator[tuple[Mapping[str, Any], b
         if span.value is not None:
             yield span.value, span.fidelity is not Fidelity.PARTIAL
     if cut < len(data):
-        # A line longer than what was read: its leading fields are whole.
+        # Of a line longer than what was read the leading fields are whole; of a text what there is of it will do.
         found = leading(data[cut:])
         if found.fields:
-            yield found.fields | ({found.key: found.text} if found.key is not None else {}), True
+            yield found.fields | ({found.key: found.text} if found.key is not None else {}), False

@@ -57,6 +57,20 @@ def sent(
     return pairs[_fitting([entry for _, entry in pairs], max_tokens, tokens):]
 
 
+def failure(messages: Sequence[Any], max_messages: int = WINDOW, later: bool = False) -> tuple[int, str] | None:
+    """The first row for which upstream raises instead of sending anything, by its index, and why; None for none."""
+    limit = max_messages if max_messages > 0 else 0 if later else WINDOW
+    window = legible(messages[-limit:])
+    skipped, first = len(messages) - len(window), _first_turn(window)
+    for at, message in enumerate(window[first:], first):
+        calls = message.get("tool_calls")
+        if message.get("role") == "assistant" and calls and not isinstance(calls, Iterable):
+            return skipped + at, "tool_calls is no list"
+    first += find_legal_message_start(window[first:])
+    return next(((skipped + at, "there is no role") for at, message in enumerate(window[first:], first)
+                 if not message.get("_command") and "role" not in message), None)
+
+
 def legible(rows: Iterable[Any]) -> list[Row]:
     """The rows, with an empty one in the place of each that is no object."""
     # A dict is told at once; an abstract class takes its time.
@@ -103,7 +117,7 @@ def find_legal_message_start(messages: Sequence[Row]) -> int:
 def _entry(message: Row, include_timestamps: bool, later: bool) -> dict[str, Any] | None:
     """A message as it is sent, None where it is not."""
     role = message.get("role")
-    if message.get("_command") or role is None:
+    if message.get("_command") or "role" not in message:
         return None
     content = message.get("content", "")
     if role == "assistant" and isinstance(content, str):

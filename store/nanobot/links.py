@@ -11,34 +11,45 @@ from ..rows import Certainty
 from ..values import Damages, tool_calls
 from .file import Opened
 from .lines import FileOutline
-from .record import ROW_BYTES, decode, plain
+from .record import LONG_ROW_BYTES, decode, plain
 
-NEAR, BURST = 300, 1 << 20
-"""How many rows around one are looked at, and how many bytes a search reads at once."""
+NEAR, WHOLE, REACH, BURST = 300, 1 << 17, 2_000_000, 1 << 20
+"""How many rows around one are looked at and how many bytes of the file at most, up to which length a row is decoded
+whole, and how many bytes a search reads at once."""
 _SEARCHED = ("content", "tool_calls", "name")
 
 
 def value_of(file: Opened, outline: FileOutline, seq: int) -> Mapping[str, Any]:
-    """What is stored of a message, as far as its first bytes tell."""
+    """What is stored of a message; of a very long one, what its first bytes tell."""
     start, stop = outline.span(outline.row_of(seq))
-    return decode(file.read(start, min(stop, start + ROW_BYTES)), stop - start <= ROW_BYTES, None).value
+    whole = stop - start <= WHOLE
+    return decode(file.read(start, stop if whole else start + LONG_ROW_BYTES), whole, None).value
 
 
 def follow(file: Opened, outline: FileOutline, seq: int) -> tuple[int, Certainty, str] | None:
     """The seq that a row leads to, how that is known, and what it is; None where it leads nowhere."""
     value = value_of(file, outline, seq)
-    before = range(seq - 1, max(0, seq - NEAR - 1), -1)
+    before = _near(outline, range(seq - 1, max(0, seq - NEAR - 1), -1))
     if value.get("injected_event") == "subagent_result" and value.get("subagent_task_id"):
         return _sender(file, outline, str(value["subagent_task_id"]), before)
     if value.get("role") == "assistant":
         ids = {call.id for call in tool_calls(value.get("tool_calls") or None, Damages()) if call.id}
-        after = range(seq + 1, min(outline.messages, seq + NEAR) + 1)
+        after = _near(outline, range(seq + 1, min(outline.messages, seq + NEAR) + 1))
         found = next((at for at in after if _answers(value_of(file, outline, at), ids)), None)
         return (found, Certainty.RECORDED, "the result") if found else None
     if value.get("role") == "tool" and value.get("tool_call_id"):
         found = _call(file, outline, str(value["tool_call_id"]), before)
         return (found, Certainty.RECORDED, "the call") if found else None
     return None
+
+
+def _near(outline: FileOutline, seqs: range) -> range:
+    """Those seqs whose rows are within reach of the first."""
+    if not seqs:
+        return seqs
+    begin = outline.starts[outline.row_of(seqs[0])]
+    far = next((at for at, seq in enumerate(seqs) if abs(outline.starts[outline.row_of(seq)] - begin) > REACH), None)
+    return seqs if far is None else seqs[:far]
 
 
 def _answers(value: Mapping[str, Any], ids: set[str]) -> bool:
@@ -60,7 +71,8 @@ def _sender(
     for at in before:
         value = value_of(file, outline, at)
         if value.get("role") == "tool" and f"(id: {task})" in plain(value.get("content")):
-            called = _call(file, outline, str(value.get("tool_call_id") or ""), range(at - 1, max(0, at - NEAR), -1))
+            called = _call(file, outline, str(value.get("tool_call_id") or ""),
+                           _near(outline, range(at - 1, max(0, at - NEAR), -1)))
             return called or at, Certainty.INFERRED, "the call that sent the subagent off"
     return None
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from heapq import nlargest
 from itertools import islice
 from threading import Lock
 
 from msgspec import Struct
 
-from ..archive import Cancel, Stamp
+from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
 from ..errors import Cancelled, StoreError
 from ..rows import Count, Ref, SessionSummary, State
 from .clock import Clock
 from .context import offset_of
-from .file import Opened, Stat, beginning, opening, stat_of, trouble
+from .file import Opened, Stat, beginning, stat_of, trouble
 from .head import Head, Metadata, head_of, metadata_in, plain_lines
 from .lines import FileOutline
 from .names import ENDING, Naming, channel_of, key_of
@@ -26,10 +27,9 @@ HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
 FEW, FEW_FILES, HOT, TURN, SAMPLED = 300, 1_200, 64, 250, 50
 """Sessions that are counted at once, in a folder of files that each look asks for; of more, those it asks for each time
 and in turn; and files that tell the release."""
+UNDER_WAY_S = 10
+"""How old a temporary file is at least before it counts as left behind."""
 KIND, LEFTOVER, FORK = "root", "leftover", "fork"
-_UNKNOWN_SIZE = 2**62
-
-
 class _Brief(Struct, frozen=True, gc=False):
     """What a census keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
 
@@ -82,9 +82,13 @@ class Listing:
         try:
             for entry in self._folder.files():
                 try:
-                    found.append((entry.name, stat_of(entry.stat())))
+                    status = entry.stat()
                 except FileNotFoundError:
                     continue
+                # A save that is under way has a temporary file too; it is gone in a moment.
+                fresh = not entry.name.endswith(ENDING) and time.time() - status.st_mtime < UNDER_WAY_S
+                if not fresh or self._folder.only is not None:
+                    found.append((entry.name, stat_of(status)))
         except FileNotFoundError:
             # A folder that went away has no sessions any more; one that cannot be read now may still have them.
             return []
@@ -151,7 +155,7 @@ class Listing:
         except StoreError:
             return self._described(name, stat, b"", None, None)
         head = head_of(self._folder.name_of(name), data, len(data) < size, preview=False)
-        if not head.session and self._folder.only is None:
+        if head.log and self._folder.only is None:
             return None
         return self._described(name, stat, data, head.metadata, head.first)
 
@@ -163,7 +167,7 @@ class Listing:
         messages = _rows_in(data, stat.size, metadata is not None)
         if metadata is None:
             return _Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, file.temporary)
-        offset = offset_of(metadata, _UNKNOWN_SIZE, metadata.later).value
+        offset = offset_of(metadata, messages, metadata.later).value
         return _Brief(stat, key, channel_of(key), metadata.title, ms(metadata.created_at), ms(metadata.updated_at),
                       first, offset, messages, file.temporary)
 
@@ -176,8 +180,18 @@ class Listing:
         file = self.name(census.keys[at]) or ""
         return str(self.ref(census, at)), f"{self._folder.layout}:{census.ids[at]}", file, file.removesuffix(".jsonl")
 
+    def source_of(self, name: str) -> Ref | None:
+        """The session that a fork's file came from, None for any other."""
+        if not self._briefs:
+            self.census(never)
+        source = self._parents.get(name)
+        brief = self._briefs.get(source or "")
+        return Ref(self._folder.layout, brief.id, source) if brief is not None else None
+
     def file_of(self, key: str) -> str | None:
         """The file of the one session with this key."""
+        if not self._briefs:
+            self.census(never)
         found = [name for name, brief in self._briefs.items() if brief.id == key and not brief.temporary]
         return found[0] if found else None
 
@@ -198,7 +212,7 @@ class Listing:
             offset = outline.last_compact_seq or 0
         else:
             messages = Count(_rows_in(data, file.size, metadata is not None), False)
-            offset = min(offset_of(metadata, _UNKNOWN_SIZE, head.later).value, messages.value)
+            offset = offset_of(metadata, messages.value, head.later).value
         times = {what: self._clock.ms(getattr(metadata, what, None)) for what in ("created_at", "updated_at")}
         parent = self._parent(name)
         damage = list(metadata.damage) if metadata is not None else []
@@ -312,17 +326,18 @@ def release_of(folder: Folder) -> str:
     namings: set[Naming] = set()
     keyed = dated = False
     try:
-        for many, entry in enumerate(folder.files()):
-            if many == SAMPLED:
-                break
-            with opening(entry.path) as file:
-                head = head_of(folder.name_of(entry.name), file.read(0, LINE_BYTES), file.size <= LINE_BYTES, False)
-            metadata = head.metadata
-            if metadata is not None:
-                namings.add(Naming.BASE64 if head.later else Naming.LOSSY)
-                keyed, dated = keyed or metadata.key is not None, True
-    except (OSError, StoreError):
-        pass
+        names = [entry.name for entry in islice(folder.files(), SAMPLED)]
+    except OSError:
+        names = []
+    for name in names:
+        try:
+            data = beginning(os.path.join(folder.path, name), LINE_BYTES)
+        except StoreError:
+            continue
+        head = head_of(folder.name_of(name), data, len(data) < LINE_BYTES, preview=False)
+        if (metadata := head.metadata) is not None:
+            namings.add(Naming.BASE64 if head.later else Naming.LOSSY)
+            keyed, dated = keyed or metadata.key is not None, True
     away = folder.layout not in ("", LEGACY, CONFLICTS)
     if away or Naming.BASE64 in namings:
         return "nanobot 0.3.5" if away else "nanobot 0.2-0.3" if Naming.LOSSY in namings else "nanobot 0.3"

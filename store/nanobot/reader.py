@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
-from ..census import NONE, Census
+from ..census import Census
 from ..errors import Busy, NotAnArchive, StoreError, UnknownSession
 from ..outline import Outline, Run, runs_of
 from ..rows import (
@@ -31,15 +31,16 @@ from ..rows import (
     View,
 )
 from . import context, detail, links, listing, record
-from .audit import audit
+from .audit import audit_of
 from .clock import Clock
 from .context import Offset
 from .file import Opened, opening
 from .head import Head, Metadata
-from .lines import FileOutline, outline_rows, outline_tail
+from .lines import FileOutline
 from .places import Folder, folders
 from .record import RowId
 from .timeline import Lines, Tail, display_of
+from .walk import outline_rows, outline_tail
 
 T = TypeVar("T")
 SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE, OUTLINES = 2_000_000, 65_536, 5, 65_536, 8
@@ -74,8 +75,8 @@ class NanobotArchive:
 
     def keep(self, name: str, outline: FileOutline) -> None:
         """Keeps an outline for the next question about its file, and just the newest few of all."""
-        kept = {**self.outlines, name: outline}
-        self.outlines = dict(list(kept.items())[-OUTLINES:])
+        others = [(known, one) for known, one in self.outlines.items() if known != name]
+        self.outlines = dict([*others, (name, outline)][-OUTLINES:])
 
     @property
     def info(self) -> ArchiveInfo:
@@ -211,9 +212,17 @@ class NanobotReader:
             return None
         return self._outline(name, file, never, before)
 
+    def _current(self, name: str, file: Opened, outline: FileOutline) -> FileOutline:
+        """An outline while the file is the one that it was made of, else a new one; Busy where that takes long."""
+        found = outline if outline.holds(file) else self._outline_soon(name, file)
+        if found is None:
+            raise Busy(f"{name}: was saved anew a moment ago and is being read; try again.")
+        return found
+
     def _outline(self, name: str, file: Opened, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
         known = self._known(name, file)
-        if known is None:
+        # What only seems to have been appended to is read whole by whoever has the time.
+        if known is None or not (known.sure or before is not None):
             rows = outline_rows(file, cancel, before)
             known = self._outlined(file, rows, self._listing.head(name, file)[0])
             self._archive.keep(name, known)
@@ -262,6 +271,7 @@ class NanobotReader:
         if view is not View.CONTEXT:
             return Lines(read, found, offset, self._clock, display_of(found, view))
         with opening(self._path(name)) as file:
+            found = self._current(name, file, found)
             head, _ = self._listing.head(name, file)
             metadata, stored = self._loaded(file, found, head)
             summary = metadata is not None and metadata.summary is not None
@@ -296,13 +306,10 @@ class NanobotReader:
             return [message for message in found if message is not None]
 
     def _message(self, name: str, file: Opened, place: RowId | None, start: int, stop: int) -> Message | None:
-        known = self._known(name, file)
-        if known is not None:
-            offset = known.last_compact_seq or 0
-        else:
-            head, _ = self._listing.head(name, file)
-            offset = context.offset_of(head.metadata, 2**62, head.later).value
-        return record.message(file, place, offset, self._clock, start, stop) if place is not None else None
+        if place is None:
+            return None
+        known = self._outline_soon(name, file)
+        return record.message(file, place, known.last_compact_seq if known else None, self._clock, start, stop)
 
     # -- beyond rows
 
@@ -310,8 +317,8 @@ class NanobotReader:
         name, found = self._name_of(ref), _ours(outline)
         with opening(self._path(name)) as file:
             head, _ = self._listing.head(name, file)
-            metadata, offset = self._loaded(file, found, head)
-        return audit(metadata, offset, head.key, self._folder.log, self._clock)
+            metadata, offset = self._loaded(file, self._current(name, file, found), head)
+        return audit_of(metadata, offset, head.key, self._folder.log, self._clock)
 
     def usage(self, ref: Ref) -> Usage:
         return Usage([], 0, 0, 0, None, "nanobot stores no usage")
@@ -332,13 +339,10 @@ class NanobotReader:
 
     def spawner(self, ref: Ref) -> Link | None:
         """The session that this one was forked from: it begins with the very same message."""
-        census = self.census()
-        name = self._name_of(ref)
-        at = census.find(self._listing.key(name))
-        parent = census.parents[at] if at is not None else NONE
-        if parent == NONE:
+        source = self._listing.source_of(self._name_of(ref))
+        if source is None:
             return None
-        return Link(self._listing.ref(census, parent), None, Certainty.INFERRED, "the session it was forked from")
+        return Link(source, None, Certainty.INFERRED, "the session it was forked from")
 
     def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         name = self._name_of(ref)

@@ -22,14 +22,15 @@ from ..values import Damages, character_at, names_in, tool_calls, words_of
 from .announce import without_runtime_context
 from .clock import Clock
 from .file import Opened
-from .lines import ODD_METADATA, ODD_STATE, SHARED, Stray
+from .lines import ODD_METADATA, ODD_STATE, Stray
+from .walk import UNLOADED
 
-ROW_BYTES, MESSAGE_BYTES, CHECKED, BACK = 65_536, 8_388_608, 256, 64
-"""Bytes of a row that a line of the timeline and the inspector decode, that tell it from another, and that are looked
-back to find where a character begins."""
-HEAD_CHARS, NAME_CHARS, CALLS = 200, 2_000, 50
+ROW_BYTES, LONG_ROW_BYTES, MESSAGE_BYTES, CHECKED, BACK = 16_384, 4_096, 8_388_608, 256, 64
+"""A row of up to so many bytes is decoded for a line of the timeline; of a longer one its beginning; a row for the
+inspector; bytes that tell a row from another; and that are looked back to find where a character begins."""
+HEAD_CHARS, NAME_CHARS, CALLS, PIECE = 200, 2_000, 50, 65_536
 _LIES = {Fidelity.LOSSY: "some of it is lost", Fidelity.PARTIAL: "only its first fields were saved"}
-_WHYS = [str(trouble) for trouble in Trouble] + [SHARED, ODD_METADATA, ODD_STATE]
+_WHYS = [str(trouble) for trouble in Trouble] + [UNLOADED, ODD_METADATA, ODD_STATE]
 _SHOWN = {"role", "content", "name", "tool_calls", "tool_call_id", "timestamp"}
 _LABELS = {"_command": "command", "_hidden_history": "hidden", "_automation_turn": "automation",
            "_channel_delivery": "delivery", "injected_event": ""}
@@ -99,11 +100,11 @@ def decode(data: bytes, complete: bool, stray: Stray | None) -> Record:
     return Record({}, tuple(damage))
 
 
-def state_of(row: RowId, offset: int) -> str:
-    """The state a row is shown in: what is consolidated has left the model's context. Empty without a seq to tell."""
+def state_of(row: RowId, offset: int | None) -> str:
+    """The state a row is shown in: what is consolidated has left the model's context. Empty where that is not known."""
     if row.stray is not None:
         return _DAMAGED
-    if row.seq is None:
+    if row.seq is None or offset is None:
         return ""
     return _COMPACTED if row.seq <= offset else _ACTIVE
 
@@ -134,6 +135,11 @@ class _Read:
             return found[:NAME_CHARS] if found else found
         self.damages.note(f"{key} is no text")
         return plain(found)[:NAME_CHARS]
+
+
+def bytes_for_line(start: int, stop: int) -> int:
+    """Where what is read of a row for a line of the timeline ends."""
+    return stop if stop - start <= ROW_BYTES else start + LONG_ROW_BYTES
 
 
 def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> TimelineRow:
@@ -196,21 +202,21 @@ def plain(value: Any) -> str:
 
 
 def message(
-    file: Opened, row: RowId, offset: int, clock: Clock, start: int, stop: int
+    file: Opened, row: RowId, offset: int | None, clock: Clock, start: int, stop: int
 ) -> Message | None:
     """A message with bytes `start` to `stop` of its content, None where its bytes are not there any more.
 
     In a row longer than `MESSAGE_BYTES` places in the content are counted in bytes as they are stored.
     """
     complete = row.stop - row.start <= MESSAGE_BYTES
-    data = file.read(row.start, row.stop if complete else row.start + ROW_BYTES)
+    data = file.read(row.start, row.stop if complete else row.start + PIECE)
     if crc32(data[:CHECKED]) != row.check:
         return None
     record = decode(data, complete, row.stray)
     found = _Read(record, _private(row.stray), clock)
     value, parts = record.value.get("content"), None
     if not record.value:
-        text, begin, end, size = data[:ROW_BYTES].decode("utf-8", "backslashreplace"), 0, len(data), len(data)
+        text, begin, end, size = data[:PIECE].decode("utf-8", "backslashreplace"), 0, len(data), len(data)
     elif record.rest is not None and record.rest.key == "content":
         text, begin, end, size = _as_stored(file, row, record.rest, start, stop)
     else:
@@ -256,5 +262,5 @@ def _raw(row: RowId, record: Record, data: bytes) -> dict[str, str | None]:
     if row.stray is not None:
         raw["line"] = str(row.stray.line)
     if row.stray is not None or not record.value:
-        raw["as stored"] = data[:ROW_BYTES].decode("utf-8", "backslashreplace").rstrip("\r\n")
-    return raw | {key: None if value is None else plain(value)[:ROW_BYTES] for key, value in record.value.items()}
+        raw["as stored"] = data[:PIECE].decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return raw | {key: None if value is None else plain(value)[:PIECE] for key, value in record.value.items()}

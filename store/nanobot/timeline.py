@@ -12,7 +12,7 @@ from ..rows import Count, State, TimelineRow, View
 from .clock import Clock
 from .file import Opened
 from .lines import FileOutline, stretches
-from .record import HEAD_CHARS, ROW_BYTES, RowId, timeline_row, words_in
+from .record import HEAD_CHARS, RowId, bytes_for_line, timeline_row, words_in
 
 Read = Callable[[Callable[[Opened], Any]], Any]
 NEAR = 262_144
@@ -67,13 +67,13 @@ class Lines:
         found: list[TimelineRow] = []
         base = end = 0
         for at, ((row, seq), (start, stop)) in enumerate(zip(rows, spans, strict=True)):
-            cut = min(stop, start + ROW_BYTES)
+            cut = bytes_for_line(start, stop)
             if not base <= start or cut > end:
                 base, end = start, cut
                 for begins, ends in spans[at + 1:]:
                     if not end <= begins < base + NEAR:
                         break
-                    end = min(ends, begins + ROW_BYTES)
+                    end = bytes_for_line(begins, ends)
                 data = file.read(base, end)
             place = RowId(start, stop, seq, self._outline.stray(row))
             line = timeline_row(place, self._offset, data[start - base:cut - base], self._clock)

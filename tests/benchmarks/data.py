@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from store.powerloop.schema import TABLES
-from tests.store.nanobot import talk, write
+from tests.store.workspaces import talk, write
 
 NEWEST, WHOLE, SESSION = "qz-newest", "qz-whole", "session-0000001"
 """The first and the last word of a newest message. A list has room for the first alone."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from store import View, open_archive
 from store.jsonlines import records
-from tests.store.nanobot import KEY, talk, write
+from tests.store.workspaces import KEY, talk, write
 
 from .table import Line
 from .turns import both, in_turns, short

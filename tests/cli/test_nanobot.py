@@ -11,7 +11,7 @@ import pytest
 
 from tui import config
 
-from ..store.nanobot import DAMAGED, KEY, NAME, SAMPLES, damaged, talk, workspace, write
+from ..store.workspaces import DAMAGED, KEY, NAME, SAMPLES, damaged, talk, workspace, write
 from .conftest import Cli
 from .test_ls import KEYS
 
@@ -46,8 +46,8 @@ def test_every_sample_opens_headless(cli: Cli, path: Path, tmp_path: Path) -> No
             assert (plain.status, "\x1b" in plain.out) == (0, False)
         rows = document(cli, "show", folder, session["ref"])["messages"]
         assert session["message_count"] == sum(row["seq"] is not None for row in rows)
-        assert all((row["seq"] is None) == (row["state"] == "damaged") == bool(row["damage"] or [])
-                   or row["damage"] for row in rows)
+        assert [row["seq"] is None for row in rows] == [row["state"] == "damaged" for row in rows]
+        assert all(row["damage"] for row in rows if row["seq"] is None)
         folds = document(cli, "compactions", folder, session["ref"])
         assert [list(fold) for fold in folds["compactions"]] == [FOLD] * len(folds["compactions"])
         assert cli("compactions", folder, session["ref"]).status == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from store.nanobot import lines as index
+from store import Busy
+from store.nanobot import walk as index
 from store.nanobot.file import opening
-from store.nanobot.lines import FileOutline, outline_rows
+from store.nanobot.lines import FileOutline
 from store.nanobot.record import decode
+from store.nanobot.walk import outline_rows
 
-from .nanobot import lines, talk
+from .workspaces import counted, lines, talk
 
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that lines, objects and damage lie across the borders of what is read at once."""
     monkeypatch.setattr(index, "CHUNK", 64)
-    monkeypatch.setattr(index, "WINDOW", 96)
 
 
 def outline(path: Path, before: FileOutline | None = None) -> FileOutline:
@@ -118,4 +121,60 @@ def test_what_is_appended_is_found_as_if_all_was_read(tmp_path: Path, kinds: lis
     before = outline(path)
     with path.open("ab") as file:
         file.write(data[before.end:])
-    assert outline(path, before) == outline(path)
+    grown, anew = outline(path, before), outline(path)
+    assert (grown.sure, anew.sure) == (False, True)
+    assert replace(grown, sure=True) == anew
+
+
+BAD_LINES = [b'{"a": NaN}\n', b'{"s": "\\ud83d"}\n', b'{"a": 1,\n', b"x\n", b'{"a": "\xff"}\n', b"{}{}\n", b"\0\n",
+             b"[1]\n"]
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_odd_lines_cost_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, every: int
+) -> None:
+    """However many there are, each byte is read, and looked at closely, about once."""
+    monkeypatch.undo()
+    data = b"".join(line if not at % every else b'{"role": "user"}\n' for at in range(8_000))
+    path, looked_at = tmp_path / "a.jsonl", 0
+    path.write_bytes(data)
+    scan = index.scan
+
+    def counting(part: bytes) -> Any:
+        nonlocal looked_at
+        looked_at += len(part)
+        return scan(part)
+
+    monkeypatch.setattr(index, "scan", counting)
+    with counted(monkeypatch) as work:
+        found = outline(path)
+    assert looked_at <= len(data)
+    assert work.bytes <= 2 * len(data) + 100_000
+    assert found.end == len(data)
+
+
+@pytest.mark.parametrize("damage", [b"", b"x\n"])
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, damage: bytes) -> None:
+    """As the first releases save: truncated, then written."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(talk(200)) + damage)
+    with opening(str(path)) as file:
+        os.truncate(path, 900)
+        with pytest.raises(Busy, match="cut short"):
+            outline_rows(file, lambda: False)
+
+
+def test_lines_within_a_laid_out_object_are_what_nanobot_takes_them_for(tmp_path: Path) -> None:
+    laid_out = json.dumps({"role": "user", "content": "x", "media": ["/a.png", "/b.png"]}, indent=1).encode()
+    found = check(tmp_path / "a.jsonl", b'{"role": "user"}\n' + laid_out + b"\n{}\n")
+    assert found.messages == 2
+    assert found.lost == ((index.NO_OBJECT, 7),)
+    (stray,) = found.odd
+    assert stray.line == 2
+
+
+def test_an_empty_type_is_a_type(tmp_path: Path) -> None:
+    found = check(tmp_path / "a.jsonl", b'{"x": 1}\n{"_type": "", "x": 2}\n{"_type": null}\n{"_type": []}\n')
+    assert found.messages == 4

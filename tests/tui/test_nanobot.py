@@ -12,8 +12,8 @@ import pytest
 from store import State, View, open_archive
 from tui.describe import MODES
 
-from ..store.nanobot import DAMAGED, KEY, SAMPLES, damaged, talk, workspace, write
-from .harness import LARGE, MEDIUM, SMALL, Hands, browsing
+from ..store.workspaces import DAMAGED, KEY, SAMPLES, damaged, long_ago, talk, workspace, write
+from .harness import LARGE, MEDIUM, SMALL, Hands, browsing, opened, running
 from .test_live import SOON_S
 from .test_samples import squeezed
 
@@ -26,6 +26,14 @@ def ws(tmp_path: Path) -> Path:
     return workspace(tmp_path / "ws")
 
 
+def copied(path: Path, folder: Path) -> Path:
+    """A copy of a folder of samples, from a time when no save can be under way any more."""
+    shutil.copytree(path, folder)
+    for file in folder.iterdir():
+        long_ago(file)
+    return folder
+
+
 async def open_session(hands: Hands, key: str) -> None:
     shelf = hands.browser.library.shelves[0]
     hands.browser.open_here(shelf.node(shelf.census.ids.index(key)))
@@ -35,7 +43,7 @@ async def open_session(hands: Hands, key: str) -> None:
 
 @pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED], ids=lambda path: path.name)
 async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(path, tmp_path / "sessions"))
+    folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=LARGE) as hands:
         (shelf,) = hands.browser.library.shelves
         assert hands.previews.count == len(shelf.census)
@@ -69,10 +77,13 @@ async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED], ids=lambda path: path.name)
 async def test_by_keys_on_a_small_screen(path: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(path, tmp_path / "sessions"))
+    folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=SMALL) as hands:
         await hands.press("E", "enter", "2", "3", "4", "1", "m", "a", "enter", "i", "p", "enter", "o", "O", "[", "G")
-        assert hands.browser.opened is not None or not hands.previews.count
+        assert hands.browser.opened is not None
+        await hands.press("escape", "1")
+        assert hands.focus == "timeline"
+        assert any(line.strip() for line in hands.pane("timeline"))
 
 
 async def test_the_tree_is_by_channel(tmp_path: Path) -> None:
@@ -116,8 +127,10 @@ async def test_two_folders_side_by_side(ws: Path, tmp_path: Path) -> None:
         shown = "\n".join(hands.pane("sessions"))
         assert "ws/sessions" in shown
         assert "▾ telegram" in shown
-        await hands.press("s", "g", "h", "l", "l", "j")
-        assert hands.tree.node is not None
+        await hands.press("s", "g", "h")
+        assert "▾ loop" not in "\n".join(hands.pane("sessions")), "an archive folds with its channels"
+        await hands.press("l")
+        assert "▾ loop" in "\n".join(hands.pane("sessions"))
 
 
 # -- consolidation
@@ -277,7 +290,15 @@ async def test_a_session_that_goes_and_one_that_comes(tmp_path: Path) -> None:
 
 async def test_a_long_session_opens_at_its_end_and_is_then_counted(tmp_path: Path) -> None:
     folder = write(tmp_path / "sessions", talk(40_000)).parent
-    async with browsing(folder, size=MEDIUM) as hands:
+    archives = opened(folder)
+    async with running(archives, MEDIUM) as hands:
+        await hands.until(lambda: hasattr(hands.app, "browser") and hands.browser.opened is not None, "the session")
+        assert hands.browser.opened is not None
+        if hands.browser.opened.outline is None:
+            assert 0 < hands.timeline.count < 40_000
+            assert not hands.timeline.rows.length.exact  # type: ignore[union-attr]
+        assert "message 39999" in hands.timeline.row(hands.timeline.count - 1).head  # type: ignore[union-attr]
+        await hands.settle()
         assert hands.timeline.count == 40_000
         assert hands.seq == 40_000
         await hands.press("enter", ":", *"20000", "enter")

@@ -13,7 +13,7 @@ import pytest
 
 from tui import clock
 
-from ..store.nanobot import damaged, workspace
+from ..store.workspaces import damaged, workspace
 from .harness import MEDIUM, NANOBOT_NOW, SMALL, browsing
 
 FOLDER = Path(__file__).parents[2] / "screenshots"

@@ -11,7 +11,7 @@ from textual.command import CommandInput
 from tui import clock
 from tui.config import Config
 
-from ..store.nanobot import damaged, workspace
+from ..store.workspaces import damaged, workspace
 from .database import Database, calls
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, SMALL, Hands
 

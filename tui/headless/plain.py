@@ -184,7 +184,9 @@ def compaction(fold: Compaction) -> Iterator[str]:
     if fold.before_tokens is not None or fold.after_tokens is not None:
         tokens = f"{human(fold.before_tokens)} to {human(fold.after_tokens)} tokens, {fold.tokens_are}"
     into = "the summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
-    yield (f"{_NOTE}{fold.number}  {_seq(fold.from_seq)}-{_seq(fold.to_seq)} into {into}  "
+    gone = fold.from_seq is None and fold.note is not None
+    span = "rows that are gone" if gone else f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)}"
+    yield (f"{_NOTE}{fold.number}  {span} into {into}  "
            f"{state}  {tokens}  · {moment(fold.created_at)}")
     if fold.note_head:
         yield f"    {one_line(fold.note_head)}"

@@ -157,8 +157,8 @@ class Live(Stage):
             opened.shelf.stamp = ()
             return
         if grown is None:
-            # Rows with odd seqs cannot be added to an outline; walking again for each append would never end.
-            odd = opened.outline is not None and bool(opened.outline.strays)
+            # Where appends cannot be added to an outline, walking again for each of them would never end.
+            odd = opened.outline is not None and opened.outline.hindered
             self._study_within(opened.outline_cost * REST * odd)
             return
         opened.outline = grown

@@ -37,7 +37,7 @@ What was folded into which note, how many rows that really took, tokens before a
         self.hint = hint
         folds = self.audit.compactions[::-1]
         cursor = next((at for at, fold in enumerate(folds) if fold.number == number), 0)
-        self.set_count(len(folds) + bool(self.audit.unexplained) + len(self.audit.archived), cursor)
+        self.set_count(len(folds) + bool(self.audit.unexplained) + len(self.audit.archived or ()), cursor)
 
     @property
     def fold(self) -> Compaction | None:
@@ -51,8 +51,8 @@ What was folded into which note, how many rows that really took, tokens before a
         return self._entry(self.cursor)
 
     def _entry(self, index: int) -> Archived | None:
-        at = index - len(self.audit.compactions) - bool(self.audit.unexplained)
-        return self.audit.archived[-1 - at] if 0 <= at < len(self.audit.archived) else None
+        at, entries = index - len(self.audit.compactions) - bool(self.audit.unexplained), self.audit.archived or ()
+        return entries[-1 - at] if 0 <= at < len(entries) else None
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:

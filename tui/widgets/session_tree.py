@@ -130,10 +130,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         shelf = self.library.shelf(node)
         if node >= 0:
             return shelf.census.child_count(node & LOW)
-        group = shelf.group_name(node)
-        if group is None:
-            return len(shelf.census)
-        return sum(name == group for name in shelf.census.groups.values())
+        return len(shelf.census) if shelf.group_name(node) is None else len(self.library.children(node))
 
     def _below(self, index: int) -> int:
         """How many lines stand below a node."""

@@ -62,7 +62,15 @@ def workspace(folder: Path, sample: str = "loop-v0.2.0") -> Path:
 def damaged(name: str, folder: Path) -> Path:
     """A copy of a damaged sample, without what is expected of it."""
     shutil.copytree(DATA / "nanobot-damaged" / name, folder, ignore=shutil.ignore_patterns("EXPECTED.json"))
+    for path in folder.iterdir():
+        long_ago(path)
     return folder
+
+
+def long_ago(path: Path) -> Path:
+    """The file, last written when no save can be under way any more."""
+    os.utime(path, ns=(0, 1_760_000_000 * 10**9))
+    return path
 
 
 def found(archive: Archive) -> dict[str, Ref]:

@@ -1,0 +1,229 @@
+"""Goes over a session's file line by line, in nanobot's own way, and gathers where each row begins.
+
+Lines are told apart by a decoder that steps over their bodies. What that refuses is read as nanobot reads it; lines
+that it would not load either are looked at closely, together, up to the next one that it would.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from ..archive import Cancel, never
+from ..errors import Busy, Cancelled
+from ..jsonlines import Kind, scan
+from .file import Opened
+from .head import METADATA, PROVIDER_STATE
+from .lines import ODD_METADATA, ODD_STATE, FileOutline, Stray, seal_of
+
+CHUNK, REGION = 1 << 20, 1 << 23
+"""Bytes that are read at once, and the most of damage in a row that are looked at together."""
+LONG = 4_300
+"""The longest integer that Python reads; a line no longer than that cannot hold a longer one."""
+NO_UTF8, TOO_LONG, TOO_DEEP, NO_OBJECT = (
+    "bytes that are not UTF-8", "an integer of more than 4300 digits", "an object nested too deeply",
+    "JSON that is no object")
+"""Why a release gives up the whole file."""
+UNLOADED = "nanobot does not load it"
+_HUGE, _LONE_CR = re.compile(rb"[0-9]{%d}" % (LONG + 1)), re.compile(rb"\r(?!\n)")
+_ENDS, _WIDE = (b"\n", b"\r"), (b"\xff\xfe", b"\xfe\xff")
+_BLANK, _BAD = object(), object()
+
+
+class _Probe(Struct, gc=False):
+    """All that is decoded of a line that is only to be told apart."""
+
+    _type: Any = UNSET
+
+
+_decode = msgspec.json.Decoder(_Probe).decode
+_REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+
+
+class Walk:
+    """Goes over a file from byte `at` on. Raises Busy where the file shrinks meanwhile."""
+
+    def __init__(self, file: Opened, cancel: Cancel, at: int = 0) -> None:
+        self._file, self._cancel, self.at = file, cancel, at
+        self.line = 1
+        self.starts: array[int] = array("q")
+        self.strays: list[int] = []
+        self.odd: list[Stray] = []
+        self.metadata: list[tuple[int, int]] = []
+        self.provider: tuple[int, int] | None = None
+        self.lost: dict[str, int] = {}
+        self._spoken = False
+        """Whether a message was met: what nanobot keeps for itself stands before all of them."""
+        self._region: list[bytes] = []
+        self._region_at = self._region_line = self._region_size = 0
+
+    def resume(self, outline: FileOutline) -> None:
+        """Goes on behind the rows of an outline that nothing appended can change."""
+        last = outline.resumes + 1
+        if not last:
+            return
+        self.at = outline.starts[last]
+        self.line = 1 + outline.breaks - _breaks(self._file.read(self.at, outline.end))
+        self.starts = outline.starts[:last]
+        self.strays = [row for row in outline.strays if row < last]
+        self.odd = list(outline.odd[:len(self.strays)])
+        self.metadata = [span for span in outline.metadata if span[0] < self.at]
+        self.provider = outline.provider if outline.provider and outline.provider[0] < self.at else None
+        self.lost = {why: line for why, line in outline.lost if line < self.line}
+        self._spoken = True
+
+    def run(self) -> None:
+        """Goes to the end. Raises Cancelled."""
+        while self.at < self._file.size:
+            if self._cancel():
+                raise Cancelled("stopped")
+            self._lines(self._chunk())
+        self._flush()
+
+    def _chunk(self) -> bytes:
+        """Whole lines from here on: the last one too where it ends with the file."""
+        step = CHUNK
+        while True:
+            stop = min(self.at + step, self._file.size)
+            data = self._file.read(self.at, stop)
+            if len(data) < stop - self.at:
+                raise Busy("the file was cut short while it was read; try again.")
+            if stop == self._file.size:
+                return data
+            if cut := data.rfind(b"\n") + 1:
+                return data[:cut]
+            step *= 4
+
+    def _lines(self, data: bytes) -> None:
+        valid = _is_utf8(data)
+        for text in data.splitlines(True):
+            try:
+                kind = _decode(text)._type
+                if (len(text) > LONG and _HUGE.search(text)) or not (valid or _is_utf8(text)):
+                    kind = self._as_nanobot(text)
+            except _REFUSED:
+                kind = self._as_nanobot(text)
+            start = self.at
+            self.at += len(text)
+            if kind is _BAD or (kind is _BLANK and self._region):
+                self._refused(text, start)
+            elif kind is not _BLANK:
+                if self._region:
+                    self._flush()
+                if kind in (METADATA, PROVIDER_STATE):
+                    self._private(kind, start)
+                else:
+                    self.starts.append(start)
+                    self._spoken = True
+            self.line += 1
+        # The last line of the file may not have ended.
+        self.line -= not data.endswith(_ENDS)
+
+    def _as_nanobot(self, line: bytes) -> Any:
+        """What nanobot makes of a line: the type of its record, or whether it is blank or none; notes what is fatal."""
+        try:
+            text = line.decode().strip()
+            if not text:
+                return _BLANK
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            return _BAD
+        except UnicodeDecodeError:
+            return self._fatal(NO_UTF8)
+        except RecursionError:
+            return self._fatal(TOO_DEEP)
+        except ValueError:
+            return self._fatal(TOO_LONG)
+        return value.get("_type", UNSET) if isinstance(value, dict) else self._fatal(NO_OBJECT)
+
+    def _fatal(self, why: str) -> object:
+        self.lost.setdefault(why, self.line)
+        return _BAD
+
+    def _private(self, kind: str, start: int) -> None:
+        """A line of nanobot's own: no row, unless it stands among the messages."""
+        if kind == METADATA:
+            first = not self.metadata
+            self.metadata.append((start, self.at))
+        else:
+            first = self.provider is None
+            self.provider = start, self.at
+        if self._spoken or not first:
+            self._stray(start, self.line, (ODD_METADATA if kind == METADATA else ODD_STATE,))
+
+    def _stray(self, start: int, line: int, why: tuple[str, ...]) -> None:
+        self.strays.append(len(self.starts))
+        self.starts.append(start)
+        self.odd.append(Stray(line, why))
+
+    # -- damage
+
+    def _refused(self, text: bytes, start: int) -> None:
+        """Puts a line that nanobot does not load to those before it."""
+        if not self._region:
+            self._region_at, self._region_line, self._region_size = start, self.line, 0
+        self._region.append(text)
+        self._region_size += len(text)
+        # Cut between two lines, UTF-16 would be another text from there on.
+        if self._region_size > REGION and not self._region[0].startswith(_WIDE) and b"\0" not in self._region[0][:4]:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Takes what can be saved of the lines that nanobot does not load."""
+        data = b"".join(self._region)
+        self._region = []
+        # To nanobot, which reads text, a CR alone ends a line too.
+        line, before = self._region_line, 0
+        for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
+            line += _breaks(data, before, span.start)
+            before = span.start
+            if span.kind is not Kind.BLANK:
+                self._stray(self._region_at + span.start, line, tuple(map(str, span.troubles)) or (UNLOADED,))
+
+
+def _breaks(data: bytes, start: int = 0, stop: int | None = None) -> int:
+    """How many lines end in a part of some bytes, as a text file counts them; CR and LF together end one."""
+    stop = len(data) if stop is None else stop
+    return data.count(b"\n", start, stop) + data.count(b"\r", start, stop) - data.count(b"\r\n", start, stop + 1)
+
+
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def outline_rows(file: Opened, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
+    """The rows of a file, states left to whoever knows the offset. Only what comes behind `before` is read, if given.
+
+    Raises Cancelled, and Busy where the file shrinks meanwhile.
+    """
+    walk = Walk(file, cancel)
+    if before is not None:
+        walk.resume(before)
+    return _walked(file, walk, before is None)
+
+
+def outline_tail(file: Opened, size: int) -> FileOutline:
+    """The rows in the last `size` bytes of a file, as if it had no others."""
+    start = max(0, file.size - size)
+    walk = Walk(file, never, start + file.read(start, file.size).find(b"\n") + 1)
+    return _walked(file, walk, False)
+
+
+def _walked(file: Opened, walk: Walk, sure: bool) -> FileOutline:
+    walk.run()
+    return FileOutline(
+        states={}, strays=walk.strays, starts=walk.starts, end=file.size, odd=tuple(walk.odd),
+        metadata=tuple(walk.metadata), provider=walk.provider, lost=tuple(walk.lost.items()), breaks=walk.line - 1,
+        stat=file.stat, seal=seal_of(file, walk.starts, file.size), sure=sure,
+    )
