@@ -50,7 +50,8 @@ def file(seed: int, later: bool) -> bytes:
     messages = case(seed)[0] * pick(1, 1, 1, 20)
     offset = pick(0, 0, 0, 1, 2, len(messages), pick(-1, -3, 999, True, None, "2", 1.5))
     head = {"_type": "metadata", "key": KEY, "created_at": "2026-05-16T09:00:00",
-            "updated_at": pick("2026-05-16", "x", 5), "metadata": pick({}, {}, {}, None, []), "last_consolidated": offset}
+            "updated_at": pick("2026-05-16", "x", 5), "metadata": pick({}, {}, {}, None, []),
+            "last_consolidated": offset}
     if later:
         head["last_archived"] = pick(offset, offset, None, "x", 3)
     lines = [json.dumps(row, ensure_ascii=bool(pick(0, 1))).encode() for row in (head, *messages)]
