@@ -29,6 +29,7 @@ _ITEMS = re.compile(_RUN % b"", re.DOTALL)
 # It matches whatever comes, so it has looked as far as it ends.
 _TOKEN = re.compile(_SPACE + rb'()(?:"' + _TEXT + rb'(?:(")|(\\?+))|(' + _OTHER + rb")|([{}\[\]:,]))?", re.DOTALL)
 _CLOSED_STRING, _OPEN_STRING, _PLAIN, _MARK = 2, 3, 4, 5
+_LISTS, _ENDS_OF_LISTS = re.compile(rb"\[++"), re.compile(rb"\]++")
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)?")
 _ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
@@ -75,8 +76,7 @@ _OBJECT, _LIST, _OBJECT_ENDS, _LIST_ENDS, _COLON, _COMMA, _QUOTE = b'{[}]:,"'
 _FIRST_KEY, _KEY, _FIRST_ITEM, _ITEM, _AFTER_KEY, _VALUE, _AFTER_VALUE = (1 << bit for bit in range(7))
 _KEYS, _ITEMS_OR_KEYS = _FIRST_KEY | _KEY, _FIRST_KEY | _KEY | _FIRST_ITEM | _ITEM
 _VALUES = _FIRST_ITEM | _ITEM | _VALUE
-_MAY_END = {_OBJECT: _FIRST_KEY | _AFTER_VALUE, _LIST: _FIRST_ITEM | _AFTER_VALUE}
-_BEGUN_BY = {_OBJECT_ENDS: _OBJECT, _LIST_ENDS: _LIST}
+_OBJECT_MAY_END, _LIST_MAY_END = _FIRST_KEY | _AFTER_VALUE, _FIRST_ITEM | _AFTER_VALUE
 
 
 def extent(data: bytes, start: int, stop: int) -> Extent:
@@ -108,16 +108,25 @@ def extent(data: bytes, start: int, stop: int) -> Extent:
             key, due = (begin, end), _AFTER_KEY
         elif sort in (_CLOSED_STRING, _PLAIN) and due & _VALUES:
             due, says_its_end = _AFTER_VALUE, sort == _CLOSED_STRING
-        elif mark in (_OBJECT, _LIST) and due & _VALUES:
+        elif mark == _OBJECT and due & _VALUES:
             within.append(mark)
-            deepest, due = max(deepest, len(within)), _FIRST_KEY if mark == _OBJECT else _FIRST_ITEM
+            deepest, due = max(deepest, len(within)), _FIRST_KEY
+        elif mark == _LIST and due & _VALUES:
+            end = end_of(_LISTS, data, begin, stop)
+            within += data[begin:end]
+            deepest, begin, due = max(deepest, len(within)), end - 1, _FIRST_ITEM
         elif mark == _COLON and due == _AFTER_KEY:
             due = _VALUE
         elif mark == _COMMA and due == _AFTER_VALUE:
             due = _KEY if inner == _OBJECT else _ITEM
             if outermost:
                 ends.append(begin)
-        elif _BEGUN_BY.get(mark) == inner and due & _MAY_END[inner]:
+        elif mark == _LIST_ENDS and inner == _LIST and due & _LIST_MAY_END:
+            lists = within[begin - end_of(_ENDS_OF_LISTS, data, begin, stop) :]
+            end = begin + len(lists) - len(lists.rstrip(b"["))
+            del within[begin - end :]
+            begin, due, says_its_end = end - 1, _AFTER_VALUE, True
+        elif mark == _OBJECT_ENDS and inner == _OBJECT and due & _OBJECT_MAY_END:
             del within[-1]
             due, says_its_end = _AFTER_VALUE, True
             if outermost:

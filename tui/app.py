@@ -11,7 +11,7 @@ from functools import partial
 from typing import ClassVar
 
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.geometry import Size
@@ -19,6 +19,7 @@ from textual.screen import Screen
 
 from store import Archive, StoreError, open_archive
 
+from .compat import Palette, Quiet
 from .config import Config, ConfigError, load
 from .library import Library
 from .render import one_line
@@ -28,7 +29,7 @@ SETTLED_S = 0.5
 PALETTE_CELLS = Size(20, 8)
 
 
-class Sessionscope(App[None]):
+class Sessionscope(Quiet):
     """Shows archives that are already open. Nothing that a session says is ever markup."""
 
     TITLE = "sessionscope"
@@ -74,8 +75,8 @@ class Sessionscope(App[None]):
             self.screen.dismiss()
 
     def action_command_palette(self) -> None:
-        if _holds_palette(self.size):
-            super().action_command_palette()
+        if _holds_palette(self.size) and not isinstance(self.screen, CommandPalette):
+            self.push_screen(Palette(id="--command-palette"))
 
     @staticmethod
     def _freeze() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from rich.segment import Segments
+from rich.text import Text
+from textual import events
+from textual.app import App
+from textual.command import CommandPalette
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.widget import Widget
@@ -12,3 +17,25 @@ def resize_content(view: ScrollView, size: Size) -> None:
     if view.virtual_size != size:
         view.set_reactive(Widget.virtual_size, size)
         view._scroll_update(size)
+
+
+class Palette(CommandPalette):
+    """The command palette, which a click outside of the screen does not bring down."""
+
+    def _on_click(self, event: events.Click) -> None:  # type: ignore[override]
+        if not self.region.contains(int(event.screen_x), int(event.screen_y)):
+            event.prevent_default()
+
+
+class Quiet(App[None]):
+    """An app that ends on a fault of its own with one sentence and status 1, unless TEXTUAL=debug asks for more."""
+
+    def _fatal_error(self) -> None:
+        if "debug" in self.features:
+            super()._fatal_error()
+            return
+        fault = type(self._exception).__name__
+        words = Text(f"sessionscope: a fault in the program ended it ({fault}); no session was changed. "
+                     "Set TEXTUAL=debug and do the same again to see where.")
+        self._exit_renderables.append(Segments(self.console.render(words, self.console.options)))
+        self._close_messages_no_wait()

@@ -22,6 +22,7 @@ from store import (
     Ref,
     SessionDetail,
     StoreError,
+    UnknownSession,
     Usage,
 )
 
@@ -81,12 +82,16 @@ class Found(Message):
 
 @dataclass(eq=False, repr=False)
 class Failed(Message):
-    """A worker could not do its work; `text` says why in one sentence, `again` whether it may work later."""
+    """A worker could not do its work; `text` says why in one sentence, `again` whether it may work later.
+
+    Whether a session is `gone` for good, a census tells.
+    """
 
     text: str
     again: bool
     epoch: int | None = None
     shelf: int | None = None
+    gone: bool = False
 
 
 def count(post: Post, archive: Archive, shelf: int, before: Census, cancel: Cancel) -> None:
@@ -173,5 +178,6 @@ class _Reporting:
         if not isinstance(error, Exception):
             return False
         text = str(error) if isinstance(error, StoreError) else f"something unforeseen went wrong: {error!r}"
-        self._post(Failed(text, isinstance(error, Busy), self._epoch, self._shelf))
+        gone = isinstance(error, UnknownSession)
+        self._post(Failed(text, gone or isinstance(error, Busy), self._epoch, self._shelf, gone))
         return True

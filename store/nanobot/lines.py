@@ -22,7 +22,7 @@ SEALED, FIRST, SAMPLES = 256, 4_096, 16
 
 
 class Stray(Struct, frozen=True):
-    """A row without a seq: on which line (from 1) it stands, and why nanobot does not load it."""
+    """A row without a seq: on which line it stands (from 1; 0 is not known), and why nanobot does not load it."""
 
     line: int
     why: tuple[str, ...]

@@ -81,7 +81,8 @@ def decode(data: bytes, complete: bool, stray: Stray | None) -> Record:
     """A row from its bytes; `complete` says that these are all."""
     damage: list[str] = []
     if stray is not None:
-        damage += [f"line {stray.line}: {why}" if not at else why for at, why in enumerate(stray.why)]
+        place = f"line {stray.line}: " if stray.line else ""
+        damage += [why if at else place + why for at, why in enumerate(stray.why)]
     if not complete:
         rest = leading(data)
         more = {rest.key: rest.text} if rest.key is not None else {}
@@ -158,7 +159,7 @@ def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> Timeline
         calls=bool(found.calls or tools), tool_call_id=found.tool_call_id,
         size=_size(record.value) if complete and record.value else row.stop - row.start, head=head[:HEAD_CHARS],
         created_at=found.created_at, damage=tuple(found.damages), label=label_of(record.value),
-        line=row.stray.line if row.stray is not None else None,
+        line=(row.stray.line or None) if row.stray is not None else None,
     )
 
 
@@ -259,7 +260,7 @@ def _boundary(data: bytes, at: int) -> int:
 
 def _raw(row: RowId, record: Record, data: bytes) -> dict[str, str | None]:
     raw: dict[str, str | None] = {"bytes": f"{row.start} to {row.stop}"}
-    if row.stray is not None:
+    if row.stray is not None and row.stray.line:
         raw["line"] = str(row.stray.line)
     if row.stray is not None or not record.value:
         raw["as stored"] = data[:PIECE].decode("utf-8", "backslashreplace").rstrip("\r\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from ..archive import Cancel, never
 from ..errors import Busy, Cancelled
@@ -177,6 +178,9 @@ class Walk:
         """Takes what can be saved of the lines that nanobot does not load."""
         data = b"".join(self._region)
         self._region = []
+        if len(data) > 2 * REGION:
+            # A line that no writer meant: looking into it could take longer than somebody who quits will wait.
+            return self._stray(self._region_at, self._region_line, (UNLOADED,))
         # To nanobot, which reads text, a CR alone ends a line too.
         line, before = self._region_line, 0
         for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
@@ -215,9 +219,11 @@ def outline_rows(file: Opened, cancel: Cancel, before: FileOutline | None = None
 
 def outline_tail(file: Opened, size: int) -> FileOutline:
     """The rows in the last `size` bytes of a file, as if it had no others."""
-    start = max(0, file.size - size)
-    walk = Walk(file, never, start + file.read(start, file.size).find(b"\n") + 1)
-    return _walked(file, walk, False)
+    start = file.size - size
+    if start <= 0:
+        return _walked(file, Walk(file, never), False)
+    outline = _walked(file, Walk(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
+    return replace(outline, odd=tuple(Stray(0, stray.why) for stray in outline.odd))
 
 
 def _walked(file: Opened, walk: Walk, sure: bool) -> FileOutline:

@@ -163,7 +163,8 @@ async def test_a_session_goes(archive: Path, writer: OtherProcess) -> None:
         await hands.press("down", "enter")
         assert hands.session == "side"
         writer("delete", "side")
-        await hands.until(lambda: any("closed by another process" in note for note in hands.notes), "a word", SOON_S)
+        gone = "is gone: another process closed it"
+        await hands.until(lambda: any(gone in note for note in hands.notes), "a word", SOON_S)
         await hands.settle()
         assert "this session is gone" in hands.text()
         assert "Another one" not in "\n".join(hands.pane("sessions"))

@@ -285,7 +285,23 @@ async def test_a_session_that_goes_and_one_that_comes(tmp_path: Path) -> None:
         await hands.until(lambda: "The new one" in hands.text(), "the new session", SOON_S)
         (folder / "telegram_42.jsonl").unlink()
         await hands.until(lambda: "this session is gone" in hands.text(), "word that it is gone", SOON_S)
-        await hands.until(lambda: any(f"session {KEY} was closed" in note for note in hands.notes), "a notice of it")
+        gone = f"session {KEY} is gone: another process closed it or removed its file"
+        assert gone in hands.notes
+
+
+async def test_a_session_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    """Its writer saves it by removing it first: nobody loses the place they read at."""
+    folder = write(tmp_path / "sessions", talk(40)).parent
+    async with browsing(folder, size=MEDIUM) as hands:
+        await hands.press("enter", "g", *["j"] * 4)
+        for turn in range(3):
+            data = (folder / "telegram_42.jsonl").read_bytes()
+            (folder / "telegram_42.jsonl").unlink()
+            await hands.until(lambda: not hands.browser.library.shelves[0].census.ids, "it to be missed", SOON_S)
+            (folder / "telegram_42.jsonl").write_bytes(data + json.dumps(talk(1)[0]).encode() + b"\n")
+            await saved(hands, 41 + turn)
+            assert (hands.session, hands.seq) == (KEY, 5)
+        assert not hands.notes
 
 
 async def test_a_long_session_opens_at_its_end_and_is_then_counted(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from textual import events
 from textual._callback import invoke
 from textual.binding import Binding
 from textual.command import CommandInput
@@ -78,3 +80,32 @@ async def test_a_title_that_looks_like_markup(tmp_path: Path) -> None:
         await hands.until(lambda: "Open [bold]not bold[/bold] [@click=app.quit]x[/]" in hands.text(), "the session")
         await hands.press("enter")
         assert hands.session == "[$error] [/] id[link=x]"
+
+
+async def test_a_click_outside_of_the_screen(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("ctrl+p")
+        palette = hands.app.screen
+        for x, y in ((500, 10), (10, 500), (-1, -1)):
+            palette.post_message(events.Click(palette, x, y, 0, 0, 1, False, False, False, x, y))
+            await hands.settle()
+        assert hands.app.screen is palette
+        palette.post_message(events.Click(palette, 0, 0, 0, 0, 1, False, False, False, 0, 0))
+        await hands.until(lambda: isinstance(hands.app.screen, Browser), "the palette to close")
+
+
+async def test_a_fault_of_our_own_is_one_sentence(demo_db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    apps = []
+
+    async def fault() -> None:
+        async with browsing(demo_db, size=MEDIUM) as hands:
+            apps.append(hands.app)
+            hands.app.call_later(lambda: 1 // 0)
+            await hands.settle()
+
+    with pytest.raises(ZeroDivisionError):
+        await fault()
+    assert apps[0].return_code == 1
+    printed = "".join(capsys.readouterr())
+    assert "a fault in the program ended it (ZeroDivisionError)" in printed
+    assert "Traceback" not in printed

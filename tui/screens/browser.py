@@ -164,8 +164,8 @@ class Browser(Travel):
         row = self.timeline.current
         opened.view, opened.fold = View(name), None
         self.show_rows(row.seq if row is not None else None)
-        if opened.view is View.CONTEXT and self.timeline.rows is not None and self.timeline.rows.about:
-            about = self.timeline.rows.about
+        about = self.timeline.rows.about if self.timeline.rows is not None else ""
+        if opened.view is View.CONTEXT and about and self.says_anew(about):
             self.notify(f"{about[:1].upper()}{about[1:]}.", timeout=3, markup=False)
 
     def action_cycle_view(self) -> None:
@@ -255,6 +255,9 @@ class Browser(Travel):
         opened = self.opened
         if self.library.words:
             self._apply_filter("")
+        elif self.narrow and self.focused is not self.timeline:
+            # What else could be left is behind this pane.
+            self.set_pane("timeline")
         elif opened is not None and opened.fold is not None:
             row = self.timeline.current
             opened.fold = None

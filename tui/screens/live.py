@@ -110,6 +110,7 @@ class Live(Stage):
         changes = event.changes if event.before is shelf.census else shelf.census.changes(event.census)
         first = not shelf.complete
         if not first and not changes:
+            self._forget_gone(shelf)
             return
         untouched = self.tree_pane.cursor == 0
         self.tree_pane.before_census()
@@ -119,24 +120,31 @@ class Live(Stage):
         self.tree_pane.after_census(keep=not (first and untouched))
         if self.furnished:
             self.list_pane.rebuild()
-        if self.opened is not None and self.opened.shelf is shelf:
-            self._forget_closed()
+        self._forget_gone(shelf)
         self.sessions_changed()
         if self.opened is not None and self.opened.node is not None:
             # What was forgotten is in its title.
             self.library.load([self.opened.node])
         self.show_titles()
 
-    def _forget_closed(self) -> None:
-        """Leaves a session that another process deleted, unless it made it anew."""
+    def _forget_gone(self, shelf: Shelf) -> None:
+        """Leaves the session on the screen where it is gone from its archive, unless it was made anew."""
         opened = self.opened
-        if opened is not None and opened.node is None and opened.ref.id in opened.shelf.census.ids:
-            opened.key = opened.shelf.census.keys[opened.shelf.census.ids.index(opened.ref.id)]
+        if opened is None or opened.shelf is not shelf:
+            return
+        if opened.node is not None:
+            opened.missed = False
+        elif opened.ref.id in shelf.census.ids:
+            opened.key = shelf.census.keys[shelf.census.ids.index(opened.ref.id)]
             opened.outline = None
             self.show_rows()
             self._study_due = 0.0
-        elif opened is not None and opened.node is None:
-            self.notify(f"session {render.one_line(opened.ref.id)} was closed by another process",
+        elif not opened.missed:
+            # Some writers take a file away for a moment, so one look proves nothing.
+            opened.missed, shelf.stamp = True, ()
+        else:
+            name = render.one_line(opened.ref.id)
+            self.notify(f"session {name} is gone: another process closed it or removed its file",
                         severity="warning", markup=False)
             self.opened = None
             self.timeline.hint = "this session is gone"
@@ -199,7 +207,8 @@ class Live(Stage):
 
     @on(study.Failed)
     def _failed(self, event: study.Failed) -> None:
-        self.failed(event.text)
+        if not event.gone:
+            self.failed(event.text)
         if event.shelf is not None:
             if event.again:
                 self._changed.add(event.shelf)

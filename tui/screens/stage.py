@@ -119,10 +119,16 @@ class Stage(Inked[None]):
 
     def failed(self, text: str) -> None:
         """Says what went wrong; not again and again while it stays so."""
-        now = time.monotonic()
-        if now >= self._said.get(text, 0.0):
-            self._said[text] = now + SILENCE_S
+        if self.says_anew(text):
             self.notify(render.one_line(text), severity="error", markup=False)
+
+    def says_anew(self, text: str) -> bool:
+        """Whether nothing said so lately; from now on something did."""
+        now = time.monotonic()
+        anew = now >= self._said.get(text, 0.0)
+        if anew:
+            self._said[text] = now + SILENCE_S
+        return anew
 
     def sessions_changed(self) -> None:
         """Called once another census is shown."""
