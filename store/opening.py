@@ -39,21 +39,28 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
     path = Path(before)
     if os.path.isdir(path) and os.path.isfile(path / DEFAULT_NAME):
         path = path / DEFAULT_NAME
-    if os.path.isdir(path) or (os.path.isfile(path) and _is_jsonl(path)):
+    head = _beginning(path)
+    if os.path.isdir(path) or (head is not None and head != _SQLITE and _is_session_file(path)):
         return _nanobot(path, prefix, zone)
+    if head not in (None, b"", _SQLITE):
+        raise NotAnArchive(f"{path}: is neither a SQLite database nor a session file of nanobot's.")
     from .powerloop.reader import open_powerloop
 
     return list(open_powerloop(path, prefix))
 
 
-def _is_jsonl(path: Path) -> bool:
-    """Whether a file is a session of nanobot's: whatever SQLite wrote says so itself."""
+def _beginning(path: Path) -> bytes | None:
+    """What a file begins with, by which SQLite knows its own; None where that cannot be read."""
+    if not os.path.isfile(path):
+        return None
     try:
         with path.open("rb") as file:
-            if file.read(len(_SQLITE)) == _SQLITE:
-                return False
+            return file.read(len(_SQLITE))
     except OSError:
-        return False
+        return None
+
+
+def _is_session_file(path: Path) -> bool:
     # Each kind of archive is imported where there is one.
     from .nanobot.places import is_session_file
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ..errors import StoreError
+from ..errors import StoreError, UnknownSession
 from ..jsonlines import scan
 from ..outline import Run
 from ..rows import Archived, Audit, Certainty, Compaction
@@ -59,8 +59,10 @@ def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
     """The newest entries of the log that do not belong to another session, oldest first."""
     try:
         data, cut = read(log.path, lambda file: (file.read(file.size - BYTES, file.size), file.size > BYTES))
-    except StoreError:
+    except UnknownSession:
         return []
+    except StoreError as error:
+        return [Archived(None, "", None, False, (str(error),))]
     if cut:
         data = data[data.find(b"\n") + 1:]
     found: list[Archived] = []

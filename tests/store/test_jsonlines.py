@@ -154,6 +154,7 @@ def test_two_writers_at_once() -> None:
     (b'{"a": {"b": 1}, "c": nul', {"a": {"b": 1}}),
     (b'{"a": {"b": 1}, "c": 1, "c": 2, "d', {"a": {"b": 1}, "c": 2}),
     (b'{"n": 1, "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b', "c": 1, "d', {"n": 1}),
+    (b'{"a": [[[1], []], [[[]]]], "b": [[]], "c', {"a": [[[1], []], [[[]]]], "b": [[]]}),
     (b'{"n": ' + b"7" * 5000 + b', "s": "\t\\q\xff", "d', {"n": "7" * 5000, "s": "\t\\q\ufffd"}),
 ])
 def test_nothing_in_an_object_that_breaks_off_is_a_record(line: bytes, value: dict[str, Any]) -> None:

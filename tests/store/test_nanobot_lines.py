@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from store import Busy
+from store.jsonlines import scan
 from store.nanobot import walk as index
 from store.nanobot.file import opening
 from store.nanobot.lines import FileOutline
 from store.nanobot.record import decode
 from store.nanobot.walk import outline_rows
 
-from .workspaces import counted, lines, talk
+from .workspaces import NAME, counted, lines, talk
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +179,16 @@ def test_lines_within_a_laid_out_object_are_what_nanobot_takes_them_for(tmp_path
 def test_an_empty_type_is_a_type(tmp_path: Path) -> None:
     found = check(tmp_path / "a.jsonl", b'{"x": 1}\n{"_type": "", "x": 2}\n{"_type": null}\n{"_type": []}\n')
     assert found.messages == 4
+
+
+def test_a_damaged_line_longer_than_any_that_a_writer_means_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_into: list[int] = []
+    monkeypatch.setattr(index, "scan", lambda data: looked_into.append(len(data)) or scan(data))
+    monkeypatch.setattr(index, "REGION", 1_000)
+    whole = lines(talk(2)).split(b"\n")
+    data = b"\n".join([*whole[:2], b'{"role": "user"} {' + b"[" * 5_000, whole[2], b'{"role": "user"} {"a', b""])
+    found = check(tmp_path / NAME, data)
+    assert looked_into == [21]
+    assert [(stray.line, stray.why) for stray in found.odd[:1]] == [(3, (index.UNLOADED,))]

@@ -634,6 +634,34 @@ def test_an_outline_says_on_which_lines_damage_stands(tmp_path: Path) -> None:
     assert outline.lost == (("JSON that is no object", 4),)
 
 
+def test_a_log_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    folder = workspace(tmp_path / "ws")
+    log = folder / "memory" / "history.jsonl"
+    log.unlink()
+    log.mkdir()
+    (archive,) = open_archive(folder)
+    reader = archive.reader()
+    ref = reader.resolve("loop:plain")
+    (entry,) = reader.audit(ref, reader.outline(ref)).archived or ()
+    assert entry.damage == (f"{log}: is not a regular file.",)
+    log.rmdir()
+    assert not reader.audit(ref, reader.outline(ref)).archived
+
+
+def test_damage_at_the_end_of_a_file_whose_lines_are_not_counted_yet(long: Path) -> None:
+    with long.open("ab") as file:
+        file.write(b'{"role": "user", "content": "torn\n')
+    reader, ref = the_session(long)
+    rows = reader.timeline(ref, View.ALL)
+    torn = rows.window(rows.length.value - 1, rows.length.value)[0]
+    assert (torn.seq, torn.line, torn.role) == (None, None, "user")
+    assert torn.damage
+    assert "line" not in torn.damage[0].split(":")[0]
+    message = reader.message(ref, torn.row or "")
+    assert message.raw["as stored"] == '{"role": "user", "content": "torn'
+    assert "line" not in message.raw
+
+
 def test_a_long_session_that_is_not_outlined_yet_has_no_links(long: Path) -> None:
     reader, ref = the_session(long)
     newest = reader.timeline(ref, View.ALL).window(0, 1)[0]

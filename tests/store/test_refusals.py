@@ -62,6 +62,9 @@ def _socket(path: Path) -> None:
             os.chdir(cwd)
 
 
+NEITHER = "is neither a SQLite database nor a session file of nanobot's"
+
+
 def _unrelated(path: Path) -> None:
     raw(path, "CREATE TABLE users (id, name)", "INSERT INTO users VALUES (1, 'x')")
 
@@ -81,9 +84,10 @@ def _views(path: Path) -> None:
     [
         (lambda path: None, "there is no such file"),
         (lambda path: path.touch(), "is empty"),
-        (_text, "is not a SQLite database"),
+        (_text, NEITHER),
+        (lambda path: path.write_bytes(b"x"), NEITHER),
+        (lambda path: path.write_bytes(os.urandom(5_000)), NEITHER),
         (_short, "is not a SQLite database"),
-        (lambda path: path.write_bytes(os.urandom(5_000)), "is not a SQLite database"),
         (_fifo, "is not a regular file"),
         (_socket, "is not a regular file"),
         (lambda path: path.mkdir(), "is a folder that holds no sessions (no power_loop_sessions.db and no "
