@@ -180,7 +180,8 @@ class Walk:
         self._region = []
         if len(data) > 2 * REGION:
             # A line that no writer meant: looking into it could take longer than somebody who quits will wait.
-            return self._stray(self._region_at, self._region_line, (UNLOADED,))
+            self._stray(self._region_at, self._region_line, (UNLOADED,))
+            return
         # To nanobot, which reads text, a CR alone ends a line too.
         line, before = self._region_line, 0
         for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
