@@ -59,38 +59,29 @@ class Census:
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self.keys, self.created, self.updated = array("q"), array("q"), array("q")
-        self.sizes, self.compactions, self.parents = array("q"), array("q"), array("q")
-        self.ids: list[str] = []
-        self.titles: dict[int, str] = {}
-        self.groups: dict[int, str] = {}
+        # Column by column, as there may be hundreds of thousands.
+        all_ = list(entries)
+        self.keys = array("q", [entry.key for entry in all_])
+        self.created = array("q", [entry.created_at for entry in all_])
+        self.updated = array("q", [entry.updated_at for entry in all_])
+        self.sizes = array("q", [entry.size for entry in all_])
+        self.compactions = array("q", [entry.compactions for entry in all_])
+        self.ids = [entry.id for entry in all_]
+        self.titles = {at: entry.title for at, entry in enumerate(all_) if entry.title}
+        self.groups = {at: entry.group for at, entry in enumerate(all_) if entry.group is not None}
         """The group of each session that is in one, by position."""
-        named: list[str | None] = []
-        linked: dict[int, int] = {}
-        subagent = bytearray()
-        for entry in entries:
-            if entry.title:
-                self.titles[len(self.ids)] = entry.title
-            if entry.group is not None:
-                self.groups[len(self.ids)] = entry.group
+        named = {at: entry.parent_id for at, entry in enumerate(all_) if entry.parent_id is not None}
+        self.parents = array("q", [NONE]) * len(all_)
+        position = {id_: at for at, id_ in reversed(list(enumerate(self.ids)))} if named else {}
+        for at, parent in named.items():
+            self.parents[at] = position.get(parent, NONE)
+        for at, entry in enumerate(all_):
             if entry.parent_key is not None:
-                linked[len(self.ids)] = entry.parent_key
-            self.keys.append(entry.key)
-            self.ids.append(entry.id)
-            named.append(entry.parent_id)
-            self.created.append(entry.created_at)
-            self.updated.append(entry.updated_at)
-            self.sizes.append(entry.size)
-            self.compactions.append(entry.compactions)
-            subagent.append(entry.subagent)
-        position = {id_: at for at, id_ in reversed(list(enumerate(self.ids)))}
-        self.parents.extend(NONE if parent is None else position.get(parent, NONE) for parent in named)
-        for at, key in linked.items():
-            found = self.find(key)
-            self.parents[at] = NONE if found is None else found
-        self._cuts = self._cut_cycles()
-        self._orphans = {at for at, parent in enumerate(named) if parent is not None and self.parents[at] == NONE}
-        self._survivors = {at for at, parent in enumerate(named) if parent is None and subagent[at]}
+                found = self.find(entry.parent_key)
+                self.parents[at] = NONE if found is None else found
+        self._cuts = self._cut_cycles() if any(parent != NONE for parent in self.parents) else set()
+        self._orphans = {at for at in named if self.parents[at] == NONE}
+        self._survivors = {at for at, entry in enumerate(all_) if entry.subagent and entry.parent_id is None}
         self._first, self._children = self._adjacency()
         self._haystack: list[str] | None = None
 

@@ -51,7 +51,7 @@ def without_runtime_context(message: Mapping[str, Any]) -> Any:
     looked for at the end of its last block. The row stays as it is.
     """
     content, marker = message.get("content"), message.get("_runtime_context")
-    if not isinstance(marker, Mapping) or marker.get("version") != 1:
+    if marker is None or not isinstance(marker, Mapping) or marker.get("version") != 1:
         return content
     suffix, blocks = marker.get("suffix"), marker.get("blocks")
     if isinstance(content, str):

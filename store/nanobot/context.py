@@ -50,12 +50,13 @@ def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
         odd = f"{name} is {stored!r} of {messages} messages; it is read as 0" if stored not in (None, taken) else ""
         return Offset(taken, stored, odd)
     stored = metadata.last_consolidated
+    if type(stored) is int and 0 <= stored <= messages:
+        return Offset(stored, stored)
     if stored is UNSET:
         return Offset(0, None)
     if stored is None or isinstance(stored, int):
         first = slice(stored, None).indices(messages)[0]
-        odd = "" if type(stored) is int and 0 <= stored <= messages else (
-            f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - first} of them")
+        odd = f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - first} of them"
         return Offset(first, stored, odd)
     return Offset(0, stored, f"last_consolidated is {str(stored)[:20]!r}, no whole number; no turn works", True)
 

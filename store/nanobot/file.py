@@ -71,12 +71,12 @@ def opening(path: str) -> Iterator[Opened]:
         os.close(fd)
 
 
-def beginning(path: str, size: int) -> bytes:
-    """The first `size` bytes of a regular file, with as few calls as can be. Raises as `opening` does."""
+def beginning(path: str, size: int) -> tuple[bytes, Stat]:
+    """The first `size` bytes of a file, and what it looks like, in as few calls as can be. Raises as `opening` does."""
     try:
         fd = os.open(path, _FLAGS)
         try:
-            return os.read(fd, size)
+            return os.read(fd, size), stat_of(os.fstat(fd))
         finally:
             os.close(fd)
     except OSError as error:

@@ -17,8 +17,9 @@ from ..outline import Outline
 from .file import Opened, Stat
 
 ODD_METADATA, ODD_STATE = "a metadata line among the messages", "provider state among the messages"
-SEALED, FIRST, SAMPLES = 256, 4_096, 16
-"""Bytes of the last row and of the first line, and rows, by which a file is known that was only appended to."""
+SEALED, FIRST, SAMPLES, WHOLE = 256, 4_096, 16, 65_536
+"""Bytes of the last row and of the first line, and rows, by which a file is known that was only appended to; rows of so
+many bytes together count whole."""
 
 
 class Stray(Struct, frozen=True):
@@ -102,6 +103,8 @@ class FileOutline(Outline, frozen=True, kw_only=True):
 def seal_of(file: Opened, starts: array[int], end: int) -> int:
     """A check of a file's first line, of its last row, and of some rows between them."""
     check = crc32(file.read(0, min(FIRST, starts[0] if starts else end)))
+    if starts and end - starts[0] <= WHOLE:
+        return crc32(file.read(starts[0], end), check)
     if starts:
         for at in range(0, len(starts), max(1, len(starts) // SAMPLES)):
             check = crc32(file.read(starts[at], min(starts[at] + SEALED // 4, end)), check)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
-from ..errors import Cancelled, StoreError
+from ..errors import Cancelled, StoreError, UnknownSession
 from ..rows import Count, Ref, SessionSummary, State
 from .clock import Clock
 from .context import offset_of
@@ -76,19 +76,23 @@ class Listing:
 
     # -- all of them
 
-    def _scan(self) -> list[tuple[str, Stat]]:
-        """Every file with what it looks like."""
-        found = []
+    def _scan(self) -> list[tuple[str, Stat | None]]:
+        """Every file, with what it looks like if it was read before."""
+        found: list[tuple[str, Stat | None]] = []
         try:
             for entry in self._folder.files():
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    continue
-                # A save that is under way has a temporary file too; it is gone in a moment.
-                fresh = not entry.name.endswith(ENDING) and time.time() - status.st_mtime < UNDER_WAY_S
-                if not fresh or self._folder.only is not None:
-                    found.append((entry.name, stat_of(status)))
+                name = entry.name
+                if name in self._briefs or not name.endswith(ENDING):
+                    try:
+                        status = entry.stat()
+                    except FileNotFoundError:
+                        continue
+                    # A save that is under way has a temporary file too; it is gone in a moment.
+                    fresh = not name.endswith(ENDING) and time.time() - status.st_mtime < UNDER_WAY_S
+                    if not fresh or self._folder.only is not None:
+                        found.append((name, stat_of(status)))
+                else:
+                    found.append((name, None))
         except FileNotFoundError:
             # A folder that went away has no sessions any more; one that cannot be read now may still have them.
             return []
@@ -122,27 +126,27 @@ class Listing:
             if not many % 64 and cancel():
                 raise Cancelled("stopped")
             known = self._briefs.get(name)
-            brief = known if known is not None and known.stat == stat else self._brief(name, stat)
+            brief = known if known is not None and known.stat == stat else self._brief(name)
             if brief is not None:
                 briefs[name] = brief
         parents = _forks(briefs) | _leftovers(briefs, self._folder)
         self._briefs, self._parents = briefs, parents
         self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
         order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
-        return Census(
+        key = self.key
+        return Census([
             Entry(
-                key=self.key(name), id=brief.id, parent_id=None, created_at=brief.created_at or 0,
-                updated_at=brief.updated_at or brief.stat.mtime_ns // 1_000_000, size=brief.messages,
-                compactions=brief.offset, subagent=False, title=brief.title, group=brief.channel,
-                parent_key=self.key(parents[name]) if name in parents else None,
+                key(name), brief.id, None, brief.created_at or 0, brief.updated_at or brief.stat.mtime_ns // 1_000_000,
+                brief.messages, brief.offset, False, brief.title, brief.channel,
+                key(parents[name]) if name in parents else None,
             )
             for name, brief in order
-        )
+        ])
 
-    def _brief(self, name: str, stat: Stat) -> _Brief | None:
-        """What is told of a file by its first lines; None where it is no session's."""
+    def _brief(self, name: str) -> _Brief | None:
+        """What is told of a file by its first lines; None where it is no session's, or gone."""
         try:
-            data = beginning(self._path(name), LINE_BYTES)
+            data, stat = beginning(self._path(name), LINE_BYTES)
             found = plain_lines(data)
             if found is not None:
                 line, first = found
@@ -151,9 +155,12 @@ class Listing:
             size = LINE_BYTES
             while len(data) == size and data.count(b"\n") < 2 and size < LONGEST:
                 size *= 8
-                data = beginning(self._path(name), size)
+                data, stat = beginning(self._path(name), size)
+        except UnknownSession:
+            return None
         except StoreError:
-            return self._described(name, stat, b"", None, None)
+            seen = _stat(self._path(name))
+            return self._described(name, seen, b"", None, None) if seen is not None else None
         head = head_of(self._folder.name_of(name), data, len(data) < size, preview=False)
         if head.log and self._folder.only is None:
             return None
@@ -296,6 +303,8 @@ def _rows_in(data: bytes, size: int, metadata: bool) -> int:
 
 def _forks(briefs: dict[str, _Brief]) -> dict[str, str]:
     """The file that each fork came from: no release notes it, but both begin with the very same message."""
+    if len({brief.first for brief in briefs.values()}) == len(briefs):
+        return {}
     begun: dict[str, str] = {}
     same: dict[str, list[str]] = {}
     for name, brief in briefs.items():
@@ -331,7 +340,7 @@ def release_of(folder: Folder) -> str:
         names = []
     for name in names:
         try:
-            data = beginning(os.path.join(folder.path, name), LINE_BYTES)
+            data, _ = beginning(os.path.join(folder.path, name), LINE_BYTES)
         except StoreError:
             continue
         head = head_of(folder.name_of(name), data, len(data) < LINE_BYTES, preview=False)

@@ -260,13 +260,15 @@ class NanobotReader:
         self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
     ) -> Lines | Tail:
         name = self._name_of(ref)
-        found = _ours(outline) if outline is not None else self.outline_if_small(ref)
         read = self._reading(name)
+        found = _ours(outline) if outline is not None else None
         if found is None:
-            # In every other view the lines depend on how many there are, which only the outline knows.
-            nothing = FileOutline({}, starts=array("q"), end=0)
-            return Tail(read, read(lambda file: outline_tail(file, TAIL_BYTES)) if view is View.ALL else nothing,
-                        self._clock)
+            with opening(self._path(name)) as file:
+                if file.size > SMALL_BYTES:
+                    # In every other view the lines depend on how many there are, which only the outline knows.
+                    nothing = FileOutline({}, starts=array("q"), end=0)
+                    return Tail(read, outline_tail(file, TAIL_BYTES) if view is View.ALL else nothing, self._clock)
+                found = self._outline(name, file, never)
         offset = found.last_compact_seq or 0
         if view is not View.CONTEXT:
             return Lines(read, found, offset, self._clock, display_of(found, view))

@@ -151,7 +151,7 @@ def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> Timeline
     head = words_in(without_runtime_context(record.value))
     if not record.value:
         head = data[:4 * HEAD_CHARS].decode("utf-8", "backslashreplace")
-    tools = tuple(call.name or "?" for call in found.calls[:CALLS])
+    tools = tuple(call.name or "?" for call in found.calls[:CALLS]) if found.calls else ()
     if not complete and not tools and found.role == "assistant":
         tools = names_in(data)
     return TimelineRow(
@@ -185,7 +185,9 @@ def words_in(content: Any) -> str:
 
 def _size(value: Mapping[str, Any]) -> int:
     """Bytes of content and tool calls together."""
-    return sum(_bytes(plain(part)) for key in ("content", "tool_calls") if (part := value.get(key)) is not None)
+    content, calls = value.get("content"), value.get("tool_calls")
+    size = _bytes(plain(content)) if content is not None else 0
+    return size + _bytes(plain(calls)) if calls is not None else size
 
 
 def _bytes(text: str) -> int:

@@ -213,5 +213,5 @@ class Machine(RuleBasedStateMachine):
             assert {child.session_id for child in store.list_children(id_)} == children
 
 
-Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=25)
+Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=25)
 test_a_store_is_what_its_model_is = Machine.TestCase

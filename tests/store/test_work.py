@@ -312,10 +312,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 MB = 1_000_000
 
 
-@pytest.fixture
-def heavy(tmp_path: Path) -> Path:
-    """Six messages of 21 MB each, in content, tool calls and meta."""
-    path = build(tmp_path / "heavy.db")
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six messages of 21 MB each, in content, tool calls and meta. It is only read."""
+    path = build(tmp_path_factory.mktemp("heavy") / "heavy.db")
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("PRAGMA synchronous=OFF")
         add_session(conn, "s", next_seq=7)
