@@ -1,4 +1,4 @@
-"""nanobot's sessions: what is in their files, what its model would be sent, and `Session` as upstream has it.
+"""nanobot's sessions: what is in their files, what its model would be sent; upstream's `Session` and `SessionManager`.
 
 The names are loaded on first use, since whoever only reads needs none of them.
 """
@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from .session import safe_key as safe_key
     from .session import scrub_subagent_announce_body as scrub_subagent_announce_body
     from .session import without_runtime_context as without_runtime_context
+    from .session_manager import SessionChanged as SessionChanged
+    from .session_manager import SessionManager as SessionManager
+    from .writing import Unwritable as Unwritable
 
 __all__ = [
-    "FILE_MAX_MESSAGES", "Session", "estimate_message_tokens", "find_legal_message_start", "image_placeholder_text",
-    "message_preview", "safe_filename", "safe_key", "scrub_subagent_announce_body", "without_runtime_context",
+    "FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "Unwritable", "estimate_message_tokens",
+    "find_legal_message_start", "image_placeholder_text", "message_preview", "safe_filename", "safe_key",
+    "scrub_subagent_announce_body", "without_runtime_context",
 ]
+_ELSEWHERE = {"SessionChanged": "session_manager", "SessionManager": "session_manager", "Unwritable": "writing"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(".session", __name__), name)
+    value = getattr(import_module(f".{_ELSEWHERE.get(name, 'session')}", __name__), name)
     globals()[name] = value
     return value

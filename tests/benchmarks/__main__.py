@@ -11,15 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import keys, nanobot, reads, startup, store
+from . import keys, manager, nanobot, reads, startup, store
 from .data import build, build_folder
 from .table import show
 
-SECTIONS = ("startup", "keys", "reads", "store", "nanobot")
+SECTIONS = ("startup", "keys", "reads", "store", "nanobot", "manager")
 
 
 def main() -> int:
-    """Builds the archives, measures and prints. `store` and `nanobot` build their own."""
+    """Builds the archives, measures and prints. `store`, `nanobot` and `manager` build their own."""
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description="How fast sessionscope is.")
     parser.add_argument("sections", metavar="SECTION", nargs="*", help=f"any of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and fewer rounds")
@@ -33,6 +33,7 @@ def main() -> int:
         sections = {
             "store": ("SessionStore: ours / power-loop's, then / the limit", store.run(home, part, rounds)),
             "nanobot": ("Sessions of nanobot: ours / nanobot's, then / the limit", nanobot.run(home, part, rounds)),
+            "manager": ("SessionManager: ours / nanobot's, then / the limit", manager.run(home / "m", part, rounds)),
         }
         if not wanted or set(wanted) - sections.keys():
             long = {rows: build(home / f"{rows}.db", 1, rows) for rows in (0, 1_000, many, large)}

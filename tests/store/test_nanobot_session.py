@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import store.nanobot as package
 import store.nanobot.session as ours
+from store.nanobot import session_manager
 from store.nanobot.announce import message_preview, scrub_subagent_announce_body, without_runtime_context
 from store.nanobot.history import find_legal_message_start
 from store.nanobot.session import FILE_MAX_MESSAGES, Session, safe_filename, safe_key
@@ -304,8 +305,10 @@ def test_no_message_breaks_its_preview(message: dict[str, Any], content: Any, ma
 
 
 def test_every_public_name_is_there() -> None:
-    assert all(getattr(package, name) is getattr(ours, name) for name in package.__all__)
-    assert set(package.__all__) == set(ours.__all__)
+    public = {name: getattr(package, name) for name in package.__all__}
+    assert public.keys() == {*ours.__all__, *session_manager.__all__}
+    assert all(public[name] is getattr(ours, name) for name in ours.__all__)
+    assert all(public[name] is getattr(session_manager, name) for name in session_manager.__all__)
     assert package.FILE_MAX_MESSAGES == FILE_MAX_MESSAGES
     with pytest.raises(AttributeError):
         _ = package.nothing_of_the_kind

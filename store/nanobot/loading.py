@@ -1,0 +1,250 @@
+"""From the bytes of a session's file to the rows of a `Session`, whose file that is, and what two writers did to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from array import array
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import deepcopy
+from datetime import datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..jsonlines import Fidelity, Kind, Trouble, scan
+from .file import Stat, stat_of
+from .head import METADATA, PROVIDER_STATE
+from .history import consolidated
+from .names import encoded
+from .session import Session, safe_key
+from .writing import PAGE, PENDING, SAVE, Base, Own, nothing, prints_of, same_rows
+
+_decode_lines = msgspec.json.Decoder().decode_lines
+_log = logging.getLogger(__name__)
+_DATES, _TRIES = ("created_at", "updated_at"), 5
+_LEFT_BEHIND = re.compile(r"\.(?P<name>.+\.jsonl)\.[0-9a-f]{16}\.tmp")
+_HARMLESS = {Trouble.SURROGATE}
+_OWN = {"_type", "key", *_DATES, "metadata", "last_consolidated", SAVE, PENDING}
+
+
+def read_steadily(path: Path) -> tuple[bytes, Stat] | None:
+    """A file that nobody wrote while it was read; None where somebody did each time. Raises OSError."""
+    for _ in range(_TRIES):
+        with open(path, "rb") as file:
+            before = stat_of(os.fstat(file.fileno()))
+            data = file.read()
+            file.seek(0)
+            again = file.read(PAGE)
+            # A save under way says so in the first line before it adds a row, and changes that when it is done.
+            if stat_of(os.fstat(file.fileno())) == before and len(data) == before.size and data[:PAGE] == again:
+                return data, before
+    return None
+
+
+def read_rows(data: bytes) -> tuple[list[dict[str, Any]], Base]:
+    """The rows of a file that can be used, and where they stand; `stat` is left to the caller."""
+    return _plain(data) or _closely(data)
+
+
+def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
+    """The rows of a file that is as a save leaves it; None where it takes a closer look."""
+    lines = data.splitlines(True)
+    try:
+        head, *rows = _decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        return None
+    # Between two braces an object has a comma, so lines from brace to brace, as many as objects, are one object each.
+    plain = len(lines) == len(rows) + 1 and data.endswith(b"\n") and b"\r" not in data and all(
+        line.startswith(b"{") for line in lines) and all(line.rstrip().endswith(b"}") for line in lines)
+    if not plain or not all(type(row) is dict and "_type" not in row for row in rows):
+        return None
+    if type(head) is not dict or head.get("_type") != METADATA or PENDING in head or not _usable(head):
+        return None
+    stops = array("q", accumulate(map(len, lines)))
+    return rows, Base(None, stops[:-1], stops[1:], len(data), prints_of(rows), head, lines[0],
+                      later="last_archived" in head)
+
+
+def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
+    rows: list[dict[str, Any]] = []
+    starts, stops = array("q"), array("q")
+    head: dict[str, Any] | None = None
+    line, harm, later, others = b"", False, False, 0
+    for span in scan(data):
+        value, text = span.value, data[span.start:span.stop]
+        if span.kind is Kind.BLANK:
+            others += 1
+            continue
+        pending = head.get(PENDING) if head else None
+        odd = value is None or span.fidelity is not Fidelity.EXACT or not _HARMLESS.issuperset(span.troubles)
+        harm = harm or odd
+        if value is None or (type(pending) is int and span.start >= pending):
+            harm = True
+        elif value.get("_type") == METADATA:
+            # A message may call itself metadata. Of several lines the last counts, as in every release of nanobot.
+            harm = harm or head is not None or not _usable(value)
+            if head is None or "role" not in value:
+                head, line = value, text if not span.start and not odd and text.endswith(b"\n") else b""
+        elif value.get("_type") == PROVIDER_STATE:
+            later, others = True, others + 1
+        else:
+            single = not odd and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
+            rows.append(value)
+            starts.append(span.start if single else -1)
+            stops.append(span.stop)
+    found = head or {}
+    unfinished = found.pop(PENDING, None) is not None
+    whole = not harm and not unfinished and not others and -1 not in starts
+    return rows, Base(None, starts, stops, len(data), prints_of(rows), found, line if whole else b"", harm, unfinished,
+                      later or "last_archived" in found)
+
+
+def _usable(head: Mapping[str, Any]) -> bool:
+    """Whether all that a metadata line says is kept when it is written anew; an offset that cannot be is reported."""
+    dates = [head.get(name) for name in _DATES]
+    return isinstance(head.get("metadata", {}), (dict, type(None))) and all(not one or _date(one) for one in dates)
+
+
+def _date(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def take_head(session: Session, head: Mapping[str, Any]) -> None:
+    """What a metadata line says, as far as it can be used; what cannot is reported."""
+    values = head.get("metadata")
+    # Whoever changes the session's must not change what it is compared with.
+    session.metadata = deepcopy(values) if isinstance(values, dict) else {}
+    for name in _DATES:
+        found = _date(head.get(name))
+        if found is not None:
+            setattr(session, name, found)
+        elif head.get(name):
+            _log.warning("%s: %s is no date", session.key, name)
+    stored = head.get("last_consolidated", 0)
+    session.last_consolidated = offset_of(session.key, stored, len(session.messages))
+
+
+def offset_of(key: str, stored: Any, count: int) -> int:
+    """How many of `count` rows are consolidated; what cannot be is reported, and counts as 0."""
+    offset = consolidated(stored, count)
+    if offset != stored or type(stored) is bool:
+        _log.warning("%s: last_consolidated is %r of %d messages; it counts as 0", key, stored, count)
+    return offset
+
+
+def others_in(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a metadata line that no session has a place for; they stay in its file."""
+    return {name: value for name, value in head.items() if name not in _OWN}
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left of saves; nobody may be writing. What is all there is of a session stays."""
+    for name in os.listdir(folder):
+        found = _LEFT_BEHIND.fullmatch(name)
+        if found and (folder / found["name"]).exists():
+            (folder / name).unlink(missing_ok=True)
+
+
+def same_file(path: Path, key: str) -> bool:
+    """Whether the file of another key is this one, as where the system makes no difference of case; else it is a copy.
+
+    Both namings count, that of 0.2.0 and that of 0.3.
+    """
+    if path.stem in (safe_key(key), encoded(key)):
+        return True
+    with suppress(OSError, ValueError):
+        return os.path.samefile(path, path.with_name(f"{safe_key(key)}.jsonl"))
+    return False
+
+
+def foreign(folder: Path, key: str, base: Base | None) -> str | None:
+    """Why a key's file, or the lack of one, is not for a manager of 0.2.0's files; None where it is."""
+    name = f"{safe_key(key)}.jsonl"
+    if base is None:
+        later = f"{encoded(key)}.jsonl"
+        there = later != name and os.path.exists(folder / later)
+        return f"it stands in {later}, a file of nanobot 0.3; use that release for it" if there else None
+    stored = base.head.get("key")
+    if isinstance(stored, str) and stored not in ("", key) and same_file(folder / name, stored):
+        return f"{name} holds the session {stored!r}, and both would share that file; use another key"
+    return f"{name} was written by nanobot 0.3; use that release for it" if base.later else None
+
+
+def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, Any]], now: Base) -> bool:
+    """Whether what others wrote could be taken into a session: rows added on both sides, or a change by one alone.
+
+    `base` is what the session was made of, None where somebody built it by hand: that one may only replace what it
+    begins with. `rows` and `now` are what its file holds now, of which `now` gets the session's own prints.
+    """
+    began, known = (base, len(base.prints)) if base else (nothing(), len(now.prints))
+    created = [one.get("created_at") for one in (began.head, now.head)]
+    if all(created) and created[0] != created[1]:
+        # It was deleted, and this is another.
+        return False
+    if base and now.prints == base.prints:
+        # Ours may be other rows by now, and then an offset of theirs counts what is not there.
+        if own.prints[:known] != base.prints and base.head.get("last_consolidated") != now.head.get(
+                "last_consolidated"):
+            return False
+    elif (not base or own.prints[:known] == base.prints) and same_rows(
+            own.rows[:known], own.prints[:known], now.prints[:known]):
+        now.prints[:known] = own.prints[:known]
+    elif base and own.prints[:known] != base.prints and same_rows(own.rows, own.prints, now.prints):
+        known, now.prints = len(own.rows), own.prints[:]
+    else:
+        return False
+    more = len(now.prints) > known
+    if not merge_head(session, began.head, now.head, known, more):
+        return False
+    if more:
+        session.messages[known:known] = rows[known:]
+        own.prints = own.prints[:known] + now.prints[known:] + own.prints[known:]
+    return True
+
+
+def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, Any], known: int, more: bool) -> bool:
+    """Whether what others changed in the metadata could be taken into the session; what only one changed counts.
+
+    `base` is the metadata that both began with. `more` says that they added rows, behind the first `known`.
+    """
+    was, now, own = (_texts(one) for one in (base.get("metadata"), theirs.get("metadata"), session.metadata))
+    offset, offset_was, offset_now = session.last_consolidated, *(
+        one.get("last_consolidated", 0) for one in (base, theirs))
+    changed = [name for name in was | now if now.get(name) not in (was.get(name), own.get(name))]
+    if any(own.get(name) != was.get(name) for name in changed) or (changed and not isinstance(session.metadata, dict)):
+        return False
+    if offset_now not in (offset_was, offset):
+        if offset != offset_was:
+            return False
+        offset = offset_now
+    elif more and offset != offset_now and consolidated(offset, known) != offset:
+        # Theirs come before the rows that this counts.
+        offset = known
+    for name in changed:
+        if name in now:
+            session.metadata[name] = deepcopy(theirs["metadata"][name])
+        else:
+            del session.metadata[name]
+    session.last_consolidated = offset
+    updated, created = (_date(theirs.get(name)) for name in ("updated_at", "created_at"))
+    if updated and updated.tzinfo == session.updated_at.tzinfo:
+        session.updated_at = max(session.updated_at, updated)
+    if created and "created_at" not in base:
+        session.created_at = created
+    return True
+
+
+def _texts(values: Any) -> dict[str, str]:
+    """Values that can be compared: as they stand, 1 is the same as True."""
+    if not isinstance(values, dict):
+        return {}
+    return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
