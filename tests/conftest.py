@@ -47,7 +47,7 @@ def _hermetic() -> None:
 
 _hermetic()
 settings.register_profile(
-    "same", derandomize=True, database=None, deadline=None, max_examples=120,
+    "same", derandomize=True, database=None, deadline=None, max_examples=80,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("same")

@@ -125,9 +125,8 @@ KEYS = (
 )
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_a_key_reads_two_pages_at_most(million: Path, counter: Counter, size: tuple[int, int]) -> None:
-    async with browsing(million, size=size) as hands:
+async def test_a_key_reads_two_pages_at_most(million: Path, counter: Counter) -> None:
+    async with browsing(million, size=LARGE) as hands:
         await hands.press("enter")
         assert counter.windows
         # In the middle, where a screen spans two pages, as well as at the end.
