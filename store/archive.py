@@ -7,11 +7,13 @@ two bursts and stops the walk with `Cancelled` when it answers True.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from .census import Census
 from .outline import Outline
+from .plans import Action, Plan, Progress, Receipt, silent
+from .repair import Finding
 from .rows import (
     ArchiveInfo,
     Audit,
@@ -165,6 +167,38 @@ class Reader(Protocol):
         """The seq of the next message after (or before) `start` whose text holds `text`. A walk."""
         ...
 
+    def findings(
+        self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
+    ) -> Iterator[Finding]:
+        """What is wrong with one session, or with all and the archive itself. A walk that only reads, in windows.
+
+        A consumer that stops asking ends it. Raises Cancelled.
+        """
+        ...
+
+
+class Actions(Protocol):
+    """What can be done to an archive: always a plan first, which a person can look at, then its application."""
+
+    def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
+        """What an action would do; nothing is changed. A walk.
+
+        Raises Misused where the action makes no sense here, Refused where the archive's state forbids it,
+        UnknownSession, Busy, Cancelled.
+        """
+        ...
+
+    def apply(
+        self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False
+    ) -> Receipt:
+        """Carries a plan out: all of it or nothing. `offline` is a person's word that no agent is running.
+
+        Cancelled is raised only while nothing was changed. Raises Refused where something changed since the plan was
+        made, where the archive is locked or in use, or where what has to be kept aside cannot be; nothing is changed
+        then. Raises Misused where the plan needs `offline` and it was not given.
+        """
+        ...
+
 
 class Archive(Protocol):
     """One place with sessions of one layout. `open_archive` makes it."""
@@ -176,6 +210,11 @@ class Archive(Protocol):
 
     def reader(self) -> Reader:
         """A reader for the calling thread."""
+        ...
+
+    @property
+    def actions(self) -> Actions | None:
+        """What can be done to it, None where nothing may be written. For a worker's thread as for any."""
         ...
 
     @property

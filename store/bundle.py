@@ -1,19 +1,24 @@
 """What is kept aside before something is rewritten or removed: one private folder each, with a manifest that says why.
 
 They stand beside what they were taken from, in `NAME.sessionscope/KIND/`; none of their files is one that an agent
-would list as a session.
+would list as a session. The manifest is written last, so a folder without one is of something that never happened.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
+from msgspec import Struct
+
+from .errors import NotAnArchive
 from .files import sync_folder
 
 SUFFIX, MANIFEST = ".sessionscope", "manifest.json"
@@ -28,6 +33,20 @@ class Kind(StrEnum):
     """Bytes that could not be read, before the file that held them is written anew."""
     CONFLICT = "conflicts"
     """What one writer would have written over another's work."""
+    BACKUP = "backups"
+    """What a repair is about to change, as it was."""
+
+
+class Manifest(Struct, frozen=True):
+    """What a bundle says of itself. `source` is the archive it was taken from, `more` what its kind needs beside."""
+
+    kind: Kind
+    what: str
+    why: str
+    when: str
+    source: str
+    files: tuple[str, ...]
+    more: Mapping[str, Any]
 
 
 def place_of(archive: Path) -> Path:
@@ -35,24 +54,86 @@ def place_of(archive: Path) -> Path:
     return archive.with_name(archive.name + SUFFIX)
 
 
+class Bundle:
+    """A bundle while it is filled. Raises OSError where that cannot be.
+
+    `what` names the session or file, `why` is a sentence for people.
+    """
+
+    def __init__(self, archive: Path, kind: Kind, what: str, why: str) -> None:
+        self._archive, self._kind, self._what, self._why = archive, kind, what, why
+        self._files: list[str] = []
+        self.path = place_of(archive) / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
+        self.path.mkdir(mode=0o700, parents=True)
+        for path in (place_of(archive), self.path.parent, self.path):
+            path.chmod(0o700)
+
+    def new(self, name: str) -> Path:
+        """A path for a file of this name, which is empty and private so far; whoever fills it need not sync it."""
+        # Nothing that lists *.jsonl may take what is kept here for a session, and a name may be as long as can be.
+        inside = os.fsdecode(os.fsencode(name)[:_LONGEST]) + ".kept" * name.endswith(".jsonl")
+        os.close(os.open(self.path / inside, _NEW, 0o600))
+        self._files.append(inside)
+        return self.path / inside
+
+    def add(self, name: str, pieces: Iterable[bytes]) -> Path:
+        """Keeps bytes under a name; the path of the file."""
+        path = self.new(name)
+        with path.open("wb") as file:
+            file.writelines(pieces)
+        return path
+
+    def seal(self, more: Mapping[str, Any] | None = None) -> Path:
+        """Makes all of it safe on the disk, says so in the manifest, and returns the folder."""
+        for name in self._files:
+            _sync(self.path / name)
+        manifest = {"kind": self._kind, "what": self._what, "why": self._why, "when": datetime.now(UTC).isoformat(),
+                    "from": os.path.abspath(self._archive), "files": sorted(self._files), "more": dict(more or {})}
+        with open(os.open(self.path / MANIFEST, _NEW, 0o600), "wb") as file:
+            file.write(json.dumps(manifest, indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        for path in (self.path, self.path.parent, place_of(self._archive), self._archive.parent):
+            sync_folder(path)
+        return self.path
+
+    def discard(self) -> None:
+        """Removes a bundle of something that did not happen, as far as that can be."""
+        with suppress(OSError):
+            for name in (*self._files, MANIFEST):
+                (self.path / name).unlink(missing_ok=True)
+            for path in (self.path, self.path.parent, place_of(self._archive)):
+                path.rmdir()
+
+
+def _sync(path: Path) -> None:
+    # Windows syncs only what is open for writing.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
 def keep(archive: Path, kind: Kind, what: str, why: str, files: Mapping[str, bytes]) -> Path:
     """Keeps bytes aside, safely on the disk when this returns; the folder they are in. Raises OSError.
 
     `what` names the session or file, `why` is a sentence for people.
     """
-    folder = place_of(archive) / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
-    folder.mkdir(mode=0o700, parents=True)
-    for path in (place_of(archive), folder.parent, folder):
-        path.chmod(0o700)
-    manifest = {"what": what, "why": why, "when": datetime.now(UTC).isoformat(), "from": str(archive),
-                "files": sorted(files)}
-    for name, data in (*files.items(), (MANIFEST, json.dumps(manifest, indent=1).encode())):
-        # Nothing that lists *.jsonl may take what is kept here for a session, and a name may be as long as can be.
-        inside = os.fsdecode(os.fsencode(name)[:_LONGEST]) + ".kept" * name.endswith(".jsonl")
-        with open(os.open(folder / inside, _NEW, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    for path in (folder, folder.parent, place_of(archive), archive.parent):
-        sync_folder(path)
-    return folder
+    bundle = Bundle(archive, kind, what, why)
+    try:
+        for name, data in files.items():
+            bundle.add(name, (data,))
+        return bundle.seal()
+    except BaseException:
+        bundle.discard()
+        raise
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a bundle says of itself. Raises NotAnArchive where there is no bundle, or its manifest is damaged."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+        return Manifest(Kind(found["kind"]), str(found["what"]), str(found["why"]), str(found["when"]),
+                        str(found["from"]), tuple(map(str, found["files"])), dict(found["more"]))
+    except FileNotFoundError:
+        raise NotAnArchive(f"{folder}: is no bundle that sessionscope kept (there is no {MANIFEST} in it).") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotAnArchive(f"{folder}: its {MANIFEST} cannot be read ({error}).") from None

@@ -25,3 +25,11 @@ class Damaged(StoreError):
 
 class Cancelled(StoreError):
     """The caller asked a long read to stop."""
+
+
+class Misused(StoreError):
+    """What was asked for makes no sense here: an unknown code or choice, an action that this archive does not have."""
+
+
+class Refused(StoreError):
+    """The archive is not in a state for what was asked: changed since it was planned, in use, or a turn is open."""

@@ -83,6 +83,21 @@ class Ref(Struct, frozen=True, order=True):
         return f"{self.layout}:{self.id}" + (f"@{self.file}" if self.file is not None else "")
 
 
+class Spot(Struct, frozen=True):
+    """Where in an archive something stands. What does not apply, or is not known, is None.
+
+    `row` is the identity of a message, `seq` its seq; `line` counts from 1; `start` and `stop` are bytes of `file`.
+    """
+
+    session: Ref | None = None
+    row: str | None = None
+    seq: int | None = None
+    file: str | None = None
+    line: int | None = None
+    start: int | None = None
+    stop: int | None = None
+
+
 class SessionSummary(Struct, frozen=True):
     """One line about a session, as lists and trees show it. `key` orders sessions by creation within the archive."""
 

@@ -1,0 +1,82 @@
+"""Everything that changes an archive, as data: the action that is wanted, the plan of it, and what was done. Pure.
+
+A plan names what it was made from and is refused for anything else; a receipt holds the action that takes it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from .repair import Change, Finding
+from .rows import Ref, Spot
+
+Progress = Callable[[str, int, int], object]
+"""Told what is being done, how much of it is done, and of how much; 0 where that is not known."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The progress of work that nobody watches."""
+
+
+class Repair(Struct, frozen=True):
+    """Putting right what the doctor finds, in one session or in all.
+
+    `only` names codes, all without any; `choose` are (code, choice); `place` is that of just one finding.
+    """
+
+    ref: Ref | None = None
+    only: tuple[str, ...] = ()
+    choose: tuple[tuple[str, str], ...] = ()
+    place: Spot | None = None
+
+
+class Settle(Struct, frozen=True):
+    """Answering the calls and the turn that a crash left open, so that the agent can go on."""
+
+    ref: Ref
+    reason: str = ""
+
+
+class Restore(Struct, frozen=True):
+    """Putting back what a bundle keeps; `bundle` is the path of its folder."""
+
+    bundle: str
+
+
+Action = Repair | Settle | Restore
+
+
+class Plan(Struct, frozen=True):
+    """What an action would do. `rows` counts messages, lines or records that change; `changes` are the first of them.
+
+    `offline` says that no agent may be running, which only a person can know. `basis` is what it was made from, and
+    `work` what the archive itself needs to carry it out; both are its own.
+    """
+
+    action: Action
+    rows: int
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    offline: bool = False
+    basis: str = ""
+    work: Any = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.rows
+
+
+class Receipt(Struct, frozen=True):
+    """What was done, in a sentence, and how it is undone, if it can be. `bundle` is where it was kept aside."""
+
+    said: str
+    rows: int
+    undo: Action | None = None
+    bundle: str | None = None
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,106 @@
+"""What a doctor finds and how it is put right: one vocabulary of codes, fixes and choices for every archive. Pure.
+
+A finding with a safe `fix` is repaired when asked; one with `choices` waits for a person to choose; one with neither is
+told and stays. Whoever looks yields findings, whoever repairs makes a plan of those that are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from msgspec import Struct
+
+from .errors import Misused
+from .rows import Spot
+
+
+class Severity(StrEnum):
+    """How bad it is: something is lost or does not work, something is wrong but works, or it is just good to know."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Choice(Struct, frozen=True):
+    """One thing that could be done about a finding; the first of several is the default and leaves it as it is."""
+
+    name: str
+    about: str
+
+
+class Finding(Struct, frozen=True):
+    """One thing that is wrong or odd. `message` is a sentence, and so is `fix`: what a repair would do, empty for
+    nothing.
+    """
+
+    code: str
+    severity: Severity
+    place: Spot
+    message: str
+    fix: str = ""
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def fixable(self) -> bool:
+        """Whether a repair puts it right unasked for details."""
+        return bool(self.fix)
+
+
+class Change(Struct, frozen=True):
+    """A line of a diff: what is there before and after, as people read it; None before it is there, or once it is gone.
+
+    Both are cut to `SHOWN` characters.
+    """
+
+    place: Spot
+    what: str
+    before: str | None
+    after: str | None
+
+
+SHOWN = 500
+KEEP = Choice("keep", "leave it as it is")
+_BY_WEIGHT = list(Severity)
+
+
+def cut(text: str) -> str:
+    """A text short enough for a `Change`."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def worst(findings: Iterable[Finding]) -> Severity | None:
+    """The heaviest severity among findings, None without any."""
+    return min((finding.severity for finding in findings), key=_BY_WEIGHT.index, default=None)
+
+
+def wanted(
+    findings: Iterable[Finding], only: Iterable[str] = (), choose: Mapping[str, str] | None = None,
+    place: Spot | None = None,
+) -> list[tuple[Finding, str]]:
+    """The findings that a repair puts right, each with the choice taken, empty for its safe fix.
+
+    `only` names codes, all without any; `choose` maps codes to names of choices; `place` is that of just one finding.
+    Raises Misused where a code is not found or is offered no such choice.
+    """
+    found, codes, choices = list(findings), set(only), dict(choose or {})
+    there = {finding.code for finding in found}
+    if unknown := sorted((codes | choices.keys()) - there):
+        known = ", ".join(sorted(there)) or "nothing"
+        raise Misused(f"{', '.join(unknown)} was not found here; the doctor found {known}.")
+    for code, name in choices.items():
+        offered = sorted({choice.name for finding in found if finding.code == code for choice in finding.choices})
+        if name not in offered:
+            raise Misused(f"{code} offers {' or '.join(offered) if offered else 'no choice'}, not {name!r}.")
+    taken: list[tuple[Finding, str]] = []
+    for finding in found:
+        chosen = choices.get(finding.code, "")
+        offered = [choice.name for choice in finding.choices]
+        if (codes and finding.code not in codes | choices.keys()) or (place is not None and finding.place != place):
+            continue
+        if chosen in offered[1:]:
+            taken.append((finding, chosen))
+        elif finding.fixable and (not codes or finding.code in codes):
+            taken.append((finding, ""))
+    return taken
