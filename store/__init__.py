@@ -6,19 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .archive import Actions as Actions
     from .archive import Archive as Archive
     from .archive import Cancel as Cancel
     from .archive import Reader as Reader
     from .archive import Stamp as Stamp
     from .archive import Timeline as Timeline
+    from .bundle import Manifest as Manifest
+    from .bundle import read_manifest as read_manifest
     from .census import Census as Census
     from .census import Changes as Changes
     from .census import Entry as Entry
     from .census import Order as Order
+    from .diagnosis import diagnose as diagnose
     from .errors import Busy as Busy
     from .errors import Cancelled as Cancelled
     from .errors import Damaged as Damaged
+    from .errors import Misused as Misused
     from .errors import NotAnArchive as NotAnArchive
+    from .errors import Refused as Refused
     from .errors import StoreError as StoreError
     from .errors import UnknownSession as UnknownSession
     from .files import PrivateFolder as PrivateFolder
@@ -26,8 +32,20 @@ if TYPE_CHECKING:
     from .opening import open_archive as open_archive
     from .opening import usual_places as usual_places
     from .outline import Outline as Outline
+    from .plans import Plan as Plan
+    from .plans import Progress as Progress
+    from .plans import Receipt as Receipt
+    from .plans import Repair as Repair
+    from .plans import Restore as Restore
+    from .plans import Settle as Settle
     from .powerloop.demo import write_demo as write_demo
+    from .powerloop.salvage import Salvaged as Salvaged
+    from .powerloop.salvage import salvage as salvage
     from .powerloop.session_store import SessionStore as SessionStore
+    from .repair import Change as Change
+    from .repair import Choice as Choice
+    from .repair import Finding as Finding
+    from .repair import Severity as Severity
     from .rows import Archived as Archived
     from .rows import ArchiveInfo as ArchiveInfo
     from .rows import Audit as Audit
@@ -41,6 +59,7 @@ if TYPE_CHECKING:
     from .rows import Ref as Ref
     from .rows import SessionDetail as SessionDetail
     from .rows import SessionSummary as SessionSummary
+    from .rows import Spot as Spot
     from .rows import State as State
     from .rows import TimelineRow as TimelineRow
     from .rows import ToolCall as ToolCall
@@ -48,17 +67,24 @@ if TYPE_CHECKING:
     from .rows import View as View
 
 _HOMES = {
-    "archive": ("Archive", "Cancel", "Reader", "Stamp", "Timeline"),
+    "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline"),
+    "bundle": ("Manifest", "read_manifest"),
     "census": ("Census", "Changes", "Entry", "Order"),
-    "errors": ("Busy", "Cancelled", "Damaged", "NotAnArchive", "StoreError", "UnknownSession"),
+    "diagnosis": ("diagnose",),
+    "errors": (
+        "Busy", "Cancelled", "Damaged", "Misused", "NotAnArchive", "Refused", "StoreError", "UnknownSession",
+    ),
     "files": ("PrivateFolder", "write_private"),
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
+    "plans": ("Plan", "Progress", "Receipt", "Repair", "Restore", "Settle"),
     "powerloop.demo": ("write_demo",),
+    "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),
+    "repair": ("Change", "Choice", "Finding", "Severity"),
     "rows": (
         "ArchiveInfo", "Archived", "Audit", "Certainty", "Compaction", "Count", "Limits", "Link", "Message", "Place",
-        "Ref", "SessionDetail", "SessionSummary", "State", "TimelineRow", "ToolCall", "Usage", "View",
+        "Ref", "SessionDetail", "SessionSummary", "Spot", "State", "TimelineRow", "ToolCall", "Usage", "View",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -164,7 +164,7 @@ class SqliteFile:
         # A new -wal cannot be told by its inode, which may be that of the old one; a writer that emptied its own is
         # still there, and nothing is taken from it.
         if _filled(before[1]) and now and not now[1]:
-            uri = f"{_uri(self.path)}?mode=rw"
+            uri = f"{uri_of(self.path)}?mode=rw"
             with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as conn:
                 conn.execute("PRAGMA schema_version")
 
@@ -173,14 +173,14 @@ class SqliteFile:
         with self._copying:
             copy = self._copy if self._copied == before else None
         if copy is not None:
-            return f"{_uri(str(copy.path / COPY))}?mode=rw", copy
+            return f"{uri_of(str(copy.path / COPY))}?mode=rw", copy
         hot = _filled(before[2]) and self._hot_journal()
         if hot or (_filled(before[1]) and not self._may_share()):
             copy = self._private(before)
             self.aside = "its journal awaits recovery" if hot else "its folder cannot be written"
-            return f"{_uri(str(copy.path / COPY))}?mode=rw", copy
+            return f"{uri_of(str(copy.path / COPY))}?mode=rw", copy
         self.aside = None
-        return f"{_uri(self.path)}?{'mode=ro' if _filled(before[1]) else 'immutable=1'}", None
+        return f"{uri_of(self.path)}?{'mode=ro' if _filled(before[1]) else 'immutable=1'}", None
 
     def _may_share(self) -> bool:
         shm = self.path + "-shm"
@@ -249,7 +249,8 @@ def _connect(uri: str) -> Iterator[sqlite3.Connection]:
         conn.execute("COMMIT")
 
 
-def _uri(path: str) -> str:
+def uri_of(path: str) -> str:
+    """A path as the beginning of a URI for SQLite."""
     # Two slashes keep a path that begins with two of its own from being taken for a host; a path may be any bytes.
     return f"file://{quote(os.fsencode(path))}"
 

@@ -11,10 +11,10 @@ from threading import RLock
 from ..errors import Busy, Damaged, NotAnArchive
 from ..sqlitefile import SqliteFile, require_sqlite
 from ..transactions import Transactions, is_busy, locked, waiting
-from .layout import layouts
+from .layout import NEWEST_USER_VERSION, layouts
 from .schema import COLUMNS, INDEXES, STATEMENTS
 
-MEMORY, NEWEST_USER_VERSION, PAUSE_S, SPILL_PAGES = ":memory:", 2, 0.01, 16_384
+MEMORY, PAUSE_S, SPILL_PAGES = ":memory:", 0.01, 16_384
 DURABILITIES = ("NORMAL", "FULL")
 
 

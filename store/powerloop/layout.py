@@ -11,6 +11,8 @@ import sqlite3
 from msgspec import Struct
 
 NOTE_NAME = "compact_note"
+NEWEST_STAMP, NEWEST_USER_VERSION = 9, 2
+"""The newest schema that is known: of the prefixed layouts, and of the unprefixed ones of the synchronous store."""
 
 _NEEDED = {
     "sessions": {"session_id"},
@@ -94,6 +96,17 @@ def layouts(conn: sqlite3.Connection) -> list[Layout]:
         if all(columns <= tables.get(table, frozenset()) for table, columns in _NEEDED.items()):
             found.append(_layout(conn, prefix, tables, user_version))
     return found
+
+
+def newer(conn: sqlite3.Connection, layout: Layout) -> str | None:
+    """Why tables may hold what we know nothing of, None where they do not."""
+    stamp = _stamp(conn, layout)
+    if stamp is not None and stamp > NEWEST_STAMP:
+        return f"was written by a release later than we know (schema {stamp})"
+    user_version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    if stamp is None and not layout.prefix and user_version > NEWEST_USER_VERSION:
+        return f"was written by a release later than we know (user_version {user_version})"
+    return None
 
 
 def _columns(conn: sqlite3.Connection, name: str) -> frozenset[str]:

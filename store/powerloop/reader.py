@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +13,13 @@ from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
 from ..errors import Cancelled, NotAnArchive, UnknownSession
 from ..outline import Display, Outline, Run
+from ..plans import Progress, silent
+from ..repair import Finding
 from ..rows import ArchiveInfo, Audit, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
 from ..sqlitefile import TRIES, Read, SqliteFile
 from ..values import Damages, parse
-from . import audit, links, messages, outlining, sessions
+from . import audit, doctor, links, messages, outlining, sessions
+from .actions import PowerLoopActions
 from .decode import Cells, note_span
 from .layout import NOTE_NAME, Layout, layouts, schema_version
 from .messages import META_BYTES, Lines, Owner
@@ -58,12 +62,18 @@ class PowerLoopArchive:
             name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
             format=f"power-loop {self.layout.release}",
             layout=self.layout.prefix,
-            capabilities=frozenset({"browse"}),
+            capabilities=frozenset({"browse", "repair", "settle"}),
             warning=poisoned if self.layout.poisoned else None,
         )
 
     def reader(self) -> PowerLoopReader:
         return PowerLoopReader(self)
+
+    @property
+    def actions(self) -> PowerLoopActions | None:
+        path = self.file.path
+        writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
+        return PowerLoopActions(self) if writable else None
 
     def probe(self, conn: sqlite3.Connection) -> None:
         """Looks at the tables anew if the schema is another than before: a later release came, or another file."""
@@ -350,3 +360,14 @@ class PowerLoopReader:
             if found is not None:
                 return found
         return None
+
+    # -- health
+
+    def findings(
+        self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
+    ) -> Iterator[Finding]:
+        key = self.key(ref) if ref is not None else None
+        if ref is not None and key is None:
+            raise UnknownSession(f"session {ref.id!r} is gone.")
+        for ail in doctor.ailments(self.read, lambda: self.layout, key, progress, cancel):
+            yield ail.finding

@@ -1,0 +1,332 @@
+"""Repair, settling, and taking either back: each one transaction, planned beforehand, with what it changes kept aside.
+
+A plan is made of what the doctor says. It is carried out only if the doctor, asked again inside the transaction, says
+the same of the rows it touches.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from ..archive import Cancel, never
+from ..bundle import Bundle, Kind
+from ..errors import Cancelled, Misused, Refused, StoreError, UnknownSession
+from ..plans import Action, Plan, Progress, Receipt, Repair, Restore, Settle, silent
+from ..repair import Change, Finding, wanted
+from ..rows import Ref
+from ..sqlitefile import decode_text, uri_of
+from ..transactions import is_busy
+from . import doctor, edits, sessions, undoing
+from .ailments import Ailment
+from .chart import read_chart
+from .edits import Edit
+from .layout import Layout, newer
+from .settling import settle
+
+if TYPE_CHECKING:
+    from .reader import PowerLoopArchive
+
+WAIT_S, ROUNDS, SHOWN, PAGES = 5.0, 8, 2_000, 1_000
+NOTHING = "There is nothing to put right."
+
+
+class Work(Struct, frozen=True):
+    """What a plan is to do: edits, and whether all indexes are built anew first.
+
+    `scope` are the storage keys of the sessions it is about, `between` whether it is about what binds them too.
+    """
+
+    edits: tuple[Edit, ...]
+    reindex: bool = False
+    scope: tuple[int, ...] = ()
+    between: bool = False
+
+
+class PowerLoopActions:
+    """What can be done to one layout of a database. For any thread."""
+
+    def __init__(self, archive: PowerLoopArchive) -> None:
+        self._archive = archive
+
+    @property
+    def layout(self) -> Layout:
+        return self._archive.layout
+
+    def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
+        """See `store.archive.Actions`."""
+        self._archive.reader().read(self._check)
+        if isinstance(action, Restore):
+            return self._archive.reader().read(lambda conn: self._plan_restore(conn, action))
+        if isinstance(action, Settle):
+            return self._archive.reader().read(lambda conn: self._plan_settle(conn, action))
+        if isinstance(action, Repair):
+            return self._plan_repair(action, progress, cancel)
+        raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
+
+    def _check(self, conn: sqlite3.Connection) -> None:
+        if why := newer(conn, self.layout):
+            raise Refused(f"{self._archive.info.location}: {why}; it is only read.")
+
+    # -- repair
+
+    def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
+        reader = self._archive.reader()
+        key = self._key(action.ref) if action.ref is not None else None
+        found = list(doctor.ailments(reader.read, lambda: self.layout, key, progress, cancel))
+        taken = _taken(found, action)
+        reindex = any(ail.finding.code == doctor.REINDEX for ail, _ in taken)
+        if reindex:
+            # What is found by an index that lies is looked at again once it is built anew.
+            taken = [(ail, name) for ail, name in taken if ail.finding.code == doctor.REINDEX]
+        some = _edits(taken)
+        keys = [self._key(ref) for ref in dict.fromkeys(ail.finding.place.session for ail, _ in taken) if ref]
+        work = Work(tuple(some), reindex, tuple(key for key in keys if key is not None),
+                    any(ail.finding.place.row is None for ail, _ in taken))
+        return reader.read(lambda conn: Plan(
+            action, len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex,
+            tuple(_reasons(taken)) or (NOTHING,), (), tuple(self._changes(conn, some)),
+            tuple(ail.finding for ail, _ in taken), basis=edits.basis_of(conn, self.layout, some), work=work))
+
+    def _key(self, ref: Ref) -> int | None:
+        return self._archive.reader().key(ref)
+
+    def _changes(self, conn: sqlite3.Connection, some: Sequence[Edit]) -> Iterator[Change]:
+        for at, change in enumerate(edits.changes(conn, self.layout, some)):
+            if at == SHOWN:
+                break
+            yield change
+
+    # -- settle
+
+    def _plan_settle(self, conn: sqlite3.Connection, action: Settle) -> Plan:
+        key = sessions.rowid_of(conn, self.layout, action.ref.id)
+        chart = read_chart(conn, self.layout, key) if key is not None else None
+        if chart is None or key is None:
+            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+        some, said = settle(chart, action.reason, time.time_ns() // 1_000_000)
+        return Plan(action, len(some), tuple(said) or ("No call is open in it, and no turn.",), (),
+                    tuple(self._changes(conn, some)), basis=edits.basis_of(conn, self.layout, some),
+                    work=Work(tuple(some), scope=(key,)))
+
+    # -- restore
+
+    def _plan_restore(self, conn: sqlite3.Connection, action: Restore) -> Plan:
+        kept = undoing.read_kept(Path(action.bundle))
+        if kept.layout != self.layout.prefix:
+            raise Misused(f"{action.bundle}: was kept from tables {kept.layout or 'without a prefix'}, which these are "
+                          "not.")
+        undoing.check(conn, self.layout, kept)
+        return Plan(action, len(kept.rows), (f"{len(kept.rows):,} rows become again what they were "
+                                             f"before: {kept.what}",), (),
+                    tuple(undoing.changes(conn, self.layout, kept, SHOWN)), work=kept)
+
+    # -- carrying out
+
+    def apply(
+        self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False
+    ) -> Receipt:
+        """See `store.archive.Actions`. The database may be in use: it is locked for the transaction alone."""
+        if plan.empty:
+            return Receipt("Nothing was done.", 0)
+        with self._connection() as conn:
+            self._archive.probe(conn)
+            self._check(conn)
+            if isinstance(plan.action, Restore):
+                return self._restore(conn, plan)
+            what = "repair" if isinstance(plan.action, Repair) else "settling a turn"
+            bundle = self._bundle(what, " ".join(plan.reasons)[:2_000])
+            try:
+                return self._carry_out(conn, plan, bundle, progress, cancel)
+            except BaseException:
+                bundle.discard()
+                raise
+
+    def _carry_out(
+        self, conn: sqlite3.Connection, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel
+    ) -> Receipt:
+        work: Work = plan.work
+        kept = bundle.new(undoing.ROWS)
+        if isinstance(plan.action, Repair):
+            _back_up(conn, kept, progress, cancel)
+        if cancel():
+            raise Cancelled("stopped before anything was changed.")
+        progress("rows", 0, len(work.edits))
+        with _transaction(conn):
+            self._recheck(conn, plan)
+            if isinstance(plan.action, Settle):
+                undoing.keep_rows(conn, self.layout, work.edits, kept)
+            if work.reindex:
+                conn.execute("REINDEX")
+            changed = dict.fromkeys(edits.apply(conn, self.layout, work.edits))
+            more = self._follow(conn, plan, changed)
+            path = bundle.seal(undoing.manifest(conn, self.layout, list(changed), plan.action))
+        rows = len(changed) + work.reindex
+        said = f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right." if isinstance(
+            plan.action, Repair) else " ".join(plan.reasons)
+        return Receipt(said, rows, Restore(str(path)) if changed else None, str(path), tuple(more))
+
+    def _recheck(self, conn: sqlite3.Connection, plan: Plan) -> None:
+        """Raises Refused where the rows are not those that were planned on, or what was planned would differ now."""
+        work: Work = plan.work
+        if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
+            raise Refused("Rows that this changes have changed since it was planned; nothing was done. Look again.")
+        self._refuse_leased(conn, work.scope)
+        same = work.reindex
+        if isinstance(plan.action, Settle):
+            chart = read_chart(conn, self.layout, work.scope[0])
+            made = next((edit.values["created_at"] for edit in work.edits
+                         if edit.table == "messages" and edit.rowid is None and edit.values), 0)
+            now = settle(chart, plan.action.reason, made)[0] if chart else []
+            same = _timeless(now) == _timeless(work.edits)
+        elif isinstance(plan.action, Repair) and not work.reindex:
+            found = list(doctor.within(conn, self.layout, work.scope, work.between))
+            try:
+                again = _edits(_taken(found, plan.action))
+            except Misused:
+                again = []
+            same = set(map(_name, work.edits)) <= set(map(_name, again))
+        if not same:
+            raise Refused("The session has changed since this was planned; nothing was done. Look again.")
+
+    def _follow(self, conn: sqlite3.Connection, plan: Plan, changed: dict[edits.Touched, None]) -> Iterator[str]:
+        """Puts right what only shows now, so that a second repair finds nothing; in words what it was."""
+        action, work = plan.action, plan.work
+        if not isinstance(action, Repair) or action.place is not None:
+            return
+        said: dict[str, None] = {}
+        for _ in range(ROUNDS):
+            keys = work.scope
+            if work.reindex or any(edit.table == "sessions" and edit.rowid is None for edit in work.edits):
+                keys = [key for (key,) in conn.execute(f"SELECT rowid FROM {self.layout.table('sessions')}")]
+            found = [ail for ail in doctor.within(conn, self.layout, keys, work.between or work.reindex)
+                     if ail.finding.fixable and (not action.only or ail.finding.code in action.only)
+                     and (action.ref is None or ail.finding.place.session == action.ref)]
+            some = _edits([(ail, "") for ail in found])
+            if not some:
+                break
+            changed.update(dict.fromkeys(edits.apply(conn, self.layout, some)))
+            said.update({f"{ail.finding.code}: {ail.finding.fix}": None for ail in found})
+        yield from said
+
+    def _refuse_leased(self, conn: sqlite3.Connection, keys: Sequence[int]) -> None:
+        if not self.layout.has("session_leases", "expires_at"):
+            return
+        now, leases = time.time_ns() // 1_000_000, self.layout.table("session_leases")
+        for key in keys:
+            row = conn.execute(
+                f"SELECT l.session_id FROM {leases} l JOIN {self.layout.table('sessions')} s "
+                "ON s.session_id = l.session_id WHERE s.rowid = ? AND l.expires_at > ?", (key, now)).fetchone()
+            if row:
+                raise Refused(f"session {str(row[0])[:60]!r} is in use at this moment (its owner holds a lease); stop "
+                              "that agent, or wait until its lease has run out.")
+
+    def _restore(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
+        kept: undoing.Kept = plan.work
+        with _transaction(conn):
+            undoing.check(conn, self.layout, kept)
+            keys = [rowid for table, rowid, _ in kept.rows if table == "sessions"]
+            self._refuse_leased(conn, keys)
+            undoing.put_back(conn, self.layout, kept)
+        return Receipt(f"{len(kept.rows):,} rows are what they were before.", len(kept.rows))
+
+    # -- the file
+
+    def _bundle(self, what: str, why: str) -> Bundle:
+        path = Path(self._archive.file.path)
+        try:
+            return Bundle(path, Kind.BACKUP, f"{path.name}: {what}", why)
+        except OSError as error:
+            raise Refused(f"{path}: what is changed has to be kept beside it, and that cannot be "
+                          f"({error.strerror or error}); nothing was done.") from None
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection that may write. What goes wrong is Refused, and nothing is changed then."""
+        path = self._archive.file.path
+        try:
+            uri = f"{uri_of(path)}?mode=rw"
+            with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
+                conn.text_factory = decode_text
+                conn.execute("PRAGMA trusted_schema=OFF")
+                conn.execute("PRAGMA synchronous=FULL")
+                yield conn
+        except StoreError:
+            raise
+        except (sqlite3.Error, OSError) as error:
+            raise _refused(path, error) from error
+
+
+def _refused(path: str, error: Exception) -> Refused:
+    if isinstance(error, sqlite3.Error) and is_busy(error):
+        return Refused(f"{path}: another process holds it; nothing was changed. Try again when it is done.")
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return Refused(f"{path}: cannot be changed ({words}); nothing was changed.")
+
+
+@contextmanager
+def _transaction(conn: sqlite3.Connection) -> Iterator[None]:
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
+    """All of a database as it is, by SQLite's own online backup."""
+    def tell(status: int, left: int, pages: int) -> None:
+        if cancel():
+            raise Cancelled("stopped before anything was changed.")
+        progress("pages kept", pages - left, pages)
+
+    with closing(sqlite3.connect(os.fspath(target))) as copy:
+        # What is kept is one file: a WAL beside it would hold what it lacks.
+        conn.backup(copy, pages=PAGES, progress=tell)
+        copy.execute("PRAGMA journal_mode=DELETE")
+
+
+def _taken(found: Sequence[Ailment], action: Repair) -> list[tuple[Ailment, str]]:
+    """The ailments that a repair is about, each with the choice taken."""
+    by_finding: dict[Finding, list[Ailment]] = {}
+    for ail in found:
+        by_finding.setdefault(ail.finding, []).append(ail)
+    return [(by_finding[finding].pop(0), name) for finding, name in wanted(
+        [ail.finding for ail in found], action.only, dict(action.choose), action.place)]
+
+
+def _edits(taken: Sequence[tuple[Ailment, str]]) -> list[Edit]:
+    return [edit for ail, name in taken for edit in ail.edits.get(name, ())]
+
+
+def _reasons(taken: Sequence[tuple[Ailment, str]]) -> Iterator[str]:
+    """What is done and how often, one sentence for each."""
+    counts: dict[str, int] = {}
+    for ail, name in taken:
+        said = ail.finding.fix if not name else next(one.about for one in ail.finding.choices if one.name == name)
+        text = f"{ail.finding.code}: {said}"
+        counts[text] = counts.get(text, 0) + 1
+    for text, many in counts.items():
+        yield text if many == 1 else f"{text} ({many:,} times)"
+
+
+def _name(edit: Edit) -> tuple[Any, ...]:
+    return edit.table, edit.rowid, repr(edit.values)
+
+
+def _timeless(some: Sequence[Edit]) -> list[tuple[Any, ...]]:
+    """Edits but for the time at which they were planned."""
+    return [(edit.table, edit.rowid, repr({name: value for name, value in (edit.values or {}).items()
+                                           if name != "updated_at"})) for edit in some]
+
+
