@@ -32,13 +32,7 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
     workspace or nanobot's home. `zone` is asked where times are stored without one. Nothing is created or changed.
     Raises NotAnArchive where nothing of the kind is there, Busy where it is locked.
     """
-    shown = os.path.expanduser(place)
-    if "\0" in shown:
-        raise NotAnArchive("a path cannot contain a NUL character.")
-    before, prefix = _split(shown)
-    path = Path(before)
-    if os.path.isdir(path) and os.path.isfile(path / DEFAULT_NAME):
-        path = path / DEFAULT_NAME
+    path, prefix = find_place(place)
     head = _beginning(path)
     if os.path.isdir(path) or (head is not None and head != _SQLITE and _is_session_file(path)):
         return _nanobot(path, prefix, zone)
@@ -47,6 +41,18 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
     from .powerloop.reader import open_powerloop
 
     return list(open_powerloop(path, prefix))
+
+
+def find_place(place: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """The file or folder that `PATH` or `PATH#PREFIX` means, and the prefix. Raises NotAnArchive for no path at all."""
+    shown = os.path.expanduser(place)
+    if "\0" in shown:
+        raise NotAnArchive("a path cannot contain a NUL character.")
+    before, prefix = _split(shown)
+    path = Path(before)
+    if os.path.isdir(path) and os.path.isfile(path / DEFAULT_NAME):
+        path = path / DEFAULT_NAME
+    return path, prefix
 
 
 def _beginning(path: Path) -> bytes | None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from store import StoreError
 
 from . import cli
+from .headless.arguments import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _drop_output()
         return 130
-    except (cli.UsageError, StoreError) as error:
+    except (UsageError, StoreError) as error:
         return cli.complain(error)
     except OSError as error:
         _drop_output()

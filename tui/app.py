@@ -24,6 +24,7 @@ from .config import Config, ConfigError, load
 from .library import Library
 from .render import one_line
 from .screens.browser import Browser
+from .screens.doctor import Doctor
 
 SETTLED_S = 0.5
 PALETTE_CELLS = Size(20, 8)
@@ -88,7 +89,7 @@ class Sessionscope(Quiet):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every verb of the browser, and Textual's own."""
         yield from super().get_system_commands(screen)
-        if isinstance(screen, Browser):
+        if isinstance(screen, (Browser, Doctor)):
             done: set[str] = set()
             for active in screen.active_bindings.values():
                 binding = active.binding

@@ -11,14 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, NoReturn
 
 from store import Archive, Limits, StoreError, View, open_archive, usual_places
 
 from .headless import reading
+from .headless.arguments import PROGRAM, Parser, UsageError, Version, reading_parser, session_parser
 
-PROGRAM = "sessionscope"
-DEMO_NAME, HELP_COLUMNS = "demo.db", 100
+DEMO_NAME = "demo.db"
 VERBS = """\
 verbs:
   sessionscope [ARCHIVE ...]                   browse; without arguments, the usual places
@@ -27,45 +26,16 @@ verbs:
   sessionscope show ARCHIVE SESSION [--view all|active|compacted|context] [--from N] [--to M] [--json]
                                     [--max-messages N] [--max-tokens N]
   sessionscope compactions ARCHIVE SESSION [--json]
+  sessionscope doctor ARCHIVE [SESSION] [--json]      what is wrong, and what could be done about it
+  sessionscope repair ARCHIVE [SESSION] [--only CODE ...] [--choose CODE=CHOICE ...] [--salvage NEW.db]
+                                        [--dry-run] [--offline] [--json]
+  sessionscope settle ARCHIVE SESSION [--reason TEXT] [--dry-run] [--offline] [--json]
+                                               answer the tool calls that a crash left unanswered
+  sessionscope restore BUNDLE [--into ARCHIVE] [--dry-run] [--offline] [--json]
 
 ARCHIVE is a power-loop database, nanobot's workspace, sessions folder or one file of it, or PATH#PREFIX for one of
 several layouts or folders at a path.
 SESSION is an id, or the ref that ls shows. Where stdout is no terminal, browsing prints the session tree."""
-
-
-class UsageError(Exception):
-    """What was asked for makes no sense; the text says in one sentence what would."""
-
-
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of a fixed width: to ask the terminal for its own, argparse would load what no verb needs."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=HELP_COLUMNS)
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a wrong usage in one line."""
-
-    def __init__(self, prog: str, description: str, **more: Any) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=Formatter, **more)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help.")
-
-
-class Version(argparse.Action):
-    """Prints the version of what is installed, looked up only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            found = version(PROGRAM)
-        except PackageNotFoundError:
-            found = "(not installed)"
-        print(f"{PROGRAM} {found}")
-        parser.exit()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -96,11 +66,11 @@ def _demo_parser(prog: str) -> Parser:
 
 
 def _ls_parser(prog: str) -> Parser:
-    return _reading_parser(prog, "List the sessions of an archive, subagents below their parents.")
+    return reading_parser(prog, "List the sessions of an archive, subagents below their parents.")
 
 
 def _show_parser(prog: str) -> Parser:
-    parser = _session_parser(prog, "Print the messages of a session.")
+    parser = session_parser(prog, "Print the messages of a session.")
     parser.add_argument("--view", choices=list(map(str, View)), default=str(View.ALL),
                         help="which messages, and in which order: stored (all, active, compacted) or as the model is "
                              "sent them (context)")
@@ -114,20 +84,7 @@ def _show_parser(prog: str) -> Parser:
 
 
 def _compactions_parser(prog: str) -> Parser:
-    return _session_parser(prog, "List the compactions of a session: what each folded, and how that is known.")
-
-
-def _reading_parser(prog: str, description: str) -> Parser:
-    parser = Parser(prog, description)
-    parser.add_argument("archive", metavar="ARCHIVE", help="a path, or PATH#PREFIX for one of several in a file")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    return parser
-
-
-def _session_parser(prog: str, description: str) -> Parser:
-    parser = _reading_parser(prog, description)
-    parser.add_argument("session", metavar="SESSION", help="an id, or the ref that ls shows")
-    return parser
+    return session_parser(prog, "List the compactions of a session: what each folded, and how that is known.")
 
 
 # -- verbs
@@ -312,11 +269,27 @@ def _compactions(args: argparse.Namespace) -> int:
     return 0
 
 
+def _care(verb: str) -> tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]:
+    """A verb that finds or mends, which is imported where it is asked for."""
+    def parser(prog: str) -> Parser:
+        from .headless.care import PARSERS
+
+        return PARSERS[verb](prog)
+
+    def act(args: argparse.Namespace) -> int:
+        from .headless.care import VERBS
+
+        return VERBS[verb](args, _zone)
+
+    return parser, act
+
+
 _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]] = {
     "demo": (_demo_parser, _demo),
     "ls": (_ls_parser, _ls),
     "show": (_show_parser, _show),
     "compactions": (_compactions_parser, _compactions),
+    **{verb: _care(verb) for verb in ("doctor", "repair", "settle", "restore")},
 }
 
 
@@ -325,7 +298,7 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
 
 def complain(error: Exception) -> int:
     """Prints what went wrong as one line on stderr and returns the exit status that it means."""
-    from store import Busy
+    from store import Busy, Refused
 
     from .visible import visible
 
@@ -336,4 +309,4 @@ def complain(error: Exception) -> int:
         text = str(error)
     if sys.stderr is not None:
         print(f"{PROGRAM}: {visible(text)}", file=sys.stderr)
-    return 3 if isinstance(error, (Busy, OSError)) else 2
+    return 3 if isinstance(error, (Busy, Refused, OSError)) else 2

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from store import Archived, Compaction, Message, SessionDetail, State, ToolCall, Usage
+from store import Archived, Compaction, Finding, Message, Plan, SessionDetail, State, ToolCall, Usage
 
 from . import render
 from .clock import human, moment
@@ -273,3 +273,52 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
         _fact("session", "this one" if entry.sure else "not said"),
         _line(("", "")), _text(entry.text, mode),
     ]
+
+
+def finding_blocks(finding: Finding, session: str) -> list[Block]:
+    """What is wrong, where, and what can be done about it."""
+    glyph, style = render.SEVERITIES[finding.severity]
+    place = finding.place
+    blocks = [_line((f"{glyph} {finding.code}", style), (f"  {finding.severity}", "dim"))]
+    if place.session is not None:
+        blocks += [_fact("session", session), _fact("id", place.session.id)]
+    if place.file is not None:
+        blocks.append(_fact("file", place.file))
+    where = [f"message {place.seq}"] if place.seq is not None else []
+    where += [f"line {place.line}"] if place.line is not None else []
+    where += [f"bytes {place.start} to {place.stop}"] if place.start is not None else []
+    if where:
+        blocks.append(_fact("at", ", ".join(where)))
+    blocks += [_line(("", "")), _line((visible(finding.message), ""))]
+    if finding.fix:
+        blocks += [_head("repair  r"), _line((visible(finding.fix), ""))]
+    if finding.choices:
+        blocks.append(_head("a person must choose"))
+        blocks += [Block(((f"{choice.name}", "strong"), (f"  {visible(choice.about)}", "")), label=f"{number}")
+                   for number, choice in enumerate(finding.choices, 1)]
+    if not finding.fix and not finding.choices:
+        blocks.append(_line(("\nnothing to be done here; it is good to know", "dim")))
+    return blocks
+
+
+def plan_blocks(plan: Plan, verb: str) -> list[Block]:
+    """What a plan would change, as a diff, and what to know before it is carried out."""
+    blocks = [_line((verb, "strong"))]
+    blocks += [_line((visible(reason), "")) for reason in plan.reasons]
+    blocks += [_line((f"! {visible(warning)}", "note")) for warning in plan.warnings]
+    if plan.offline:
+        blocks.append(_line(("! A running nanobot keeps its sessions in memory and would overwrite this. Go on only if "
+                             "none is running.", "note")))
+    before: str | None = None
+    for change in plan.changes:
+        where = " ".join(filter(None, (render.one_line(change.place.session.id) if change.place.session else "",
+                                       render.place_words(change.place))))
+        title = f"{change.what}  {where}"
+        if title != before:
+            blocks.append(Block((("\n", ""), (visible(change.what), "accent"), (f"  {where}", "dim"))))
+        before = title
+        for mark, text, style in (("-", change.before, "damage"), ("+", change.after, "title")):
+            if text is not None:
+                blocks.append(_line((f"{mark} {visible(text, newlines=True)}", style)))
+    more = len(plan.changes) < plan.rows
+    return blocks + ([_line((f"\n{plan.rows} rows in all", "dim"))] if more and plan.changes else [])

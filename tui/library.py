@@ -11,7 +11,21 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from store import Archive, Busy, Census, Count, Damaged, Order, Ref, SessionSummary, Stamp, StoreError
+from store import (
+    Archive,
+    Busy,
+    Census,
+    Count,
+    Damaged,
+    Order,
+    Receipt,
+    Ref,
+    Restore,
+    SessionSummary,
+    Severity,
+    Stamp,
+    StoreError,
+)
 
 SHIFT = 40
 LOW = (1 << SHIFT) - 1
@@ -39,11 +53,22 @@ class Shelf:
         """Why summaries could not be read, until somebody says so."""
         self.busy = False
         self.lost: set[int] = set()
+        self.sick: dict[Ref, Severity] = {}
+        """What the doctor thinks of sessions, by the last time that somebody asked."""
+        self.undos: list[Restore] = []
+        """What takes back that which was done here, the last at the end."""
         self._ordered: tuple[Order, list[int]] | None = None
         self._grouped: tuple[Order, dict[int, list[int]]] | None = None
         self._groups: dict[str, int] = {}
         """Numbers of groups, which stay the same whatever a later census says."""
         self._summaries: OrderedDict[int, SessionSummary] = OrderedDict()
+
+    def done(self, action: object, receipt: Receipt) -> None:
+        """Notes how something that was done is taken back, or that it was."""
+        if action in self.undos:
+            self.undos = [undo for undo in self.undos if undo != action]
+        elif isinstance(receipt.undo, Restore):
+            self.undos.append(receipt.undo)
 
     def node(self, at: int) -> int:
         """The node of a session by its position."""

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from store import Archived, Certainty, Compaction, Place, SessionSummary, State, TimelineRow
+from store import (
+    Archived,
+    Certainty,
+    Compaction,
+    Finding,
+    Place,
+    SessionSummary,
+    Severity,
+    Spot,
+    State,
+    TimelineRow,
+)
 
 from .clock import ago, human
 from .visible import visible
@@ -64,9 +75,10 @@ def group_line(name: str, depth: int, opened: bool, count: int, width: int) -> l
 
 
 def tree_line(
-    summary: SessionSummary | None, place: Place, depth: int, fold: bool | None, children: int, width: int
+    summary: SessionSummary | None, place: Place, depth: int, fold: bool | None, children: int, width: int,
+    sick: Severity | None = None,
 ) -> list[Span]:
-    """A session in the tree; `fold` is None without children, else whether they are shown."""
+    """A session in the tree; `fold` is None without children, else whether they are shown; `sick` by the doctor."""
     indent = "  " * min(depth, max(0, (width - 20) // 2))
     mark = "  " if fold is None else f"{FOLD if fold else UNFOLD} "
     if summary is None:
@@ -77,6 +89,8 @@ def tree_line(
         spans.append((f"{PLACES[place]} ", "damage" if place is not Place.SURVIVOR else "note"))
     if summary.damage:
         spans.append((f"{DAMAGE} ", "damage"))
+    if sick in (Severity.ERROR, Severity.WARNING):
+        spans.append((f"{SICK} ", SEVERITIES[sick][1]))
     if archived:
         spans.append(("archived · ", "dim"))
     if summary.kind == "subagent":
@@ -269,3 +283,34 @@ def tokens(fold: Compaction) -> str:
         saved = round(100 * (fold.before_tokens - fold.after_tokens) / fold.before_tokens)
         text += f" saves {saved}%" if saved >= 0 else f" costs {-saved}%"
     return f"{text} {fold.tokens_are}"
+
+
+# -- findings
+
+SEVERITIES = {Severity.ERROR: ("‼", "damage"), Severity.WARNING: ("!", "note"), Severity.INFO: ("·", "dim")}
+CODE_CELLS, SICK = 24, "✚"
+
+
+def finding_line(finding: Finding, session: str, width: int) -> list[Span]:
+    """A finding in one line: how bad, which code, where; and whether anything can be done."""
+    glyph, style = SEVERITIES[finding.severity]
+    left: list[Span] = [(f" {glyph} ", style)]
+    where = place_words(finding.place)
+    if width >= WIDE:
+        left += [(fit(finding.code, CODE_CELLS), "strong"), (" ", "")]
+    else:
+        left.append((f"{finding.code}  ", "strong"))
+    left += [(f"{one_line(session)} ", "")] if session else []
+    left += [(f"{where} ", "dim")] if where else []
+    left.append((one_line(finding.message) if width >= WIDER else "", "dim"))
+    can = "repair " if finding.fixable else "choose " if finding.choices else ""
+    return _between(left, [(can, "accent")], width)
+
+
+def place_words(place: Spot) -> str:
+    """Where in its session, or in which file, something is."""
+    if place.seq is not None:
+        return f"#{place.seq}"
+    if place.line is not None:
+        return f"line {place.line}"
+    return one_line(place.file) if place.file is not None and place.session is None else ""

@@ -72,6 +72,7 @@ def rests(app: Sessionscope) -> bool:
         and not any(map(_due, timers))
         and not app.screen._layout_required
         and not app.screen._dirty_widgets
+        and not app.screen._callbacks
         and not any(pump.message_queue_size or pump._next_callbacks for pump in pumps)
     )
 

@@ -17,13 +17,14 @@ from ..library import Key
 from ..widgets.prompt import Prompt
 from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
+from .healing import Healing
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS
-from .travel import DIGITS, Travel
+from .travel import DIGITS
 
 PANES = tuple(TITLES)
 
 
-class Browser(Travel):
+class Browser(Healing):
     """Owns what is open and who has the word; the panes only draw and say what the user wants."""
 
     COMMANDS = {SessionCommands}
@@ -58,6 +59,10 @@ class Browser(Travel):
         Binding("less_than_sign", "piece(-1)", "Read back", key_display="<", show=False, id="inspector.back"),
         Binding("y", "copy", "Copy the message", show=False, id="copy.message"),
         Binding("Y", "copy_id", "Copy the session's id", show=False, id="copy.session"),
+        Binding("r", "doctor", "Doctor", show=False, id="doctor", tooltip="what is wrong here, and its repair"),
+        Binding("S", "settle", "Settle", show=False, id="settle",
+                tooltip="answer the tool calls that a crash left unanswered"),
+        Binding("u", "undo", "Undo", show=False, id="undo", tooltip="take back what was done last"),
         Binding("escape", "leave", "Leave", show=False, id="leave"),
         Binding("question_mark", "help", "Help", key_display="?", id="help"),
         Binding("q", "quit", "Quit", id="quit"),

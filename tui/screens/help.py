@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,9 +20,9 @@ class Help(Inked[None], ModalScreen[None]):
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False),
     ]
 
-    def __init__(self, text: str, browser: Screen[None]) -> None:
+    def __init__(self, text: str, screen: Screen[Any]) -> None:
         super().__init__()
-        self._text, self._browser = text, browser
+        self._text, self._over = text, screen
 
     def compose(self) -> ComposeResult:
         self._sheet = Inspector(id="help")
@@ -37,7 +37,7 @@ class Help(Inked[None], ModalScreen[None]):
     def _keys(self) -> list[tuple[str, str]]:
         spans: list[tuple[str, str]] = [("\nEvery key\n", "accent")]
         shown: dict[str, list[str]] = {}
-        for active in self._browser.active_bindings.values():
+        for active in self._over.active_bindings.values():
             binding = active.binding
             if binding.description and not binding.system:
                 shown.setdefault(binding.description, []).append(self.app.get_key_display(binding))

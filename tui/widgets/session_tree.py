@@ -26,6 +26,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
 - `right`/`l` unfold, `left`/`h` fold or go to the parent, `E` unfold all of a session's subagents
 - `enter` opens the session, `t` sorts by activity, creation or size, `/` filters
 - `!` orphan: its parent is named but gone. `â†¥` survivor: it outlived its parent. `â†»` a circle of parents, cut here
+- `âœš` the doctor (`r`) found something in it
 - `linked`, `detached` and `ephemeral` say what happens to a subagent when its parent closes
 - `fork` began as a copy of the session above it, `leftover` is what a save that was cut off left behind
 """
@@ -118,8 +119,9 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
             self.library.load(self._shown[start : index + self.rows_visible + AHEAD])
         shelf, at = self.library.shelf(node), node & LOW
         fold = None if not shelf.census.child_count(at) else node in self.opened or bool(self.library.words)
-        return render.tree_line(self.library.summary(node), shelf.census.place(at), depth, fold,
-                                shelf.census.child_count(at), width)
+        summary = self.library.summary(node)
+        sick = shelf.sick.get(summary.ref) if summary is not None else None
+        return render.tree_line(summary, shelf.census.place(at), depth, fold, shelf.census.child_count(at), width, sick)
 
     def empty(self) -> str:
         return "nothing matches" if self.library.words else "no sessions yet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -163,8 +164,8 @@ class VirtualList(ScrollView, can_focus=True):
         index, line = divmod(self.scroll_offset.y + y, self.LINES)
         base = self.style("")
         if index >= self.count:
-            hint = f" {self.empty()}" if not self.count and y == 0 else ""
-            return Strip([Segment(hint, self.style("dim"))]).adjust_cell_length(width, base)
+            hint = wrap(self.empty(), max(1, width - 2))[y : y + 1] if not self.count else []
+            return Strip([Segment(f" {line}", self.style("dim")) for line in hint]).adjust_cell_length(width, base)
         segments = [Segment(text, self.style(name)) for text, name in self.spans(index, line, width) if text]
         strip = Strip(segments).adjust_cell_length(width, base)
         if index == self.cursor:

@@ -1,0 +1,172 @@
+"""The verbs that find what is wrong and put it right: doctor, repair, settle, restore. Without a screen."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from datetime import tzinfo
+from pathlib import Path
+
+from store import (
+    Actions,
+    Archive,
+    Finding,
+    Misused,
+    Plan,
+    Receipt,
+    Refused,
+    Repair,
+    Restore,
+    Settle,
+    Severity,
+    StoreError,
+    diagnose,
+    open_archive,
+    read_manifest,
+)
+
+from . import reading, written
+from .arguments import Parser, UsageError, add_writing, session_parser
+
+Zone = Callable[[], tzinfo | None]
+Action = Repair | Settle | Restore
+
+
+# -- parsers
+
+
+def _doctor_parser(prog: str) -> Parser:
+    return session_parser(prog, "Say what is wrong with an archive or a session of it. Nothing is changed.", True)
+
+
+def _repair_parser(prog: str) -> Parser:
+    parser = session_parser(prog, "Put right what the doctor finds, after keeping all of it as it was.", True)
+    parser.add_argument("--only", metavar="CODE", action="append", default=[],
+                        help="just what has this code; repeatable")
+    parser.add_argument("--choose", metavar="CODE=CHOICE", action="append", default=[], type=_choice,
+                        help="what to do where a person must decide, as the doctor lists it; repeatable")
+    parser.add_argument("--salvage", metavar="NEW.db",
+                        help="of a database with damaged pages: save what can be read into a new one")
+    add_writing(parser)
+    return parser
+
+
+def _choice(text: str) -> tuple[str, str]:
+    code, equals, name = text.partition("=")
+    if not (code and equals and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not CODE=CHOICE")
+    return code, name
+
+
+def _settle_parser(prog: str) -> Parser:
+    parser = session_parser(prog, "Answer the tool calls that a crash left unanswered, so that the agent can go on.")
+    parser.add_argument("--reason", metavar="TEXT", default="", help="what the answers say")
+    add_writing(parser)
+    return parser
+
+
+def _restore_parser(prog: str) -> Parser:
+    parser = Parser(prog, "Put back what was kept aside before something was changed.")
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that a repair named")
+    parser.add_argument("--into", metavar="ARCHIVE", help="where to, if not where it came from")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_writing(parser)
+    return parser
+
+
+# -- verbs
+
+
+def _doctor(args: argparse.Namespace, zone: Zone) -> int:
+    found = diagnose(args.archive, args.session, zone=zone, progress=written.progress())
+    status, many = 0, 0
+    with written.findings(args.json) as out:
+        for finding in found:
+            out.add(finding)
+            many += 1
+            status = max(status, int(severe((finding,))))
+        out.end(many)
+    return status
+
+
+def _repair(args: argparse.Namespace, zone: Zone) -> int:
+    if args.salvage is not None:
+        return _salvage(args)
+    if args.session is not None:
+        target = reading.find_session(args.archive, args.session, zone)
+        archive, ref = target.archive, target.ref
+    else:
+        archive, ref = _the_archive(args.archive, zone), None
+    plan, receipt = _carry_out(archive, Repair(ref, tuple(args.only), tuple(args.choose)), args)
+    left = tuple(archive.reader().findings(ref))
+    written.plan(plan, receipt, left, args.json)
+    return int(severe(left))
+
+
+def _salvage(args: argparse.Namespace) -> int:
+    from store import salvage
+
+    if args.session is not None or args.only or args.choose or args.dry_run:
+        raise UsageError("--salvage saves a whole database; it goes with no SESSION, --only, --choose or --dry-run.")
+    saved = salvage(args.archive, args.salvage, progress=written.progress())
+    written.salvaged(saved, args.json)
+    return int(not saved.whole)
+
+
+def _settle(args: argparse.Namespace, zone: Zone) -> int:
+    target = reading.find_session(args.archive, args.session, zone)
+    written.plan(*_carry_out(target.archive, Settle(target.ref, args.reason), args), (), args.json)
+    return 0
+
+
+def _restore(args: argparse.Namespace, zone: Zone) -> int:
+    manifest = read_manifest(Path(args.bundle))
+    action = Restore(os.path.abspath(args.bundle))
+    failures: list[StoreError] = []
+    for archive in open_archive(args.into or manifest.source, zone):
+        try:
+            plan, receipt = _carry_out(archive, action, args)
+        except Misused as error:
+            # Another archive at the same place may be the one that it came from.
+            failures.append(error)
+            continue
+        written.plan(plan, receipt, (), args.json)
+        return 0
+    raise failures[0]
+
+
+def _carry_out(archive: Archive, action: Action, args: argparse.Namespace) -> tuple[Plan, Receipt | None]:
+    """The plan of an action, and what came of it unless it was only asked for or there is nothing to do."""
+    actions, progress = _actions(archive), written.progress()
+    plan = actions.plan(action, progress)
+    if args.dry_run or plan.empty:
+        return plan, None
+    return plan, actions.apply(plan, progress, offline=args.offline)
+
+
+def _actions(archive: Archive) -> Actions:
+    actions = archive.actions
+    if actions is None:
+        raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")
+    return actions
+
+
+def _the_archive(place: str, zone: Zone) -> Archive:
+    """The one archive at a place that has sessions. Raises UsageError where several have."""
+    archives = open_archive(place, zone)
+    filled = [archive for archive in archives if len(archive.reader().census())] or archives
+    if len(filled) > 1:
+        path = filled[0].info.location if place.endswith("#") else place
+        names = ", ".join(f"{path}#{archive.info.layout}" for archive in filled)
+        raise UsageError(f"{place}: holds several archives; say which to repair: {names}.")
+    return filled[0]
+
+
+def severe(findings: Iterable[Finding]) -> bool:
+    """Whether there is anything among findings that somebody should know of."""
+    return any(finding.severity is not Severity.INFO for finding in findings)
+
+
+PARSERS = {"doctor": _doctor_parser, "repair": _repair_parser, "settle": _settle_parser, "restore": _restore_parser}
+VERBS = {"doctor": _doctor, "repair": _repair, "settle": _settle, "restore": _restore}

@@ -1,0 +1,203 @@
+"""How findings, plans and receipts are printed, for people or as one JSON document."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any, Protocol
+
+from store import Change, Finding, Plan, Progress, Receipt, Salvaged, Severity, Spot
+
+from . import plain, records
+
+MARKS = {Severity.ERROR: "‼", Severity.WARNING: "!", Severity.INFO: "·"}
+SHOWN = 40
+"""Changes of a plan that are printed for people; --json has all that the plan names."""
+
+
+def progress() -> Progress:
+    """Says on a terminal's last line what is under way; nothing where stderr is no terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return lambda what, done, total: None
+
+    def tell(what: str, done: int, total: int) -> None:
+        share = f"{done:,} of {total:,}" if total else f"{done:,}"
+        ended = bool(total) and done >= total
+        sys.stderr.write("\r\x1b[K" if ended else f"\r\x1b[K{plain.one_line(what)} {share}")
+        sys.stderr.flush()
+
+    return tell
+
+
+# -- findings
+
+
+class Findings(Protocol):
+    """Where findings are written as they come."""
+
+    def add(self, finding: Finding) -> None: ...
+
+    def end(self, many: int) -> None: ...
+
+
+def findings(as_json: bool) -> AbstractContextManager[Findings]:
+    """A place for findings."""
+    return _Document() if as_json else nullcontext(_Lines())
+
+
+class _Lines:
+    def add(self, finding: Finding) -> None:
+        print("\n".join(finding_lines(finding)))
+
+    def end(self, many: int) -> None:
+        if not many:
+            print("nothing found")
+
+
+class _Document:
+    def __init__(self) -> None:
+        self._document = records.Document(sys.stdout, "findings")
+
+    def __enter__(self) -> _Document:
+        self._document.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._document.__exit__(kind, error, at)
+
+    def add(self, finding: Finding) -> None:
+        self._document.add(finding_record(finding))
+
+    def end(self, many: int) -> None:
+        """The document ends by itself."""
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """A finding for people: what and where, then what can be done."""
+    where = spot(finding.place)
+    lines = [f"{MARKS[finding.severity]} {finding.code}{f'  {where}' if where else ''}",
+             f"    {plain.one_line(finding.message)}"]
+    if finding.fix:
+        lines.append(f"    repair: {plain.one_line(finding.fix)}")
+    return lines + [f"    --choose {finding.code}={choice.name}: {plain.one_line(choice.about)}"
+                    for choice in finding.choices]
+
+
+def spot(place: Spot) -> str:
+    """Where something is, in a few words."""
+    words = [plain.one_line(place.session.id)] if place.session is not None else []
+    if place.file is not None and (place.session is None or place.session.file != place.file):
+        words.append(plain.one_line(place.file))
+    if place.seq is not None:
+        words.append(f"#{place.seq}")
+    elif place.line is not None:
+        words.append(f"line {place.line}")
+    return " ".join(words)
+
+
+def finding_record(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON."""
+    place = finding.place
+    return {
+        "code": finding.code, "severity": str(finding.severity),
+        "session_id": place.session.id if place.session is not None else None, "place": _place(place),
+        "message": finding.message, "fixable": finding.fixable, "fix": finding.fix or None,
+        "choices": [{"name": choice.name, "about": choice.about} for choice in finding.choices],
+    }
+
+
+def _place(place: Spot) -> dict[str, Any]:
+    session = place.session
+    return {"session_id": session.id if session is not None else None,
+            "ref": str(session) if session is not None else None, "row": place.row, "seq": place.seq,
+            "file": place.file, "line": place.line, "start": place.start, "stop": place.stop}
+
+
+# -- plans
+
+
+def plan(plan: Plan, receipt: Receipt | None, left: Sequence[Finding], as_json: bool) -> None:
+    """A plan, what came of it if it was carried out, and what is left to be known."""
+    if as_json:
+        print(records.dumps(_plan_record(plan, receipt, left)))
+        return
+    for line in (*_plan_lines(plan, receipt is not None), *_receipt_lines(receipt), *_left_lines(left, plan, receipt)):
+        print(line)
+
+
+def _plan_lines(plan: Plan, applied: bool) -> list[str]:
+    if plan.empty:
+        return ["nothing to do"]
+    lines = [] if applied else ["would do, and did nothing so far:"]
+    lines += [f"  {plain.one_line(reason)}" for reason in plan.reasons]
+    lines += [f"! {plain.one_line(warning)}" for warning in plan.warnings]
+    for change in plan.changes[:SHOWN]:
+        lines += [f"  {line}" for line in diff(change)]
+    more = len(plan.changes) - SHOWN
+    return lines + ([f"  … and {more} more changes; --json names them"] if more > 0 else [])
+
+
+def diff(change: Change) -> list[str]:
+    """A change as lines of a diff below the line that says where."""
+    where = spot(change.place)
+    lines = [f"{plain.one_line(change.what)}{f'  {where}' if where else ''}"]
+    lines += [f"- {plain.one_line(change.before)}"] if change.before is not None else []
+    return lines + ([f"+ {plain.one_line(change.after)}"] if change.after is not None else [])
+
+
+def _receipt_lines(receipt: Receipt | None) -> list[str]:
+    if receipt is None:
+        return []
+    lines = [plain.one_line(receipt.said), *(f"  {plain.one_line(note)}" for note in receipt.notes)]
+    if receipt.bundle is not None:
+        lines.append(f"  as it was: {plain.one_line(receipt.bundle)}")
+    if receipt.undo is not None and receipt.bundle is not None:
+        lines.append("  sessionscope restore that folder takes it back")
+    return lines
+
+
+def _left_lines(left: Sequence[Finding], plan: Plan, receipt: Receipt | None) -> list[str]:
+    if receipt is None and not plan.empty:
+        return []
+    if not left:
+        return []
+    return ["left as it is:", *(line for finding in left for line in finding_lines(finding))]
+
+
+def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "plan": {
+            "action": type(plan.action).__name__.lower(), "rows": plan.rows, "reasons": list(plan.reasons),
+            "warnings": list(plan.warnings), "offline": plan.offline,
+            "findings": [finding_record(finding) for finding in plan.findings],
+            "changes": [{"place": _place(change.place), "what": change.what, "before": change.before,
+                         "after": change.after} for change in plan.changes],
+        },
+        "applied": receipt is not None, "bundle": receipt.bundle if receipt is not None else None,
+        "said": receipt.said if receipt is not None else None,
+        "notes": list(receipt.notes) if receipt is not None else [],
+        "findings": [finding_record(finding) for finding in left],
+    }
+
+
+# -- salvage
+
+
+def salvaged(found: Salvaged, as_json: bool) -> None:
+    """What a salvage saved, table by table, and what was lost."""
+    import msgspec
+
+    if as_json:
+        print(records.dumps({"salvaged": msgspec.to_builtins(found)}))
+        return
+    print(f"saved into {plain.one_line(found.target)}:")
+    for table in found.tables:
+        lost = f"; lost: {plain.one_line(table.lost)}" if table.lost else ""
+        print(f"  {plain.one_line(table.name)}: {table.rows:,} {'row' if table.rows == 1 else 'rows'}{lost}")
+    if found.pages:
+        runs = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in found.pages[:SHOWN])
+        print(f"  pages that could not be read in full: {runs}{', …' if len(found.pages) > SHOWN else ''}")
+    for note in (*found.sessions, *found.notes):
+        print(f"  {plain.one_line(note)}")

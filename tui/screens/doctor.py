@@ -1,0 +1,307 @@
+"""The doctor: what is wrong with an archive, what would put it right, and the repair itself. Runs only when asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.worker import Worker, get_current_worker
+
+from store import Finding, Ref, Repair, Severity, Spot, StoreError
+
+from .. import care, describe, render
+from ..clock import human
+from ..ink import Inked
+from ..library import Library, Shelf
+from ..widgets.bar import Bar, KeyBar
+from ..widgets.column import Column
+from ..widgets.findings import HEAVIEST_FIRST, Findings
+from ..widgets.inspector import Inspector
+from ..widgets.virtual_list import VirtualList
+from .sheet import PlanSheet
+
+CHOICES = 9
+_PLURALS = {Severity.ERROR: ("error", "errors"), Severity.WARNING: ("warning", "warnings"),
+            Severity.INFO: ("to know", "to know")}
+
+
+class Doctor(Inked[Spot | None]):
+    """Findings at the left or above, the one under the cursor beside it. Dismissed with the place to go to."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (10, "-low")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "repair", "Repair", id="doctor.repair", tooltip="put this finding right"),
+        Binding("R", "repair_all", "Repair all", id="doctor.repair_all", tooltip="put right all that is safe to"),
+        *(Binding(str(number), f"choose({number})", f"Choose {number}", show=False, id=f"doctor.choose_{number}")
+          for number in range(1, CHOICES + 1)),
+        Binding("u", "undo", "Undo", id="doctor.undo", tooltip="take the last repair back"),
+        Binding("d", "look", "Look again", id="doctor.look"),
+        Binding("t", "scope", "This session/all", show=False, id="doctor.scope"),
+        Binding("tab,shift+tab", "other_pane", "Other pane", show=False, id="doctor.pane"),
+        Binding("question_mark", "help", "Help", key_display="?", id="doctor.help"),
+        Binding("escape", "leave", "Back", key_display="esc", id="doctor.leave"),
+        Binding("q", "leave", "Back", show=False, id="doctor.quit"),
+    ]
+
+    def __init__(self, library: Library, shelf: Shelf, ref: Ref | None) -> None:
+        super().__init__()
+        self._library, self.shelf, self._ref = library, shelf, ref
+        self.narrowed = False
+        """Whether just the findings of one session are shown."""
+        self.found: list[Finding] = []
+        self.looking = False
+        self._epoch = 0
+        self._says = ""
+        self._names: dict[Ref, str] = {}
+        self._worker: Worker[None] | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="doctor-title")
+        with Horizontal(id="doctor-panes"):
+            with Column(id="found"):
+                yield Bar(id="found-title", classes="pane-title -on")
+                self.list_pane = Findings(self.named, id="findings")
+                yield self.list_pane
+            with Column(id="beside"):
+                yield Bar(id="beside-title", classes="pane-title")
+                self.detail = Inspector(id="finding")
+                yield self.detail
+        yield KeyBar(id="doctor-keys")
+
+    def on_mount(self) -> None:
+        if self.list_pane.is_attached:
+            self.list_pane.focus()
+            self.action_look()
+
+    def named(self, ref: Ref) -> str:
+        """What a session is called; one bounded read the first time."""
+        if ref not in self._names:
+            try:
+                key = self.shelf.reader.key(ref)
+                found = self.shelf.reader.summaries([key]) if key is not None else []
+            except StoreError:
+                found = []
+            self._names[ref] = render.title_of(found[0]) if found else render.one_line(ref.id)
+        return self._names[ref]
+
+    # -- what is shown
+
+    def show(self) -> None:
+        """Shows what is known by now."""
+        found = [finding for finding in self.found if not self.narrowed or finding.place.session == self._ref]
+        hint = "looking…" if self.looking else "nothing is wrong with this session" if self.narrowed else "all is well"
+        self.list_pane.show(found, hint)
+        self._show_detail()
+        self._show_title()
+
+    def _show_detail(self) -> None:
+        finding = self.list_pane.current
+        if finding is None:
+            self.detail.show([])
+            return
+        session = finding.place.session
+        self.detail.show(describe.finding_blocks(finding, self.named(session) if session is not None else ""))
+
+    def _show_title(self) -> None:
+        counts = Counter(finding.severity for finding in self.found)
+        words = ", ".join(f"{human(counts[severity])} {_PLURALS[severity][counts[severity] > 1]}"
+                          for severity in HEAVIEST_FIRST if counts[severity])
+        scope = f" · {self.named(self._ref)}" if self.narrowed and self._ref is not None else ""
+        right = self._says or words or ("" if self.looking else "nothing found")
+        info = self.shelf.archive.info
+        self.query_one("#doctor-title", Bar).show(
+            [(" doctor  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
+            [(f"{right} ", "note" if self._says else "dim")])
+        shown = self.list_pane.count
+        self.query_one("#found-title", Bar).show(
+            [(" FINDINGS", "strong"), (scope, "note")],
+            [(f"{self.list_pane.cursor + 1 if shown else 0}/{shown} ", "dim")])
+        self.query_one("#beside-title", Bar).show([(" FINDING", "strong")])
+
+    @on(VirtualList.Highlighted, "#findings")
+    def _highlighted(self) -> None:
+        self._show_detail()
+        self._show_title()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        for pane, title in (("findings", "#found-title"), ("finding", "#beside-title")):
+            self.query_one(title).set_class(event.widget.id == pane, "-on")
+
+    # -- looking
+
+    def action_look(self) -> None:
+        """Looks for what is wrong, from the start."""
+        self.found, self.looking = [], True
+        self._says = "looking…"
+        epoch = self._begin()
+        self._worker = self.run_worker(
+            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, _stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
+        self.show()
+
+    def _begin(self) -> int:
+        """The epoch of work that begins now; what comes of earlier work is not for anybody any more."""
+        self._epoch += 1
+        return self._epoch
+
+    @on(care.FoundSome)
+    def _found_some(self, event: care.FoundSome) -> None:
+        if event.epoch != self._epoch:
+            return
+        self.found += event.findings
+        if event.complete:
+            self.looking, self._says = False, ""
+            self.found.sort(key=lambda finding: HEAVIEST_FIRST.index(finding.severity))
+            sick: dict[Ref, Severity] = {}
+            for finding in self.found:
+                if finding.place.session is not None:
+                    # The heaviest come first.
+                    sick.setdefault(finding.place.session, finding.severity)
+            self.shelf.sick = sick
+        self.show()
+
+    @on(care.Progressed)
+    def _progressed(self, event: care.Progressed) -> None:
+        if event.epoch == self._epoch and self._says:
+            share = f" {round(100 * event.done / event.total)}%" if event.total else f" {human(event.done)}"
+            self._says = f"{render.one_line(event.what)}{share if event.done else ''}"
+            self._show_title()
+
+    @on(care.GivenUp)
+    def _given_up(self, event: care.GivenUp) -> None:
+        if event.epoch == self._epoch:
+            self.looking, self._says = False, ""
+            if event.text:
+                self.notify(render.one_line(event.text), severity="error", markup=False)
+            self.show()
+
+    # -- repairing
+
+    def action_repair(self) -> None:
+        finding = self.list_pane.current
+        if finding is None or not finding.fixable:
+            words = "choose with 1 to 9 what to do" if finding and finding.choices else "nothing to repair here"
+            self.notify(words, timeout=3)
+            return
+        self._plan(Repair(finding.place.session, (finding.code,), (), finding.place))
+
+    def action_repair_all(self) -> None:
+        if not any(finding.fixable for finding in self.list_pane.found):
+            self.notify("nothing here has a safe fix", timeout=3)
+            return
+        self._plan(Repair(self._ref if self.narrowed else None))
+
+    def action_choose(self, number: int) -> None:
+        finding = self.list_pane.current
+        if finding is None or not finding.choices:
+            self.notify("there is nothing to choose here", timeout=3)
+        elif number > len(finding.choices):
+            self.notify(f"there are {len(finding.choices)} choices", timeout=3)
+        elif number == 1:
+            self.notify("it stays as it is", timeout=3)
+        else:
+            choice = finding.choices[number - 1].name
+            self._plan(Repair(finding.place.session, (finding.code,), ((finding.code, choice),), finding.place))
+
+    def _plan(self, action: Repair) -> None:
+        if self.looking:
+            self.notify("the doctor is still looking", timeout=3)
+            return
+        self._says = "planning…"
+        epoch = self._begin()
+        self._worker = self.run_worker(
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
+        self._show_title()
+
+    @on(care.Planned)
+    def _planned(self, event: care.Planned) -> None:
+        if event.epoch != self._epoch:
+            return
+        self._says = ""
+        self._show_title()
+        if event.plan.empty:
+            self.notify("nothing is left to repair; the archive changed since the doctor looked", timeout=4)
+            self.action_look()
+            return
+        many = len(event.plan.findings)
+        verb = f"Repair {many} findings" if many > 1 else "Repair this finding"
+
+        def answered(take: bool | None) -> None:
+            if take and event.epoch == self._epoch:
+                self._apply(event)
+
+        self.app.push_screen(PlanSheet(event.plan, verb), answered)
+
+    def _apply(self, planned: care.Planned) -> None:
+        self._says = "repairing…"
+        epoch = self._begin()
+        self._worker = self.run_worker(
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, _stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
+        self._show_title()
+
+    @on(care.Applied)
+    def _applied(self, event: care.Applied) -> None:
+        # What was done is told whatever was begun since.
+        self.shelf.done(event.plan.action, event.receipt)
+        more = " · u takes it back" if event.receipt.undo is not None else ""
+        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        for note in event.receipt.notes:
+            self.notify(render.one_line(note), severity="warning", markup=False)
+        self._names.clear()
+        self.action_look()
+
+    def action_undo(self) -> None:
+        if not self.shelf.undos:
+            self.notify("nothing was done here that could be taken back", timeout=3)
+            return
+        action = self.shelf.undos[-1]
+        self._says = "taking it back…"
+        epoch = self._begin()
+        self._worker = self.run_worker(
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
+        self._show_title()
+
+    # -- going elsewhere
+
+    @on(VirtualList.Chosen, "#findings")
+    def _chosen(self) -> None:
+        finding = self.list_pane.current
+        if finding is not None and finding.place.session is not None:
+            self.dismiss(finding.place)
+        else:
+            self.notify("this is about the archive as a whole", timeout=3)
+
+    def action_scope(self) -> None:
+        if self._ref is not None:
+            self.narrowed = not self.narrowed
+            self.show()
+
+    def action_other_pane(self) -> None:
+        (self.detail if self.list_pane.has_focus else self.list_pane).focus()
+
+    async def action_help(self) -> None:
+        from .help import Help
+
+        await self.app.push_screen(Help(Findings.HELP, self))
+
+    def action_leave(self) -> None:
+        """Stops what is under way, unless that already changes something; with nothing under way, goes back."""
+        if self._worker is not None and self._worker.is_running and self._says:
+            self._worker.cancel()
+            self.looking, self._says = False, ""
+            self._begin()
+            self.show()
+            return
+        self.dismiss(None)
+
+
+def _stopped() -> bool:
+    return get_current_worker().is_cancelled

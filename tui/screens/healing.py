@@ -1,0 +1,136 @@
+"""What the browser does about damage: the doctor's screen, settling a session, and taking back what was done."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.worker import get_current_worker
+
+from store import Restore, Settle, Spot
+
+from .. import care, render
+from ..library import Shelf
+from .travel import Travel
+
+LOOK_AROUND = 2_000
+"""Rows at most that are gone through for a line that has no seq."""
+
+
+class Healing(Travel):
+    """The part of the browser that changes archives. Nothing is done that was not asked for and seen before."""
+
+    _care_epoch = 0
+    _care_shelf: Shelf | None = None
+
+    @property
+    def shelf(self) -> Shelf:
+        """The archive that is looked at."""
+        node = self.tree_pane.node
+        if self.opened is not None:
+            return self.opened.shelf
+        return self.library.shelf(node) if node is not None else self.library.shelves[0]
+
+    # -- the doctor
+
+    async def action_doctor(self) -> None:
+        if not self.is_current:
+            return
+        from .doctor import Doctor
+
+        shelf, opened = self.shelf, self.opened
+
+        def left(place: Spot | None) -> None:
+            self.tree_pane.refresh()
+            if place is not None:
+                # The screen gets its focus back first.
+                self.call_after_refresh(self._to_place, shelf, place)
+
+        await self.app.push_screen(Doctor(self.library, shelf, opened.ref if opened is not None else None), left)
+
+    def _to_place(self, shelf: Shelf, place: Spot) -> None:
+        """Goes to where something was found."""
+        if place.session is None:
+            return
+        self.remember()
+        self.travel(shelf, place.session, place.seq)
+        if place.seq is None and place.line is not None:
+            self._to_line(place.line)
+
+    def _to_line(self, line: int) -> None:
+        """Goes to a row that has no seq, by its line: nearly every row is one line."""
+        rows = self.timeline.rows
+        if rows is None or not self.timeline.count:
+            return
+        start = max(0, min(line, self.timeline.count) - LOOK_AROUND // 2)
+        for at, row in enumerate(rows.window(start, min(start + LOOK_AROUND, self.timeline.count)), start):
+            if row.line is not None and row.line >= line:
+                self.timeline.cursor = at
+                return
+
+    # -- settling
+
+    def action_settle(self) -> None:
+        opened = self.opened
+        if opened is None:
+            return
+        self._care_shelf = opened.shelf
+        self._care_epoch += 1
+        shelf, epoch, action = opened.shelf, self._care_epoch, Settle(opened.ref)
+        self.run_worker(lambda: care.plan(self.post_message, shelf.archive, action, epoch, _stopped), thread=True,
+                        group="care", exclusive=True, exit_on_error=False)
+
+    @on(care.Planned)
+    def _planned(self, event: care.Planned) -> None:
+        shelf = self._care_shelf
+        if event.epoch != self._care_epoch or shelf is None:
+            return
+        if event.plan.empty:
+            self.notify("nothing is left open in this session", timeout=3)
+            return
+        from .sheet import PlanSheet
+
+        def answered(take: bool | None) -> None:
+            if take and event.epoch == self._care_epoch:
+                self.run_worker(
+                    lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, _stopped),
+                    thread=True, group="care", exclusive=True, exit_on_error=False)
+
+        self.app.push_screen(PlanSheet(event.plan, "Settle what a crash left open"), answered)
+
+    @on(care.Applied)
+    def _applied(self, event: care.Applied) -> None:
+        shelf = self._care_shelf
+        if shelf is not None:
+            shelf.done(event.plan.action, event.receipt)
+        more = " · u takes it back" if event.receipt.undo is not None else ""
+        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        # What was written here shows at once, not at the next look.
+        self.look()
+
+    @on(care.GivenUp)
+    def _given_up(self, event: care.GivenUp) -> None:
+        if event.epoch == self._care_epoch and event.text:
+            self.failed(event.text)
+
+    @on(care.Progressed)
+    def _progressed(self, event: care.Progressed) -> None:
+        """What takes that long is told by the doctor; here it is a moment."""
+
+    # -- undo
+
+    def action_undo(self) -> None:
+        shelf = self.shelf
+        if not shelf.undos:
+            self.notify("nothing was done here that could be taken back", timeout=3)
+            return
+        self._care_shelf = shelf
+        self._care_epoch += 1
+        epoch, action = self._care_epoch, shelf.undos[-1]
+        self.run_worker(lambda: self._undo(shelf, action, epoch), thread=True, group="care", exclusive=True,
+                        exit_on_error=False)
+
+    def _undo(self, shelf: Shelf, action: Restore, epoch: int) -> None:
+        care.undo(self.post_message, shelf.archive, action, epoch, _stopped)
+
+
+def _stopped() -> bool:
+    return get_current_worker().is_cancelled

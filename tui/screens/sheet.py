@@ -1,0 +1,49 @@
+"""A sheet over the screen that shows what an action would change, and asks once."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from store import Plan
+
+from ..describe import plan_blocks
+from ..ink import Inked
+from ..widgets.bar import KeyBar
+from ..widgets.inspector import Inspector
+
+
+class PlanSheet(Inked[bool], ModalScreen[bool]):
+    """The plan as a diff. True where it is to be carried out."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Do it", id="plan.take"),
+        Binding("escape", "leave", "Leave all as it is", key_display="esc", id="plan.leave"),
+        Binding("q", "leave", "Leave all as it is", show=False, id="plan.quit"),
+    ]
+
+    def __init__(self, plan: Plan, verb: str) -> None:
+        super().__init__()
+        self._plan, self._verb = plan, verb
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="sheet"):
+            self._body = Inspector(id="plan")
+            yield self._body
+            yield KeyBar(id="plan-keys")
+
+    def on_mount(self) -> None:
+        # A sheet that was closed while it opened has nothing left to show itself on.
+        if self._body.is_attached:
+            self._body.show(plan_blocks(self._plan, self._verb))
+            self._body.focus()
+
+    def action_take(self) -> None:
+        self.dismiss(True)
+
+    def action_leave(self) -> None:
+        self.dismiss(False)
