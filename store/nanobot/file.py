@@ -49,6 +49,16 @@ class Opened:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+class Held(Opened):
+    """Bytes that are read as if they were a file."""
+
+    def __init__(self, data: bytes, mtime_ns: int = 0) -> None:
+        self.stat, self.size, self.data = Stat(0, len(data), mtime_ns), len(data), data
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self.data[max(0, start):stop]
+
+
 @contextmanager
 def opening(path: str) -> Iterator[Opened]:
     """A file to read for a moment.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from ..archive import Cancel, Stamp, never
 from ..census import Census
 from ..errors import Busy, NotAnArchive, StoreError, UnknownSession
 from ..outline import Outline, Run, runs_of
+from ..plans import Progress, silent
+from ..repair import Finding
 from ..rows import (
     ArchiveInfo,
     Audit,
@@ -30,7 +32,8 @@ from ..rows import (
     Usage,
     View,
 )
-from . import context, detail, links, listing, record
+from . import context, detail, doctor, links, listing, record
+from .actions import NanobotActions
 from .audit import audit_of
 from .clock import Clock
 from .context import Offset
@@ -83,8 +86,16 @@ class NanobotArchive:
         return ArchiveInfo(
             location=self.folder.path if self.folder.only is None else os.path.join(self.folder.path, self.folder.only),
             name=self.folder.name, format=self._format, layout=self.folder.layout,
-            capabilities=frozenset({"browse", "limits"}),
+            capabilities=frozenset({"browse", "limits", "repair", "settle"}),
         )
+
+    @property
+    def actions(self) -> NanobotActions | None:
+        return NanobotActions(self) if os.access(self.folder.path, os.W_OK) else None
+
+    def file_of(self, ref: Ref) -> str | None:
+        """The file of a session, None where it is gone."""
+        return self.reader().file_of(ref)
 
     def reader(self) -> NanobotReader:
         return NanobotReader(self)
@@ -185,6 +196,10 @@ class NanobotReader:
         if ref.file is not None:
             return ref.file if os.path.basename(ref.file) == ref.file and self._there(ref.file) else None
         return self._listing.file_of(ref.id)
+
+    def file_of(self, ref: Ref) -> str | None:
+        """The file of a session, None where it is gone."""
+        return self._name(ref)
 
     def _name_of(self, ref: Ref) -> str:
         name = self._name(ref)
@@ -350,6 +365,14 @@ class NanobotReader:
         name = self._name_of(ref)
         with opening(self._path(name)) as file:
             return links.find(file, self._outline(name, file, cancel), text, start, forward, cancel)
+
+    # -- health
+
+    def findings(
+        self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
+    ) -> Iterator[Finding]:
+        name = self._name_of(ref) if ref is not None else None
+        return doctor.findings(self._folder, name, progress, cancel)
 
 
 def _ours(outline: Outline) -> FileOutline:

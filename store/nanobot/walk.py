@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from ..archive import Cancel, never
 from ..errors import Busy, Cancelled
-from ..jsonlines import Kind, scan
+from ..jsonlines import Kind, Span, scan
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE
 from .lines import ODD_METADATA, ODD_STATE, FileOutline, Stray, seal_of
@@ -178,17 +179,27 @@ class Walk:
         """Takes what can be saved of the lines that nanobot does not load."""
         data = b"".join(self._region)
         self._region = []
-        if len(data) > 2 * REGION:
-            # A line that no writer meant: looking into it could take longer than somebody who quits will wait.
+        if self.too_long(len(data)):
             self._stray(self._region_at, self._region_line, (UNLOADED,))
             return
-        # To nanobot, which reads text, a CR alone ends a line too.
-        line, before = self._region_line, 0
-        for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
-            line += _breaks(data, before, span.start)
-            before = span.start
+        for line, span in spans_of(data, self._region_line):
             if span.kind is not Kind.BLANK:
                 self._stray(self._region_at + span.start, line, tuple(map(str, span.troubles)) or (UNLOADED,))
+
+    @staticmethod
+    def too_long(size: int) -> bool:
+        """Whether damage is a line that no writer meant: looking into it could take longer than somebody will wait."""
+        return size > 2 * REGION
+
+
+def spans_of(data: bytes, line: int) -> Iterator[tuple[int, Span]]:
+    """The spans of lines that nanobot does not load, each with the line that it begins on; the first is `line`."""
+    before = 0
+    # To nanobot, which reads text, a CR alone ends a line too.
+    for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
+        line += _breaks(data, before, span.start)
+        before = span.start
+        yield line, span
 
 
 def _breaks(data: bytes, start: int = 0, stop: int | None = None) -> int:
@@ -215,19 +226,20 @@ def outline_rows(file: Opened, cancel: Cancel, before: FileOutline | None = None
     walk = Walk(file, cancel)
     if before is not None:
         walk.resume(before)
-    return _walked(file, walk, before is None)
+    return outlined(file, walk, before is None)
 
 
 def outline_tail(file: Opened, size: int) -> FileOutline:
     """The rows in the last `size` bytes of a file, as if it had no others."""
     start = file.size - size
     if start <= 0:
-        return _walked(file, Walk(file, never), False)
-    outline = _walked(file, Walk(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
+        return outlined(file, Walk(file, never), False)
+    outline = outlined(file, Walk(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
     return replace(outline, odd=tuple(Stray(0, stray.why) for stray in outline.odd))
 
 
-def _walked(file: Opened, walk: Walk, sure: bool) -> FileOutline:
+def outlined(file: Opened, walk: Walk, sure: bool = True) -> FileOutline:
+    """The outline that a walk makes; `sure` unless only what was appended is read."""
     walk.run()
     return FileOutline(
         states={}, strays=walk.strays, starts=walk.starts, end=file.size, odd=tuple(walk.odd),

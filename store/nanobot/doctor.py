@@ -1,0 +1,180 @@
+"""Looks a folder of session files over: each file by itself, then what stands beside them. It only reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from ..archive import Cancel
+from ..errors import Cancelled, StoreError
+from ..plans import Progress
+from ..repair import Choice, Finding, Severity
+from ..rows import Ref, Spot
+from . import detail
+from .ailments import Patient, ailments, finding, head_of
+from .exam import Exam, examined
+from .file import Opened, opening
+from .head import head_of as head_in
+from .names import CHECKPOINT, ENDING, FileName, Naming, encoded
+from .places import Folder
+
+HEAD_BYTES, ID_CHARS = 65_536, 32
+
+
+class Looked(Struct):
+    """A file that was looked at: how it is known, what is in it, and when it was written last."""
+
+    patient: Patient
+    exam: Exam
+    mtime_ns: int
+
+    @property
+    def key(self) -> str | None:
+        """The key that it stores."""
+        found = self.exam.values.get("key")
+        return found if isinstance(found, str) and found else None
+
+
+def findings(
+    folder: Folder, name: str | None, progress: Progress, cancel: Cancel
+) -> Iterator[Finding]:
+    """What is wrong with all files of a folder, or with one by its name. Raises Cancelled."""
+    names = sorted(entry.name for entry in folder.files())
+    keys: dict[str, list[Looked]] = {}
+    wanted = [one for one in names if name is None or one == name]
+    for at, one in enumerate(wanted):
+        progress("sessions", at, len(wanted))
+        if cancel():
+            raise Cancelled("stopped")
+        try:
+            with opening(os.path.join(folder.path, one)) as file:
+                if name is None and is_log(folder, one, file):
+                    continue
+                found = look(folder, one, file, cancel)
+                yield from of_file(folder, found, file, names)
+        except Cancelled:
+            raise
+        except StoreError as error:
+            yield finding("unreadable", Severity.ERROR, Spot(file=one), str(error))
+            continue
+        if found.key is not None and not folder.name_of(one).temporary:
+            keys.setdefault(found.key, []).append(found)
+    progress("sessions", len(wanted), len(wanted))
+    for key, some in keys.items():
+        if len(some) > 1:
+            yield from _one_key(key, some)
+
+
+def is_log(folder: Folder, name: str, file: Opened) -> bool:
+    """Whether it is nanobot's log of summaries, which is no session."""
+    return head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False).log
+
+
+def look(folder: Folder, name: str, file: Opened, cancel: Cancel) -> Looked:
+    """Goes over a file."""
+    exam = examined(file, cancel)
+    return Looked(patient_of(folder, name, file, exam), exam, file.stat.mtime_ns)
+
+
+def patient_of(folder: Folder, name: str, file: Opened, exam: Exam) -> Patient:
+    """How a file is known."""
+    head = head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
+    key = exam.values.get("key")
+    id_ = key if isinstance(key, str) and key else head.key
+    return Patient(Ref(folder.layout, id_, name), name, head.name.stem, head.naming, head.later)
+
+
+def of_file(folder: Folder, found: Looked, file: Opened, names: list[str]) -> Iterator[Finding]:
+    """What is wrong with one file, and with what stands beside it."""
+    name = folder.name_of(found.patient.file)
+    if name.temporary:
+        yield from _temporary(folder, found, name, names)
+        return
+    if not found.exam.items:
+        yield finding("empty-file", Severity.WARNING, found.patient.spot(), "It holds nothing: either nothing was ever "
+                      "saved, or all of it was cut off.")
+    yield from ailments(found.patient, found.exam)
+    yield from _sidecar(folder, found, file)
+    yield from _invisible(folder, found, names)
+
+
+# -- beside it
+
+
+def complete(exam: Exam) -> bool:
+    """Whether a temporary file is a whole save: a metadata line, and nothing that is broken."""
+    items = exam.items
+    return bool(items) and items[0] is exam.head and all(not item.code for item in items)
+
+
+def main_of(name: FileName) -> str:
+    """The file that a temporary one was to become."""
+    return f"{name.stem}{ENDING}"
+
+
+def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) -> Iterator[Finding]:
+    """What a save that was cut off left: it may hold the newest save, or half of one."""
+    main, whole, many = main_of(name), complete(found.exam), len(found.exam.rows)
+    place = found.patient.spot()
+    size = _size(folder, main) if main in names else 0
+    remove = Choice("remove", "delete it; it is kept aside")
+    what = f"A save left it that was cut off. It holds {many} messages" + (", whole" if whole else ", but is broken")
+    if whole and not size:
+        yield finding("leftover-temporary", Severity.ERROR, place, f"{what}, and {main} is "
+                      f"{'empty' if main in names else 'gone'}.", "It becomes that file.")
+    elif whole:
+        yield finding("leftover-temporary", Severity.WARNING, place, f"{what}; {main} has {size:,} bytes.", "", (
+            Choice("use", f"let it take the place of {main}, which is kept aside"), remove))
+    else:
+        yield finding("leftover-temporary", Severity.WARNING, place, f"{what}.", "", (remove,))
+
+
+def _size(folder: Folder, name: str) -> int:
+    """Bytes of a file that holds anything but blanks."""
+    try:
+        with opening(os.path.join(folder.path, name)) as file:
+            return file.size if file.read(0, HEAD_BYTES).strip(b"\0 \t\r\n") else 0
+    except StoreError:
+        return 0
+
+
+def _sidecar(folder: Folder, found: Looked, file: Opened) -> Iterator[Finding]:
+    exam = found.exam
+    head = head_in(folder.name_of(found.patient.file), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
+    beside = detail.sidecar(folder.path, head, head_of(exam), len(exam.rows), found.mtime_ns)
+    if beside is None:
+        return
+    place = Spot(found.patient.ref, file=beside.name)
+    if beside.stale:
+        yield finding("stale-sidecar", Severity.INFO, place, f"nanobot does not use this checkpoint: {beside.stale}.",
+                      "", (Choice("remove", "delete it; it is kept aside"),))
+    else:
+        yield finding("open-turn", Severity.INFO, place, "A turn is open: a checkpoint of it stands beside the "
+                      "session. Its agent may go on with it; if it never will, settle ends it.")
+
+
+def _invisible(folder: Folder, found: Looked, names: list[str]) -> Iterator[Finding]:
+    """A session that 0.3.5 moved to its own folder under a name that it does not list."""
+    moved = len(folder.layout) == ID_CHARS or (Path(folder.path) / ".workspace").is_file()
+    if not moved or found.patient.naming is not Naming.LOSSY or folder.only is not None:
+        return
+    new = f"{encoded(found.patient.ref.id)}{ENDING}"
+    choices = () if new in names else (Choice("rename", f"name it {new[:80]}, so that 0.3.5 shows it"),)
+    yield finding("invisible", Severity.WARNING, found.patient.spot(), "nanobot 0.3.5 does not show it: it moved the "
+                  "file here under its old name, and lists only names in base64.", "", choices)
+
+
+def _one_key(key: str, some: list[Looked]) -> Iterator[Finding]:
+    newest = max(some, key=lambda one: (str(one.exam.values.get("updated_at") or ""), one.mtime_ns))
+    for one in some:
+        others = ", ".join(other.patient.file for other in some if other is not one)
+        yield finding("two-files-one-key", Severity.WARNING, one.patient.spot(), f"{others} stores the key "
+                      f"{key[:60]!r} too; {'this one' if one is newest else newest.patient.file} was updated last.")
+
+
+def checkpoint_name(patient: Patient) -> str:
+    """The sidecar of a file."""
+    return f"{patient.stem}{CHECKPOINT}"

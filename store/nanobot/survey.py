@@ -1,0 +1,189 @@
+"""Every byte of a session's file as a piece: messages, private lines, and parts of lines that nanobot does not load.
+
+What a doctor looks at and a repair works on. White space between two pieces belongs to neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+from msgspec import Struct
+
+from ..archive import Cancel
+from ..errors import Busy, Cancelled
+from ..jsonlines import Kind, Span
+from .file import Opened
+from .head import METADATA
+from .lines import FileOutline
+from .record import MESSAGE_BYTES
+from .walk import CHUNK, Walk, outlined, spans_of
+
+_BREAKS = (b"\n", b"\r")
+
+
+class Sort(StrEnum):
+    """What a piece is."""
+
+    MESSAGE = "message"
+    METADATA = "metadata"
+    STATE = "provider state"
+    PART = "part"
+
+
+class Private(Struct, frozen=True):
+    """A whole line that nanobot keeps for itself, and on which line it stands."""
+
+    sort: Sort
+    start: int
+    stop: int
+    line: int
+
+
+class Region(Struct, frozen=True):
+    """Lines in a row that nanobot does not load; `whole` where they are too long to be looked into."""
+
+    start: int
+    stop: int
+    line: int
+    whole: bool
+
+
+class Survey(Struct, frozen=True):
+    """The rows of a file, and what stands between them."""
+
+    outline: FileOutline
+    privates: tuple[Private, ...]
+    regions: tuple[Region, ...]
+
+
+class Piece(Struct, gc=False):
+    """Bytes `start` to `stop` of a file; `data` are these, of a very long message its beginning.
+
+    `seq` is that of a message, `span` what a part is.
+    """
+
+    sort: Sort
+    start: int
+    stop: int
+    line: int
+    data: bytes
+    seq: int | None = None
+    span: Span | None = None
+
+    @property
+    def whole(self) -> bool:
+        return len(self.data) == self.stop - self.start
+
+
+class _Surveying(Walk):
+    """A walk that remembers what an outline has no need of."""
+
+    def __init__(self, file: Opened, cancel: Cancel) -> None:
+        super().__init__(file, cancel)
+        self.privates: list[Private] = []
+        self.regions: list[Region] = []
+
+    def _private(self, kind: str, start: int) -> None:
+        sort = Sort.METADATA if kind == METADATA else Sort.STATE
+        self.privates.append(Private(sort, start, self.at, self.line))
+        super()._private(kind, start)
+
+    def _flush(self) -> None:
+        start, line, size = self._region_at, self._region_line, sum(map(len, self._region))
+        before = len(self.starts)
+        super()._flush()
+        if size:
+            whole = self.starts[before:].tolist() == [start] and self.too_long(size)
+            self.regions.append(Region(start, start + size, line, whole))
+
+
+def survey(file: Opened, cancel: Cancel) -> Survey:
+    """Goes over a file once. Raises Cancelled, and Busy where the file shrinks meanwhile."""
+    walk = _Surveying(file, cancel)
+    return Survey(outlined(file, walk), tuple(walk.privates), tuple(walk.regions))
+
+
+def parts(file: Opened, region: Region) -> Iterator[Piece]:
+    """What lines that nanobot does not load are made of."""
+    data = _all(file, region.start, region.stop) if not region.whole else b""
+    if region.whole:
+        span = Span(region.start, region.stop, region.line, Kind.DAMAGE)
+        yield Piece(Sort.PART, region.start, region.stop, region.line, file.read(region.start, region.start + CHUNK),
+                    span=span)
+        return
+    for line, span in spans_of(data, region.line):
+        if span.kind is not Kind.BLANK:
+            yield Piece(Sort.PART, region.start + span.start, region.start + span.stop, line,
+                        data[span.start:span.stop], span=span)
+
+
+def pieces(file: Opened, found: Survey, cancel: Cancel) -> Iterator[Piece]:
+    """All pieces in order. Raises Cancelled, and Busy where the file shrinks meanwhile."""
+    outline = found.outline
+    others: list[Private | Region] = sorted((*found.privates, *found.regions), key=lambda one: one.start)
+    at, window, seq, line = 0, _Window(file, cancel), 0, 1
+    for row, start in enumerate(outline.starts):
+        while at < len(others) and others[at].start <= start:
+            other = others[at]
+            yield from _special(file, other)
+            line, at = other.line + 1, at + 1
+        if outline.stray(row) is not None:
+            continue
+        seq += 1
+        end = outline.span(row)[1]
+        if at < len(others):
+            end = min(end, others[at].start)
+        data = window.read(start, end)
+        text = first_line(data)
+        stop = start + len(text) if len(data) == end - start else end
+        if seq == 1 and not others:
+            line += breaks(file.read(0, start))
+        yield Piece(Sort.MESSAGE, start, stop, line, text, seq)
+        line += max(1, breaks(data))
+    for other in others[at:]:
+        yield from _special(file, other)
+
+
+def _special(file: Opened, other: Private | Region) -> Iterator[Piece]:
+    if isinstance(other, Region):
+        yield from parts(file, other)
+    else:
+        yield Piece(other.sort, other.start, other.stop, other.line,
+                    file.read(other.start, min(other.stop, other.start + MESSAGE_BYTES)))
+
+
+def first_line(data: bytes) -> bytes:
+    """The first line of some bytes, with what ends it."""
+    cut = data.find(b"\n") + 1
+    if b"\r" in data[:cut or None]:
+        return data.splitlines(True)[0]
+    return data[:cut] if cut else data
+
+
+def breaks(data: bytes) -> int:
+    """How many lines end in some bytes, as a text file counts them."""
+    return data.count(b"\n") + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)
+
+
+def _all(file: Opened, start: int, stop: int) -> bytes:
+    data = file.read(start, stop)
+    if len(data) < stop - start:
+        raise Busy("the file was cut short while it was read; try again.")
+    return data
+
+
+class _Window:
+    """Reads a file onwards, much at a time; of what is very long only the beginning."""
+
+    def __init__(self, file: Opened, cancel: Cancel) -> None:
+        self._file, self._cancel = file, cancel
+        self._at, self._data = 0, b""
+
+    def read(self, start: int, stop: int) -> bytes:
+        stop = min(stop, start + MESSAGE_BYTES)
+        if start < self._at or stop > self._at + len(self._data):
+            if self._cancel():
+                raise Cancelled("stopped")
+            self._at, self._data = start, _all(self._file, start, min(max(stop, start + CHUNK), self._file.size))
+        return self._data[start - self._at:stop - self._at]
