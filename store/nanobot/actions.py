@@ -151,8 +151,8 @@ class NanobotActions:
         file = one.place.file or ""
         data = self._data(file)
         before = _digest(data)
-        if one.code == "leftover-temporary" and choice in ("", "use"):
-            main = main_of(self._folder.name_of(file))
+        main = main_of(self._folder.name_of(file))
+        if one.code == "leftover-temporary" and choice in ("", "use") and self._data(main) != data:
             targets[main] = Target(main, _digest(self._data(main)), data)
             targets[file] = Target(file, before, None)
             return [Change(one.place, "a file", file, main)]
@@ -217,7 +217,7 @@ class NanobotActions:
             raise NotAnArchive(f"{folder}: what it keeps cannot be read ({error}).") from None
         if not targets:
             raise Refused(f"{folder}: was put back already; nothing was done.")
-        return Plan(action, len(targets), (f"{len(targets)} files become again what they were before: "
+        return Plan(action, len(targets), (f"{_files(targets)} as before: "
                     f"{found.why}",), (), tuple(changes), offline=True, work=tuple(targets))
 
     # -- carrying out
@@ -243,9 +243,9 @@ class NanobotActions:
                 self._put(target, bundle)
             progress("files", len(targets), len(targets))
         if bundle is None:
-            return Receipt(f"{len(targets)} files are what they were before.", len(targets))
+            return Receipt(f"{_files(targets)} as before.", len(targets))
         said = " ".join(plan.reasons) if isinstance(plan.action, Settle) else (
-            f"{plan.rows:,} changes were made in {len(targets)} {'file' if len(targets) == 1 else 'files'}.")
+            f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made.")
         return Receipt(said, plan.rows, Restore(str(bundle)), str(bundle))
 
     def _recheck(self, targets: Sequence[Target]) -> None:
@@ -325,6 +325,10 @@ class NanobotActions:
 def _of_a_file(one: Finding, choice: str) -> bool:
     """Whether a finding is put right by what becomes of a whole file."""
     return one.code in _OF_FILES and choice != "take-name"
+
+
+def _files(targets: Sequence[Target]) -> str:
+    return "1 file is" if len(targets) == 1 else f"{len(targets)} files are"
 
 
 def _digest(data: bytes | None) -> str | None:

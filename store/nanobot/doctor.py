@@ -20,6 +20,7 @@ from .file import Opened, opening
 from .head import head_of as head_in
 from .names import CHECKPOINT, ENDING, FileName, Naming, encoded
 from .places import Folder
+from .walk import CHUNK
 
 HEAD_BYTES, ID_CHARS = 65_536, 32
 
@@ -122,7 +123,10 @@ def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) 
     size = _size(folder, main) if main in names else 0
     remove = Choice("remove", "delete it; it is kept aside")
     what = f"A save left it that was cut off. It holds {many} messages" + (", whole" if whole else ", but is broken")
-    if whole and not size:
+    if whole and size and _same(folder, main, found.patient.file):
+        yield finding("leftover-temporary", Severity.WARNING, place, "A save left it that was cut off. It holds just "
+                      f"what {main} holds.", "It is deleted.")
+    elif whole and not size:
         yield finding("leftover-temporary", Severity.ERROR, place, f"{what}, and {main} is "
                       f"{'empty' if main in names else 'gone'}.", "It becomes that file.")
     elif whole:
@@ -130,6 +134,13 @@ def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) 
             Choice("use", f"let it take the place of {main}, which is kept aside"), remove))
     else:
         yield finding("leftover-temporary", Severity.WARNING, place, f"{what}.", "", (remove,))
+
+
+def _same(folder: Folder, one: str, other: str) -> bool:
+    """Whether two files hold the same. In windows."""
+    with opening(os.path.join(folder.path, one)) as first, opening(os.path.join(folder.path, other)) as second:
+        return first.size == second.size and all(
+            first.read(at, at + CHUNK) == second.read(at, at + CHUNK) for at in range(0, first.size, CHUNK))
 
 
 def _size(folder: Folder, name: str) -> int:

@@ -319,6 +319,12 @@ def test_a_temporary_file_that_is_whole_may_take_its_place(tmp_path: Path) -> No
     assert contents(folder) == {"telegram_42.jsonl": old}
 
 
+def test_a_temporary_file_that_says_nothing_new_goes(tmp_path: Path) -> None:
+    folder = sessions(tmp_path, telegram_42__jsonl=made(*ROWS), telegram_42__jsonl__tmp=made(*ROWS))
+    repair(folder)
+    assert contents(folder) == {"telegram_42.jsonl": made(*ROWS)}
+
+
 def test_half_a_temporary_file_is_no_session(tmp_path: Path) -> None:
     folder = sessions(tmp_path, telegram_42__jsonl__tmp=made(*ROWS)[:-20])
     (told,) = findings(folder)

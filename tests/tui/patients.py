@@ -1,4 +1,4 @@
-"""Archives that are sick to order: what the doctor finds, plans and does is scripted, and what it was asked is noted."""
+"""Archives that are sick to order: what the doctor finds, plans and does is scripted, and what is asked is noted."""
 
 from __future__ import annotations
 

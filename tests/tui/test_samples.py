@@ -17,7 +17,7 @@ from tui.visible import visible
 from .harness import LARGE, MEDIUM, SAMPLES, SMALL, Hands, browsing
 
 ORACLE: dict[str, dict[str, dict[str, Any]]] = json.loads((SAMPLES.parent / "oracle.json").read_text("utf-8"))
-EACH_MODE = 8
+EACH_MODE = 3
 """Rows of a session that are looked at in every mode."""
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.db"))
 Sample = Callable[[str], Path]

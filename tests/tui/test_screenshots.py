@@ -15,6 +15,7 @@ from tui import clock
 
 from ..store.workspaces import damaged, workspace
 from .harness import MEDIUM, NANOBOT_NOW, SMALL, browsing
+from .sick import sick
 
 FOLDER = Path(__file__).parents[2] / "screenshots"
 UPDATE = "SESSIONSCOPE_UPDATE_SCREENSHOTS"
@@ -25,14 +26,18 @@ SHOTS: dict[str, tuple[tuple[int, int], list[str]]] = {
     "narrow": (SMALL, ["enter", "["]),
     "context": (MEDIUM, ["enter", "4"]),
 }
-
-
+SICK = {"doctor": ["r", "j"], "repair": ["r", "R"]}
 NANOBOT = {"nanobot": ["enter", "["], "damage": ["enter", "g", "j", "j"]}
 
 
 @pytest.mark.parametrize("name", SHOTS)
 async def test_screenshot(name: str, demo_db: Path) -> None:
     await compare(name, demo_db, *SHOTS[name])
+
+
+@pytest.mark.parametrize("name", SICK)
+async def test_screenshot_of_the_doctor(name: str, tmp_path: Path) -> None:
+    await compare(name, sick(tmp_path), MEDIUM, SICK[name])
 
 
 @pytest.mark.parametrize("name", NANOBOT)

@@ -82,7 +82,7 @@ def finding_lines(finding: Finding) -> list[str]:
     if finding.fix:
         lines.append(f"    repair: {plain.one_line(finding.fix)}")
     return lines + [f"    --choose {finding.code}={choice.name}: {plain.one_line(choice.about)}"
-                    for choice in finding.choices]
+                    for choice in finding.choices[1:]]
 
 
 def spot(place: Spot) -> str:
@@ -129,7 +129,7 @@ def plan(plan: Plan, receipt: Receipt | None, left: Sequence[Finding], as_json: 
 
 def _plan_lines(plan: Plan, applied: bool) -> list[str]:
     if plan.empty:
-        return ["nothing to do"]
+        return ["nothing to do: " + " ".join(map(plain.one_line, plan.reasons)) if plan.reasons else "nothing to do"]
     lines = [] if applied else ["would do, and did nothing so far:"]
     lines += [f"  {plain.one_line(reason)}" for reason in plan.reasons]
     lines += [f"! {plain.one_line(warning)}" for warning in plan.warnings]

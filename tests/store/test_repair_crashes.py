@@ -1,0 +1,99 @@
+"""kill -9 in every step of a repair: the archive is as before or as after, and what was changed is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import Repair, Restore, read_manifest
+
+from .ailing import DEFECTS, dump
+from .helpers import DATA, build, only, raw
+from .test_nanobot_repair import DAMAGED, contents
+
+WORKER = Path(__file__).with_name("repair_worker.py")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+def repaired(path: Path) -> None:
+    actions = only(path).actions
+    assert actions is not None
+    actions.apply(actions.plan(Repair()), offline=True)
+
+
+def killed(source: Path, folder: Path) -> int:
+    """Repairs copies of an archive, each killed a step later; in which step the last one was done."""
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-IB", str(WORKER), str(source), str(folder)], capture_output=True,
+                          text=True, check=True)
+    return int(json.loads(done.stdout))
+
+
+def bundles(path: Path) -> list[Path]:
+    return list(path.with_name(f"{path.name}.sessionscope").glob("backups/*"))
+
+
+def check(source: Path, folder: Path, state: Callable[[Path], Any], between: bool) -> None:
+    """Each copy is as before or as after, or, where several files change, `between`; it can be repaired, and undone."""
+    before = state(source)
+    last = killed(source, folder)
+    assert last > 8, "no kill came after the first write"
+    after = state(folder / f"{last}" / source.name)
+    assert before != after
+    for at in range(1, last + 1):
+        path = folder / f"{at}" / source.name
+        now = state(path)
+        sealed = [one for one in bundles(path) if (one / "manifest.json").exists()]
+        assert between or now in (before, after), f"killed at step {at}"
+        assert now == before or sealed, f"killed at step {at}: changed, and nothing is kept"
+        repaired(path)
+        assert state(path) == after, f"killed at step {at}"
+        if now != before:
+            actions = only(path).actions
+            assert actions is not None
+            (bundle,) = [one for one in sealed if read_manifest(one).more]
+            actions.apply(actions.plan(Restore(str(bundle))), offline=True)
+            assert state(path) == before, f"killed at step {at}"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, but for what a save that is killed leaves beside them."""
+    return {name: data for name, data in contents(folder).items() if not (name[0] == "." and name.endswith(".tmp"))}
+
+
+def database(path: Path) -> Any:
+    raw(path)
+    return dump(path)
+
+
+def test_a_database(tmp_path: Path) -> None:
+    source = build(tmp_path / "a.db")
+    raw(source, *DEFECTS["half a fold and its note"].statements)
+    check(source, tmp_path / "copies", database, False)
+
+
+def test_a_session(tmp_path: Path) -> None:
+    source = tmp_path / "sessions"
+    source.mkdir()
+    (source / "telegram_42.jsonl").write_bytes(DAMAGED["glued-objects"])
+    check(source, tmp_path / "copies", files, False)
+
+
+@pytest.mark.parametrize("name", ["30_zero_bytes_with_full_tmp"])
+def test_a_session_whose_save_was_cut_off(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "sessions"
+    source.mkdir()
+    for file in (DATA / "nanobot-damaged" / name).glob("my_bot*"):
+        (source / file.name).write_bytes(file.read_bytes())
+    check(source, tmp_path / "copies", files, True)
