@@ -171,7 +171,7 @@ class PowerLoopActions:
         rows = len(changed) + work.reindex
         said = f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right." if isinstance(
             plan.action, Repair) else " ".join(plan.reasons)
-        return Receipt(said, rows, Restore(str(path)) if changed else None, str(path), tuple(more))
+        return Receipt(said, rows, Restore(str(path)) if changed else None, str(path), more)
 
     def _recheck(self, conn: sqlite3.Connection, plan: Plan) -> None:
         """Raises Refused where the rows are not those that were planned on, or what was planned would differ now."""
@@ -196,11 +196,11 @@ class PowerLoopActions:
         if not same:
             raise Refused("The session has changed since this was planned; nothing was done. Look again.")
 
-    def _follow(self, conn: sqlite3.Connection, plan: Plan, changed: dict[edits.Touched, None]) -> Iterator[str]:
+    def _follow(self, conn: sqlite3.Connection, plan: Plan, changed: dict[edits.Touched, None]) -> tuple[str, ...]:
         """Puts right what only shows now, so that a second repair finds nothing; in words what it was."""
         action, work = plan.action, plan.work
         if not isinstance(action, Repair) or action.place is not None:
-            return
+            return ()
         said: dict[str, None] = {}
         for _ in range(ROUNDS):
             keys = work.scope
@@ -214,7 +214,7 @@ class PowerLoopActions:
                 break
             changed.update(dict.fromkeys(edits.apply(conn, self.layout, some)))
             said.update({f"{ail.finding.code}: {ail.finding.fix}": None for ail in found})
-        yield from said
+        return tuple(said)
 
     def _refuse_leased(self, conn: sqlite3.Connection, keys: Sequence[int]) -> None:
         if not self.layout.has("session_leases", "expires_at"):

@@ -14,6 +14,7 @@ from tui.config import Config
 from ..store.workspaces import damaged, workspace
 from .database import Database, calls
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, SMALL, Hands
+from .sick import sick
 
 Snap = Callable[..., bool]
 Sample = Callable[[str], Path]
@@ -161,3 +162,17 @@ def test_nanobot_damaged_raw(snap: Snap, tmp_path: Path) -> None:
 
 def test_nanobot_limits(snap: Snap, ws: Path) -> None:
     assert snap(ws, keys=["enter", "L", "4", "enter"], size=MEDIUM)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_doctor(snap: Snap, tmp_path: Path, size: Size) -> None:
+    assert snap(sick(tmp_path), keys=["r", "j", "j", "j"], size=size)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_plan_of_a_repair(snap: Snap, tmp_path: Path, size: Size) -> None:
+    assert snap(sick(tmp_path), keys=["r", "R"], size=size)
+
+
+def test_a_sick_tree(snap: Snap, tmp_path: Path) -> None:
+    assert snap(sick(tmp_path), keys=["r", "escape", "E"], size=MEDIUM)
