@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .census import Changes as Changes
     from .census import Entry as Entry
     from .census import Order as Order
+    from .closing import Fate as Fate
+    from .closing import Member as Member
     from .diagnosis import diagnose as diagnose
     from .errors import Busy as Busy
     from .errors import Cancelled as Cancelled
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
     from .opening import open_archive as open_archive
     from .opening import usual_places as usual_places
     from .outline import Outline as Outline
+    from .plans import Close as Close
     from .plans import Plan as Plan
     from .plans import Progress as Progress
     from .plans import Receipt as Receipt
     from .plans import Repair as Repair
     from .plans import Restore as Restore
+    from .plans import SetArchived as SetArchived
     from .plans import Settle as Settle
     from .powerloop.demo import write_demo as write_demo
     from .powerloop.salvage import Salvaged as Salvaged
@@ -65,6 +69,10 @@ if TYPE_CHECKING:
     from .rows import ToolCall as ToolCall
     from .rows import Usage as Usage
     from .rows import View as View
+    from .trash import Bundled as Bundled
+    from .trash import bundles as bundles
+    from .trash import empty as empty
+    from .trash import export as export
 
 _HOMES = {
     "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline"),
@@ -77,11 +85,13 @@ _HOMES = {
     "files": ("PrivateFolder", "write_private"),
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
-    "plans": ("Plan", "Progress", "Receipt", "Repair", "Restore", "Settle"),
+    "closing": ("Fate", "Member"),
+    "plans": ("Close", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived", "Settle"),
     "powerloop.demo": ("write_demo",),
     "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),
     "repair": ("Change", "Choice", "Finding", "Severity"),
+    "trash": ("Bundled", "bundles", "empty", "export"),
     "rows": (
         "ArchiveInfo", "Archived", "Audit", "Certainty", "Compaction", "Count", "Limits", "Link", "Message", "Place",
         "Ref", "SessionDetail", "SessionSummary", "Spot", "State", "TimelineRow", "ToolCall", "Usage", "View",

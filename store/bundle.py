@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .closing import Member
 from .errors import NotAnArchive
 from .files import sync_folder
 
@@ -35,6 +37,8 @@ class Kind(StrEnum):
     """What one writer would have written over another's work."""
     BACKUP = "backups"
     """What a repair is about to change, as it was."""
+    TRASH = "trash"
+    """Sessions that are closed."""
 
 
 class Manifest(Struct, frozen=True):
@@ -125,6 +129,22 @@ def keep(archive: Path, kind: Kind, what: str, why: str, files: Mapping[str, byt
     except BaseException:
         bundle.discard()
         raise
+
+
+def trash_entry(member: Member) -> dict[str, Any]:
+    """What a manifest says of a session that is closed, or that loses its parent."""
+    return {"id": member.ref.id, "fate": str(member.fate), "depth": member.depth, "lifecycle": member.lifecycle,
+            "kind": member.kind, "title": member.title, "preview": member.preview, "messages": member.messages}
+
+
+def discard(folder: Path) -> None:
+    """Removes a bundle whose content is back in its place, or no longer wanted. Raises OSError."""
+    # Without its manifest a folder is no bundle, whatever is left of it.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        for parent in (folder.parent, folder.parent.parent):
+            parent.rmdir()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .closing import Fate, Member
 from .repair import Change, Finding
 from .rows import Ref, Spot
 
@@ -46,7 +47,25 @@ class Restore(Struct, frozen=True):
     bundle: str
 
 
-Action = Repair | Settle | Restore
+class Close(Struct, frozen=True):
+    """Deleting sessions, and what goes with them, into the trash. Without `cascade` their children become roots.
+
+    `anyway` is a person's word that what speaks against it does not matter.
+    """
+
+    refs: tuple[Ref, ...]
+    cascade: bool = True
+    anyway: bool = False
+
+
+class SetArchived(Struct, frozen=True):
+    """Marking a session as archived, or as active again."""
+
+    ref: Ref
+    archived: bool = True
+
+
+Action = Repair | Settle | Restore | Close | SetArchived
 
 
 class Plan(Struct, frozen=True):
@@ -65,6 +84,13 @@ class Plan(Struct, frozen=True):
     offline: bool = False
     basis: str = ""
     work: Any = None
+    members: tuple[Member, ...] = ()
+    """The sessions that are closed or given back, parents before their children."""
+
+    @property
+    def deleted(self) -> list[Member]:
+        """The sessions that go."""
+        return [member for member in self.members if member.fate is Fate.DELETED]
 
     @property
     def empty(self) -> bool:

@@ -6,29 +6,28 @@ the same of the rows it touches.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from ..archive import Cancel, never
-from ..bundle import Bundle, Kind
+from ..bundle import Bundle, Kind, discard, trash_entry
 from ..errors import Cancelled, Misused, Refused, StoreError, UnknownSession
-from ..plans import Action, Plan, Progress, Receipt, Repair, Restore, Settle, silent
-from ..repair import Change, Finding, wanted
-from ..rows import Ref
+from ..plans import Action, Close, Plan, Progress, Receipt, Repair, Restore, SetArchived, Settle, silent
+from ..repair import Change
+from ..rows import Ref, Spot
 from ..sqlitefile import decode_text, uri_of
 from ..transactions import is_busy
-from . import doctor, edits, sessions, undoing
-from .ailments import Ailment
+from . import closing, doctor, edits, planning, reviving, sessions, undoing
 from .chart import read_chart
 from .edits import Edit
 from .layout import Layout, newer
+from .planning import Work
 from .settling import settle
 
 if TYPE_CHECKING:
@@ -36,18 +35,6 @@ if TYPE_CHECKING:
 
 WAIT_S, ROUNDS, SHOWN, PAGES = 5.0, 8, 2_000, 1_000
 NOTHING = "There is nothing to put right."
-
-
-class Work(Struct, frozen=True):
-    """What a plan is to do: edits, and whether all indexes are built anew first.
-
-    `scope` are the storage keys of the sessions it is about, `between` whether it is about what binds them too.
-    """
-
-    edits: tuple[Edit, ...]
-    reindex: bool = False
-    scope: tuple[int, ...] = ()
-    between: bool = False
 
 
 class PowerLoopActions:
@@ -69,6 +56,10 @@ class PowerLoopActions:
             return self._archive.reader().read(lambda conn: self._plan_settle(conn, action))
         if isinstance(action, Repair):
             return self._plan_repair(action, progress, cancel)
+        if isinstance(action, Close):
+            return self._archive.reader().read(lambda conn: closing.plan(conn, self.layout, action, _now_ms()))
+        if isinstance(action, SetArchived):
+            return self._archive.reader().read(lambda conn: self._plan_archived(conn, action))
         raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
 
     def _check(self, conn: sqlite3.Connection) -> None:
@@ -81,18 +72,18 @@ class PowerLoopActions:
         reader = self._archive.reader()
         key = self._key(action.ref) if action.ref is not None else None
         found = list(doctor.ailments(reader.read, lambda: self.layout, key, progress, cancel))
-        taken = _taken(found, action)
+        taken = planning.taken(found, action)
         reindex = any(ail.finding.code == doctor.REINDEX for ail, _ in taken)
         if reindex:
             # What is found by an index that lies is looked at again once it is built anew.
             taken = [(ail, name) for ail, name in taken if ail.finding.code == doctor.REINDEX]
-        some = _edits(taken)
+        some = planning.edits_of(taken)
         keys = [self._key(ref) for ref in dict.fromkeys(ail.finding.place.session for ail, _ in taken) if ref]
         work = Work(tuple(some), reindex, tuple(key for key in keys if key is not None),
                     any(ail.finding.place.row is None for ail, _ in taken))
         return reader.read(lambda conn: Plan(
             action, len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex,
-            tuple(_reasons(taken)) or (NOTHING,), (), tuple(self._changes(conn, some)),
+            tuple(planning.reasons(taken)) or (NOTHING,), (), tuple(self._changes(conn, some)),
             tuple(ail.finding for ail, _ in taken), basis=edits.basis_of(conn, self.layout, some), work=work))
 
     def _key(self, ref: Ref) -> int | None:
@@ -111,14 +102,33 @@ class PowerLoopActions:
         chart = read_chart(conn, self.layout, key) if key is not None else None
         if chart is None or key is None:
             raise UnknownSession(f"session {action.ref.id!r} is gone.")
-        some, said = settle(chart, action.reason, time.time_ns() // 1_000_000)
+        some, said = settle(chart, action.reason, _now_ms())
         return Plan(action, len(some), tuple(said) or ("No call is open in it, and no turn.",), (),
                     tuple(self._changes(conn, some)), basis=edits.basis_of(conn, self.layout, some),
                     work=Work(tuple(some), scope=(key,)))
 
     # -- restore
 
+    def _plan_archived(self, conn: sqlite3.Connection, action: SetArchived) -> Plan:
+        key = sessions.rowid_of(conn, self.layout, action.ref.id)
+        row = edits.read_row(conn, self.layout.table("sessions"), key) if key is not None else None
+        if row is None:
+            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+        stored = dict(zip(row.columns, row.values, strict=True))
+        status = "archived" if action.archived else "active"
+        if "status" not in stored:
+            raise Misused(f"power-loop {self.layout.release} does not archive sessions.")
+        if stored["status"] == status:
+            return Plan(action, 0, (f"It is {status} already.",), ())
+        updated = stored.get("updated_at")
+        edit = Edit("sessions", key, {"status": status, "updated_at": max(
+            _now_ms(), updated if type(updated) is int else 0)}, Spot(action.ref))
+        return Plan(action, 1, (f"It becomes {status}.",), (), tuple(self._changes(conn, [edit])),
+                    basis=edits.basis_of(conn, self.layout, [edit]), work=Work((edit,)))
+
     def _plan_restore(self, conn: sqlite3.Connection, action: Restore) -> Plan:
+        if (closed := reviving.read_kept(Path(action.bundle))) is not None:
+            return reviving.plan(conn, self.layout, action, closed)
         kept = undoing.read_kept(Path(action.bundle))
         if kept.layout != self.layout.prefix:
             raise Misused(f"{action.bundle}: was kept from tables {kept.layout or 'without a prefix'}, which these are "
@@ -140,9 +150,13 @@ class PowerLoopActions:
             self._archive.probe(conn)
             self._check(conn)
             if isinstance(plan.action, Restore):
-                return self._restore(conn, plan)
+                return self._revive(conn, plan) if plan.members else self._restore(conn, plan)
+            if isinstance(plan.action, Close):
+                return self._close(conn, plan, plan.action, progress, cancel)
+            if isinstance(plan.action, SetArchived):
+                return self._set_archived(conn, plan, plan.action)
             what = "repair" if isinstance(plan.action, Repair) else "settling a turn"
-            bundle = self._bundle(what, " ".join(plan.reasons)[:2_000])
+            bundle = self._bundle(f"{Path(self._archive.file.path).name}: {what}", " ".join(plan.reasons)[:2_000])
             try:
                 return self._carry_out(conn, plan, bundle, progress, cancel)
             except BaseException:
@@ -185,14 +199,14 @@ class PowerLoopActions:
             made = next((edit.values["created_at"] for edit in work.edits
                          if edit.table == "messages" and edit.rowid is None and edit.values), 0)
             now = settle(chart, plan.action.reason, made)[0] if chart else []
-            same = _timeless(now) == _timeless(work.edits)
+            same = planning.timeless(now) == planning.timeless(work.edits)
         elif isinstance(plan.action, Repair) and not work.reindex:
             found = list(doctor.within(conn, self.layout, work.scope, work.between))
             try:
-                again = _edits(_taken(found, plan.action))
+                again = planning.edits_of(planning.taken(found, plan.action))
             except Misused:
                 again = []
-            same = set(map(_name, work.edits)) <= set(map(_name, again))
+            same = set(map(planning.name, work.edits)) <= set(map(planning.name, again))
         if not same:
             raise Refused("The session has changed since this was planned; nothing was done. Look again.")
 
@@ -209,7 +223,7 @@ class PowerLoopActions:
             found = [ail for ail in doctor.within(conn, self.layout, keys, work.between or work.reindex)
                      if ail.finding.fixable and (not action.only or ail.finding.code in action.only)
                      and (action.ref is None or ail.finding.place.session == action.ref)]
-            some = _edits([(ail, "") for ail in found])
+            some = planning.edits_of([(ail, "") for ail in found])
             if not some:
                 break
             changed.update(dict.fromkeys(edits.apply(conn, self.layout, some)))
@@ -219,7 +233,7 @@ class PowerLoopActions:
     def _refuse_leased(self, conn: sqlite3.Connection, keys: Sequence[int]) -> None:
         if not self.layout.has("session_leases", "expires_at"):
             return
-        now, leases = time.time_ns() // 1_000_000, self.layout.table("session_leases")
+        now, leases = _now_ms(), self.layout.table("session_leases")
         for key in keys:
             row = conn.execute(
                 f"SELECT l.session_id FROM {leases} l JOIN {self.layout.table('sessions')} s "
@@ -237,12 +251,58 @@ class PowerLoopActions:
             undoing.put_back(conn, self.layout, kept)
         return Receipt(f"{len(kept.rows):,} rows are what they were before.", len(kept.rows))
 
+    # -- closing
+
+    def _close(
+        self, conn: sqlite3.Connection, plan: Plan, action: Close, progress: Progress, cancel: Cancel
+    ) -> Receipt:
+        if plan.warnings and not action.anyway:
+            raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
+        work: closing.Work = plan.work
+        deleted = plan.deleted
+        bundle = self._bundle(str(deleted[0].title or deleted[0].ref.id), plan.reasons[0], Kind.TRASH)
+        try:
+            progress("copying", 0, 0)
+            if closing.copy(conn, self.layout, work, bundle.new(closing.ROWS)) != work.seal:
+                raise Refused(closing.CHANGED)
+            # On the disk before anything is gone.
+            path = bundle.seal({
+                "archive": "power-loop", "layout": self.layout.prefix, "links": closing.links(conn, self.layout, work),
+                "tables": ["sessions", *(table for table, _ in closing.owned_tables(self.layout))],
+                "sessions": [trash_entry(member) for member in plan.members]})
+            if cancel():
+                raise Cancelled("stopped before anything was changed.")
+            progress("deleting", 0, 0)
+            with _transaction(conn):
+                closing.delete(conn, self.layout, work)
+        except BaseException:
+            bundle.discard()
+            raise
+        return Receipt(plan.reasons[0], plan.rows, Restore(str(path)), str(path))
+
+    def _revive(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
+        kept: reviving.Kept = plan.work
+        many, notes = reviving.put_back(conn, self.layout, kept)
+        if not notes and many == len(plan.members) and not plan.warnings:
+            # All of it is back, so nothing is left to be kept.
+            discard(kept.folder)
+        return Receipt(plan.reasons[0], many, Close(tuple(member.ref for member in plan.members), anyway=True),
+                       notes=(*plan.warnings, *notes))
+
+    def _set_archived(self, conn: sqlite3.Connection, plan: Plan, action: SetArchived) -> Receipt:
+        work: Work = plan.work
+        with _transaction(conn):
+            if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
+                raise Refused("The session has changed since this was planned; nothing was done. Look again.")
+            edits.apply(conn, self.layout, work.edits)
+        return Receipt(plan.reasons[0], 1, SetArchived(action.ref, not action.archived))
+
     # -- the file
 
-    def _bundle(self, what: str, why: str) -> Bundle:
+    def _bundle(self, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bundle:
         path = Path(self._archive.file.path)
         try:
-            return Bundle(path, Kind.BACKUP, f"{path.name}: {what}", why)
+            return Bundle(path, kind, what, why)
         except OSError as error:
             raise Refused(f"{path}: what is changed has to be kept beside it, and that cannot be "
                           f"({error.strerror or error}); nothing was done.") from None
@@ -253,7 +313,7 @@ class PowerLoopActions:
         path = self._archive.file.path
         try:
             uri = f"{uri_of(path)}?mode=rw"
-            with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
                 conn.text_factory = decode_text
                 conn.execute("PRAGMA trusted_schema=OFF")
                 conn.execute("PRAGMA synchronous=FULL")
@@ -262,6 +322,10 @@ class PowerLoopActions:
             raise
         except (sqlite3.Error, OSError) as error:
             raise _refused(path, error) from error
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _refused(path: str, error: Exception) -> Refused:
@@ -290,43 +354,7 @@ def _back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel:
             raise Cancelled("stopped before anything was changed.")
         progress("pages kept", pages - left, pages)
 
-    with closing(sqlite3.connect(os.fspath(target))) as copy:
+    with contextlib.closing(sqlite3.connect(os.fspath(target))) as copy:
         # What is kept is one file: a WAL beside it would hold what it lacks.
         conn.backup(copy, pages=PAGES, progress=tell)
         copy.execute("PRAGMA journal_mode=DELETE")
-
-
-def _taken(found: Sequence[Ailment], action: Repair) -> list[tuple[Ailment, str]]:
-    """The ailments that a repair is about, each with the choice taken."""
-    by_finding: dict[Finding, list[Ailment]] = {}
-    for ail in found:
-        by_finding.setdefault(ail.finding, []).append(ail)
-    return [(by_finding[finding].pop(0), name) for finding, name in wanted(
-        [ail.finding for ail in found], action.only, dict(action.choose), action.place)]
-
-
-def _edits(taken: Sequence[tuple[Ailment, str]]) -> list[Edit]:
-    return [edit for ail, name in taken for edit in ail.edits.get(name, ())]
-
-
-def _reasons(taken: Sequence[tuple[Ailment, str]]) -> Iterator[str]:
-    """What is done and how often, one sentence for each."""
-    counts: dict[str, int] = {}
-    for ail, name in taken:
-        said = ail.finding.fix if not name else next(one.about for one in ail.finding.choices if one.name == name)
-        text = f"{ail.finding.code}: {said}"
-        counts[text] = counts.get(text, 0) + 1
-    for text, many in counts.items():
-        yield text if many == 1 else f"{text} ({many:,} times)"
-
-
-def _name(edit: Edit) -> tuple[Any, ...]:
-    return edit.table, edit.rowid, repr(edit.values)
-
-
-def _timeless(some: Sequence[Edit]) -> list[tuple[Any, ...]]:
-    """Edits but for the time at which they were planned."""
-    return [(edit.table, edit.rowid, repr({name: value for name, value in (edit.values or {}).items()
-                                           if name != "updated_at"})) for edit in some]
-
-

@@ -258,13 +258,13 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
         round_index=round_index,
         last_compact_seq=compact_seq,
         pending=parse_object(pending, "pending", session.damages) if pending_size <= JSON_BYTES else pending,
-        unanswered=_unanswered(conn, layout, owner, highest),
+        unanswered=unanswered(conn, layout, owner, highest),
         extras=extras(conn, layout, owner),
         damage=tuple(session.damages),
     )
 
 
-def _unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: int) -> tuple[tuple[int, str], ...]:
+def unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: int) -> tuple[tuple[int, str], ...]:
     """Calls without an answer among the newest rows that the model still sees."""
     if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
         return ()

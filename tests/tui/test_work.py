@@ -32,7 +32,7 @@ from .database import Database
 from .harness import LARGE, MEDIUM, NOW, SMALL, Hands, browsing, running
 from .harness import opened as archives
 
-MILLION, SESSIONS, HUGE = 1_000_000, 100_000, 60_000_000
+MANY, SESSIONS, HUGE = 300_000, 100_000, 60_000_000
 MAIN = "main"
 
 
@@ -55,8 +55,8 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("million") / "million.db", MILLION)
+def many_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("many") / "many.db", MANY)
 
 
 class Counter:
@@ -125,20 +125,20 @@ KEYS = (
 )
 
 
-async def test_a_key_reads_two_pages_at_most(million: Path, counter: Counter) -> None:
-    async with browsing(million, size=LARGE) as hands:
+async def test_a_key_reads_two_pages_at_most(many_rows: Path, counter: Counter) -> None:
+    async with browsing(many_rows, size=LARGE) as hands:
         await hands.press("enter")
         assert counter.windows
         # In the middle, where a screen spans two pages, as well as at the end.
-        for start in (None, MILLION // 2 // PAGE * PAGE):
+        for start in (None, MANY // 2 // PAGE * PAGE):
             if start is not None:
                 await _count(hands, counter, *f":{start}", "enter")
             for key in KEYS:
                 await _count(hands, counter, key)
 
 
-async def test_a_hit_is_read_like_any_other_row(million: Path, counter: Counter) -> None:
-    async with browsing(million, size=MEDIUM) as hands:
+async def test_a_hit_is_read_like_any_other_row(many_rows: Path, counter: Counter) -> None:
+    async with browsing(many_rows, size=MEDIUM) as hands:
         await hands.press("enter", "home", "slash", *"message 700")
         await _count(hands, counter, "enter")
         assert hands.seq == 700
@@ -163,7 +163,7 @@ async def _count(hands: Hands, counter: Counter, *keys: str) -> None:
 
 
 @pytest.mark.parametrize("size", [SMALL, MEDIUM, LARGE])
-async def test_down_paints_two_lines(million: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+async def test_down_paints_two_lines(many_rows: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
     painted: list[Region] = []
     update = Compositor.render_partial_update
 
@@ -171,7 +171,7 @@ async def test_down_paints_two_lines(million: Path, monkeypatch: pytest.MonkeyPa
         painted.extend(compositor._dirty_regions)
         return update(compositor)
 
-    async with browsing(million, size=size) as hands:
+    async with browsing(many_rows, size=size) as hands:
         await hands.press("enter", "home", "down", "down")
         pane = hands.timeline.region
         monkeypatch.setattr(Compositor, "render_partial_update", noted)
@@ -187,10 +187,10 @@ async def test_down_paints_two_lines(million: Path, monkeypatch: pytest.MonkeyPa
             assert 0 < sent <= 1024, (key, sent)
 
 
-async def test_memory_does_not_follow_length(million: Path, tmp_path: Path) -> None:
-    """The timeline of a million rows weighs what that of a few thousand does."""
+async def test_memory_does_not_follow_length(many_rows: Path, tmp_path: Path) -> None:
+    """The timeline of many rows weighs what that of a few thousand does."""
     weights = []
-    for path in (write_rows(tmp_path / "thousands.db", 4_000), million):
+    for path in (write_rows(tmp_path / "thousands.db", 4_000), many_rows):
         async with browsing(path, size=MEDIUM) as hands:
             await hands.press("enter", "home")
             opened = hands.browser.opened
@@ -215,10 +215,10 @@ async def test_memory_does_not_follow_length(million: Path, tmp_path: Path) -> N
 
 
 async def test_the_inspector_waits_for_the_keys_to_rest(
-    million: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
+    many_rows: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert INSPECT_AFTER_S == 0.1
-    async with browsing(million, size=MEDIUM) as hands:
+    async with browsing(many_rows, size=MEDIUM) as hands:
         await hands.press("enter", "home")
         counter.reset()
         rested = stage.INSPECT_AFTER_S

@@ -1,0 +1,90 @@
+"""What closing a session deletes, what stays and loses its link, and why. Pure.
+
+Source: power-loop 0.2.0, `close_session`: children go with their parent unless they are detached; a detached one stays
+with all below it, as a root. Here circles of parents and any depth close as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from .rows import Ref
+
+DETACHED = "detached"
+
+
+class Fate(StrEnum):
+    """What becomes of a session."""
+
+    DELETED = "deleted"
+    DETACHED = "detached"
+    """It stays with all below it and loses its parent."""
+
+
+class Member(Struct, frozen=True):
+    """A session of a plan. `depth` is counted from the session that was asked for, `messages` is how many it has.
+
+    `why` is the reason of its fate, and `against` what speaks against that, a sentence each.
+    """
+
+    ref: Ref
+    fate: Fate
+    why: str
+    depth: int = 0
+    lifecycle: str = ""
+    kind: str = ""
+    title: str | None = None
+    preview: str = ""
+    messages: int = 0
+    against: tuple[str, ...] = ()
+
+
+class Step(Struct, frozen=True):
+    """What becomes of one session, by its position."""
+
+    at: int
+    fate: Fate
+    why: str
+    depth: int
+
+
+def close(
+    parents: Sequence[int], lifecycle: Callable[[int], str], asked: Iterable[int], cascade: bool = True
+) -> list[Step]:
+    """What becomes of which session, parents before their children and each once.
+
+    `parents` are positions, -1 for none, and may lead in circles. Without `cascade` just what was asked for goes, and
+    every direct child becomes a root.
+    """
+    children: dict[int, list[int]] = {}
+    for at, parent in enumerate(parents):
+        if parent >= 0:
+            children.setdefault(parent, []).append(at)
+    wanted = list(dict.fromkeys(asked))
+    goes = set(wanted)
+    steps: dict[int, Step] = {}
+    for first in wanted:
+        stack = [Step(first, Fate.DELETED, "asked for", 0)]
+        while stack:
+            step = stack.pop()
+            if step.at in steps:
+                continue
+            steps[step.at] = step
+            if step.fate is Fate.DETACHED:
+                continue
+            for child in reversed(children.get(step.at, ())):
+                # One that is asked for itself is told where it stands in the tree, but goes in any case.
+                fate, why = (Fate.DELETED, "asked for") if child in goes else _fate(lifecycle(child), cascade)
+                stack.append(Step(child, fate, why, step.depth + 1))
+    return list(steps.values())
+
+
+def _fate(lifecycle: str, cascade: bool) -> tuple[Fate, str]:
+    if not cascade:
+        return Fate.DETACHED, "stays, as a root"
+    if lifecycle == DETACHED:
+        return Fate.DETACHED, "is detached: stays with all below it, as a root"
+    return Fate.DELETED, "goes with its parent"

@@ -1,0 +1,222 @@
+"""Closing sessions: the plan of it, the copy that goes into the trash, and one short transaction that deletes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from ..closing import Fate, Member, Step, close
+from ..errors import Refused, UnknownSession
+from ..plans import Close, Plan
+from ..rows import Ref
+from ..sqlitefile import BrokenText, uri_of
+from . import sessions
+from .family import kin
+from .layout import Layout
+from .messages import highest_seq
+from .tables import OWNERS, all_columns, key_column, quoted
+
+DESCRIBED, ROWS = 500, "rows.db"
+CHANGED = "A session that would go has changed since this was planned; nothing was done. Look again."
+"""Sessions of a plan that are described with titles, previews and open calls, and the database in a bundle."""
+
+
+class Work(Struct, frozen=True):
+    """Storage keys of the sessions that go and of those that lose their link, and a seal of what the plan saw."""
+
+    keys: tuple[int, ...]
+    cut: tuple[int, ...]
+    seal: str
+
+
+def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -> Plan:
+    """What closing sessions would do. Raises UnknownSession."""
+    found = kin(conn, layout)
+    position = {one.id: at for at, one in reversed(list(enumerate(found)))}
+    by_key = {one.key: at for at, one in enumerate(found)}
+    parents = [position.get(one.parent, -1) if one.parent is not None else -1 for one in found]
+    asked = []
+    for ref in action.refs:
+        key = sessions.rowid_of(conn, layout, ref.id)
+        if key is None or key not in by_key:
+            raise UnknownSession(f"session {ref.id!r} is gone.")
+        asked.append(by_key[key])
+    lifecycles = _column(conn, layout, "lifecycle")
+    steps = close(parents, lambda at: lifecycles.get(found[at].key, ""), asked, action.cascade)
+    keys = tuple(found[step.at].key for step in steps if step.fate is Fate.DELETED)
+    cut = tuple(found[step.at].key for step in steps if step.fate is Fate.DETACHED)
+    members = tuple(_members(conn, layout, steps, [found[step.at].key for step in steps], now_ms))
+    warnings = tuple(f"{member.ref.id}: {text}" for member in members if member.fate is Fate.DELETED
+                     for text in member.against)
+    messages = sum(member.messages for member in members if member.fate is Fate.DELETED)
+    stays = f", {_many(len(cut), 'session')} {'stays' if len(cut) == 1 else 'stay'} as a root" if cut else ""
+    said = f"{_many(len(keys), 'session')} and {_many(messages, 'message')} go to the trash{stays}."
+    return Plan(action, len(keys) + len(cut), (said,), warnings, work=Work(keys, cut, seal(conn, layout, keys)),
+                members=members)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _column(conn: sqlite3.Connection, layout: Layout, column: str) -> dict[int, str]:
+    if not layout.has("sessions", column):
+        return {}
+    return {key: str(value) for key, value in conn.execute(
+        f"SELECT rowid, {column} FROM {layout.table('sessions')} WHERE {column} IS NOT NULL")}
+
+
+def _members(
+    conn: sqlite3.Connection, layout: Layout, steps: Sequence[Step], keys: Sequence[int], now_ms: int
+) -> Iterator[Member]:
+    counts = dict(conn.execute(
+        f"SELECT s.rowid, count(*) FROM {layout.table('messages')} m JOIN {layout.table('sessions')} s "
+        f"ON s.session_id = m.session_id WHERE s.rowid IN {_LIST} GROUP BY s.rowid", (json.dumps(keys),)))
+    leased = _leased(conn, layout, keys, now_ms)
+    for at, (step, key) in enumerate(zip(steps, keys, strict=True)):
+        row = next(iter(sessions.rows_by_key(conn, layout, [key])))
+        owner = sessions.owner_of(layout, row[0], row[1])
+        if at >= DESCRIBED:
+            yield Member(Ref(layout.prefix, sessions.id_text(*row[:2])), step.fate, step.why, step.depth,
+                         messages=counts.get(key, 0), against=leased.get(key, ()))
+            continue
+        found = sessions.summary(conn, layout, row, owner)
+        against = list(leased.get(key, ()))
+        pending = conn.execute(
+            f"SELECT {layout.column('session_state', 'pending_json')} FROM {layout.table('session_state')} "
+            f"WHERE {owner.condition}", (owner.value,)).fetchone()
+        calls = sessions.unanswered(conn, layout, owner, highest_seq(conn, layout, owner))
+        if pending and pending[0]:
+            against.append("a turn is open")
+        if calls:
+            against.append(f"{_many(len(calls), 'call')} {'is' if len(calls) == 1 else 'are'} not answered")
+        yield Member(found.ref, step.fate, step.why, step.depth, found.lifecycle, found.kind, found.title,
+                     found.preview, counts.get(key, 0), tuple(against))
+
+
+def _leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int], now_ms: int) -> dict[int, tuple[str, ...]]:
+    """The sessions that an agent holds at this moment."""
+    if not layout.has("session_leases", "expires_at"):
+        return {}
+    return {key: ("an agent holds it at this moment",) for (key,) in conn.execute(
+        f"SELECT s.rowid FROM {layout.table('session_leases')} l JOIN {layout.table('sessions')} s "
+        f"ON s.session_id = l.session_id WHERE l.expires_at > ? AND s.rowid IN {_LIST}", (now_ms, json.dumps(keys)))}
+
+
+_LIST = "(SELECT value FROM json_each(?))"
+
+
+def _owned(layout: Layout) -> str:
+    """The ids of the sessions with some keys, for a statement."""
+    return f"(SELECT session_id FROM {layout.table('sessions')} WHERE rowid IN {_LIST})"
+
+
+def owned_tables(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Every table with rows of sessions, and the column that says whose; not that of the sessions themselves."""
+    for table in layout.tables:
+        column = next((name for name in OWNERS if layout.has(table, name)), None)
+        if table != "sessions" and column is not None:
+            yield table, column
+
+
+def seal(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> str:
+    """Differs once anything that matters changed in these sessions: their rows, bookkeeping, or how many rows they
+    have in any table.
+    """
+    found, values = blake2b(digest_size=16), (json.dumps(list(keys)),)
+    statements = [f"SELECT rowid, * FROM {layout.table('sessions')} WHERE rowid IN {_LIST} ORDER BY rowid",
+                  f"SELECT rowid, * FROM {layout.table('session_state')} WHERE session_id IN {_owned(layout)} "
+                  "ORDER BY rowid"]
+    for table, column in owned_tables(layout):
+        more = ", max(seq), sum(seq), sum(state = 'active')" if table == "messages" else ""
+        statements.append(f"SELECT {column}, count(*){more} FROM {layout.table(table)} WHERE {column} IN "
+                          f"{_owned(layout)} GROUP BY {column} ORDER BY {column}")
+    for statement in statements:
+        for row in conn.execute(statement, values):
+            found.update(repr([value.raw if isinstance(value, BrokenText) else value for value in row]).encode(
+                "utf-8", "surrogatepass"))
+    return found.hexdigest()
+
+
+# -- the trash
+
+
+@contextmanager
+def attached(conn: sqlite3.Connection, path: Path, mode: str) -> Iterator[None]:
+    """Another database beside the main one, under the name `kept`; not within a transaction."""
+    conn.execute("ATTACH ? AS kept", (f"{uri_of(str(path))}?{mode}",))
+    try:
+        yield
+    finally:
+        conn.execute("DETACH kept")
+
+
+def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path) -> str:
+    """Copies all rows of the sessions that go into an empty database, as one snapshot; the seal of what was copied.
+
+    Nobody who writes has to wait for it, where there is a WAL.
+    """
+    with attached(conn, target, "mode=rwc"):
+        conn.execute("PRAGMA kept.journal_mode=OFF")
+        conn.execute("PRAGMA kept.synchronous=OFF")
+        conn.execute("BEGIN")
+        try:
+            values = (json.dumps(work.keys),)
+            _copy_table(conn, layout, "sessions", f"rowid IN {_LIST}", values)
+            for table, column in owned_tables(layout):
+                _copy_table(conn, layout, table, f"{column} IN {_owned(layout)}", values)
+            found = seal(conn, layout, work.keys)
+            conn.execute("COMMIT")
+        except BaseException:
+            conn.execute("ROLLBACK")
+            raise
+    return found
+
+
+def _copy_table(
+    conn: sqlite3.Connection, layout: Layout, table: str, condition: str, values: tuple[str]
+) -> None:
+    name = layout.name(table)
+    (sql,) = conn.execute("SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone()
+    columns = all_columns(conn, "main", name)
+    rest = sql[sql.index("("):]
+    conn.execute(f"CREATE TABLE kept.{quoted(name)} {rest}")
+    shown = ", ".join([*([] if key_column(conn, "main", name) else ["rowid"]), *map(quoted, columns)])
+    conn.execute(f"INSERT INTO kept.{quoted(name)} ({shown}) SELECT {shown} FROM main.{quoted(name)} "
+                 f"WHERE {condition} ORDER BY rowid", values)
+
+
+def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any]]:
+    """[storage key, id, id of its parent] of each session that loses its link, as far as ids are plain text."""
+    return [list(row) for row in conn.execute(
+        f"SELECT rowid, session_id, parent_session_id FROM {layout.table('sessions')} WHERE rowid IN {_LIST} "
+        "AND typeof(session_id) = 'text' AND typeof(parent_session_id) = 'text'",
+        (json.dumps(work.cut),))] if work.cut else []
+
+
+def delete(conn: sqlite3.Connection, layout: Layout, work: Work) -> None:
+    """Deletes, in a transaction that is open already. Raises Refused where anything is not as it was planned on."""
+    if seal(conn, layout, work.keys) != work.seal:
+        raise Refused(CHANGED)
+    values = (json.dumps(work.keys),)
+    children: set[int] = set()
+    if layout.has("sessions", "parent_session_id"):
+        children = {key for (key,) in conn.execute(
+            f"SELECT rowid FROM {layout.table('sessions')} WHERE parent_session_id IN {_owned(layout)}", values)}
+    if children - set(work.keys) != set(work.cut):
+        raise Refused("A session got another child since this was planned; nothing was done. Look again.")
+    if work.cut:
+        conn.execute(f"UPDATE {layout.table('sessions')} SET parent_session_id = NULL WHERE rowid IN {_LIST}",
+                     (json.dumps(work.cut),))
+    for table, column in owned_tables(layout):
+        conn.execute(f"DELETE FROM {layout.table(table)} WHERE {column} IN {_owned(layout)}", values)
+    conn.execute(f"DELETE FROM {layout.table('sessions')} WHERE rowid IN {_LIST}", values)
+
+
