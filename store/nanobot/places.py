@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ..bundle import place_of
 from ..errors import NotAnArchive, StoreError
 from .audit import Log
 from .file import read
@@ -83,7 +84,8 @@ def folders(path: Path) -> list[Folder]:
 
 def _below(path: Path) -> Iterator[Folder]:
     full = Path(os.path.abspath(path))
-    if _any(path) or (full.name == SESSIONS and not os.listdir(path)):
+    # One that is empty may be that of a workspace in which nothing was said yet, or of which all was closed.
+    if _any(path) or place_of(full).is_dir() or (full.name == SESSIONS and not os.listdir(path)):
         name = f"{full.parent.name}/{full.name}" if full.name == SESSIONS else full.name
         yield Folder(str(path), "", name, _log(full))
     if full.name == HOME:

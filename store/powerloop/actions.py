@@ -263,8 +263,7 @@ class PowerLoopActions:
         bundle = self._bundle(str(deleted[0].title or deleted[0].ref.id), plan.reasons[0], Kind.TRASH)
         try:
             progress("copying", 0, 0)
-            if closing.copy(conn, self.layout, work, bundle.new(closing.ROWS)) != work.seal:
-                raise Refused(closing.CHANGED)
+            state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS))
             # On the disk before anything is gone.
             path = bundle.seal({
                 "archive": "power-loop", "layout": self.layout.prefix, "links": closing.links(conn, self.layout, work),
@@ -274,7 +273,7 @@ class PowerLoopActions:
                 raise Cancelled("stopped before anything was changed.")
             progress("deleting", 0, 0)
             with _transaction(conn):
-                closing.delete(conn, self.layout, work)
+                closing.delete(conn, self.layout, work, state)
         except BaseException:
             bundle.discard()
             raise

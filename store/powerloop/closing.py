@@ -158,10 +158,10 @@ def attached(conn: sqlite3.Connection, path: Path, mode: str) -> Iterator[None]:
         conn.execute("DETACH kept")
 
 
-def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path) -> str:
-    """Copies all rows of the sessions that go into an empty database, as one snapshot; the seal of what was copied.
+def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path) -> int:
+    """Copies all rows of the sessions that go into an empty database, as one snapshot; which state of it that was.
 
-    Nobody who writes has to wait for it, where there is a WAL.
+    Nobody who writes has to wait for it, where there is a WAL. Raises Refused where they are not as planned.
     """
     with attached(conn, target, "mode=rwc"):
         conn.execute("PRAGMA kept.journal_mode=OFF")
@@ -172,12 +172,19 @@ def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path) -> 
             _copy_table(conn, layout, "sessions", f"rowid IN {_LIST}", values)
             for table, column in owned_tables(layout):
                 _copy_table(conn, layout, table, f"{column} IN {_owned(layout)}", values)
-            found = seal(conn, layout, work.keys)
+            if seal(conn, layout, work.keys) != work.seal:
+                raise Refused(CHANGED)
+            state = data_version(conn)
             conn.execute("COMMIT")
         except BaseException:
             conn.execute("ROLLBACK")
             raise
-    return found
+    return state
+
+
+def data_version(conn: sqlite3.Connection) -> int:
+    """A number that changes for this connection once another one has changed the database."""
+    return int(conn.execute("PRAGMA main.data_version").fetchone()[0])
 
 
 def _copy_table(
@@ -190,7 +197,7 @@ def _copy_table(
     conn.execute(f"CREATE TABLE kept.{quoted(name)} {rest}")
     shown = ", ".join([*([] if key_column(conn, "main", name) else ["rowid"]), *map(quoted, columns)])
     conn.execute(f"INSERT INTO kept.{quoted(name)} ({shown}) SELECT {shown} FROM main.{quoted(name)} "
-                 f"WHERE {condition} ORDER BY rowid", values)
+                 f"WHERE {condition}", values)
 
 
 def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any]]:
@@ -201,9 +208,12 @@ def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any
         (json.dumps(work.cut),))] if work.cut else []
 
 
-def delete(conn: sqlite3.Connection, layout: Layout, work: Work) -> None:
-    """Deletes, in a transaction that is open already. Raises Refused where anything is not as it was planned on."""
-    if seal(conn, layout, work.keys) != work.seal:
+def delete(conn: sqlite3.Connection, layout: Layout, work: Work, state: int) -> None:
+    """Deletes, in a transaction that is open already. Raises Refused where anything is not as it was planned on.
+
+    Where nobody wrote since the `state` that was copied, nobody has to wait until all is looked at again.
+    """
+    if data_version(conn) != state and seal(conn, layout, work.keys) != work.seal:
         raise Refused(CHANGED)
     values = (json.dumps(work.keys),)
     children: set[int] = set()

@@ -466,7 +466,7 @@ def test_a_full_disk_changes_nothing(broken: Path, monkeypatch: pytest.MonkeyPat
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for name in ("store.bundle._sync", "pathlib.Path.mkdir", "store.nanobot.actions.replace_file"):
+    for name in ("store.bundle._sync", "pathlib.Path.mkdir", "store.nanobot.targets.replace_file"):
         with monkeypatch.context() as patch:
             patch.setattr(name, full)
             with pytest.raises(Refused, match="No space left"):
@@ -485,7 +485,7 @@ def test_it_stops_when_told_to(broken: Path) -> None:
 def test_a_lock_that_is_held_refuses(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr("store.nanobot.actions.WAIT_S", 0.05)
+    monkeypatch.setattr("store.nanobot.targets.WAIT_S", 0.05)
     lock = broken / ".session-files.lock"
     doing = actions(broken)
     plan = doing.plan(Repair())

@@ -1,0 +1,164 @@
+"""Closing nanobot's sessions: which files go, what speaks against it, and what is left where it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..bundle import Kind, read_manifest
+from ..census import Census
+from ..closing import Fate, Member
+from ..errors import Misused, NotAnArchive, Refused, UnknownSession
+from ..plans import Close, Plan, Restore
+from ..repair import Change
+from ..rows import Ref, SessionDetail, SessionSummary, Spot
+from .names import CHECKPOINT, ENDING, file_name, safe_name
+from .places import HOME, SESSIONS, Folder
+from .targets import Files, Look, Target, digest
+
+
+class Reading(Protocol):
+    """What has to be read of a folder to close sessions of it."""
+
+    def file_of(self, ref: Ref) -> str | None: ...
+    def session(self, ref: Ref) -> SessionDetail: ...
+    def census(self) -> Census: ...
+    def summaries(self, keys: Sequence[int]) -> list[SessionSummary]: ...
+
+
+def legacy_folder(folder: Folder) -> Path | None:
+    """Where the first releases kept the sessions of all workspaces, None for that folder itself or one named alone."""
+    path = Path(os.path.abspath(folder.path))
+    home = next((above for above in path.parents if above.name == HOME), Path.home() / HOME)
+    legacy = home / SESSIONS
+    return legacy if legacy != path and legacy.is_dir() else None
+
+
+def plan_close(reading: Reading, folder: Folder, files: Files, action: Close) -> Plan:
+    """What closing sessions would do. Raises UnknownSession."""
+    members: list[Member] = []
+    targets: dict[tuple[bool, str], Target] = {}
+    left: list[str] = []
+    for ref in dict.fromkeys(action.refs):
+        name = reading.file_of(ref)
+        if name is None:
+            raise UnknownSession(f"session {ref.id!r} is gone.")
+        detail = reading.session(Ref(ref.layout, ref.id, name))
+        members.append(_member(detail))
+        members += _forks(reading, detail, {one.id for one in action.refs})
+        for legacy, one in _files_of(folder, files, detail, name):
+            targets[legacy, one] = Target(one, digest(files.data(one, legacy)), None, legacy=legacy)
+        left += _left(folder, detail.summary.ref.id)
+    gone = [member for member in members if member.fate is Fate.DELETED]
+    count = sum(member.messages for member in gone)
+    said = [f"{len(gone)} {'session' if len(gone) == 1 else 'sessions'} and {count:,} "
+            f"{'message goes' if count == 1 else 'messages go'} to the trash, in {len(targets)} "
+            f"{'file' if len(targets) == 1 else 'files'}.", *left]
+    warnings = tuple(f"{member.ref.id}: {text}" for member in gone for text in member.against)
+    return Plan(action, len(gone), tuple(said), warnings,
+                tuple(Change(Spot(file=target.name), "a file", target.name, None) for target in targets.values()),
+                offline=True, work=tuple(targets.values()), members=tuple(members))
+
+
+def _member(detail: SessionDetail) -> Member:
+    summary = detail.summary
+    against = ["a turn is open"] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
+    many = len(detail.unanswered)
+    against += [f"{many} {'call is' if many == 1 else 'calls are'} not answered"] if many else []
+    return Member(summary.ref, Fate.DELETED, "asked for", 0, "", summary.kind, summary.title, summary.preview,
+                  summary.message_count.value, tuple(against))
+
+
+def _forks(reading: Reading, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
+    """What began with this session's messages stays as it is: nobody keeps a link that could be cut."""
+    census = reading.census()
+    at = census.find(detail.summary.key)
+    for child in census.children(at) if at is not None else ():
+        for one in reading.summaries([census.keys[child]]):
+            if one.kind == "fork" and one.ref.id not in asked:
+                yield Member(one.ref, Fate.DETACHED, "is a fork of it: stays", 1, "", one.kind, one.title, one.preview,
+                             one.message_count.value)
+
+
+def _files_of(folder: Folder, files: Files, detail: SessionDetail, name: str) -> Iterator[tuple[bool, str]]:
+    """The files of a session: its own, a checkpoint, what killed saves left, and a copy of the first releases'."""
+    yield False, name
+    stem = folder.name_of(name).stem
+    for other in sorted(os.listdir(folder.path)):
+        found = file_name(other)
+        left = found is not None and found.temporary and found.stem == stem
+        if other != name and (left or other == f"{stem}{CHECKPOINT}"):
+            yield False, other
+    legacy = f"{safe_name(detail.summary.ref.id)}{ENDING}"
+    if files.legacy is not None and files.data(legacy, legacy=True) is not None:
+        yield True, legacy
+
+
+def _left(folder: Folder, key: str) -> Iterator[str]:
+    """What a session has elsewhere, which is told of and not touched."""
+    path = Path(os.path.abspath(folder.path))
+    results = path.parent / HOME / "tool-results" / safe_name(key.replace(":", "_"))
+    home = next((above for above in path.parents if above.name == HOME), Path.home() / HOME)
+    for place in (results, home / "webui" / f"{safe_name(key.replace(':', '_'))}{ENDING}"):
+        if place.exists():
+            yield f"{place} stays."
+
+
+# -- back again
+
+
+def plan_restore(files: Files, action: Restore) -> Plan:
+    """What comes back of a repair or from the trash. Raises Refused where nothing can, Misused, NotAnArchive."""
+    folder = Path(action.bundle)
+    found = read_manifest(folder)
+    if found.kind not in (Kind.BACKUP, Kind.TRASH) or found.more.get("archive") != "nanobot":
+        raise Misused(f"{folder}: was not kept from a folder of nanobot's sessions.")
+    closed = found.kind is Kind.TRASH
+    targets: list[Target] = []
+    notes: list[str] = []
+    try:
+        for name, kept, before, after, legacy, look in found.more["targets"]:
+            _check_names(name, kept)
+            data = files.data(name, legacy)
+            if digest(data) not in (before, after):
+                if not closed:
+                    raise Refused(f"{name} has changed since; nothing was done.")
+                notes.append(f"{name} is there already and is not overwritten")
+                continue
+            old = (folder / kept).read_bytes() if kept is not None else None
+            if digest(old) != before:
+                raise NotAnArchive(f"{folder / str(kept)}: is not what was kept there.")
+            if data != old:
+                shown = Look(int(look[0]), int(look[1]) & 0o777) if look is not None and data is None else None
+                targets.append(Target(name, digest(data), old, legacy=bool(legacy), look=shown))
+        members = tuple(_back(one) for one in found.more.get("sessions", ()) if one.get("fate") == Fate.DELETED)
+    except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
+        raise NotAnArchive(f"{folder}: what it keeps cannot be read ({error}).") from None
+    if not targets:
+        raise Refused(f"{folder}: was put back already; nothing was done." if not notes else
+                      f"{folder}: {notes[0]}; nothing was done.")
+    many = "1 file" if len(targets) == 1 else f"{len(targets)} files"
+    said = f"{many} {'comes' if len(targets) == 1 else 'come'} back." if closed else f"{many} as before: {found.why}"
+    return Plan(action, len(targets), (said,), tuple(notes), tuple(
+        Change(Spot(file=target.name), "a file", _size(files.data(target.name, target.legacy)), _size(target.after))
+        for target in targets), offline=True, work=tuple(targets), members=members if closed else ())
+
+
+def _check_names(name: str, kept: str | None) -> None:
+    """No path from a bundle is obeyed: names of files are all that counts."""
+    for one in (name, kept):
+        if one is not None and (os.path.basename(one) != one or one in ("", ".", "..")):
+            raise ValueError(f"{one} is no name of a file")
+
+
+def _back(one: dict[str, Any]) -> Member:
+    title = one.get("title")
+    return Member(Ref("", str(one.get("id"))), Fate.DELETED, "comes back",
+                  title=title if isinstance(title, str) else None,
+                  preview=str(one.get("preview", "")), messages=int(one.get("messages", 0)))
+
+
+def _size(data: bytes | None) -> str | None:
+    return None if data is None else f"{len(data):,} bytes"
