@@ -1,4 +1,4 @@
-"""kill -9 in every step of a repair: the archive is as before or as after, and what was changed is kept."""
+"""kill -9 in every step of a repair and a closing: an archive is as before or as after, and what changed is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from store import Repair, Restore, read_manifest
 
 from .ailing import DEFECTS, dump
-from .helpers import DATA, build, only, raw
+from .helpers import DATA, build, fill, only, raw
 from .test_nanobot_repair import DAMAGED, contents
 
 WORKER = Path(__file__).with_name("repair_worker.py")
@@ -32,16 +32,16 @@ def repaired(path: Path) -> None:
     actions.apply(actions.plan(Repair()), offline=True)
 
 
-def killed(source: Path, folder: Path) -> int:
-    """Repairs copies of an archive, each killed a step later; in which step the last one was done."""
+def killed(source: Path, folder: Path, *session: str) -> int:
+    """Repairs copies of an archive, or closes a session, each killed a step later; in which step the last was done."""
     folder.mkdir()
-    done = subprocess.run([sys.executable, "-IB", str(WORKER), str(source), str(folder)], capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run([sys.executable, "-IB", str(WORKER), str(source), str(folder), *session],
+                          capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout))
 
 
-def bundles(path: Path) -> list[Path]:
-    return list(path.with_name(f"{path.name}.sessionscope").glob("backups/*"))
+def kept(path: Path) -> list[Path]:
+    return list(path.with_name(f"{path.name}.sessionscope").glob("*/*"))
 
 
 def check(source: Path, folder: Path, state: Callable[[Path], Any], between: bool) -> None:
@@ -54,7 +54,7 @@ def check(source: Path, folder: Path, state: Callable[[Path], Any], between: boo
     for at in range(1, last + 1):
         path = folder / f"{at}" / source.name
         now = state(path)
-        sealed = [one for one in bundles(path) if (one / "manifest.json").exists()]
+        sealed = [one for one in kept(path) if (one / "manifest.json").exists()]
         assert between or now in (before, after), f"killed at step {at}"
         assert now == before or sealed, f"killed at step {at}: changed, and nothing is kept"
         repaired(path)
@@ -97,3 +97,76 @@ def test_a_session_whose_save_was_cut_off(tmp_path: Path, name: str) -> None:
     for file in (DATA / "nanobot-damaged" / name).glob("my_bot*"):
         (source / file.name).write_bytes(file.read_bytes())
     check(source, tmp_path / "copies", files, True)
+
+
+def check_closing(source: Path, folder: Path, session: str, state: Callable[[Path], Any], between: bool) -> None:
+    """A bundle without a deletion is fine, a deletion without a bundle never; what is gone comes back."""
+    before = state(source)
+    last = killed(source, folder, session)
+    assert last > 8, "no kill came after the first write"
+    after = state(folder / f"{last}" / source.name)
+    assert before != after
+    seen = set()
+    for at in range(1, last + 1):
+        path = folder / f"{at}" / source.name
+        now = state(path)
+        seen.add(now == before)
+        sealed = [one for one in kept(path) if (one / "manifest.json").exists()]
+        assert between or now in (before, after), f"killed at step {at}"
+        if now == before:
+            continue
+        assert sealed, f"killed at step {at}: deleted, and nothing is kept"
+        actions = only(path).actions
+        assert actions is not None
+        actions.apply(actions.plan(Restore(str(sealed[0]))), offline=True)
+        assert state(path) == before, f"killed at step {at}"
+    assert seen == {True, False}
+
+
+def test_a_tree_that_is_closed(tmp_path: Path) -> None:
+    source = build(tmp_path / "a.db")
+    for id_, parent in (("top", None), ("below", "top"), ("beside", None)):
+        fill(source, id_, [{"seq": 1, "content": id_}], parent_session_id=parent)
+    raw(source)
+    check_closing(source, tmp_path / "copies", "top", database, False)
+
+
+def test_a_session_of_several_files_that_is_closed(tmp_path: Path) -> None:
+    source = tmp_path / "sessions"
+    source.mkdir()
+    for name in ("telegram_42.jsonl", "telegram_42.jsonl.tmp", "slack_1.jsonl"):
+        (source / name).write_bytes(DAMAGED["bad-date"] if name.startswith("telegram") else DAMAGED["bad-offset"])
+    check_closing(source, tmp_path / "copies", "telegram:42", files, True)
+
+
+def test_two_processes_close_one_tree(tmp_path: Path) -> None:
+    """One of them does, the other is told that it changed; nothing is lost, and all comes back."""
+    path = build(tmp_path / "a.db")
+    for at in range(40):
+        fill(path, f"s{at}", [{"seq": 1, "content": "x"}], parent_session_id=f"s{at - 1}" if at else None)
+    raw(path)
+    before = dump(path)
+    code = ("import sys; from store import *; from store import open_archive\n"
+            "(archive,) = open_archive(sys.argv[1]); doing = archive.actions\n"
+            "plan = doing.plan(Close((Ref('', 's0'),)))\n"
+            "print('ready', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "try: print(doing.apply(plan).bundle)\n"
+            "except StoreError as error: print('refused', error)")
+    both = [subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True, cwd=Path(__file__).parents[2]) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate()[0].strip() for process in both]
+    assert [one.startswith("refused") for one in sorted(said)] == [False, True], said
+    assert raw(path, "SELECT count(*) FROM sessions") == [[(0,)]]
+    (bundle,) = [one for one in kept(path) if (one / "manifest.json").exists()]
+    actions = only(path).actions
+    assert actions is not None
+    actions.apply(actions.plan(Restore(str(bundle))))
+    assert dump(path) == before
