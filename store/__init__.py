@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     from .rows import View as View
     from .trash import Bundled as Bundled
     from .trash import bundles as bundles
-    from .trash import empty as empty
-    from .trash import export as export
+    from .trash import empty_trash as empty_trash
+    from .trash import export_bundle as export_bundle
 
 _HOMES = {
     "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline"),
@@ -91,7 +91,7 @@ _HOMES = {
     "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),
     "repair": ("Change", "Choice", "Finding", "Severity"),
-    "trash": ("Bundled", "bundles", "empty", "export"),
+    "trash": ("Bundled", "bundles", "empty_trash", "export_bundle"),
     "rows": (
         "ArchiveInfo", "Archived", "Audit", "Certainty", "Compaction", "Count", "Limits", "Link", "Message", "Place",
         "Ref", "SessionDetail", "SessionSummary", "Spot", "State", "TimelineRow", "ToolCall", "Usage", "View",

@@ -301,3 +301,5 @@ class ArchiveInfo(Struct, frozen=True):
     capabilities: frozenset[str]
     warning: str | None = None
     """What a reader of this archive should know before trusting what it shows."""
+    root: str = ""
+    """The file or folder beside which things of it are kept aside."""

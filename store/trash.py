@@ -66,7 +66,7 @@ def _ms(when: str) -> int | None:
         return None
 
 
-def empty(archive: str | os.PathLike[str], before_ms: int, kind: str | None = "trash") -> list[Bundled]:
+def empty_trash(archive: str | os.PathLike[str], before_ms: int, kind: str | None = "trash") -> list[Bundled]:
     """Deletes for good what was kept before a moment, in epoch milliseconds; what it was. Raises Refused."""
     gone = [one for one in bundles(archive, kind) if (one.kept_at or 0) < before_ms]
     for one in gone:
@@ -77,7 +77,7 @@ def empty(archive: str | os.PathLike[str], before_ms: int, kind: str | None = "t
     return gone
 
 
-def export(bundle: str | os.PathLike[str]) -> Iterator[str]:
+def export_bundle(bundle: str | os.PathLike[str]) -> Iterator[str]:
     """What a bundle keeps, as lines of JSON: {"table", "row"} for each row of a database, else each file as it is.
 
     A value that is no text, number or null is {"bytes": its hexadecimal digits}. Raises NotAnArchive.

@@ -10,7 +10,9 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from store import Archive, Limits, StoreError, View, open_archive, usual_places
 
@@ -31,7 +33,14 @@ verbs:
                                         [--dry-run] [--offline] [--json]
   sessionscope settle ARCHIVE SESSION [--reason TEXT] [--dry-run] [--offline] [--json]
                                                answer the tool calls that a crash left unanswered
+  sessionscope close ARCHIVE SESSION ... [--no-cascade] [--anyway] [--dry-run] [--offline] [--json]
+                                               into the trash, with the subagents that go with it
+  sessionscope archive|reopen ARCHIVE SESSION [--dry-run] [--json]
+  sessionscope trash list ARCHIVE [--kind KIND] [--json]
+  sessionscope trash show|export ARCHIVE BUNDLE
+  sessionscope trash empty ARCHIVE --older-than DAYS [--kind KIND] [--dry-run] [--json]
   sessionscope restore BUNDLE [--into ARCHIVE] [--dry-run] [--offline] [--json]
+                                               put back what a repair changed or a closing deleted
 
 ARCHIVE is a power-loop database, nanobot's workspace, sessions folder or one file of it, or PATH#PREFIX for one of
 several layouts or folders at a path.
@@ -269,17 +278,17 @@ def _compactions(args: argparse.Namespace) -> int:
     return 0
 
 
-def _care(verb: str) -> tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]:
-    """A verb that finds or mends, which is imported where it is asked for."""
-    def parser(prog: str) -> Parser:
-        from .headless.care import PARSERS
+def _lazy(module: str, verb: str) -> tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]:
+    """A verb of a module that is imported where it is asked for."""
+    def found() -> Any:
+        return import_module(f".headless.{module}", __package__)
 
-        return PARSERS[verb](prog)
+    def parser(prog: str) -> Parser:
+        parsed: Parser = found().PARSERS[verb](prog)
+        return parsed
 
     def act(args: argparse.Namespace) -> int:
-        from .headless.care import VERBS
-
-        return VERBS[verb](args, _zone)
+        return int(found().VERBS[verb](args, _zone))
 
     return parser, act
 
@@ -289,7 +298,8 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
     "ls": (_ls_parser, _ls),
     "show": (_show_parser, _show),
     "compactions": (_compactions_parser, _compactions),
-    **{verb: _care(verb) for verb in ("doctor", "repair", "settle", "restore")},
+    **{verb: _lazy("care", verb) for verb in ("doctor", "repair", "settle", "restore")},
+    **{verb: _lazy("closing", verb) for verb in ("close", "archive", "reopen", "trash")},
 }
 
 

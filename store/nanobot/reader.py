@@ -86,7 +86,8 @@ class NanobotArchive:
         return ArchiveInfo(
             location=self.folder.path if self.folder.only is None else os.path.join(self.folder.path, self.folder.only),
             name=self.folder.name, format=self._format, layout=self.folder.layout,
-            capabilities=frozenset({"browse", "limits", "repair", "settle"}),
+            capabilities=frozenset({"browse", "limits", "repair", "settle", "close"}),
+            root=os.path.realpath(self.folder.path),
         )
 
     @property

@@ -13,7 +13,7 @@ import pytest
 from store import Close, Misused, Plan, Receipt, Refused, UnknownSession, open_archive
 from store.nanobot import SessionManager
 from store.rows import Ref
-from store.trash import bundles, export
+from store.trash import bundles, export_bundle
 
 from .helpers import DATA, only
 from .test_nanobot_repair import HEAD, actions, calling, contents, made, sessions, user
@@ -147,5 +147,5 @@ def test_nothing_in_the_trash_is_a_session_to_nanobot(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("sessions.sessionscope/**/*.jsonl"))
     assert [one["key"] for one in SessionManager(tmp_path).list_sessions()] == ["slack:1"]
     (kept,) = bundles(folder)
-    lines = [json.loads(line) for line in export(kept.path)]
+    lines = [json.loads(line) for line in export_bundle(kept.path)]
     assert [line.get("content") for line in lines] == [None, "old"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store import Close, Misused, Plan, Receipt, Refused, Restore, SetArchived, UnknownSession
 from store.powerloop import SessionStore
 from store.rows import Ref
-from store.trash import bundles, empty, export
+from store.trash import bundles, empty_trash, export_bundle
 
 from .ailing import dump, sample
 from .helpers import DETACHED, LINKED, ROOT, add_messages, add_session, build, fill, only, prefix_of, raw
@@ -267,13 +267,13 @@ def test_the_trash_is_listed_exported_and_emptied(tmp_path: Path) -> None:
     found = bundles(path)
     assert [one.what for one in found] == ["Old chat", "Fix the flaky CI job"]
     assert all(one.kind == "trash" and one.size > 4_096 and one.kept_at for one in found)
-    lines = [json.loads(line) for line in export(found[1].path)]
+    lines = [json.loads(line) for line in export_bundle(found[1].path)]
     texts = [line["row"]["content"] for line in lines
              if line["table"] == "messages" and line["row"]["session_id"] == ROOT]
     assert texts[:2] == [{"bytes": "ff41"}, {"bytes": "00ff"}]
     assert len(texts) == 20
-    assert empty(path, 0) == []
-    assert len(empty(path, 2**60)) == 2
+    assert empty_trash(path, 0) == []
+    assert len(empty_trash(path, 2**60)) == 2
     assert bundles(path) == []
 
 

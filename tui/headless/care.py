@@ -11,6 +11,7 @@ from pathlib import Path
 from store import (
     Actions,
     Archive,
+    Close,
     Finding,
     Misused,
     Plan,
@@ -18,6 +19,7 @@ from store import (
     Refused,
     Repair,
     Restore,
+    SetArchived,
     Settle,
     Severity,
     StoreError,
@@ -30,7 +32,7 @@ from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
 
 Zone = Callable[[], tzinfo | None]
-Action = Repair | Settle | Restore
+Action = Repair | Settle | Restore | Close | SetArchived
 
 
 # -- parsers
@@ -98,7 +100,7 @@ def _repair(args: argparse.Namespace, zone: Zone) -> int:
         archive, ref = target.archive, target.ref
     else:
         archive, ref = _the_archive(args.archive, zone), None
-    plan, receipt = _carry_out(archive, Repair(ref, tuple(args.only), tuple(args.choose)), args)
+    plan, receipt = carry_out(archive, Repair(ref, tuple(args.only), tuple(args.choose)), args)
     left = tuple(archive.reader().findings(ref))
     written.plan(plan, receipt, left, args.json)
     return int(severe(left))
@@ -116,7 +118,7 @@ def _salvage(args: argparse.Namespace) -> int:
 
 def _settle(args: argparse.Namespace, zone: Zone) -> int:
     target = reading.find_session(args.archive, args.session, zone)
-    written.plan(*_carry_out(target.archive, Settle(target.ref, args.reason), args), (), args.json)
+    written.plan(*carry_out(target.archive, Settle(target.ref, args.reason), args), (), args.json)
     return 0
 
 
@@ -126,7 +128,7 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
     failures: list[StoreError] = []
     for archive in open_archive(args.into or manifest.source, zone):
         try:
-            plan, receipt = _carry_out(archive, action, args)
+            plan, receipt = carry_out(archive, action, args)
         except Misused as error:
             # Another archive at the same place may be the one that it came from.
             failures.append(error)
@@ -136,7 +138,7 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
     raise failures[0]
 
 
-def _carry_out(archive: Archive, action: Action, args: argparse.Namespace) -> tuple[Plan, Receipt | None]:
+def carry_out(archive: Archive, action: Action, args: argparse.Namespace) -> tuple[Plan, Receipt | None]:
     """The plan of an action, and what came of it unless it was only asked for or there is nothing to do."""
     actions, progress = _actions(archive), written.progress()
     plan = actions.plan(action, progress)

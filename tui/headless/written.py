@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
-from store import Change, Finding, Plan, Progress, Receipt, Salvaged, Severity, Spot
+from store import Change, Fate, Finding, Member, Plan, Progress, Receipt, Salvaged, Severity, Spot
 
 from . import plain, records
 
@@ -132,10 +132,11 @@ def _plan_lines(plan: Plan, applied: bool) -> list[str]:
         return ["nothing to do: " + " ".join(map(plain.one_line, plan.reasons)) if plan.reasons else "nothing to do"]
     lines = [] if applied else ["would do, and did nothing so far:"]
     lines += [f"  {plain.one_line(reason)}" for reason in plan.reasons]
+    lines += _member_lines(plan)
     lines += [f"! {plain.one_line(warning)}" for warning in plan.warnings]
-    for change in plan.changes[:SHOWN]:
+    for change in plan.changes[:SHOWN] if not plan.members else ():
         lines += [f"  {line}" for line in diff(change)]
-    more = len(plan.changes) - SHOWN
+    more = len(plan.changes) - SHOWN if not plan.members else 0
     return lines + ([f"  … and {more} more changes; --json names them"] if more > 0 else [])
 
 
@@ -152,7 +153,7 @@ def _receipt_lines(receipt: Receipt | None) -> list[str]:
         return []
     lines = [plain.one_line(receipt.said), *(f"  {plain.one_line(note)}" for note in receipt.notes)]
     if receipt.bundle is not None:
-        lines.append(f"  as it was: {plain.one_line(receipt.bundle)}")
+        lines.append(f"  kept in {plain.one_line(receipt.bundle)}")
     if receipt.undo is not None and receipt.bundle is not None:
         lines.append("  sessionscope restore that folder takes it back")
     return lines
@@ -166,11 +167,33 @@ def _left_lines(left: Sequence[Finding], plan: Plan, receipt: Receipt | None) ->
     return ["left as it is:", *(line for finding in left for line in finding_lines(finding))]
 
 
+FATES = {Fate.DELETED: "✕", Fate.DETACHED: "↥"}
+
+
+def _member_lines(plan: Plan) -> list[str]:
+    """The sessions of a plan as a tree with what becomes of each."""
+    return [f"  {'  ' * min(member.depth, 20)}{FATES[member.fate]} "
+            f"{plain.one_line(member.title or member.preview or '(empty)')[:60]}  {plain.one_line(member.ref.id)}"
+            f"  {member.messages} · {plain.one_line(member.lifecycle + ', ') if member.lifecycle else ''}{member.why}"
+            for member in plan.members]
+
+
+def member_record(member: Member) -> dict[str, Any]:
+    """A session of a plan as JSON."""
+    return {"id": member.ref.id, "ref": str(member.ref), "fate": str(member.fate), "why": member.why,
+            "depth": member.depth, "kind": member.kind or None, "lifecycle": member.lifecycle or None,
+            "title": member.title, "preview": member.preview, "message_count": member.messages,
+            "against": list(member.against)}
+
+
 def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
     return {
         "plan": {
             "action": type(plan.action).__name__.lower(), "rows": plan.rows, "reasons": list(plan.reasons),
             "warnings": list(plan.warnings), "offline": plan.offline,
+            "delete": [member.ref.id for member in plan.members if member.fate is Fate.DELETED],
+            "detach": [member.ref.id for member in plan.members if member.fate is Fate.DETACHED],
+            "sessions": [member_record(member) for member in plan.members],
             "findings": [finding_record(finding) for finding in plan.findings],
             "changes": [{"place": _place(change.place), "what": change.what, "before": change.before,
                          "after": change.after} for change in plan.changes],

@@ -1,0 +1,214 @@
+"""The verbs that close sessions and look after what was kept: close, archive, reopen, trash. Without a screen."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+from store import (
+    Archive,
+    Bundled,
+    Close,
+    Misused,
+    SetArchived,
+    bundles,
+    empty_trash,
+    export_bundle,
+    open_archive,
+    read_manifest,
+)
+
+from . import plain, reading, records, written
+from .arguments import Parser, UsageError, add_writing, session_parser
+from .care import carry_out
+
+Zone = Callable[[], tzinfo | None]
+DAY_MS, KINDS = 86_400_000, ("trash", "backups", "quarantine", "conflicts", "all")
+
+
+# -- parsers
+
+
+def _close_parser(prog: str) -> Parser:
+    parser = Parser(prog, "Close sessions: they go to the trash with the subagents that go with them.")
+    parser.add_argument("archive", metavar="ARCHIVE", help="a path, or PATH#PREFIX for one of several in a file")
+    parser.add_argument("sessions", metavar="SESSION", nargs="+", help="an id, or the ref that ls shows")
+    parser.add_argument("--no-cascade", action="store_true", help="their children stay, as roots")
+    parser.add_argument("--anyway", action="store_true", help="whatever speaks against it, such as an open turn")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_writing(parser)
+    return parser
+
+
+def _archive_parser(prog: str) -> Parser:
+    parser = session_parser(prog, "Mark a session as archived; nothing else changes.")
+    add_writing(parser)
+    return parser
+
+
+def _reopen_parser(prog: str) -> Parser:
+    parser = session_parser(prog, "Mark an archived session as active again.")
+    add_writing(parser)
+    return parser
+
+
+def _trash_parser(prog: str) -> Parser:
+    parser = Parser(prog, "What was kept aside of an archive: closed sessions, and what repairs changed.")
+    parser.add_argument("what", choices=("list", "show", "export", "empty"), help="what to do with it")
+    parser.add_argument("archive", metavar="ARCHIVE", help="the archive that it was taken from")
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="a folder that list names, for show and export")
+    parser.add_argument("--kind", choices=KINDS, default="trash", help="closed sessions, or something else (trash)")
+    parser.add_argument("--older-than", metavar="DAYS", type=_days, help="what empty deletes for good; 0 is all")
+    parser.add_argument("--dry-run", action="store_true", help="say what empty would delete")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 10**6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return days
+
+
+# -- closing
+
+
+def _close(args: argparse.Namespace, zone: Zone) -> int:
+    targets = [reading.find_session(args.archive, name, zone) for name in args.sessions]
+    archive = targets[0].archive
+    if any(target.archive.info.layout != archive.info.layout for target in targets):
+        raise UsageError("these sessions are in several layouts; close those of each by themselves.")
+    action = Close(tuple(dict.fromkeys(target.ref for target in targets)), not args.no_cascade, args.anyway)
+    written.plan(*carry_out(archive, action, args), (), args.json)
+    return 0
+
+
+def _set_archived(args: argparse.Namespace, zone: Zone, archived: bool) -> int:
+    target = reading.find_session(args.archive, args.session, zone)
+    if "archive" not in target.archive.info.capabilities:
+        raise Misused("nanobot's sessions have no such mark; this is for power-loop's.")
+    written.plan(*carry_out(target.archive, SetArchived(target.ref, archived), args), (), args.json)
+    return 0
+
+
+# -- the trash
+
+
+def _trash(args: argparse.Namespace, zone: Zone) -> int:
+    if (args.bundle is not None) != (args.what in ("show", "export")):
+        raise UsageError(f"trash {args.what} takes {'a' if args.bundle is None else 'no'} BUNDLE.")
+    if (args.older_than is not None) != (args.what == "empty"):
+        raise UsageError("--older-than goes with trash empty, and trash empty with --older-than.")
+    roots = _roots(args.archive, zone)
+    kind = None if args.kind == "all" else args.kind
+    if args.what == "list":
+        _list([one for root in roots for one in bundles(root, kind)], args.json)
+    elif args.what == "empty":
+        _empty(roots, kind, args)
+    else:
+        folder = _bundle(roots, args.bundle)
+        if args.what == "show":
+            _show(folder, args.json)
+        else:
+            for line in export_bundle(folder):
+                sys.stdout.write(line + "\n")
+    return 0
+
+
+def _roots(place: str, zone: Zone) -> list[str]:
+    """What things were kept aside of: an archive, or where one was of which all is closed."""
+    found: list[Archive] = open_archive(place, zone)
+    return list(dict.fromkeys(archive.info.root for archive in found))
+
+
+def _bundle(roots: Sequence[str], name: str) -> Path:
+    for root in roots:
+        for one in bundles(root, None):
+            if name in (one.path, os.path.basename(one.path)) or os.path.abspath(name) == one.path:
+                return Path(one.path)
+    raise Misused(f"{name}: is nothing that was kept of this archive; trash list --kind all shows what was.")
+
+
+def _list(found: Sequence[Bundled], as_json: bool) -> None:
+    if as_json:
+        print(records.dumps({"bundles": [_record(one) for one in found]}))
+        return
+    if not found:
+        print("nothing is kept")
+    for one in found:
+        print("\n".join(_lines(one)))
+
+
+def _lines(one: Bundled) -> list[str]:
+    count = len(one.sessions)
+    many = f"  {count} {'session' if count == 1 else 'sessions'}" if count else ""
+    lines = [f"{_when(one.kept_at)}  {one.kind}  {plain.one_line(one.what)}{many}  {one.size:,} bytes",
+             f"    {plain.one_line(one.path)}"]
+    return [*lines, f"    {plain.one_line(one.why)}"] if one.why else lines
+
+
+def _when(ms: int | None) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if ms is not None else "at some time"
+
+
+def _record(one: Bundled) -> dict[str, Any]:
+    return {"path": one.path, "kind": one.kind, "what": one.what, "why": one.why,
+            "kept_at": records.moment(one.kept_at), "size": one.size,
+            "sessions": [_session(each) for each in one.sessions]}
+
+
+def _session(one: dict[str, Any]) -> dict[str, Any]:
+    return {"id": one.get("id"), "title": one.get("title"), "preview": one.get("preview"),
+            "kind": one.get("kind") or None, "lifecycle": one.get("lifecycle") or None, "depth": one.get("depth"),
+            "message_count": one.get("messages")}
+
+
+def _show(folder: Path, as_json: bool) -> None:
+    found = next(one for one in bundles(_root_of(folder), None) if one.path == str(folder))
+    if as_json:
+        print(records.dumps({"bundle": _record(found)}))
+        return
+    print("\n".join(_lines(found)))
+    for one in found.sessions:
+        depth = one.get("depth")
+        indent = "  " * min(depth if isinstance(depth, int) else 0, 20)
+        print(f"  {indent}{plain.one_line(str(one.get('title') or one.get('preview') or '(empty)'))[:80]}  "
+              f"{plain.one_line(str(one.get('id')))}  {one.get('messages')}")
+    for name in read_manifest(folder).files if not found.sessions else ():
+        print(f"  {plain.one_line(name)}")
+
+
+def _root_of(folder: Path) -> str:
+    return str(folder.parent.parent).removesuffix(".sessionscope")
+
+
+def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> None:
+    before = int(time.time() * 1000 - args.older_than * DAY_MS) + (args.older_than == 0) * DAY_MS
+    if args.dry_run:
+        gone = [one for root in roots for one in bundles(root, kind) if (one.kept_at or 0) < before]
+    else:
+        gone = [one for root in roots for one in empty_trash(root, before, kind)]
+    if args.json:
+        print(records.dumps({"bundles": [_record(one) for one in gone], "applied": not args.dry_run}))
+        return
+    for one in gone:
+        print("\n".join(_lines(one)[:2]))
+    word = "would be deleted" if args.dry_run else "deleted for good"
+    print(f"{len(gone)} {word}" if gone else "nothing is that old")
+
+
+PARSERS = {"close": _close_parser, "archive": _archive_parser, "reopen": _reopen_parser, "trash": _trash_parser}
+VERBS: dict[str, Callable[[argparse.Namespace, Zone], int]] = {
+    "close": _close, "archive": lambda args, zone: _set_archived(args, zone, True),
+    "reopen": lambda args, zone: _set_archived(args, zone, False), "trash": _trash,
+}
