@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .opening import open_archive as open_archive
     from .opening import usual_places as usual_places
     from .outline import Outline as Outline
+    from .plans import Action as Action
     from .plans import Close as Close
     from .plans import Plan as Plan
     from .plans import Progress as Progress
@@ -86,7 +87,7 @@ _HOMES = {
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
     "closing": ("Fate", "Member"),
-    "plans": ("Close", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived", "Settle"),
+    "plans": ("Action", "Close", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived", "Settle"),
     "powerloop.demo": ("write_demo",),
     "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),

@@ -86,5 +86,5 @@ def _fate(lifecycle: str, cascade: bool) -> tuple[Fate, str]:
     if not cascade:
         return Fate.DETACHED, "stays, as a root"
     if lifecycle == DETACHED:
-        return Fate.DETACHED, "is detached: stays with all below it, as a root"
+        return Fate.DETACHED, "stays with all below it, as a root"
     return Fate.DELETED, "goes with its parent"

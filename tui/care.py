@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from store import (
+    Action,
     Actions,
     Archive,
     Cancel,
@@ -19,15 +20,11 @@ from store import (
     Receipt,
     Ref,
     Refused,
-    Repair,
-    Restore,
-    Settle,
     StoreError,
 )
 
 from .study import Post
 
-Action = Repair | Settle | Restore
 TELL_EVERY_S = 0.1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from store import Archived, Compaction, Finding, Message, Plan, SessionDetail, State, ToolCall, Usage
+from store import Archived, Bundled, Compaction, Finding, Message, Plan, SessionDetail, State, ToolCall, Usage
 
 from . import render
 from .clock import human, moment
@@ -17,7 +17,7 @@ MODES = ("text", "markdown", "raw")
 PIECE = 65_536
 MARKDOWN_CHARS, DEEPEST = 16_384, 60
 """Longer texts are shown as they stand, since some Markdown takes seconds; deeper values are cut."""
-ROUNDS = 200
+ROUNDS, MEMBERS = 200, 500
 
 
 class Block(Struct, frozen=True):
@@ -301,6 +301,24 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
     return blocks
 
 
+def bundle_blocks(found: Bundled) -> list[Block]:
+    """What was kept aside: when, where, and the sessions in it."""
+    blocks = [_line((render.one_line(found.what) or "(empty)", "strong")), _fact("kept", moment(found.kept_at)),
+              _fact("size", f"{found.size:,} bytes"), _fact("in", render.one_line(found.path))]
+    if found.why:
+        blocks.append(_fact("why", visible(found.why)))
+    if found.sessions:
+        blocks.append(_head("sessions"))
+    for one in found.sessions[:MEMBERS]:
+        depth = one.get("depth")
+        words = render.one_line(str(one.get("title") or one.get("preview") or "(empty)"))
+        blocks.append(_line(("  " * min(depth if isinstance(depth, int) else 0, 12), ""), (words[:80], ""),
+                            (f"  {render.one_line(str(one.get('messages')))}", "dim")))
+    if len(found.sessions) > MEMBERS:
+        blocks.append(_line((f"… and {human(len(found.sessions) - MEMBERS)} more", "dim")))
+    return blocks
+
+
 def plan_blocks(plan: Plan, verb: str) -> list[Block]:
     """What a plan would change, as a diff, and what to know before it is carried out."""
     blocks = [_line((verb, "strong"))]
@@ -309,6 +327,12 @@ def plan_blocks(plan: Plan, verb: str) -> list[Block]:
     if plan.offline:
         blocks.append(_line(("! A running nanobot keeps its sessions in memory and would overwrite this. Go on only if "
                              "none is running.", "note")))
+    blocks += [_line(("", ""))] if plan.members else []
+    blocks += [Block(tuple(render.member_spans(member))) for member in plan.members[:MEMBERS]]
+    if len(plan.members) > MEMBERS:
+        blocks.append(_line((f"… and {human(len(plan.members) - MEMBERS)} sessions more", "dim")))
+    if plan.members:
+        return blocks
     before: str | None = None
     for change in plan.changes:
         where = " ".join(filter(None, (render.one_line(change.place.session.id) if change.place.session else "",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from store import (
+    Action,
     Archive,
     Busy,
     Census,
@@ -20,7 +21,6 @@ from store import (
     Order,
     Receipt,
     Ref,
-    Restore,
     SessionSummary,
     Severity,
     Stamp,
@@ -55,7 +55,7 @@ class Shelf:
         self.lost: set[int] = set()
         self.sick: dict[Ref, Severity] = {}
         """What the doctor thinks of sessions, by the last time that somebody asked."""
-        self.undos: list[Restore] = []
+        self.undos: list[Action] = []
         """What takes back that which was done here, the last at the end."""
         self._ordered: tuple[Order, list[int]] | None = None
         self._grouped: tuple[Order, dict[int, list[int]]] | None = None
@@ -67,7 +67,7 @@ class Shelf:
         """Notes how something that was done is taken back, or that it was."""
         if action in self.undos:
             self.undos = [undo for undo in self.undos if undo != action]
-        elif isinstance(receipt.undo, Restore):
+        elif receipt.undo is not None:
             self.undos.append(receipt.undo)
 
     def node(self, at: int) -> int:
@@ -187,6 +187,8 @@ class Library:
                 shelf.name = f"{Path(shelf.archive.info.location).parent.name}/{shelf.name}"
         self.order = Order.ACTIVITY
         self.words: tuple[str, ...] = ()
+        self.marked: set[Key] = set()
+        """Sessions that somebody marked, to do something with all of them."""
         self.preview_matches: dict[int, set[int]] = {}
         """By archive, the keys of sessions whose preview matches."""
 

@@ -8,9 +8,12 @@ from rich.cells import cell_len, set_cell_size
 
 from store import (
     Archived,
+    Bundled,
     Certainty,
     Compaction,
+    Fate,
     Finding,
+    Member,
     Place,
     SessionSummary,
     Severity,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 Span = tuple[str, str]
 
 GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", State.HOLE: "┄", State.DAMAGED: "‼"}
+MARKED, FATES = "▪", {Fate.DELETED: ("✕", "damage"), Fate.DETACHED: ("↥", "note")}
 NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE, LOG = "◆", "‼", "▾", "▸", "?", "▤"
 ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
 KINDS = {"fork": "accent", "leftover": "note"}
@@ -76,7 +80,7 @@ def group_line(name: str, depth: int, opened: bool, count: int, width: int) -> l
 
 def tree_line(
     summary: SessionSummary | None, place: Place, depth: int, fold: bool | None, children: int, width: int,
-    sick: Severity | None = None,
+    sick: Severity | None = None, marked: bool = False,
 ) -> list[Span]:
     """A session in the tree; `fold` is None without children, else whether they are shown; `sick` by the doctor."""
     indent = "  " * min(depth, max(0, (width - 20) // 2))
@@ -85,6 +89,8 @@ def tree_line(
         return [(fit(f"{indent}{mark}…", width), "dim")]
     archived = summary.status == "archived"
     spans: list[Span] = [(indent, ""), (mark, "accent")]
+    if marked:
+        spans.append((f"{MARKED} ", "note"))
     if place in PLACES:
         spans.append((f"{PLACES[place]} ", "damage" if place is not Place.SURVIVOR else "note"))
     if summary.damage:
@@ -128,7 +134,7 @@ def _between(left: list[Span], right: list[Span], width: int) -> list[Span]:
     return [*spans, (" " * room, ""), *right]
 
 
-def preview_line(summary: SessionSummary | None, line: int, width: int) -> list[Span]:
+def preview_line(summary: SessionSummary | None, line: int, width: int, marked: bool = False) -> list[Span]:
     """A session in the preview list: title and counts, then the preview."""
     if summary is None:
         return [("…" if line == 0 else "", "dim")]
@@ -139,9 +145,43 @@ def preview_line(summary: SessionSummary | None, line: int, width: int) -> list[
         title, words = _broken(words, width - sum(cell_len(text) for text, _ in right) - 2)
     if line == 0:
         style = "dim" if summary.status == "archived" else "strong"
-        marks: list[Span] = [(f" {DAMAGE}", "damage")] if summary.damage else []
+        marks: list[Span] = [(f" {MARKED}", "note")] if marked else []
+        marks += [(f" {DAMAGE}", "damage")] if summary.damage else []
         return _between([*marks, (f" {title or '(empty)'}", style)], right, width)
     return [(fit(f"   {words or one_line(summary.ref.id)}", width - 1), "dim")]
+
+
+def bundle_line(found: Bundled, line: int, width: int) -> list[Span]:
+    """Something that was kept aside: what and how much of it, then its first words or the reason."""
+    if line == 0:
+        count = len(found.sessions)
+        kind = "" if found.kind == "trash" else f"{one_line(found.kind)} · "
+        many = f" {count} {'session' if count == 1 else 'sessions'}" if count else ""
+        right: list[Span] = [(many, "accent"), (f" {size_of(found.size):>7}", ""),
+                             (f" {ago(found.kept_at):>3} ", "dim")]
+        return _between([(f" {kind}", "note"), (one_line(found.what) or "(empty)", "strong")], right, width)
+    first = found.sessions[0] if found.sessions else {}
+    words = one_line(str(first.get("preview") or found.why))
+    return [(fit(f"   {words}", width - 1), "dim")]
+
+
+def size_of(size: int) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1_000:
+            return f"{size} {unit}"
+        size //= 1_000
+    return f"{size} GB"
+
+
+def member_spans(member: Member) -> list[Span]:
+    """A session of a plan: what becomes of it, at its place in the tree."""
+    glyph, style = FATES[member.fate]
+    kind = f"{one_line(member.lifecycle)[:9]} · " if member.lifecycle and member.depth else ""
+    words = one_line(member.title or member.preview or "(empty)")
+    words = fit(words, min(cell_len(words), 40))
+    return [("  " * min(member.depth, 12), ""), (f"{glyph} ", style), (kind, "accent"), (words, ""),
+            (f"  {member.messages}", ""), (f"  {member.why}", "dim")]
 
 
 def _broken(text: str, width: int) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from datetime import tzinfo
 from pathlib import Path
 
 from store import (
+    Action,
     Actions,
     Archive,
-    Close,
     Finding,
     Misused,
     Plan,
@@ -19,7 +19,6 @@ from store import (
     Refused,
     Repair,
     Restore,
-    SetArchived,
     Settle,
     Severity,
     StoreError,
@@ -32,7 +31,6 @@ from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
 
 Zone = Callable[[], tzinfo | None]
-Action = Repair | Settle | Restore | Close | SetArchived
 
 
 # -- parsers

@@ -17,14 +17,14 @@ from ..library import Key
 from ..widgets.prompt import Prompt
 from ..widgets.timeline import Timeline
 from ..widgets.virtual_list import VirtualList
-from .healing import Healing
+from .closing import Closing
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS
 from .travel import DIGITS
 
 PANES = tuple(TITLES)
 
 
-class Browser(Healing):
+class Browser(Closing):
     """Owns what is open and who has the word; the panes only draw and say what the user wants."""
 
     COMMANDS = {SessionCommands}
@@ -63,6 +63,12 @@ class Browser(Healing):
         Binding("S", "settle", "Settle", show=False, id="settle",
                 tooltip="answer the tool calls that a crash left unanswered"),
         Binding("u", "undo", "Undo", show=False, id="undo", tooltip="take back what was done last"),
+        Binding("space", "mark", "Mark", show=False, id="mark", tooltip="mark a session, to close several"),
+        Binding("x", "close", "Close", show=False, id="close",
+                tooltip="close a session, or those that are marked, with what goes with it"),
+        Binding("A", "archive", "Archive/reopen", show=False, id="archive",
+                tooltip="mark a session as archived, or as active again"),
+        Binding("T", "trash", "Trash", show=False, id="trash", tooltip="what was closed, and brought back from there"),
         Binding("escape", "leave", "Leave", show=False, id="leave"),
         Binding("question_mark", "help", "Help", key_display="?", id="help"),
         Binding("q", "quit", "Quit", id="quit"),
@@ -258,7 +264,9 @@ class Browser(Healing):
 
     def action_leave(self) -> None:
         opened = self.opened
-        if self.library.words:
+        if self.leave_marks():
+            pass
+        elif self.library.words:
             self._apply_filter("")
         elif self.narrow and self.focused is not self.timeline:
             # What else could be left is behind this pane.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import on
 from textual.worker import get_current_worker
 
-from store import Restore, Settle, Spot
+from store import Action, Close, Plan, SetArchived, Settle, Spot
 
 from .. import care, render
 from ..library import Shelf
@@ -70,11 +70,14 @@ class Healing(Travel):
 
     def action_settle(self) -> None:
         opened = self.opened
-        if opened is None:
-            return
-        self._care_shelf = opened.shelf
+        if opened is not None:
+            self.plan_here(opened.shelf, Settle(opened.ref))
+
+    def plan_here(self, shelf: Shelf, action: Action) -> None:
+        """Plans an action beside the screen; the plan is shown, or done where that is taken back with one key."""
+        self._care_shelf = shelf
         self._care_epoch += 1
-        shelf, epoch, action = opened.shelf, self._care_epoch, Settle(opened.ref)
+        epoch = self._care_epoch
         self.run_worker(lambda: care.plan(self.post_message, shelf.archive, action, epoch, _stopped), thread=True,
                         group="care", exclusive=True, exit_on_error=False)
 
@@ -84,9 +87,8 @@ class Healing(Travel):
         if event.epoch != self._care_epoch or shelf is None:
             return
         if event.plan.empty:
-            self.notify("nothing is left open in this session", timeout=3)
+            self.notify(render.one_line(" ".join(event.plan.reasons)), timeout=3, markup=False)
             return
-        from .sheet import PlanSheet
 
         def answered(take: bool | None) -> None:
             if take and event.epoch == self._care_epoch:
@@ -94,17 +96,34 @@ class Healing(Travel):
                     lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, _stopped),
                     thread=True, group="care", exclusive=True, exit_on_error=False)
 
-        self.app.push_screen(PlanSheet(event.plan, "Settle what a crash left open"), answered)
+        if isinstance(event.plan.action, SetArchived):
+            answered(True)
+            return
+        from .sheet import CloseSheet, PlanSheet
+
+        if isinstance(event.plan.action, Close):
+            many = len(event.plan.deleted)
+            self.app.push_screen(CloseSheet(event.plan, f"Close {many} {'session' if many == 1 else 'sessions'}"),
+                                 answered)
+        else:
+            self.app.push_screen(PlanSheet(event.plan, "Settle what a crash left open"), answered)
 
     @on(care.Applied)
     def _applied(self, event: care.Applied) -> None:
         shelf = self._care_shelf
         if shelf is not None:
             shelf.done(event.plan.action, event.receipt)
-        more = " · u takes it back" if event.receipt.undo is not None else ""
+        more = " · u takes it back" if shelf and shelf.undos and shelf.undos[-1] == event.receipt.undo else ""
+        for note in event.receipt.notes:
+            self.notify(render.one_line(note), severity="warning", markup=False)
+        if isinstance(event.plan.action, Close):
+            self.closed(event.plan)
         self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
         # What was written here shows at once, not at the next look.
         self.look()
+
+    def closed(self, plan: Plan) -> None:
+        """Does what the screen needs once sessions are gone."""
 
     @on(care.GivenUp)
     def _given_up(self, event: care.GivenUp) -> None:
@@ -128,7 +147,7 @@ class Healing(Travel):
         self.run_worker(lambda: self._undo(shelf, action, epoch), thread=True, group="care", exclusive=True,
                         exit_on_error=False)
 
-    def _undo(self, shelf: Shelf, action: Restore, epoch: int) -> None:
+    def _undo(self, shelf: Shelf, action: Action, epoch: int) -> None:
         care.undo(self.post_message, shelf.archive, action, epoch, _stopped)
 
 

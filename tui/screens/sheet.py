@@ -47,3 +47,17 @@ class PlanSheet(Inked[bool], ModalScreen[bool]):
 
     def action_leave(self) -> None:
         self.dismiss(False)
+
+
+class CloseSheet(PlanSheet, inherit_bindings=False):
+    """The same for closing: the key that asked for it confirms."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "take", "Close", id="close.take"),
+        Binding("escape", "leave", "Keep all", key_display="esc", id="close.leave"),
+        Binding("q", "leave", "Keep all", show=False, id="close.quit"),
+        Binding("enter", "wait", show=False, id="close.wait"),
+    ]
+
+    def action_wait(self) -> None:
+        """Enter opens things everywhere else, so here it does nothing."""

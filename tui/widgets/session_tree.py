@@ -26,6 +26,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
 - `right`/`l` unfold, `left`/`h` fold or go to the parent, `E` unfold all of a session's subagents
 - `enter` opens the session, `t` sorts by activity, creation or size, `/` filters
 - `!` orphan: its parent is named but gone. `â†¥` survivor: it outlived its parent. `â†»` a circle of parents, cut here
+- `space` marks a session, `x` closes it or all that are marked with what goes with them, `A` archives or reopens
 - `âœš` the doctor (`r`) found something in it
 - `linked`, `detached` and `ephemeral` say what happens to a subagent when its parent closes
 - `fork` began as a copy of the session above it, `leftover` is what a save that was cut off left behind
@@ -121,7 +122,8 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         fold = None if not shelf.census.child_count(at) else node in self.opened or bool(self.library.words)
         summary = self.library.summary(node)
         sick = shelf.sick.get(summary.ref) if summary is not None else None
-        return render.tree_line(summary, shelf.census.place(at), depth, fold, shelf.census.child_count(at), width, sick)
+        return render.tree_line(summary, shelf.census.place(at), depth, fold, shelf.census.child_count(at), width, sick,
+                                self.library.key(node) in self.library.marked)
 
     def empty(self) -> str:
         return "nothing matches" if self.library.words else "no sessions yet"

@@ -1,0 +1,104 @@
+"""What the browser does to sessions as a whole: closing them with what goes with them, archiving, and the trash."""
+
+from __future__ import annotations
+
+from textual.widget import Widget
+
+from store import Close, Plan, Ref, SetArchived
+
+from ..library import LOW, Shelf
+from .healing import Healing
+
+
+class Closing(Healing):
+    """The part of the browser that closes. A plan is shown first, and what is closed comes back with one key."""
+
+    # -- which sessions
+
+    def action_mark(self) -> None:
+        """Marks the session under the cursor, or takes the mark away, and goes on to the next."""
+        pane: Widget | None = self.focused
+        if pane is not self.tree_pane and pane is not self.list_pane:
+            self.notify("sessions are marked in the tree and the preview list", timeout=3)
+            return
+        source = self.tree_pane if pane is self.tree_pane else self.list_pane
+        node = source.node
+        if node is None or node < 0:
+            return
+        self.library.marked ^= {self.library.key(node)}
+        source.cursor += 1
+        self._show_marks()
+
+    def _show_marks(self) -> None:
+        self.tree_pane.refresh()
+        self.list_pane.refresh()
+
+    def leave_marks(self) -> bool:
+        """Takes all marks away; whether there were any."""
+        there = bool(self.library.marked)
+        self.library.marked.clear()
+        self._show_marks()
+        return there
+
+    def _chosen(self) -> tuple[Shelf, list[Ref]] | None:
+        """The sessions that are marked in one archive, else the one under the cursor or the one that is open."""
+        nodes = [node for key in self.library.marked if (node := self.library.node(key)) is not None]
+        if not nodes:
+            node = self.tree_pane.node if self.focused is self.tree_pane else self.list_pane.node
+            if self.focused not in (self.tree_pane, self.list_pane):
+                return (self.opened.shelf, [self.opened.ref]) if self.opened is not None else None
+            nodes = [node] if node is not None and node >= 0 else []
+        if not nodes:
+            return None
+        shelf = self.library.shelf(nodes[0])
+        if any(self.library.shelf(node) is not shelf for node in nodes):
+            self.notify("close the marked sessions of each archive by themselves", severity="warning")
+            return None
+        keys = [shelf.census.keys[node & LOW] for node in sorted(nodes)]
+        return shelf, [summary.ref for summary in shelf.reader.summaries(keys)]
+
+    # -- what is done
+
+    def action_close(self) -> None:
+        chosen = self._chosen()
+        if chosen is not None and chosen[1]:
+            # Whoever confirms has seen what speaks against it.
+            self.plan_here(chosen[0], Close(tuple(chosen[1]), anyway=True))
+
+    def closed(self, plan: Plan) -> None:
+        """Shows another session where the one that was open is gone."""
+        self.library.marked.clear()
+        opened, gone = self.opened, {member.ref.id for member in plan.deleted}
+        if opened is None or opened.ref.id not in gone:
+            return
+        nodes = list(self.library.listed())
+        here = self.tree_pane.node
+        start = nodes.index(here) if here in nodes else 0
+        for node in (*nodes[start:], *reversed(nodes[:start])):
+            if self.library.key(node)[2] not in gone:
+                self.tree_pane.select(node)
+                self.open_node(node)
+                return
+
+    def action_archive(self) -> None:
+        chosen = self._chosen()
+        if chosen is None or not chosen[1]:
+            return
+        shelf, refs = chosen
+        if "archive" not in shelf.archive.info.capabilities:
+            self.notify("nanobot's sessions have no such mark", timeout=3)
+            return
+        key = shelf.reader.key(refs[0])
+        found = shelf.reader.summaries([key]) if key is not None else []
+        if found:
+            self.plan_here(shelf, SetArchived(refs[0], found[0].status != "archived"))
+
+    async def action_trash(self) -> None:
+        if not self.is_current:
+            return
+        from .trash import Trash
+
+        def left(_: None) -> None:
+            self.look()
+
+        await self.app.push_screen(Trash(self.shelf), left)

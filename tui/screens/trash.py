@@ -1,0 +1,172 @@
+"""The trash: what was closed, with its first words, and everything else that was kept aside of an archive."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.worker import get_current_worker
+
+from store import Bundled, Restore, StoreError, bundles
+
+from .. import care, describe, render
+from ..ink import Inked
+from ..library import Shelf
+from ..widgets.bar import Bar, KeyBar
+from ..widgets.column import Column
+from ..widgets.inspector import Inspector
+from ..widgets.kept import KeptList
+from ..widgets.virtual_list import VirtualList
+from .sheet import PlanSheet
+
+
+class Trash(Inked[None]):
+    """Bundles at the left or above, what the one under the cursor holds beside it."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (10, "-low")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "restore", "Bring back", id="trash.restore", tooltip="put it back where it was"),
+        Binding("u", "undo", "Undo", id="trash.undo", tooltip="take the last thing back"),
+        Binding("t", "scope", "Trash/all", id="trash.scope", tooltip="closed sessions, or all that was kept"),
+        Binding("tab,shift+tab", "other_pane", "Other pane", show=False, id="trash.pane"),
+        Binding("question_mark", "help", "Help", key_display="?", id="trash.help"),
+        Binding("escape", "leave", "Back", key_display="esc", id="trash.leave"),
+        Binding("q", "leave", "Back", show=False, id="trash.quit"),
+    ]
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__()
+        self.shelf = shelf
+        self.everything = False
+        self._epoch = 0
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="trash-title")
+        with Horizontal(id="trash-panes"):
+            with Column(id="kept"):
+                yield Bar(id="kept-title", classes="pane-title -on")
+                self.list_pane = KeptList(id="bundles")
+                yield self.list_pane
+            with Column(id="held"):
+                yield Bar(id="held-title", classes="pane-title")
+                self.detail = Inspector(id="bundle")
+                yield self.detail
+        yield KeyBar(id="trash-keys")
+
+    def on_mount(self) -> None:
+        if self.list_pane.is_attached:
+            self.list_pane.focus()
+            self.look()
+
+    def look(self) -> None:
+        """Shows what is kept now: some small files are read."""
+        try:
+            found = bundles(self.shelf.archive.info.root, None if self.everything else "trash")
+        except (StoreError, OSError) as error:
+            found = []
+            self.notify(render.one_line(str(error)), severity="error", markup=False)
+        self.list_pane.show(found, "nothing was kept" if self.everything else "the trash is empty")
+        self._show()
+
+    def _show(self) -> None:
+        current, info = self.list_pane.current, self.shelf.archive.info
+        self.detail.show(describe.bundle_blocks(current) if current is not None else [])
+        size = sum(one.size for one in self.list_pane.found)
+        self.query_one("#trash-title", Bar).show(
+            [(" trash  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
+            [(f"{render.size_of(size)} ", "dim")])
+        shown = self.list_pane.count
+        title = " KEPT ASIDE" if self.everything else " CLOSED SESSIONS"
+        self.query_one("#kept-title", Bar).show(
+            [(title, "strong")], [(f"{self.list_pane.cursor + 1 if shown else 0}/{shown} ", "dim")])
+        self.query_one("#held-title", Bar).show([(" HOLDS", "strong")])
+
+    @on(VirtualList.Highlighted, "#bundles")
+    def _highlighted(self) -> None:
+        self._show()
+
+    @on(VirtualList.Chosen, "#bundles")
+    def _chosen(self) -> None:
+        self.action_restore()
+
+    # -- bringing back
+
+    def action_restore(self) -> None:
+        current: Bundled | None = self.list_pane.current
+        if current is None:
+            return
+        if current.kind not in ("trash", "backups"):
+            self.notify("this is kept to be looked at; its files are in the folder that is named here", timeout=5)
+            return
+        self._epoch += 1
+        epoch, action = self._epoch, Restore(current.path)
+        self.run_worker(lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
+                        group="care", exclusive=True, exit_on_error=False)
+
+    @on(care.Planned)
+    def _planned(self, event: care.Planned) -> None:
+        if event.epoch != self._epoch:
+            return
+        if not event.plan.offline and not event.plan.warnings:
+            # It can be taken back, so nobody is asked twice.
+            self._apply(event)
+            return
+
+        def answered(take: bool | None) -> None:
+            if take and event.epoch == self._epoch:
+                self._apply(event)
+
+        self.app.push_screen(PlanSheet(event.plan, "Bring it back"), answered)
+
+    def _apply(self, planned: care.Planned) -> None:
+        epoch = planned.epoch
+        self.run_worker(lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, _stopped),
+                        thread=True, group="care", exclusive=True, exit_on_error=False)
+
+    @on(care.Applied)
+    def _applied(self, event: care.Applied) -> None:
+        self.shelf.done(event.plan.action, event.receipt)
+        more = " · u takes it back" if self.shelf.undos and self.shelf.undos[-1] == event.receipt.undo else ""
+        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        for note in event.receipt.notes:
+            self.notify(render.one_line(note), severity="warning", markup=False)
+        self.look()
+
+    @on(care.GivenUp)
+    def _given_up(self, event: care.GivenUp) -> None:
+        if event.epoch == self._epoch and event.text:
+            self.notify(render.one_line(event.text), severity="error", markup=False)
+
+    def action_undo(self) -> None:
+        if not self.shelf.undos:
+            self.notify("nothing was done here that could be taken back", timeout=3)
+            return
+        self._epoch += 1
+        epoch, action = self._epoch, self.shelf.undos[-1]
+        self.run_worker(lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
+                        group="care", exclusive=True, exit_on_error=False)
+
+    # -- elsewhere
+
+    def action_scope(self) -> None:
+        self.everything = not self.everything
+        self.look()
+
+    def action_other_pane(self) -> None:
+        (self.detail if self.list_pane.has_focus else self.list_pane).focus()
+
+    async def action_help(self) -> None:
+        from .help import Help
+
+        await self.app.push_screen(Help(KeptList.HELP, self))
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+def _stopped() -> bool:
+    return get_current_worker().is_cancelled
