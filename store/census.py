@@ -112,6 +112,9 @@ class Census:
         """Children of all as one array, and where each one's begin; the roots' come last."""
         count = len(self.ids)
         first = array("q", bytes(8 * (count + 2)))
+        if not any(parent != NONE for parent in self.parents):
+            first[count + 1] = count
+            return first, array("q", range(count))
         for parent in self.parents:
             first[(count if parent == NONE else parent) + 1] += 1
         for at in range(count + 1):

@@ -21,7 +21,9 @@ class Fate(StrEnum):
 
     DELETED = "deleted"
     DETACHED = "detached"
-    """It stays with all below it and loses its parent."""
+    """It stays with all below it and loses its parent, as one that was started detached does."""
+    ROOT = "root"
+    """It stays and becomes a root, since somebody wants just its parent gone."""
 
 
 class Member(Struct, frozen=True):
@@ -73,7 +75,7 @@ def close(
             if step.at in steps:
                 continue
             steps[step.at] = step
-            if step.fate is Fate.DETACHED:
+            if step.fate is not Fate.DELETED:
                 continue
             for child in reversed(children.get(step.at, ())):
                 # One that is asked for itself is told where it stands in the tree, but goes in any case.
@@ -84,7 +86,7 @@ def close(
 
 def _fate(lifecycle: str, cascade: bool) -> tuple[Fate, str]:
     if not cascade:
-        return Fate.DETACHED, "stays, as a root"
+        return Fate.ROOT, "stays, as a root"
     if lifecycle == DETACHED:
         return Fate.DETACHED, "stays with all below it, as a root"
     return Fate.DELETED, "goes with its parent"

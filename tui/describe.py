@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -304,7 +305,8 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
 def bundle_blocks(found: Bundled) -> list[Block]:
     """What was kept aside: when, where, and the sessions in it."""
     blocks = [_line((render.one_line(found.what) or "(empty)", "strong")), _fact("kept", moment(found.kept_at)),
-              _fact("size", f"{found.size:,} bytes"), _fact("in", render.one_line(found.path))]
+              _fact("size", f"{found.size:,} bytes"),
+              _fact("in", render.one_line("/".join(Path(found.path).parts[-3:])))]
     if found.why:
         blocks.append(_fact("why", visible(found.why)))
     if found.sessions:

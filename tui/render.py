@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Span = tuple[str, str]
 
 GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", State.HOLE: "┄", State.DAMAGED: "‼"}
-MARKED, FATES = "▪", {Fate.DELETED: ("✕", "damage"), Fate.DETACHED: ("↥", "note")}
+MARKED, FATES = "▪", {Fate.DELETED: ("✕", "damage"), Fate.DETACHED: ("↥", "note"), Fate.ROOT: ("↥", "note")}
 NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE, LOG = "◆", "‼", "▾", "▸", "?", "▤"
 ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
 KINDS = {"fork": "accent", "leftover": "note"}

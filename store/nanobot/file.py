@@ -81,10 +81,13 @@ def opening(path: str) -> Iterator[Opened]:
         os.close(fd)
 
 
-def beginning(path: str, size: int) -> tuple[bytes, Stat]:
-    """The first `size` bytes of a file, and what it looks like, in as few calls as can be. Raises as `opening` does."""
+def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, Stat]:
+    """The first `size` bytes of a file, and what it looks like, in as few calls as can be. Raises as `opening` does.
+
+    With the number of an open `folder`, `path` is the name of a file in there, which need not be looked for.
+    """
     try:
-        fd = os.open(path, _FLAGS)
+        fd = os.open(path, _FLAGS, dir_fd=folder)
         try:
             return os.read(fd, size), stat_of(os.fstat(fd))
         finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from heapq import nlargest
 from itertools import islice
 from threading import Lock
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
@@ -17,7 +19,7 @@ from ..rows import Count, Ref, SessionSummary, State
 from .clock import Clock
 from .context import offset_of
 from .file import Opened, Stat, beginning, stat_of, trouble
-from .head import Head, Metadata, head_of, metadata_in, plain_lines
+from .head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_lines
 from .lines import FileOutline
 from .names import ENDING, Naming, channel_of, key_of
 from .places import CONFLICTS, LEGACY, Folder
@@ -30,6 +32,8 @@ and in turn; and files that tell the release."""
 UNDER_WAY_S = 10
 """How old a temporary file is at least before it counts as left behind."""
 KIND, LEFTOVER, FORK = "root", "leftover", "fork"
+
+
 class _Brief(Struct, frozen=True, gc=False):
     """What a census keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
 
@@ -69,6 +73,16 @@ class Listing:
                 self._names.append(name)
                 self._keys[name] = len(self._names) - 1
             return self._keys[name]
+
+    def _keys_of(self, names: Iterable[str]) -> dict[str, int]:
+        """The keys of all files, of which these have one now."""
+        with self._lock:
+            keys = self._keys
+            for name in names:
+                if name not in keys:
+                    keys[name] = len(self._names)
+                    self._names.append(name)
+            return keys
 
     def name(self, key: int) -> str | None:
         """The file of a key."""
@@ -122,18 +136,20 @@ class Listing:
     def census(self, cancel: Cancel) -> Census:
         """Every session. Files that are as they were are not read again. Raises Cancelled."""
         briefs: dict[str, _Brief] = {}
-        for many, (name, stat) in enumerate(self._scan()):
-            if not many % 64 and cancel():
-                raise Cancelled("stopped")
-            known = self._briefs.get(name)
-            brief = known if known is not None and known.stat == stat else self._brief(name)
-            if brief is not None:
-                briefs[name] = brief
+        known_briefs = self._briefs
+        with _open_folder(self._folder.path) as folder:
+            for many, (name, stat) in enumerate(self._scan()):
+                if not many % 64 and cancel():
+                    raise Cancelled("stopped")
+                known = known_briefs.get(name)
+                brief = known if known is not None and known.stat == stat else self._brief(name, folder)
+                if brief is not None:
+                    briefs[name] = brief
         parents = _forks(briefs) | _leftovers(briefs, self._folder)
         self._briefs, self._parents = briefs, parents
         self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
         order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
-        key = self.key
+        key = self._keys_of(name for name, _ in order).__getitem__
         return Census([
             Entry(
                 key(name), brief.id, None, brief.created_at or 0, brief.updated_at or brief.stat.mtime_ns // 1_000_000,
@@ -143,14 +159,16 @@ class Listing:
             for name, brief in order
         ])
 
-    def _brief(self, name: str) -> _Brief | None:
-        """What is told of a file by its first lines; None where it is no session's, or gone."""
+    def _brief(self, name: str, folder: int | None) -> _Brief | None:
+        """What is told of a file by its first lines; None where it is no session's, or gone.
+
+        `folder` is the number of its folder, None where the system opens none.
+        """
         try:
-            data, stat = beginning(self._path(name), LINE_BYTES)
+            data, stat = beginning(name if folder is not None else self._path(name), LINE_BYTES, folder)
             found = plain_lines(data)
             if found is not None:
-                line, first = found
-                return self._described(name, stat, data, metadata_in(line), first)
+                return self._plain(name, stat, data, *found)
             # Two whole lines are wanted: the metadata, and the first message.
             size = LINE_BYTES
             while len(data) == size and data.count(b"\n") < 2 and size < LONGEST:
@@ -166,17 +184,29 @@ class Listing:
             return None
         return self._described(name, stat, data, head.metadata, head.first)
 
+    def _plain(self, name: str, stat: Stat, data: bytes, line: Line, first: str | None) -> _Brief:
+        """The same as `_described`, in fewer steps, for a file that begins as nearly all do."""
+        messages, offset = _rows_in(data, stat.size, True), line.last_consolidated
+        if line.last_archived is not UNSET or type(offset) is not int or not 0 <= offset <= messages:
+            return self._described(name, stat, data, metadata_in(line), first)
+        title, ms = line.metadata.get("title"), self._clock.ms
+        return _Brief(stat, line.key, channel_of(line.key),
+                      title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None, ms(line.created_at),
+                      ms(line.updated_at), first, offset, messages,
+                      not name.endswith(ENDING) and self._folder.name_of(name).temporary)
+
     def _described(
         self, name: str, stat: Stat, data: bytes, metadata: Metadata | None, first: str | None
     ) -> _Brief:
-        file, ms = self._folder.name_of(name), self._clock.ms
-        key = key_of(file.stem, metadata.key if metadata is not None else None)
-        messages = _rows_in(data, stat.size, metadata is not None)
+        ms, messages = self._clock.ms, _rows_in(data, stat.size, metadata is not None)
+        temporary = not name.endswith(ENDING) and self._folder.name_of(name).temporary
         if metadata is None:
-            return _Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, file.temporary)
+            key = key_of(self._folder.name_of(name).stem, None)
+            return _Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, temporary)
+        key = metadata.key or key_of(self._folder.name_of(name).stem, None)
         offset = offset_of(metadata, messages, metadata.later).value
         return _Brief(stat, key, channel_of(key), metadata.title, ms(metadata.created_at), ms(metadata.updated_at),
-                      first, offset, messages, file.temporary)
+                      first, offset, messages, temporary)
 
     def ref(self, census: Census, at: int) -> Ref:
         """The ref of a session by its position."""
@@ -282,6 +312,20 @@ class Listing:
 
     def _path(self, name: str) -> str:
         return self._prefix + name
+
+
+@contextmanager
+def _open_folder(path: str) -> Iterator[int | None]:
+    """A folder by whose number its files are opened sooner; None where the system has no such thing."""
+    try:
+        fd = os.open(path, os.O_RDONLY) if os.open in os.supports_dir_fd else None
+    except OSError:
+        fd = None
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def _stat(path: str) -> Stat | None:

@@ -18,7 +18,7 @@ from ..errors import NotAnArchive, StoreError
 from .audit import Log
 from .file import read
 from .head import head_of
-from .names import FileName, file_name
+from .names import ENDING, FileName, file_name
 
 SESSIONS, LEGACY, CONFLICTS, HOME, WORKSPACE = "sessions", "legacy", ".migration-conflicts", ".nanobot", "workspace"
 _ID, _LOOK, _MARKER_BYTES = re.compile(r"[0-9a-f]{32}"), 16_384, 4_096
@@ -37,7 +37,10 @@ class Folder(Struct, frozen=True):
         """The files that may be sessions, in no order. Raises OSError."""
         with os.scandir(self.path) as entries:
             for entry in entries:
-                wanted = entry.name == self.only if self.only is not None else file_name(entry.name) is not None
+                name = entry.name
+                # Of thousands nearly all are plain names, for which that is enough.
+                wanted = name == self.only if self.only is not None else (
+                    name.endswith(ENDING) or file_name(name) is not None)
                 if wanted and _holds(entry.is_file):
                     yield entry
 

@@ -51,7 +51,7 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -
     lifecycles = _column(conn, layout, "lifecycle")
     steps = close(parents, lambda at: lifecycles.get(found[at].key, ""), asked, action.cascade)
     keys = tuple(found[step.at].key for step in steps if step.fate is Fate.DELETED)
-    cut = tuple(found[step.at].key for step in steps if step.fate is Fate.DETACHED)
+    cut = tuple(found[step.at].key for step in steps if step.fate is not Fate.DELETED)
     members = tuple(_members(conn, layout, steps, [found[step.at].key for step in steps], now_ms))
     warnings = tuple(f"{member.ref.id}: {text}" for member in members if member.fate is Fate.DELETED
                      for text in member.against)

@@ -28,7 +28,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from store import SessionStore
+from store import Close, Ref, SessionStore, open_archive
 
 from .limits import TOOL, by_hand, scan, wal_growth
 from .table import Line
@@ -97,6 +97,8 @@ def _tasks(folder: Path, part: int) -> dict[str, Task]:
     many, some, calls, synced, batched = (number // part for number in (100_000, 10_000, 5_000, 500, 30 * BATCH))
     empty, log = _seed(folder / "empty.db"), _seed(folder / "log.db", messages=many)
     brood, tree = _seed(folder / "brood.db", some, each=some), _seed(folder / "tree.db", some, each=22)
+    trees = [(below, tree if not below else _seed(folder / f"tree-{below}.db", some, each=22, below=below), least)
+             for below, least in ((0, 4), (10, 1.3), (50, 1))]
     load, children = methodcaller("load_all_messages", TOP), methodcaller("list_children", TOP)
     last, walk = methodcaller("messages", TOP, newest=True, limit=FEW), methodcaller("list_descendants", TOP)
     decoded = partial(_touch, load, attrgetter("tool_calls", "meta"))
@@ -115,12 +117,25 @@ def _tasks(folder: Path, part: int) -> dict[str, Task]:
         **{f"fold {rows}": Task(f"compact {rows} of {many} rows, checkpointed", log, many + 1,
                                 *(partial(_compact, rows),) * 2, 1) for rows in (some, many)},
         "close": Task(f"close {some} descendants", tree, some + 1, close, close, 4),
+        **{f"trash {below}": Task(f"  as a plan, into the trash; {below} messages each", full, some + 1, _closed,
+                                  close, least) for below, full, least in trees},
         "walk": Task(f"walk a tree of {some}", tree, some, walk, _walk, 8, writes=False),
     }
 
 
-def _seed(path: Path, sessions: int = 0, each: int = 1, messages: int = 0) -> Path:
-    """A database as either store writes it: a session with messages, and so many below it, `each` to a parent."""
+def _closed(store: SessionStore) -> int:
+    """Closes a tree as the browser does: the plan, the bundle in the trash, the deletion. Answers as a store does."""
+    (archive,) = open_archive(store.path)
+    actions = archive.actions
+    assert actions is not None
+    plan = actions.plan(Close((Ref("", TOP),)))
+    return actions.apply(plan).rows
+
+
+def _seed(path: Path, sessions: int = 0, each: int = 1, messages: int = 0, below: int = 0) -> Path:
+    """A database as either store writes it: a session with messages, and so many below it, `each` to a parent, with
+    `below` messages each.
+    """
     random, ids = Random(0), [TOP]
     with SessionStore.open(path) as store, store.transaction():
         store.create_session(session_id=TOP)
@@ -131,6 +146,8 @@ def _seed(path: Path, sessions: int = 0, each: int = 1, messages: int = 0) -> Pa
             ids.append(store.create_session(
                 session_id=f"sess_{random.randbytes(12).hex()}", parent_session_id=ids[at // each],
                 config={"max_rounds": 5}, metadata={"title": f"{TEXT[:30]} {at}"}))
+            store.append_messages(ids[-1], [{"content": f"{seq} {TEXT}"[:len(TEXT)], **_TURN[seq % 4]}
+                                            for seq in range(below)])
     return path
 
 

@@ -15,7 +15,7 @@ from tui import clock
 
 from ..store.workspaces import damaged, workspace
 from .harness import MEDIUM, NANOBOT_NOW, SMALL, browsing
-from .sick import sick
+from .sick import kept, sick
 
 FOLDER = Path(__file__).parents[2] / "screenshots"
 UPDATE = "SESSIONSCOPE_UPDATE_SCREENSHOTS"
@@ -27,12 +27,19 @@ SHOTS: dict[str, tuple[tuple[int, int], list[str]]] = {
     "context": (MEDIUM, ["enter", "4"]),
 }
 SICK = {"doctor": ["r", "j"], "repair": ["r", "R"]}
+CLOSED = {"close": ["x"], "trash": ["x", "x", "T"]}
 NANOBOT = {"nanobot": ["enter", "["], "damage": ["enter", "g", "j", "j"]}
 
 
 @pytest.mark.parametrize("name", SHOTS)
 async def test_screenshot(name: str, demo_db: Path) -> None:
     await compare(name, demo_db, *SHOTS[name])
+
+
+@pytest.mark.parametrize("name", CLOSED)
+async def test_screenshot_of_closing(name: str, demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(monkeypatch)
+    await compare(name, demo_db, MEDIUM, CLOSED[name])
 
 
 @pytest.mark.parametrize("name", SICK)

@@ -14,7 +14,7 @@ from tui.config import Config
 from ..store.workspaces import damaged, workspace
 from .database import Database, calls
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, SMALL, Hands
-from .sick import sick
+from .sick import kept, sick
 
 Snap = Callable[..., bool]
 Sample = Callable[[str], Path]
@@ -176,3 +176,18 @@ def test_plan_of_a_repair(snap: Snap, tmp_path: Path, size: Size) -> None:
 
 def test_a_sick_tree(snap: Snap, tmp_path: Path) -> None:
     assert snap(sick(tmp_path), keys=["r", "escape", "E"], size=MEDIUM)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_plan_of_a_closing(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["s", "x"], size=size)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_trash(snap: Snap, demo_db: Path, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
+    kept(monkeypatch)
+    assert snap(demo_db, keys=["s", "space", "space", "x", "x", "T"], size=size)
+
+
+def test_marked_sessions(snap: Snap, demo_db: Path) -> None:
+    assert snap(demo_db, keys=["s", "space", "space", "j", "space"], size=MEDIUM)

@@ -167,7 +167,7 @@ def _left_lines(left: Sequence[Finding], plan: Plan, receipt: Receipt | None) ->
     return ["left as it is:", *(line for finding in left for line in finding_lines(finding))]
 
 
-FATES = {Fate.DELETED: "✕", Fate.DETACHED: "↥"}
+FATES = {Fate.DELETED: "✕", Fate.DETACHED: "↥", Fate.ROOT: "↥"}
 
 
 def _member_lines(plan: Plan) -> list[str]:
@@ -192,7 +192,7 @@ def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -
             "action": type(plan.action).__name__.lower(), "rows": plan.rows, "reasons": list(plan.reasons),
             "warnings": list(plan.warnings), "offline": plan.offline,
             "delete": [member.ref.id for member in plan.members if member.fate is Fate.DELETED],
-            "detach": [member.ref.id for member in plan.members if member.fate is Fate.DETACHED],
+            "detach": [member.ref.id for member in plan.members if member.fate is not Fate.DELETED],
             "sessions": [member_record(member) for member in plan.members],
             "findings": [finding_record(finding) for finding in plan.findings],
             "changes": [{"place": _place(change.place), "what": change.what, "before": change.before,
