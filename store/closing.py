@@ -26,7 +26,7 @@ class Fate(StrEnum):
     """It stays and becomes a root, since somebody wants just its parent gone."""
 
 
-class Member(Struct, frozen=True):
+class Member(Struct, frozen=True, gc=False):
     """A session of a plan. `depth` is counted from the session that was asked for, `messages` is how many it has.
 
     `why` is the reason of its fate, and `against` what speaks against that, a sentence each.
@@ -44,7 +44,7 @@ class Member(Struct, frozen=True):
     against: tuple[str, ...] = ()
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """What becomes of one session, by its position."""
 
     at: int

@@ -70,7 +70,7 @@ class Count(Struct, frozen=True):
         return f"{self.value}" if self.exact else f"~{self.value}"
 
 
-class Ref(Struct, frozen=True, order=True):
+class Ref(Struct, frozen=True, order=True, gc=False):
     """Names one session inside one archive. `layout` is a database's table prefix or tells one folder from another;
     `file` is a session's own file.
     """

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from ..archive import Cancel, never
 from ..bundle import Bundle, Kind, discard, trash_entry
 from ..errors import Cancelled, Misused, Refused, StoreError, UnknownSession
@@ -57,7 +59,7 @@ class PowerLoopActions:
         if isinstance(action, Repair):
             return self._plan_repair(action, progress, cancel)
         if isinstance(action, Close):
-            return self._archive.reader().read(lambda conn: closing.plan(conn, self.layout, action, _now_ms()))
+            return self._plan_close(action)
         if isinstance(action, SetArchived):
             return self._archive.reader().read(lambda conn: self._plan_archived(conn, action))
         raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
@@ -108,6 +110,16 @@ class PowerLoopActions:
                     work=Work(tuple(some), scope=(key,)))
 
     # -- restore
+
+    def _plan_close(self, action: Close) -> Plan:
+        before = self._state()
+        plan = self._archive.reader().read(lambda conn: closing.plan(conn, self.layout, action, _now_ms()))
+        return replace(plan, basis=before if self._state() == before else "")
+
+    def _state(self) -> str:
+        """What the files look like; an empty -wal is as good as none."""
+        main, wal, journal = self._archive.file.parts()
+        return repr((main, wal if wal and wal[1] else None, journal if journal and journal[1] else None))
 
     def _plan_archived(self, conn: sqlite3.Connection, action: SetArchived) -> Plan:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
@@ -263,7 +275,8 @@ class PowerLoopActions:
         bundle = self._bundle(str(deleted[0].title or deleted[0].ref.id), plan.reasons[0], Kind.TRASH)
         try:
             progress("copying", 0, 0)
-            state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS))
+            state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS),
+                                 lambda: self._state() != plan.basis)
             # On the disk before anything is gone.
             path = bundle.seal({
                 "archive": "power-loop", "layout": self.layout.prefix, "links": closing.links(conn, self.layout, work),

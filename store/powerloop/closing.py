@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -16,17 +16,17 @@ from ..closing import Fate, Member, Step, close
 from ..errors import Refused, UnknownSession
 from ..plans import Close, Plan
 from ..rows import Ref
-from ..sqlitefile import BrokenText, uri_of
+from ..sqlitefile import uri_of
 from . import sessions
-from .family import kin
+from .family import Kin, kin
 from .layout import Layout
 from .messages import highest_seq
 from .tables import OWNERS, all_columns, key_column, quoted
 
-DESCRIBED, ROWS = 500, "rows.db"
+DESCRIBED, MOST, ROWS = 100, 4, "rows.db"
 CHANGED = "A session that would go has changed since this was planned; nothing was done. Look again."
-"""Sessions of a plan that are described with titles, previews and open calls, and the database in a bundle."""
-
+"""Sessions of a plan that are described with titles, previews and open calls; of how many one has to go before a pass
+over all rows is less than looking each up; and the database in a bundle."""
 
 class Work(Struct, frozen=True):
     """Storage keys of the sessions that go and of those that lose their link, and a seal of what the plan saw."""
@@ -52,7 +52,7 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -
     steps = close(parents, lambda at: lifecycles.get(found[at].key, ""), asked, action.cascade)
     keys = tuple(found[step.at].key for step in steps if step.fate is Fate.DELETED)
     cut = tuple(found[step.at].key for step in steps if step.fate is not Fate.DELETED)
-    members = tuple(_members(conn, layout, steps, [found[step.at].key for step in steps], now_ms))
+    members = tuple(_members(conn, layout, steps, found, now_ms))
     warnings = tuple(f"{member.ref.id}: {text}" for member in members if member.fate is Fate.DELETED
                      for text in member.against)
     messages = sum(member.messages for member in members if member.fate is Fate.DELETED)
@@ -74,20 +74,21 @@ def _column(conn: sqlite3.Connection, layout: Layout, column: str) -> dict[int, 
 
 
 def _members(
-    conn: sqlite3.Connection, layout: Layout, steps: Sequence[Step], keys: Sequence[int], now_ms: int
+    conn: sqlite3.Connection, layout: Layout, steps: Sequence[Step], found: Sequence[Kin], now_ms: int
 ) -> Iterator[Member]:
+    keys = [found[step.at].key for step in steps]
     counts = dict(conn.execute(
         f"SELECT s.rowid, count(*) FROM {layout.table('messages')} m JOIN {layout.table('sessions')} s "
         f"ON s.session_id = m.session_id WHERE s.rowid IN {_LIST} GROUP BY s.rowid", (json.dumps(keys),)))
     leased = _leased(conn, layout, keys, now_ms)
     for at, (step, key) in enumerate(zip(steps, keys, strict=True)):
-        row = next(iter(sessions.rows_by_key(conn, layout, [key])))
-        owner = sessions.owner_of(layout, row[0], row[1])
         if at >= DESCRIBED:
-            yield Member(Ref(layout.prefix, sessions.id_text(*row[:2])), step.fate, step.why, step.depth,
+            yield Member(Ref(layout.prefix, sessions.id_text(key, found[step.at].id)), step.fate, step.why, step.depth,
                          messages=counts.get(key, 0), against=leased.get(key, ()))
             continue
-        found = sessions.summary(conn, layout, row, owner)
+        row = next(iter(sessions.rows_by_key(conn, layout, [key])))
+        owner = sessions.owner_of(layout, row[0], row[1])
+        summary = sessions.summary(conn, layout, row, owner)
         against = list(leased.get(key, ()))
         pending = conn.execute(
             f"SELECT {layout.column('session_state', 'pending_json')} FROM {layout.table('session_state')} "
@@ -97,8 +98,8 @@ def _members(
             against.append("a turn is open")
         if calls:
             against.append(f"{_many(len(calls), 'call')} {'is' if len(calls) == 1 else 'are'} not answered")
-        yield Member(found.ref, step.fate, step.why, step.depth, found.lifecycle, found.kind, found.title,
-                     found.preview, counts.get(key, 0), tuple(against))
+        yield Member(summary.ref, step.fate, step.why, step.depth, summary.lifecycle, summary.kind, summary.title,
+                     summary.preview, counts.get(key, 0), tuple(against))
 
 
 def _leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int], now_ms: int) -> dict[int, tuple[str, ...]]:
@@ -126,22 +127,33 @@ def owned_tables(layout: Layout) -> Iterator[tuple[str, str]]:
             yield table, column
 
 
+def _filled(conn: sqlite3.Connection, layout: Layout) -> Iterator[tuple[str, str]]:
+    """Those of them that have any rows at all; of the others nothing has to be asked."""
+    for table, column in owned_tables(layout):
+        if conn.execute(f"SELECT 1 FROM main.{layout.table(table)} LIMIT 1").fetchone():
+            yield table, column
+
+
 def seal(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> str:
     """Differs once anything that matters changed in these sessions: their rows, bookkeeping, or how many rows they
     have in any table.
     """
     found, values = blake2b(digest_size=16), (json.dumps(list(keys)),)
-    statements = [f"SELECT rowid, * FROM {layout.table('sessions')} WHERE rowid IN {_LIST} ORDER BY rowid",
+    # Whatever changes a session's other columns sets its time too.
+    shown = ", ".join(layout.column("sessions", name) for name in ("updated_at", "status", "parent_session_id"))
+    statements = [f"SELECT rowid, {shown} FROM {layout.table('sessions')} WHERE rowid IN {_LIST} ORDER BY rowid",
                   f"SELECT rowid, * FROM {layout.table('session_state')} WHERE session_id IN {_owned(layout)} "
                   "ORDER BY rowid"]
-    for table, column in owned_tables(layout):
+    for table, column in _filled(conn, layout):
         more = ", max(seq), sum(seq), sum(state = 'active')" if table == "messages" else ""
         statements.append(f"SELECT {column}, count(*){more} FROM {layout.table(table)} WHERE {column} IN "
                           f"{_owned(layout)} GROUP BY {column} ORDER BY {column}")
-    for statement in statements:
-        for row in conn.execute(statement, values):
-            found.update(repr([value.raw if isinstance(value, BrokenText) else value for value in row]).encode(
-                "utf-8", "surrogatepass"))
+    decode, conn.text_factory = conn.text_factory, bytes
+    try:
+        for statement in statements:
+            found.update(repr(conn.execute(statement, values).fetchall()).encode())
+    finally:
+        conn.text_factory = decode
     return found.hexdigest()
 
 
@@ -158,10 +170,12 @@ def attached(conn: sqlite3.Connection, path: Path, mode: str) -> Iterator[None]:
         conn.execute("DETACH kept")
 
 
-def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path) -> int:
+def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path, changed: Callable[[], bool]) -> int:
     """Copies all rows of the sessions that go into an empty database, as one snapshot; which state of it that was.
 
-    Nobody who writes has to wait for it, where there is a WAL. Raises Refused where they are not as planned.
+    Nobody who writes has to wait for it, where there is a WAL. `changed` says whether somebody may have written since
+    the plan was made; it is asked once nothing that is written later counts. Raises Refused where the rows are not as
+    planned.
     """
     with attached(conn, target, "mode=rwc"):
         conn.execute("PRAGMA kept.journal_mode=OFF")
@@ -169,10 +183,12 @@ def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path) -> 
         conn.execute("BEGIN")
         try:
             values = (json.dumps(work.keys),)
+            conn.execute(f"SELECT 1 FROM main.{layout.table('sessions')} LIMIT 1").fetchone()
+            doubtful = changed()
             _copy_table(conn, layout, "sessions", f"rowid IN {_LIST}", values)
             for table, column in owned_tables(layout):
-                _copy_table(conn, layout, table, f"{column} IN {_owned(layout)}", values)
-            if seal(conn, layout, work.keys) != work.seal:
+                _copy_table(conn, layout, table, f"{_mostly(conn, layout, work)}{column} IN {_owned(layout)}", values)
+            if doubtful and seal(conn, layout, work.keys) != work.seal:
                 raise Refused(CHANGED)
             state = data_version(conn)
             conn.execute("COMMIT")
@@ -190,14 +206,21 @@ def data_version(conn: sqlite3.Connection) -> int:
 def _copy_table(
     conn: sqlite3.Connection, layout: Layout, table: str, condition: str, values: tuple[str]
 ) -> None:
+    """Copies rows into a table of the same columns. It has no index: that would cost as much as the rows."""
     name = layout.name(table)
-    (sql,) = conn.execute("SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone()
-    columns = all_columns(conn, "main", name)
-    rest = sql[sql.index("("):]
-    conn.execute(f"CREATE TABLE kept.{quoted(name)} {rest}")
-    shown = ", ".join([*([] if key_column(conn, "main", name) else ["rowid"]), *map(quoted, columns)])
+    columns, key = all_columns(conn, "main", name), key_column(conn, "main", name)
+    types = dict(conn.execute("SELECT name, type FROM pragma_table_xinfo(?, 'main')", (name,)))
+    made = ", ".join(f"{quoted(column)} {types[column]}{' PRIMARY KEY' if column == key else ''}" for column in columns)
+    conn.execute(f"CREATE TABLE kept.{quoted(name)} ({made})")
+    shown = ", ".join([*([] if key else ["rowid"]), *map(quoted, columns)])
     conn.execute(f"INSERT INTO kept.{quoted(name)} ({shown}) SELECT {shown} FROM main.{quoted(name)} "
                  f"WHERE {condition}", values)
+
+
+def _mostly(conn: sqlite3.Connection, layout: Layout, work: Work) -> str:
+    """A sign that keeps SQLite from looking up each session's rows, where most of a table goes and one pass is less."""
+    (sessions,) = conn.execute(f"SELECT count(*) FROM main.{layout.table('sessions')}").fetchone()
+    return "+" if len(work.keys) * MOST > sessions else ""
 
 
 def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any]]:
@@ -225,7 +248,7 @@ def delete(conn: sqlite3.Connection, layout: Layout, work: Work, state: int) -> 
     if work.cut:
         conn.execute(f"UPDATE {layout.table('sessions')} SET parent_session_id = NULL WHERE rowid IN {_LIST}",
                      (json.dumps(work.cut),))
-    for table, column in owned_tables(layout):
+    for table, column in _filled(conn, layout):
         conn.execute(f"DELETE FROM {layout.table(table)} WHERE {column} IN {_owned(layout)}", values)
     conn.execute(f"DELETE FROM {layout.table('sessions')} WHERE rowid IN {_LIST}", values)
 
