@@ -6,6 +6,7 @@ told and stays. Whoever looks yields findings, whoever repairs makes a plan of t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
@@ -73,6 +74,15 @@ def cut(text: str) -> str:
 def worst(findings: Iterable[Finding]) -> Severity | None:
     """The heaviest severity among findings, None without any."""
     return min((finding.severity for finding in findings), key=_BY_WEIGHT.index, default=None)
+
+
+def reasons(taken: Iterable[tuple[Finding, str]]) -> list[str]:
+    """What a repair of findings with the choices taken does, a sentence each, and how often."""
+    counts: Counter[str] = Counter()
+    for finding, name in taken:
+        said = next(one.about for one in finding.choices if one.name == name) if name else finding.fix
+        counts[f"{finding.code}: {said}"] += 1
+    return [text if many == 1 else f"{text} ({many:,} times)" for text, many in counts.items()]
 
 
 def wanted(

@@ -6,7 +6,7 @@ first; then each is replaced whole. A running nanobot would write its own copy o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from ..archive import Cancel, never
 from ..bundle import Kind, discard, trash_entry
 from ..errors import Cancelled, Misused, Refused, UnknownSession
 from ..plans import Action, Close, Plan, Progress, Receipt, Repair, Restore, Settle, silent
-from ..repair import Change, Finding, wanted
+from ..repair import Change, Finding, reasons, wanted
 from ..rows import Ref, Spot
 from . import closing, detail
 from .ailments import Patient, head_of
@@ -87,7 +87,7 @@ class NanobotActions:
                     changes += made
                     rows += len(made)
         work = tuple(target for target in targets.values() if target.before != digest(target.after))
-        return Plan(action, rows if work else 0, tuple(_reasons(taken)) or (_NOTHING,), (), tuple(changes),
+        return Plan(action, rows if work else 0, tuple(reasons(taken)) or (_NOTHING,), (), tuple(changes),
                     tuple(one for one, _ in taken), offline=bool(work), work=work)
 
     def _mended(
@@ -212,16 +212,3 @@ class NanobotActions:
 def _of_a_file(one: Finding, choice: str) -> bool:
     """Whether a finding is put right by what becomes of a whole file."""
     return one.code in _OF_FILES and choice != "take-name"
-
-
-def _reasons(taken: Sequence[tuple[Finding, str]]) -> Iterator[str]:
-    """What is done and how often, one sentence for each."""
-    counts: dict[str, int] = {}
-    for one, name in taken:
-        said = one.fix if not name else next(choice.about for choice in one.choices if choice.name == name)
-        text = f"{one.code}: {said}"
-        counts[text] = counts.get(text, 0) + 1
-    for text, many in counts.items():
-        yield text if many == 1 else f"{text} ({many:,} times)"
-
-

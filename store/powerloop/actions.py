@@ -21,7 +21,7 @@ from ..archive import Cancel, never
 from ..bundle import Bundle, Kind, discard, trash_entry
 from ..errors import Cancelled, Misused, Refused, StoreError, UnknownSession
 from ..plans import Action, Close, Plan, Progress, Receipt, Repair, Restore, SetArchived, Settle, silent
-from ..repair import Change
+from ..repair import Change, reasons
 from ..rows import Ref, Spot
 from ..sqlitefile import decode_text, uri_of
 from ..transactions import is_busy
@@ -83,10 +83,11 @@ class PowerLoopActions:
         keys = [self._key(ref) for ref in dict.fromkeys(ail.finding.place.session for ail, _ in taken) if ref]
         work = Work(tuple(some), reindex, tuple(key for key in keys if key is not None),
                     any(ail.finding.place.row is None for ail, _ in taken))
+        count = len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex
+        said = tuple(reasons((ail.finding, name) for ail, name in taken)) or (NOTHING,)
         return reader.read(lambda conn: Plan(
-            action, len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex,
-            tuple(planning.reasons(taken)) or (NOTHING,), (), tuple(self._changes(conn, some)),
-            tuple(ail.finding for ail, _ in taken), basis=edits.basis_of(conn, self.layout, some), work=work))
+            action, count, said, (), tuple(self._changes(conn, some)), tuple(ail.finding for ail, _ in taken),
+            basis=edits.basis_of(conn, self.layout, some), work=work))
 
     def _key(self, ref: Ref) -> int | None:
         return self._archive.reader().key(ref)

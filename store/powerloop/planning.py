@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -35,21 +35,12 @@ def taken(found: Sequence[Ailment], action: Repair) -> list[tuple[Ailment, str]]
 
 
 def edits_of(taken: Sequence[tuple[Ailment, str]]) -> list[Edit]:
+    """The edits of ailments, each for the choice taken."""
     return [edit for ail, name in taken for edit in ail.edits.get(name, ())]
 
 
-def reasons(taken: Sequence[tuple[Ailment, str]]) -> Iterator[str]:
-    """What is done and how often, one sentence for each."""
-    counts: dict[str, int] = {}
-    for ail, name in taken:
-        said = ail.finding.fix if not name else next(one.about for one in ail.finding.choices if one.name == name)
-        text = f"{ail.finding.code}: {said}"
-        counts[text] = counts.get(text, 0) + 1
-    for text, many in counts.items():
-        yield text if many == 1 else f"{text} ({many:,} times)"
-
-
 def name(edit: Edit) -> tuple[Any, ...]:
+    """What an edit does, for comparing."""
     return edit.table, edit.rowid, repr(edit.values)
 
 

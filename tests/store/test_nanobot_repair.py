@@ -396,6 +396,16 @@ def test_settling_ends_an_open_turn_as_nanobot_does(tmp_path: Path) -> None:
     assert codes(findings(folder)) == []
 
 
+def test_the_real_package_goes_on_after_settling(tmp_path: Path) -> None:
+    manager = pytest.importorskip("nanobot.session.manager")
+    rows = (user("go"), calling("a", "b"), result("a"), user("and?", 2), calling("c"))
+    folder = sessions(tmp_path, telegram_42__jsonl=made(*rows))
+    repair(folder, Settle(Ref("", "telegram:42", "telegram_42.jsonl")))
+    sent = manager.SessionManager(tmp_path).get_or_create("telegram:42").get_history()
+    assert [one.get("tool_call_id") for one in sent if one["role"] == "tool"] == ["a", "b", "c"]
+    assert len(sent) == 7
+
+
 def test_a_user_who_waits_is_told(tmp_path: Path) -> None:
     head = HEAD | {"metadata": {"pending_user_turn": True}}
     folder = sessions(tmp_path, telegram_42__jsonl=made(user("hello?"), head=head))

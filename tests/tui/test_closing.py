@@ -106,7 +106,7 @@ async def test_archiving_and_reopening(demo_db: Path) -> None:
             assert status == "archived"
 
 
-@pytest.mark.parametrize("size", [*SIZES, (40, 12), (20, 5), (1, 1)])
+@pytest.mark.parametrize("size", [SMALL, MEDIUM, (20, 5), (1, 1)])
 async def test_the_trash_gives_back(demo_db: Path, size: tuple[int, int]) -> None:
     before = ids(demo_db)
     async with browsing(demo_db, size=size) as hands:

@@ -75,7 +75,7 @@ async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
             assert squeezed(opened.ref.file or "") in squeezed(hands.inspector.plain)
 
 
-@pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED[1::4]], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED[1::8]], ids=lambda path: path.name)
 async def test_by_keys_on_a_small_screen(path: Path, tmp_path: Path) -> None:
     folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=SMALL) as hands:

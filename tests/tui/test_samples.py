@@ -20,6 +20,8 @@ ORACLE: dict[str, dict[str, dict[str, Any]]] = json.loads((SAMPLES.parent / "ora
 EACH_MODE = 3
 """Rows of a session that are looked at in every mode."""
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.db"))
+LOOKED_AT = [name for name in NAMES if name not in ("v0.18.0", "v8.0.0-prefix-empty", "folds-0.18.0-ambiguous")]
+"""Those whose every row is looked at: the others are laid out like one of them."""
 Sample = Callable[[str], Path]
 
 
@@ -59,7 +61,7 @@ async def test_sessions(name: str, sample: Sample) -> None:
             assert title in previews
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOOKED_AT)
 async def test_rows_in_every_view(name: str, sample: Sample) -> None:
     async with browsing(sample(name), size=MEDIUM) as hands:
         for shelf in hands.browser.library.shelves:
