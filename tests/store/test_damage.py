@@ -48,7 +48,7 @@ TRIED = {
     OBJECT: tuple(VALUES),
     CALLS: tuple(VALUES),
 }
-FIRST = 4
+FIRST = 5
 MESSAGES = {"role": TEXT, "name": TEXT, "content": TEXT, "tool_calls_json": CALLS, "tool_call_id": TEXT,
             "round_index": INTEGER, "state": ENUM, "meta_json": OBJECT, "created_at": INTEGER, "send_index": INTEGER}
 SESSIONS = {"created_at": INTEGER, "updated_at": INTEGER, "system_prompt": TEXT, "model": TEXT, "config_json": OBJECT,
@@ -128,7 +128,7 @@ def cases(kinds: dict[str, str]) -> list[tuple[str, str]]:
 def tried(layout: str, kind: str) -> list[tuple[str, str, bool]]:
     """What to put into a column of a kind: its name, the value, and whether it is damage there."""
     return [(name, VALUES[name][0], kind in VALUES[name][1])
-            for name in TRIED[kind][: None if layout == "8.0.0" else FIRST]]
+            for name in TRIED[kind][: None if kind in (OBJECT, CALLS) else FIRST]]
 
 
 def without(said: Said, *names: str) -> Said:

@@ -41,7 +41,7 @@ async def open_session(hands: Hands, key: str) -> None:
     assert hands.session == key
 
 
-@pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED[::2]], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED[::3]], ids=lambda path: path.name)
 async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
     folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=LARGE) as hands:

@@ -17,7 +17,7 @@ from tui.visible import visible
 from .harness import LARGE, MEDIUM, SAMPLES, SMALL, Hands, browsing
 
 ORACLE: dict[str, dict[str, dict[str, Any]]] = json.loads((SAMPLES.parent / "oracle.json").read_text("utf-8"))
-EACH_MODE = 3
+EACH_MODE = 2
 """Rows of a session that are looked at in every mode."""
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.db"))
 LOOKED_AT = [name for name in NAMES if name not in ("v0.18.0", "v8.0.0-prefix-empty", "folds-0.18.0-ambiguous")]

@@ -32,7 +32,7 @@ from .database import Database
 from .harness import LARGE, MEDIUM, NOW, SMALL, Hands, browsing, running
 from .harness import opened as archives
 
-MANY, SESSIONS, HUGE = 300_000, 100_000, 60_000_000
+MANY, SESSIONS, HUGE = 300_000, 100_000, 20_000_000
 MAIN = "main"
 
 
