@@ -83,8 +83,10 @@ def _members(
     leased = _leased(conn, layout, keys, now_ms)
     for at, (step, key) in enumerate(zip(steps, keys, strict=True)):
         if at >= DESCRIBED:
-            yield Member(Ref(layout.prefix, sessions.id_text(key, found[step.at].id)), step.fate, step.why, step.depth,
-                         messages=counts.get(key, 0), against=leased.get(key, ()))
+            id_ = found[step.at].id
+            shown = id_ if type(id_) is str else sessions.id_text(key, id_)
+            yield Member(Ref(layout.prefix, shown), step.fate, step.why, step.depth, messages=counts.get(key, 0),
+                         against=leased.get(key, ()))
             continue
         row = next(iter(sessions.rows_by_key(conn, layout, [key])))
         owner = sessions.owner_of(layout, row[0], row[1])
@@ -140,21 +142,30 @@ def seal(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> str:
     """
     found, values = blake2b(digest_size=16), (json.dumps(list(keys)),)
     # Whatever changes a session's other columns sets its time too.
-    shown = ", ".join(layout.column("sessions", name) for name in ("updated_at", "status", "parent_session_id"))
-    statements = [f"SELECT rowid, {shown} FROM {layout.table('sessions')} WHERE rowid IN {_LIST} ORDER BY rowid",
-                  f"SELECT rowid, * FROM {layout.table('session_state')} WHERE session_id IN {_owned(layout)} "
-                  "ORDER BY rowid"]
+    shown = [name for name in ("updated_at", "status", "parent_session_id") if layout.has("sessions", name)]
+    statements = [
+        _as_text(["rowid", *shown], f"{layout.table('sessions')} WHERE rowid IN {_LIST} ORDER BY rowid"),
+        _as_text(sorted(layout.tables["session_state"]),
+                 f"{layout.table('session_state')} WHERE session_id IN {_owned(layout)} ORDER BY rowid")]
     for table, column in _filled(conn, layout):
-        more = ", max(seq), sum(seq), sum(state = 'active')" if table == "messages" else ""
-        statements.append(f"SELECT {column}, count(*){more} FROM {layout.table(table)} WHERE {column} IN "
-                          f"{_owned(layout)} GROUP BY {column} ORDER BY {column}")
+        if table == "session_state":
+            continue
+        more = ("max(seq)", "sum(seq)", "sum(state = 'active')") if table == "messages" else ()
+        statements.append(_as_text([column, "count(*)", *more], f"{layout.table(table)} WHERE {column} IN "
+                                   f"{_owned(layout)} GROUP BY {column} ORDER BY {column}"))
     decode, conn.text_factory = conn.text_factory, bytes
     try:
         for statement in statements:
-            found.update(repr(conn.execute(statement, values).fetchall()).encode())
+            found.update(conn.execute(statement, values).fetchone()[0] or b"")
     finally:
         conn.text_factory = decode
     return found.hexdigest()
+
+
+def _as_text(columns: Sequence[str], rest: str) -> str:
+    """A statement that gives all rows as one text, by which no row has to become an object."""
+    shown = " || ',' || ".join(f"quote({column})" for column in columns)
+    return f"SELECT group_concat(line, ';') FROM (SELECT {shown} AS line FROM {rest})"
 
 
 # -- the trash
