@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .outline import Outline as Outline
     from .plans import Action as Action
     from .plans import Close as Close
+    from .plans import Compact as Compact
+    from .plans import FoldPlan as FoldPlan
     from .plans import Plan as Plan
     from .plans import Progress as Progress
     from .plans import Receipt as Receipt
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from .plans import Restore as Restore
     from .plans import SetArchived as SetArchived
     from .plans import Settle as Settle
+    from .plans import Uncompact as Uncompact
     from .powerloop.demo import write_demo as write_demo
     from .powerloop.salvage import Salvaged as Salvaged
     from .powerloop.salvage import salvage as salvage
@@ -87,7 +90,10 @@ _HOMES = {
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
     "closing": ("Fate", "Member"),
-    "plans": ("Action", "Close", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived", "Settle"),
+    "plans": (
+        "Action", "Close", "Compact", "FoldPlan", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived",
+        "Settle", "Uncompact",
+    ),
     "powerloop.demo": ("write_demo",),
     "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),

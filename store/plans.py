@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from .closing import Fate, Member
+from .folding import EXCHANGES
 from .repair import Change, Finding
 from .rows import Ref, Spot
 
@@ -65,7 +66,39 @@ class SetArchived(Struct, frozen=True):
     archived: bool = True
 
 
-Action = Repair | Settle | Restore | Close | SetArchived
+class Compact(Struct, frozen=True):
+    """Folding the seqs from `first` to `last` into a note; without a range, all but the newest `keep` exchanges."""
+
+    ref: Ref
+    first: int | None
+    last: int | None
+    note: str
+    keep: int = EXCHANGES
+
+
+class Uncompact(Struct, frozen=True):
+    """Taking a compaction back, by its number in the audit."""
+
+    ref: Ref
+    number: int
+
+
+class FoldPlan(Struct, frozen=True):
+    """A compaction that is planned: its span, how many messages leave and stay, the notes that leave, and the tokens
+    of the context before and after, estimated.
+    """
+
+    from_seq: int
+    to_seq: int
+    leaves: int
+    stays: int
+    notes: tuple[int, ...]
+    before_tokens: int
+    after_tokens: int
+    note: str
+
+
+Action = Repair | Settle | Restore | Close | SetArchived | Compact | Uncompact
 
 
 class Plan(Struct, frozen=True):
@@ -86,6 +119,8 @@ class Plan(Struct, frozen=True):
     work: Any = None
     members: tuple[Member, ...] = ()
     """The sessions that are closed or given back, parents before their children."""
+    fold: FoldPlan | None = None
+    """What a compaction would do to the context."""
 
     @property
     def deleted(self) -> list[Member]:

@@ -28,6 +28,10 @@ verbs:
   sessionscope show ARCHIVE SESSION [--view all|active|compacted|context] [--from N] [--to M] [--json]
                                     [--max-messages N] [--max-tokens N]
   sessionscope compactions ARCHIVE SESSION [--json]
+  sessionscope compact ARCHIVE SESSION [--from N --to M | --keep N] (--note TEXT | --note-file FILE)
+                                       [--dry-run] [--json]
+  sessionscope uncompact ARCHIVE SESSION NUMBER [--dry-run] [--json]
+                                               fold a range of a power-loop session by hand, and back
   sessionscope doctor ARCHIVE [SESSION] [--json]      what is wrong, and what could be done about it
   sessionscope repair ARCHIVE [SESSION] [--only CODE ...] [--choose CODE=CHOICE ...] [--salvage NEW.db]
                                         [--dry-run] [--offline] [--json]
@@ -299,6 +303,7 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
     "show": (_show_parser, _show),
     "compactions": (_compactions_parser, _compactions),
     **{verb: _lazy("care", verb) for verb in ("doctor", "repair", "settle", "restore")},
+    **{verb: _lazy("compacting", verb) for verb in ("compact", "uncompact")},
     **{verb: _lazy("closing", verb) for verb in ("close", "archive", "reopen", "trash")},
 }
 

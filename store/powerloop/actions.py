@@ -1,17 +1,13 @@
-"""Repair, settling, and taking either back: each one transaction, planned beforehand, with what it changes kept aside.
+"""Repair, settling, closing, and taking each back: one transaction, planned beforehand, what it changes kept aside.
 
-A plan is made of what the doctor says. It is carried out only if the doctor, asked again inside the transaction, says
+A repair is made of what the doctor says. It is carried out only if the doctor, asked again inside the transaction, says
 the same of the rows it touches.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,23 +15,35 @@ from msgspec.structs import replace
 
 from ..archive import Cancel, never
 from ..bundle import Bundle, Kind, discard, trash_entry
-from ..errors import Cancelled, Misused, Refused, StoreError, UnknownSession
-from ..plans import Action, Close, Plan, Progress, Receipt, Repair, Restore, SetArchived, Settle, silent
+from ..errors import Cancelled, Misused, Refused, UnknownSession
+from ..plans import (
+    Action,
+    Close,
+    Compact,
+    Plan,
+    Progress,
+    Receipt,
+    Repair,
+    Restore,
+    SetArchived,
+    Settle,
+    Uncompact,
+    silent,
+)
 from ..repair import Change, reasons
 from ..rows import Ref, Spot
-from ..sqlitefile import decode_text, uri_of
-from ..transactions import is_busy
-from . import closing, doctor, edits, planning, reviving, sessions, undoing
+from . import closing, doctor, edits, folding, planning, reviving, sessions, undoing
 from .chart import read_chart
 from .edits import Edit
 from .layout import Layout, newer
 from .planning import Work
 from .settling import settle
+from .writing import back_up, connected, now_ms, refuse_leased, transaction
 
 if TYPE_CHECKING:
     from .reader import PowerLoopArchive
 
-WAIT_S, ROUNDS, SHOWN, PAGES = 5.0, 8, 2_000, 1_000
+ROUNDS, SHOWN = 8, 2_000
 NOTHING = "There is nothing to put right."
 
 
@@ -62,6 +70,10 @@ class PowerLoopActions:
             return self._plan_close(action)
         if isinstance(action, SetArchived):
             return self._archive.reader().read(lambda conn: self._plan_archived(conn, action))
+        if isinstance(action, Compact):
+            return self._archive.reader().read(lambda conn: folding.plan_fold(conn, self.layout, action))
+        if isinstance(action, Uncompact):
+            return self._archive.reader().read(lambda conn: folding.plan_unfold(conn, self.layout, action))
         raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
 
     def _check(self, conn: sqlite3.Connection) -> None:
@@ -105,7 +117,7 @@ class PowerLoopActions:
         chart = read_chart(conn, self.layout, key) if key is not None else None
         if chart is None or key is None:
             raise UnknownSession(f"session {action.ref.id!r} is gone.")
-        some, said = settle(chart, action.reason, _now_ms())
+        some, said = settle(chart, action.reason, now_ms())
         return Plan(action, len(some), tuple(said) or ("No call is open in it, and no turn.",), (),
                     tuple(self._changes(conn, some)), basis=edits.basis_of(conn, self.layout, some),
                     work=Work(tuple(some), scope=(key,)))
@@ -114,7 +126,7 @@ class PowerLoopActions:
 
     def _plan_close(self, action: Close) -> Plan:
         before = self._state()
-        plan = self._archive.reader().read(lambda conn: closing.plan(conn, self.layout, action, _now_ms()))
+        plan = self._archive.reader().read(lambda conn: closing.plan(conn, self.layout, action, now_ms()))
         return replace(plan, basis=before if self._state() == before else "")
 
     def _state(self) -> str:
@@ -135,7 +147,7 @@ class PowerLoopActions:
             return Plan(action, 0, (f"It is {status} already.",), ())
         updated = stored.get("updated_at")
         edit = Edit("sessions", key, {"status": status, "updated_at": max(
-            _now_ms(), updated if type(updated) is int else 0)}, Spot(action.ref))
+            now_ms(), updated if type(updated) is int else 0)}, Spot(action.ref))
         return Plan(action, 1, (f"It becomes {status}.",), (), tuple(self._changes(conn, [edit])),
                     basis=edits.basis_of(conn, self.layout, [edit]), work=Work((edit,)))
 
@@ -159,7 +171,7 @@ class PowerLoopActions:
         """See `store.archive.Actions`. The database may be in use: it is locked for the transaction alone."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
-        with self._connection() as conn:
+        with connected(self._archive.file.path) as conn:
             self._archive.probe(conn)
             self._check(conn)
             if isinstance(plan.action, Restore):
@@ -168,6 +180,10 @@ class PowerLoopActions:
                 return self._close(conn, plan, plan.action, progress, cancel)
             if isinstance(plan.action, SetArchived):
                 return self._set_archived(conn, plan, plan.action)
+            if isinstance(plan.action, Compact):
+                return self._fold(conn, plan, plan.action)
+            if isinstance(plan.action, Uncompact):
+                return self._unfold(conn, plan)
             what = "repair" if isinstance(plan.action, Repair) else "settling a turn"
             bundle = self._bundle(f"{Path(self._archive.file.path).name}: {what}", " ".join(plan.reasons)[:2_000])
             try:
@@ -182,11 +198,11 @@ class PowerLoopActions:
         work: Work = plan.work
         kept = bundle.new(undoing.ROWS)
         if isinstance(plan.action, Repair):
-            _back_up(conn, kept, progress, cancel)
+            back_up(conn, kept, progress, cancel)
         if cancel():
             raise Cancelled("stopped before anything was changed.")
         progress("rows", 0, len(work.edits))
-        with _transaction(conn):
+        with transaction(conn):
             self._recheck(conn, plan)
             if isinstance(plan.action, Settle):
                 undoing.keep_rows(conn, self.layout, work.edits, kept)
@@ -205,7 +221,7 @@ class PowerLoopActions:
         work: Work = plan.work
         if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
             raise Refused("Rows that this changes have changed since it was planned; nothing was done. Look again.")
-        self._refuse_leased(conn, work.scope)
+        refuse_leased(conn, self.layout, work.scope)
         same = work.reindex
         if isinstance(plan.action, Settle):
             chart = read_chart(conn, self.layout, work.scope[0])
@@ -243,26 +259,35 @@ class PowerLoopActions:
             said.update({f"{ail.finding.code}: {ail.finding.fix}": None for ail in found})
         return tuple(said)
 
-    def _refuse_leased(self, conn: sqlite3.Connection, keys: Sequence[int]) -> None:
-        if not self.layout.has("session_leases", "expires_at"):
-            return
-        now, leases = _now_ms(), self.layout.table("session_leases")
-        for key in keys:
-            row = conn.execute(
-                f"SELECT l.session_id FROM {leases} l JOIN {self.layout.table('sessions')} s "
-                "ON s.session_id = l.session_id WHERE s.rowid = ? AND l.expires_at > ?", (key, now)).fetchone()
-            if row:
-                raise Refused(f"session {str(row[0])[:60]!r} is in use at this moment (its owner holds a lease); stop "
-                              "that agent, or wait until its lease has run out.")
-
     def _restore(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
         kept: undoing.Kept = plan.work
-        with _transaction(conn):
+        with transaction(conn):
             undoing.check(conn, self.layout, kept)
             keys = [rowid for table, rowid, _ in kept.rows if table == "sessions"]
-            self._refuse_leased(conn, keys)
+            refuse_leased(conn, self.layout, keys)
             undoing.put_back(conn, self.layout, kept)
         return Receipt(f"{len(kept.rows):,} rows are what they were before.", len(kept.rows))
+
+    # -- compactions: nothing is kept aside, as taking one back is exact
+
+    def _fold(self, conn: sqlite3.Connection, plan: Plan, action: Compact) -> Receipt:
+        work: folding.Work = plan.work
+        if not action.note.strip():
+            raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
+        with transaction(conn):
+            refuse_leased(conn, self.layout, (work.key,))
+            folding.fold(conn, self.layout, work, action.note, now_ms())
+            (number,) = conn.execute(
+                f"SELECT max(compact_seq) FROM {self.layout.table('compactions')} WHERE session_id = "
+                f"(SELECT session_id FROM {self.layout.table('sessions')} WHERE rowid = ?)", (work.key,)).fetchone()
+        return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, int(number)))
+
+    def _unfold(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
+        work: folding.Work = plan.work
+        with transaction(conn):
+            refuse_leased(conn, self.layout, (work.key,))
+            folding.unfold(conn, self.layout, work, now_ms())
+        return Receipt(plan.reasons[0], work.rows)
 
     # -- closing
 
@@ -286,7 +311,7 @@ class PowerLoopActions:
             if cancel():
                 raise Cancelled("stopped before anything was changed.")
             progress("deleting", 0, 0)
-            with _transaction(conn):
+            with transaction(conn):
                 closing.delete(conn, self.layout, work, state)
         except BaseException:
             bundle.discard()
@@ -304,7 +329,7 @@ class PowerLoopActions:
 
     def _set_archived(self, conn: sqlite3.Connection, plan: Plan, action: SetArchived) -> Receipt:
         work: Work = plan.work
-        with _transaction(conn):
+        with transaction(conn):
             if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
                 raise Refused("The session has changed since this was planned; nothing was done. Look again.")
             edits.apply(conn, self.layout, work.edits)
@@ -319,55 +344,3 @@ class PowerLoopActions:
         except OSError as error:
             raise Refused(f"{path}: what is changed has to be kept beside it, and that cannot be "
                           f"({error.strerror or error}); nothing was done.") from None
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection that may write. What goes wrong is Refused, and nothing is changed then."""
-        path = self._archive.file.path
-        try:
-            uri = f"{uri_of(path)}?mode=rw"
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
-                conn.text_factory = decode_text
-                conn.execute("PRAGMA trusted_schema=OFF")
-                conn.execute("PRAGMA synchronous=FULL")
-                yield conn
-        except StoreError:
-            raise
-        except (sqlite3.Error, OSError) as error:
-            raise _refused(path, error) from error
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _refused(path: str, error: Exception) -> Refused:
-    if isinstance(error, sqlite3.Error) and is_busy(error):
-        return Refused(f"{path}: another process holds it; nothing was changed. Try again when it is done.")
-    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return Refused(f"{path}: cannot be changed ({words}); nothing was changed.")
-
-
-@contextmanager
-def _transaction(conn: sqlite3.Connection) -> Iterator[None]:
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
-
-
-def _back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
-    """All of a database as it is, by SQLite's own online backup."""
-    def tell(status: int, left: int, pages: int) -> None:
-        if cancel():
-            raise Cancelled("stopped before anything was changed.")
-        progress("pages kept", pages - left, pages)
-
-    with contextlib.closing(sqlite3.connect(os.fspath(target))) as copy:
-        # What is kept is one file: a WAL beside it would hold what it lacks.
-        conn.backup(copy, pages=PAGES, progress=tell)
-        copy.execute("PRAGMA journal_mode=DELETE")

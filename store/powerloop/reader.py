@@ -62,7 +62,7 @@ class PowerLoopArchive:
             name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
             format=f"power-loop {self.layout.release}",
             layout=self.layout.prefix,
-            capabilities=frozenset({"browse", "repair", "settle", "close", "archive"}),
+            capabilities=frozenset({"browse", "repair", "settle", "close", "archive", "compact"}),
             warning=poisoned if self.layout.poisoned else None,
             root=self.file.path,
         )

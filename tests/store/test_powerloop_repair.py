@@ -206,7 +206,7 @@ def test_a_plan_whose_reason_is_gone_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_held_refuses_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.powerloop.actions.WAIT_S", 0.05)
+    monkeypatch.setattr("store.powerloop.writing.WAIT_S", 0.05)
     path = made(tmp_path / "a.db", DEFECTS["half an append"])
     doing = actions(only(path))
     plan = doing.plan(Repair())

@@ -186,6 +186,16 @@ def member_record(member: Member) -> dict[str, Any]:
             "against": list(member.against)}
 
 
+def _fold_record(plan: Plan) -> dict[str, Any]:
+    """What a compaction does to the context, where the plan is of one."""
+    fold = plan.fold
+    if fold is None:
+        return {}
+    return {"from_seq": fold.from_seq, "to_seq": fold.to_seq, "before_tokens": fold.before_tokens,
+            "after_tokens": fold.after_tokens, "tokens_are": "estimated", "leaves": fold.leaves, "stays": fold.stays,
+            "notes": list(fold.notes), "note": fold.note}
+
+
 def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
     return {
         "plan": {
@@ -194,6 +204,7 @@ def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -
             "delete": [member.ref.id for member in plan.members if member.fate is Fate.DELETED],
             "detach": [member.ref.id for member in plan.members if member.fate is not Fate.DELETED],
             "sessions": [member_record(member) for member in plan.members],
+            **_fold_record(plan),
             "findings": [finding_record(finding) for finding in plan.findings],
             "changes": [{"place": _place(change.place), "what": change.what, "before": change.before,
                          "after": change.after} for change in plan.changes],

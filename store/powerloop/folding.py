@@ -1,0 +1,278 @@
+"""Compacting a range of a session by hand, as power-loop itself records it, and taking a compaction back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+from msgspec import Struct
+
+from ..errors import Misused, Refused, UnknownSession
+from ..folding import Candidate, Cut, cut, propose, tokens_of
+from ..outline import holds
+from ..plans import Compact, FoldPlan, Plan, Uncompact
+from ..repair import Change
+from ..rows import Certainty, Compaction, Spot, State
+from . import sessions
+from .chart import Chart, read_chart
+from .layout import NOTE_NAME, Layout
+from .messages import Owner
+from .pairing import dumps, pair
+
+HEAD_CHARS, CHANGED = 200, "The session has changed since this was planned; nothing was done. Look again."
+NOTE_BYTES = 1_000_000
+
+
+class Work(Struct, frozen=True):
+    """What is written: runs of seqs that change their state, and what the plan saw of the session."""
+
+    key: int
+    runs: tuple[tuple[int, int], ...]
+    rows: int
+    seal: str
+    span: tuple[int, int]
+    place: int
+    tokens: tuple[int | None, int | None]
+    note_seq: int | None = None
+
+
+def context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> list[Candidate]:
+    """What the model sees of a session, in its order."""
+    groups = {at: at for at in range(len(chart.rows))}
+    for at, call in pair(chart.rows).answers.items():
+        groups[at] = call.row
+    owner = sessions.owner_of(layout, chart.key, chart.stored_id)
+    sizes = {seq: (size, head) for seq, size, head in conn.execute(
+        f"SELECT seq, ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0), substr(content, 1, "
+        f"{HEAD_CHARS}) FROM {layout.table('messages')} WHERE {owner.condition} AND state = '{State.ACTIVE}'",
+        (owner.value,))}
+    found = []
+    for at, row in enumerate(chart.rows):
+        if not row.active:
+            continue
+        size, head = sizes.get(row.seq, (0, ""))
+        kept = (at == 0 and row.role == "system" and not row.note) or str(row.name or "").startswith("memory_")
+        found.append(Candidate(row.seq, _place(layout, row.meta, row.seq, row.note), str(row.role), groups[at],
+                               tokens_of(size), row.note, kept, str(head or "")))
+    return sorted(found, key=lambda one: (one.place, one.seq))
+
+
+def _calls(layout: Layout) -> str:
+    return "tool_calls_json" if layout.has("messages", "tool_calls_json") else "NULL"
+
+
+def _place(layout: Layout, meta: Any, seq: int, note: bool) -> int:
+    place = meta.get("ord") if note and layout.by_ord and isinstance(meta, dict) else None
+    return place if type(place) is int else seq
+
+
+def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
+    """Differs once the context or the bookkeeping of a session is another."""
+    seal = blake2b(digest_size=16)
+    for (found,) in (
+        conn.execute(f"SELECT group_concat(seq || state, ';') FROM (SELECT seq, state FROM {layout.table('messages')} "
+                     f"WHERE {owner.condition} ORDER BY seq)", (owner.value,)).fetchone(),
+        conn.execute(f"SELECT next_seq || ' ' || last_compact_seq || ' ' || ifnull(pending_json, '') FROM "
+                     f"{layout.table('session_state')} WHERE {owner.condition}", (owner.value,)).fetchone() or (None,),
+    ):
+        seal.update(repr(found).encode("utf-8", "surrogatepass"))
+    return seal.hexdigest()
+
+
+def _chart(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
+    key = sessions.rowid_of(conn, layout, id_)
+    chart = read_chart(conn, layout, key) if key is not None else None
+    if chart is None:
+        raise UnknownSession(f"session {id_!r} is gone.")
+    if chart.state is None:
+        raise Refused(f"session {id_!r}: its bookkeeping is missing; repair it first.")
+    if type(chart.state.get("next_seq")) is not int or chart.state["next_seq"] <= chart.highest:
+        raise Refused(f"session {id_!r}: it takes no message any more; repair it first.")
+    if not layout.has("compactions"):
+        raise Misused("these tables record no compactions.")
+    return chart
+
+
+def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
+    """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
+    chart = _chart(conn, layout, action.ref.id)
+    if len(action.note.encode("utf-8", "surrogatepass")) > NOTE_BYTES or "\0" in action.note:
+        raise Misused("a note is text of at most a megabyte, without NUL characters.")
+    rows = context(conn, layout, chart)
+    first, last = action.first, action.last
+    if first is None or last is None:
+        proposed = propose(rows, action.keep)
+        if proposed is None:
+            raise Misused(f"there is nothing older than the newest {action.keep} exchanges; name a range.")
+        first, last = proposed
+    found = cut(rows, first, last, chart.highest)
+    owner = sessions.owner_of(layout, chart.key, chart.stored_id)
+    before, after = found.before, found.after(action.note)
+    place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
+    work = Work(chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place,
+                (before, after))
+    fold = FoldPlan(*found.span, len(found.leaves), len(found.stays), tuple(found.notes), before, after, action.note)
+    return Plan(action, len(found.leaves), tuple(_said(found, before, after)), tuple(_against(chart, action)),
+                tuple(_changes(action, found)), work=work, fold=fold)
+
+
+def _said(found: Cut, before: int, after: int) -> Iterator[str]:
+    first, last = found.span
+    yield (f"{len(found.leaves):,} messages, {first} to {last}, leave the context; {len(found.stays):,} stay: about "
+           f"{before:,} tokens become {after:,}.")
+    yield from (f"{reason}." for reason in found.reasons)
+    if found.notes:
+        yield f"The notes of earlier compactions leave with them: {', '.join(map(str, found.notes))}."
+
+
+def _against(chart: Chart, action: Compact) -> Iterator[str]:
+    if not action.note.strip():
+        yield "The note is empty: the model would know nothing of what leaves."
+    if chart.state is not None and chart.state.get("pending_json"):
+        yield "A turn is open; its agent holds a context of its own."
+
+
+def _changes(action: Compact, found: Cut) -> Iterator[Change]:
+    for row in found.leaves[:HEAD_CHARS]:
+        yield Change(Spot(action.ref, str(row.seq), row.seq), row.role, row.head, None)
+    yield Change(Spot(action.ref), NOTE_NAME, None, action.note)
+
+
+def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms: int) -> int:
+    """Carries a compaction out in a transaction that is open already; the seq of its note. Raises Refused."""
+    owner = _unchanged(conn, layout, work)
+    next_seq, round_index, last = _counters(conn, layout, owner)
+    done = sum(conn.execute(
+        f"UPDATE {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
+        f"AND seq BETWEEN ? AND ? AND state = '{State.ACTIVE}'", (owner.value, *run)).rowcount for run in work.runs)
+    if done != work.rows:
+        raise Refused(CHANGED)
+    stored = _stored_id(conn, layout, work)
+    meta = {"compacted_at_round": round_index, "from_seq": work.span[0], "to_seq": work.span[1],
+            "original_tokens": work.tokens[0], "summary_tokens": work.tokens[1], "ord": work.place,
+            "fold_seqs": [list(run) for run in work.runs]}
+    _insert(conn, layout, "messages", {
+        "session_id": stored, "seq": next_seq, "role": "system", "name": NOTE_NAME, "content": note,
+        "round_index": round_index, "state": State.ACTIVE.value, "meta_json": dumps(meta), "created_at": now_ms})
+    _audit(conn, layout, stored, last + 1, next_seq, work, round_index, now_ms)
+    conn.execute(f"UPDATE {layout.table('session_state')} SET next_seq = ?, last_compact_seq = ? "
+                 f"WHERE {owner.condition}", (next_seq + 1, last + 1, owner.value))
+    _touch(conn, layout, work.key, now_ms)
+    return next_seq
+
+
+def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
+    """What taking a compaction back would do. Raises Misused for one that is not in force, Refused where it cannot be.
+    """
+    chart = _chart(conn, layout, action.ref.id)
+    found = next((one for one in chart.audit.compactions if one.number == action.number), None)
+    if found is None:
+        numbers = ", ".join(str(one.number) for one in chart.audit.compactions if not one.undone)
+        raise Misused(f"there is no compaction {action.number}; there is {numbers or 'none'}.")
+    if found.undone:
+        raise Misused(f"compaction {action.number} was taken back already.")
+    _check_undoable(chart, found)
+    owner = sessions.owner_of(layout, chart.key, chart.stored_id)
+    count = found.rows or 0
+    span = found.from_seq or 0, found.to_seq or 0
+    work = Work(chart.key, found.fold_runs, count, _seal(conn, layout, owner), span, 0,
+                (found.after_tokens, found.before_tokens), found.note_seq)
+    said = f"{count:,} messages come back into the context, and note {found.note_seq} leaves it."
+    more = " Which ones they are was worked out from what the agent recorded." * (
+        found.fold_is is not Certainty.RECORDED)
+    changes = tuple(Change(Spot(action.ref), "messages", State.COMPACTED.value, f"{first} to {last} active")
+                    for first, last in found.fold_runs)
+    return Plan(action, count, (said + more,), (), changes, work=work)
+
+
+def _check_undoable(chart: Chart, found: Compaction) -> None:
+    number = found.number
+    rows = {row.seq: row for row in chart.rows}
+    note = rows.get(found.note_seq or 0)
+    if note is None:
+        raise Refused(f"compaction {number} cannot be taken back: its note is gone.")
+    if not note.active:
+        later = next((one.number for one in chart.audit.compactions if not one.undone and one.number > number
+                      and holds(one.fold_runs, note.seq)), None)
+        raise Refused(f"compaction {number} cannot be taken back while its note is folded"
+                      + (f" by compaction {later}; take that one back first." if later else "."))
+    if found.fold_is is Certainty.UNKNOWN or not found.rows:
+        raise Refused(f"compaction {number} cannot be taken back: which messages it took is not known "
+                      f"({'; '.join(found.odd) or 'nothing tells'}).")
+    seqs = [seq for first, last in found.fold_runs for seq in range(first, last + 1)]
+    if any(seq not in rows or rows[seq].state != State.COMPACTED for seq in seqs):
+        raise Refused(f"compaction {number} cannot be taken back: some of its messages are gone, or in the context "
+                      "again.")
+
+
+def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) -> None:
+    """Takes a compaction back in a transaction that is open already. Raises Refused.
+
+    A second audit row with the same note and span and the tokens swapped says so: every release loads the result, and a
+    window that one of them holds by the number of compactions is not taken for the new one.
+    """
+    owner = _unchanged(conn, layout, work)
+    _, round_index, last = _counters(conn, layout, owner)
+    done = sum(conn.execute(
+        f"UPDATE {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
+        f"AND seq BETWEEN ? AND ? AND state = '{State.COMPACTED}'", (owner.value, *run)).rowcount for run in work.runs)
+    if done != work.rows:
+        raise Refused(CHANGED)
+    conn.execute(f"UPDATE {layout.table('messages')} SET state = '{State.COMPACTED}' "
+                 f"WHERE {owner.condition} AND seq = ?", (owner.value, work.note_seq))
+    stored = _stored_id(conn, layout, work)
+    _audit(conn, layout, stored, last + 1, work.note_seq or 0, work, round_index, now_ms)
+    conn.execute(f"UPDATE {layout.table('session_state')} SET last_compact_seq = ? WHERE {owner.condition}",
+                 (last + 1, owner.value))
+    _touch(conn, layout, work.key, now_ms)
+
+
+# -- statements
+
+
+def _unchanged(conn: sqlite3.Connection, layout: Layout, work: Work) -> Owner:
+    row = conn.execute(f"SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?", (work.key,)).fetchone()
+    if row is None:
+        raise Refused(CHANGED)
+    owner = sessions.owner_of(layout, work.key, row[0])
+    if _seal(conn, layout, owner) != work.seal:
+        raise Refused(CHANGED)
+    return owner
+
+
+def _stored_id(conn: sqlite3.Connection, layout: Layout, work: Work) -> Any:
+    return conn.execute(f"SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?", (work.key,)).fetchone()[0]
+
+
+def _counters(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[int, int, int]:
+    next_seq, round_index, last = conn.execute(
+        f"SELECT next_seq, round_index, last_compact_seq FROM {layout.table('session_state')} WHERE {owner.condition}",
+        (owner.value,)).fetchone()
+    (newest,) = conn.execute(f"SELECT max(compact_seq) FROM {layout.table('compactions')} WHERE {owner.condition}",
+                             (owner.value,)).fetchone()
+    return int(next_seq), int(round_index or 0), max(int(last or 0), newest if type(newest) is int else 0)
+
+
+def _audit(
+    conn: sqlite3.Connection, layout: Layout, stored: Any, number: int, note_seq: int, work: Work, round_index: int,
+    now_ms: int,
+) -> None:
+    _insert(conn, layout, "compactions", {
+        "session_id": stored, "compact_seq": number, "note_seq": note_seq, "from_seq": work.span[0],
+        "to_seq": work.span[1], "before_tokens": work.tokens[0], "after_tokens": work.tokens[1],
+        "round_index": round_index, "created_at": now_ms})
+
+
+def _insert(conn: sqlite3.Connection, layout: Layout, table: str, values: dict[str, Any]) -> None:
+    there = {name: value for name, value in values.items() if layout.has(table, name)}
+    conn.execute(f"INSERT INTO {layout.table(table)} ({', '.join(there)}) VALUES ({', '.join('?' * len(there))})",
+                 list(there.values()))
+
+
+def _touch(conn: sqlite3.Connection, layout: Layout, key: int, now_ms: int) -> None:
+    conn.execute(f"UPDATE {layout.table('sessions')} SET updated_at = max(updated_at, ?) WHERE rowid = ?",
+                 (now_ms, key))
+
+

@@ -1,0 +1,87 @@
+"""Connections that may write, whole transactions, and whom they must not meet."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ..archive import Cancel
+from ..errors import Cancelled, Refused, StoreError
+from ..plans import Progress
+from ..sqlitefile import decode_text, uri_of
+from ..transactions import is_busy
+from .layout import Layout
+
+WAIT_S, PAGES = 5.0, 1_000
+
+
+@contextmanager
+def connected(path: str) -> Iterator[sqlite3.Connection]:
+    """A connection that may write. What goes wrong is Refused, and nothing is changed then."""
+    try:
+        uri = f"{uri_of(path)}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
+            conn.text_factory = decode_text
+            conn.execute("PRAGMA trusted_schema=OFF")
+            conn.execute("PRAGMA synchronous=FULL")
+            yield conn
+    except StoreError:
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise _refused(path, error) from error
+
+
+def now_ms() -> int:
+    """The time as power-loop writes it."""
+    return time.time_ns() // 1_000_000
+
+
+def _refused(path: str, error: Exception) -> Refused:
+    if isinstance(error, sqlite3.Error) and is_busy(error):
+        return Refused(f"{path}: another process holds it; nothing was changed. Try again when it is done.")
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return Refused(f"{path}: cannot be changed ({words}); nothing was changed.")
+
+
+@contextmanager
+def transaction(conn: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing, the write lock from the start."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
+    """All of a database as it is, by SQLite's own online backup."""
+    def tell(status: int, left: int, pages: int) -> None:
+        if cancel():
+            raise Cancelled("stopped before anything was changed.")
+        progress("pages kept", pages - left, pages)
+
+    with closing(sqlite3.connect(os.fspath(target))) as copy:
+        # What is kept is one file: a WAL beside it would hold what it lacks.
+        conn.backup(copy, pages=PAGES, progress=tell)
+        copy.execute("PRAGMA journal_mode=DELETE")
+
+
+def refuse_leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> None:
+    """Raises Refused where an agent holds one of these sessions at this moment."""
+    if not layout.has("session_leases", "expires_at"):
+        return
+    now, leases = now_ms(), layout.table("session_leases")
+    for key in keys:
+        row = conn.execute(
+            f"SELECT l.session_id FROM {leases} l JOIN {layout.table('sessions')} s "
+            "ON s.session_id = l.session_id WHERE s.rowid = ? AND l.expires_at > ?", (key, now)).fetchone()
+        if row:
+            raise Refused(f"session {str(row[0])[:60]!r} is in use at this moment (its owner holds a lease); stop "
+                          "that agent, or wait until its lease has run out.")

@@ -1,0 +1,73 @@
+"""compact and uncompact on the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT as CHECKOUT
+from .conftest import Cli
+
+DATA = CHECKOUT / "tests" / "data"
+ROOT = "sess_root0000000000000000000"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(DATA / "power-loop" / "v0.2.0.db", tmp_path / "a.db"))
+
+
+def document(cli: Cli, *argv: object) -> Any:
+    done = cli(*argv, "--json")
+    assert (done.status, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+def active(cli: Cli, database: Path) -> list[int]:
+    return [one["seq"] for one in document(cli, "show", database, ROOT, "--view", "active")["messages"]]
+
+
+def test_a_range_is_folded_and_taken_back(cli: Cli, database: Path, tmp_path: Path) -> None:
+    before = active(cli, database)
+    plan = document(cli, "compact", database, ROOT, "--from", "13", "--to", "16", "--dry-run")["plan"]
+    assert (plan["action"], plan["from_seq"], plan["to_seq"], plan["leaves"]) == ("compact", 13, 16, 4)
+    assert plan["tokens_are"] == "estimated"
+    assert active(cli, database) == before
+    (tmp_path / "note.txt").write_text("Facts so far.")
+    found = document(cli, "compact", database, ROOT, "--from", "13", "--to", "16", "--note-file", tmp_path / "note.txt")
+    assert found["applied"] is True
+    assert active(cli, database) == [seq for seq in before if not 13 <= seq <= 16] + [21]
+    assert "Facts so far." in cli("show", database, ROOT, "--from", "21").out
+    folds = document(cli, "compactions", database, ROOT)["compactions"]
+    assert (folds[-1]["number"], folds[-1]["fold_is"], folds[-1]["rows"]) == (3, "recorded", 4)
+    assert document(cli, "uncompact", database, ROOT, "3", "--dry-run")["applied"] is False
+    assert document(cli, "uncompact", database, ROOT, "3")["applied"] is True
+    assert active(cli, database) == before
+    assert document(cli, "compactions", database, ROOT)["compactions"][-1]["undone"] is True
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (("--from", "3", "--note", "x"), "go together"), (("--from", "3", "--to", "2", "--note", "x"), "no range"),
+    (("--from", "1", "--to", "999", "--note", "x"), "no message 999"),
+    (("--from", "13", "--to", "14"), "needs a --note"),
+    (("--keep", "0", "--note", "x"), "--keep"), (("--note", "x", "--note-file", "y"), "not allowed"),
+])
+def test_what_makes_no_sense_is_said_in_one_line(cli: Cli, database: Path, argv: tuple[str, ...], words: str) -> None:
+    before = database.read_bytes()
+    done = cli("compact", database, ROOT, *argv)
+    assert done.status == 2
+    assert words in done.err
+    assert done.err.count("\n") == 1
+    assert database.read_bytes() == before
+
+
+def test_an_unknown_compaction_and_another_archive(cli: Cli, database: Path) -> None:
+    done = cli("uncompact", database, ROOT, "9")
+    assert done.status == 2
+    assert "there is 1, 2" in done.err
+    folder = DATA / "nanobot" / "v0.2.0"
+    assert cli("compact", folder, "telegram:42", "--note", "x").status == 2

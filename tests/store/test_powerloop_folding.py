@@ -1,0 +1,248 @@
+"""Compacting power-loop's sessions by hand: legal ranges, what is recorded, and taking it back to the former self."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
+from store.folding import Candidate, cut, propose
+from store.powerloop import SessionStore
+from store.rows import Ref
+
+from .ailing import sample
+from .helpers import ROOT, build, call, fill, only, prefix_of, raw, seqs
+from .test_powerloop_repair import actions, codes, findings
+
+SAMPLES = ("v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty")
+
+
+def fold(path: Path, id_: str, first: int | None, last: int | None, note: str = "so far") -> tuple[Plan, Receipt]:
+    doing = actions(only(path))
+    plan = doing.plan(Compact(Ref(only(path).info.layout, id_), first, last, note))
+    return plan, doing.apply(plan)
+
+
+def unfold(path: Path, receipt: Receipt) -> Receipt:
+    doing = actions(only(path))
+    assert isinstance(receipt.undo, Uncompact)
+    return doing.apply(doing.plan(receipt.undo))
+
+
+def context(path: Path, id_: str) -> list[int | None]:
+    archive = only(path)
+    return seqs(archive.reader(), Ref(archive.info.layout, id_), View.CONTEXT)
+
+
+def states(path: Path, id_: str) -> dict[int, str]:
+    prefix = only(path).info.layout
+    return dict(raw(path, f"SELECT seq, state FROM \"{prefix}messages\" WHERE session_id = '{id_}'")[0])
+
+
+def talk(path: Path, layout: str = "0.2.0") -> Path:
+    """Six exchanges; the third and the fifth call a tool."""
+    rows: list[dict[str, Any]] = []
+    for at in range(6):
+        rows.append({"role": "user", "content": f"question {at}"})
+        if at in (2, 4):
+            rows.append({"role": "assistant", "content": "", "tool_calls_json": json.dumps([call("grep", f"c{at}")])})
+            rows.append({"role": "tool", "tool_call_id": f"c{at}", "content": "found"})
+        rows.append({"role": "assistant", "content": f"answer {at}"})
+    return fill(build(path, layout), "s", [row | {"seq": at} for at, row in enumerate(rows, 1)], layout)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_path: Path, name: str) -> None:
+    path = sample(tmp_path / "a.db", name)
+    before, seen = states(path, ROOT), context(path, ROOT)
+    plan, receipt = fold(path, ROOT, 13, 16)
+    assert plan.fold is not None
+    assert plan.fold.leaves == plan.rows == len(plan.changes) - 1
+    after = states(path, ROOT)
+    note = max(after)
+    folded = {seq for seq in before if before[seq] != after[seq]}
+    assert folded == {13, 14, 15, 16}
+    assert after[note] == "active"
+    assert set(context(path, ROOT)) == set(seen) - folded | {note}
+    reader = only(path).reader()
+    ref = Ref(only(path).info.layout, ROOT)
+    newest = reader.audit(ref, reader.outline(ref)).compactions[-1]
+    assert (newest.number, newest.note_seq, newest.fold_is) == (3, note, Certainty.RECORDED)
+    assert newest.fold_runs == ((13, 16),)
+    assert codes(findings(path), "error", "warning") == []
+    unfold(path, receipt)
+    assert {seq: state for seq, state in states(path, ROOT).items() if seq != note} == before
+    assert states(path, ROOT)[note] == "compacted_out"
+    assert context(path, ROOT) == seen
+    folds = only(path).reader().audit(ref, only(path).reader().outline(ref)).compactions
+    assert [one.undone for one in folds] == [False, False, True]
+    assert codes(findings(path), "error", "warning") == []
+    with pytest.raises(Misused, match="taken back already"):
+        unfold(path, receipt)
+
+
+@pytest.mark.parametrize(("layout", "first"), [("0.2.0", [9, 10, 11, 12, 13, 14, 15, 16, 17]),
+                                               ("8.0.0", [17, 9, 10, 11, 12, 13, 14, 15, 16])])
+def test_the_note_stands_where_that_release_puts_it(tmp_path: Path, layout: str, first: list[int]) -> None:
+    path = talk(tmp_path / "a.db", layout)
+    fold(path, "s", 1, 8)
+    assert context(path, "s") == first
+
+
+def test_a_call_and_its_result_stay_on_one_side(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db")
+    plan, _ = fold(path, "s", 1, 6)
+    assert plan.fold is not None
+    assert (plan.fold.from_seq, plan.fold.to_seq, plan.fold.leaves) == (1, 7, 7)
+    assert any("widened by 7" in reason for reason in plan.reasons)
+
+
+@pytest.mark.parametrize(("first", "last", "why"), [
+    (5, 4, "ends before it begins"), (90, 99, "there is no message 90"), (1, 99, "there is no message 99 yet"),
+])
+def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int, last: int, why: str) -> None:
+    path = talk(tmp_path / "a.db")
+    with pytest.raises(Misused, match=why):
+        fold(path, "s", first, last)
+    fold(path, "s", 1, 4)
+    with pytest.raises(Misused, match="none of it is in the context"):
+        fold(path, "s", 1, 4)
+
+
+def test_a_proposal_keeps_the_newest_exchanges(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db")
+    plan, _ = fold(path, "s", None, None)
+    assert plan.fold is not None
+    assert (plan.fold.from_seq, plan.fold.to_seq) == (1, 4)
+    with pytest.raises(Misused, match="nothing older"):
+        fold(path, "s", None, None)
+
+
+def test_folds_undo_in_reverse(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db", "8.0.0")
+    before = context(path, "s")
+    _, one = fold(path, "s", 1, 4)
+    middle = context(path, "s")
+    plan, two = fold(path, "s", 5, 17)
+    assert plan.fold is not None
+    assert plan.fold.notes == (17,)
+    with pytest.raises(Refused, match="take that one back first"):
+        unfold(path, one)
+    unfold(path, two)
+    assert context(path, "s") == middle
+    unfold(path, one)
+    assert context(path, "s") == before
+
+
+def test_a_fold_of_an_agents_own_is_taken_back_where_it_is_sure(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db")
+    with SessionStore.open(path) as store:
+        store.record_compaction("s", from_seq=1, to_seq=4, note_content="n", before_tokens=9, after_tokens=3,
+                                round_index=0)
+    raw(path)
+    doing = actions(only(path))
+    plan = doing.plan(Uncompact(Ref("", "s"), 1))
+    assert "worked out" in plan.reasons[0]
+    doing.apply(plan)
+    assert context(path, "s") == list(range(1, 17))
+
+
+def test_where_two_sets_fit_undo_is_refused(tmp_path: Path) -> None:
+    path = sample(tmp_path / "a.db", "folds-0.18.0-ambiguous")
+    (id_,) = [id_ for (id_,) in raw(path, "SELECT DISTINCT session_id FROM compactions")[0]][:1]
+    with pytest.raises(Refused, match="cannot be taken back"):
+        actions(only(path)).plan(Uncompact(Ref("", id_), 1))
+
+
+def test_what_changed_since_is_not_folded(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db")
+    doing = actions(only(path))
+    plan = doing.plan(Compact(Ref("", "s"), 1, 4, "n"))
+    with SessionStore.open(path) as store:
+        store.append_message("s", role="user", content="more")
+    before = states(path, "s")
+    with pytest.raises(Refused, match="changed since"):
+        doing.apply(plan)
+    assert states(path, "s") == before
+
+
+def test_a_note_is_needed_and_a_session_in_use_is_left_alone(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db", "8.0.0")
+    with pytest.raises(Misused, match="needs a note"):
+        fold(path, "s", 1, 4, " ")
+    raw(path, "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, expires_at, fence) "
+        "VALUES ('s', 'me', 1, 9999999999999, 1)")
+    with pytest.raises(Refused, match="is in use"):
+        fold(path, "s", 1, 4)
+
+
+def test_the_real_package_loads_each_state(tmp_path: Path) -> None:
+    real = pytest.importorskip("power_loop.runtime.session_store")
+    path = talk(tmp_path / "a.db")
+    _, receipt = fold(path, "s", 1, 8, "they asked")
+    with real.SessionStore.open(path) as store:
+        assert [row.seq for row in store.load_active_messages("s")] == list(range(9, 18))
+        assert store.load_active_messages("s")[-1].content == "they asked"
+        assert store.list_compactions("s")[0].to_seq == 8
+        store.append_message("s", role="user", content="on")
+    raw(path)
+    unfold(path, receipt)
+    with real.SessionStore.open(path) as store:
+        assert [row.seq for row in store.load_active_messages("s")] == [*range(1, 17), 18]
+        store.append_message("s", role="user", content="and on")
+
+
+ROWS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool", "system"]), st.integers(0, 5)), min_size=1,
+                max_size=20)
+
+
+@given(ROWS, st.integers(-1, 22), st.integers(-1, 22))
+def test_no_pair_is_split_and_nothing_is_lost(made: list[tuple[str, int]], first: int, last: int) -> None:
+    rows = [Candidate(seq, seq, role, group, 5, kept=seq == 1 and role == "system")
+            for seq, (role, group) in enumerate(made, 1)]
+    try:
+        found = cut(rows, first, last, len(rows))
+    except Misused:
+        assert first > last or last > len(rows) or all(row.kept for row in rows if first <= row.seq <= last)
+        return
+    assert {*found.leaves, *found.stays} == set(rows)
+    assert not {*found.leaves} & {*found.stays}
+    assert not {row.group for row in found.leaves} & {row.group for row in found.stays if not row.kept}
+    assert all(row in found.leaves for row in rows if first <= row.seq <= last and not row.kept)
+    assert found.before == 5 * len(rows)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 16), st.integers(0, 6)), min_size=1, max_size=4), st.booleans())
+def test_folds_and_undos_give_every_row_back(
+    tmp_path_factory: pytest.TempPathFactory, ranges: list[tuple[int, int]], later: bool
+) -> None:
+    layout = "8.0.0" if later else "0.2.0"
+    path = talk(tmp_path_factory.mktemp("any") / "a.db", layout)
+    seen, done = [context(path, "s")], []
+    for first, more in ranges:
+        try:
+            done.append(fold(path, "s", first, min(16, first + more))[1])
+        except Misused:
+            continue
+        seen.append(context(path, "s"))
+        assert codes(findings(path), "error", "warning") == []
+    for receipt in reversed(done):
+        assert context(path, "s") == seen.pop()
+        unfold(path, receipt)
+    assert context(path, "s") == seen.pop()
+    prefix = prefix_of(layout)
+    assert raw(path, f"SELECT count(*) FROM {prefix}compactions") == [[(2 * len(done),)]]
+    assert codes(findings(path), "error", "warning") == []
+
+
+def test_a_proposal_needs_older_exchanges() -> None:
+    rows = [Candidate(seq, seq, "user" if seq % 2 else "assistant", seq, 5) for seq in range(1, 11)]
+    assert propose(rows, 4) == (1, 2)
+    assert propose(rows, 5) is None
+    assert propose([], 1) is None

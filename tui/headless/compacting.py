@@ -1,0 +1,77 @@
+"""The verbs that compact a session by hand and take a compaction back. Without a screen."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import tzinfo
+from pathlib import Path
+
+from store import Compact, Misused, Uncompact
+
+from . import reading, written
+from .arguments import Parser, UsageError, add_writing, session_parser
+from .care import carry_out
+
+Zone = Callable[[], tzinfo | None]
+NOTE_BYTES = 1_000_000
+
+
+def _compact_parser(prog: str) -> Parser:
+    parser = session_parser(prog, "Fold a range of messages into a note, as the agent's own compaction would.")
+    parser.add_argument("--from", dest="first", type=int, metavar="N", help="the first seq that leaves the context")
+    parser.add_argument("--to", dest="last", type=int, metavar="M", help="the last one; without both, all but the "
+                        "newest exchanges leave")
+    parser.add_argument("--keep", type=int, metavar="N", help="so many of the newest exchanges stay (4)")
+    note = parser.add_mutually_exclusive_group()
+    note.add_argument("--note", metavar="TEXT", help="what stands for the messages from now on")
+    note.add_argument("--note-file", metavar="FILE", help="a file that holds it")
+    add_writing(parser)
+    return parser
+
+
+def _uncompact_parser(prog: str) -> Parser:
+    parser = session_parser(prog, "Take a compaction back: its messages are in the context again.")
+    parser.add_argument("number", metavar="NUMBER", type=int, help="as compactions numbers them")
+    add_writing(parser)
+    return parser
+
+
+def _compact(args: argparse.Namespace, zone: Zone) -> int:
+    if (args.first is None) != (args.last is None):
+        raise UsageError("--from and --to go together; without both, all but the newest exchanges leave.")
+    if args.keep is not None and (args.first is not None or args.keep < 1):
+        raise UsageError("--keep N, of 1 and more, goes without --from and --to.")
+    note = _note(args)
+    target = reading.find_session(args.archive, args.session, zone)
+    if "compact" not in target.archive.info.capabilities:
+        raise Misused("only sessions of power-loop's can be compacted by hand so far.")
+    action = Compact(target.ref, args.first, args.last, note)
+    if args.keep is not None:
+        action = Compact(target.ref, None, None, note, args.keep)
+    written.plan(*carry_out(target.archive, action, args), (), args.json)
+    return 0
+
+
+def _note(args: argparse.Namespace) -> str:
+    if args.note_file is not None:
+        data = Path(args.note_file).read_bytes()
+        try:
+            return data[:NOTE_BYTES + 1].decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"{args.note_file}: a note is text in UTF-8.") from None
+    if args.note is None and not args.dry_run:
+        raise UsageError("a compaction needs a --note or a --note-file; --dry-run shows what would leave.")
+    return str(args.note or "")
+
+
+def _uncompact(args: argparse.Namespace, zone: Zone) -> int:
+    target = reading.find_session(args.archive, args.session, zone)
+    if "compact" not in target.archive.info.capabilities:
+        raise Misused("only compactions of power-loop's can be taken back so far.")
+    written.plan(*carry_out(target.archive, Uncompact(target.ref, args.number), args), (), args.json)
+    return 0
+
+
+PARSERS = {"compact": _compact_parser, "uncompact": _uncompact_parser}
+VERBS: dict[str, Callable[[argparse.Namespace, Zone], int]] = {"compact": _compact, "uncompact": _uncompact}
