@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..archive import Cancel, never
 from ..bundle import Kind, discard, trash_entry
 from ..errors import Cancelled, Misused, Refused, UnknownSession
-from ..plans import Action, Close, Plan, Progress, Receipt, Repair, Restore, Settle, silent
+from ..plans import Action, Close, Compact, Plan, Progress, Receipt, Repair, Restore, Settle, Uncompact, silent
 from ..repair import Change, Finding, reasons, wanted
 from ..rows import Ref, Spot
-from . import closing, detail
+from . import closing, detail, folding
 from .ailments import Patient, head_of
 from .doctor import checkpoint_name, findings, main_of, patient_of
 from .exam import Exam, examined
@@ -52,6 +52,8 @@ class NanobotActions:
             return self._plan_settle(action, cancel)
         if isinstance(action, Repair):
             return self._plan_repair(action, progress, cancel)
+        if isinstance(action, (Compact, Uncompact)):
+            return self._plan_fold(action)
         raise Misused(f"nanobot's sessions know no {type(action).__name__.lower()}.")
 
     def _name(self, ref: Ref) -> str:
@@ -149,12 +151,8 @@ class NanobotActions:
         if data is None:
             raise UnknownSession(f"session {action.ref.id!r} is gone.")
         patient, exam = self._patient(file, data)
-        head = head_in(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
-        beside = detail.sidecar(self._folder.path, head, head_of(exam), len(exam.rows),
-                                self._files.path(file).stat().st_mtime_ns)
-        held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
-        mended, said = settle(patient, exam, data, held if isinstance(held, dict) else None, action.reason,
-                              datetime.now())
+        held = self._checkpoint(file, data, exam)
+        mended, said = settle(patient, exam, data, held, action.reason, datetime.now())
         targets = [Target(file, digest(data), mended.data)] if mended.data != data else []
         changes = list(mended.changes)
         if held is not None:
@@ -163,6 +161,33 @@ class NanobotActions:
             changes.append(Change(Spot(patient.ref, file=name), "a file", name, None))
         return Plan(action, len(changes), tuple(said) or ("No call is open in it, and no turn.",), (), tuple(changes),
                     offline=bool(targets), work=tuple(targets))
+
+    # -- compactions
+
+    def _plan_fold(self, action: Compact | Uncompact) -> Plan:
+        file = self._name(action.ref)
+        data = self._files.data(file)
+        if data is None:
+            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+        patient, exam = self._patient(file, data)
+        waits = self._checkpoint(file, data, exam) is not None
+        now = datetime.now()
+        if isinstance(action, Uncompact):
+            mended, rows, said = folding.plan_unfold(patient, exam, data, action, waits, now)
+            fold = None
+        else:
+            mended, fold, said = folding.plan_fold(patient, exam, data, action, waits, now)
+            rows = fold.leaves
+        return Plan(action, rows, tuple(said), (), mended.changes, offline=True,
+                    work=(Target(file, digest(data), mended.data),), fold=fold)
+
+    def _checkpoint(self, file: str, data: bytes, exam: Exam) -> dict[str, Any] | None:
+        """What a sidecar in force holds, None without one."""
+        head = head_in(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
+        beside = detail.sidecar(self._folder.path, head, head_of(exam), len(exam.rows),
+                                self._files.path(file).stat().st_mtime_ns)
+        held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
+        return held if isinstance(held, dict) else None
 
     # -- carrying out
 
@@ -176,6 +201,8 @@ class NanobotActions:
             raise Misused(f"{self._folder.path}: a nanobot that runs would write its own copy over this; make sure "
                           "that none does, and say so with --offline.")
         action = plan.action
+        if isinstance(action, Compact) and not action.note.strip():
+            raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
         if isinstance(action, Close) and plan.warnings and not action.anyway:
             raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
         targets: Sequence[Target] = plan.work
@@ -183,16 +210,25 @@ class NanobotActions:
             self._files.check(targets)
             if cancel():
                 raise Cancelled("stopped before anything was changed.")
-            bundle = None if isinstance(action, Restore) else self._keep(plan, targets)
+            # A compaction is taken back exactly without anything that was kept.
+            bare = isinstance(action, (Restore, Compact, Uncompact))
+            bundle = None if bare else self._keep(plan, targets)
             for at, target in enumerate(sorted(targets, key=lambda target: target.after is None)):
                 progress("files", at, len(targets))
                 self._files.put(target, bundle)
             progress("files", len(targets), len(targets))
         if isinstance(action, Restore):
             return self._restored(plan, action)
+        if isinstance(action, (Compact, Uncompact)):
+            undo = Uncompact(action.ref, self._newest_fold(action.ref)) if isinstance(action, Compact) else None
+            return Receipt(plan.reasons[0], plan.rows, undo)
         said = f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made."
         return Receipt(said if isinstance(action, Repair) else " ".join(plan.reasons), plan.rows, Restore(str(bundle)),
                        str(bundle))
+
+    def _newest_fold(self, ref: Ref) -> int:
+        reader = self._archive.reader()
+        return reader.audit(ref, reader.outline(ref)).compactions[-1].number
 
     def _keep(self, plan: Plan, targets: Sequence[Target]) -> Path:
         if isinstance(plan.action, Close):

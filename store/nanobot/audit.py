@@ -17,9 +17,12 @@ from .context import Offset
 from .file import read
 from .head import Metadata
 from .record import plain
+from .trail import Fold, newest, seal, summary_text, trail_of
 
 BYTES, ENTRIES, TEXT_CHARS, HEAD_CHARS = 1 << 20, 200, 32_000, 200
 """How much of the end of the log is read, and how many entries of it and characters of each are kept."""
+
+OVERWRITTEN = "an agent wrote over it: its messages are in the context again"
 
 
 class Log(Struct, frozen=True):
@@ -35,24 +38,56 @@ def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | Non
     summary = metadata.summary if metadata is not None else None
     # The latest summary stands in both places; where they agree, the log tells when it was written.
     own = next((entry for entry in reversed(entries) if summary is not None and entry.text == summary), None)
-    folds = [_fold(offset, summary, own)] if offset.value or summary else []
-    return Audit(folds, archived=tuple(entry for entry in entries if entry is not own),
+    return Audit(_folds(metadata, offset, own, clock), archived=tuple(entry for entry in entries if entry is not own),
                  source=log.shown if log is not None else "")
 
 
-def _fold(offset: Offset, summary: str | None, own: Archived | None) -> Compaction:
-    odd = [offset.odd] if offset.odd else []
+def _folds(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
+    """Nanobot's own fold, those that were made by hand, and what nanobot folded after them."""
+    trail = trail_of(metadata.values) if metadata is not None else []
+    standing = newest(trail)
+    found = []
+    before = trail[0].before if trail else offset.value
+    summary = metadata.summary if metadata is not None else None
+    # A summary that nanobot wrote stands as such; one that was replaced is told by the fold that replaced it.
+    notes = {fold.number: summary_text(fold.summary) for fold in trail}
+    earlier = notes[trail[0].number] if trail else summary
+    if before or earlier:
+        found.append(_fold(1, 0, min(before, offset.value) if trail else before, earlier, own, offset.odd))
+    for at, fold in enumerate(trail):
+        later = next((one.number for one in trail[at + 1:] if one.undone is None or fold.undone is None), None)
+        note = notes[later] if later is not None else summary if fold is standing else None
+        found.append(_by_hand(fold, offset.value, note if note and seal(note) == fold.note else None, clock))
+    reached = standing.after if standing is not None else before
+    if trail and offset.value > reached:
+        found.append(_fold(trail[-1].number + 1, reached, offset.value, summary, own, offset.odd))
+    return found
+
+
+def _fold(number: int, before: int, after: int, summary: str | None, own: Archived | None, odd: str) -> Compaction:
+    said = [odd] if odd else []
     if summary is None:
-        odd.append("no summary is stored for these rows")
+        said.append("no summary is stored for these rows")
     # An idle session is cut to its end: then the rows are gone from the file, and only the summary tells of them.
-    runs: tuple[Run, ...] = ((1, offset.value),) if offset.value else ()
+    runs: tuple[Run, ...] = ((before + 1, after),) if after > before else ()
     return Compaction(
-        number=1, from_seq=1 if runs else None, to_seq=offset.value or None, rows=offset.value or None, fold_runs=runs,
+        number=number, from_seq=before + 1 if runs else None, to_seq=after if runs else None,
+        rows=after - before if runs else None, fold_runs=runs,
         fold_is=Certainty.RECORDED if runs else Certainty.UNKNOWN, note_seq=None,
         note_head=summary[:HEAD_CHARS] if summary is not None else None,
         before_tokens=None, after_tokens=None, tokens_are=Certainty.UNKNOWN, round_index=None,
-        created_at=own.created_at if own is not None else None, odd=tuple(odd), note=summary,
+        created_at=own.created_at if own is not None and own.text == summary else None, odd=tuple(said), note=summary,
     )
+
+
+def _by_hand(fold: Fold, offset: int, note: str | None, clock: Clock) -> Compaction:
+    gone = fold.undone is None and fold.after > offset
+    return Compaction(
+        number=fold.number, from_seq=fold.before + 1, to_seq=fold.after, rows=fold.after - fold.before,
+        fold_runs=((fold.before + 1, fold.after),), fold_is=Certainty.RECORDED, note_seq=None,
+        note_head=note[:HEAD_CHARS] if note is not None else None, before_tokens=fold.tokens[0],
+        after_tokens=fold.tokens[1], tokens_are=Certainty.ESTIMATED, round_index=None, created_at=clock.ms(fold.at),
+        undone=fold.undone is not None or gone, odd=(OVERWRITTEN,) * gone, note=note)
 
 
 def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:

@@ -1,0 +1,174 @@
+"""Compacting the beginning of a nanobot session by hand, as its own consolidation does, and taking that back.
+
+nanobot folds a prefix: rows up to an offset are consolidated, and one summary stands for all of them. So a fold moves
+the offset to the end of a turn and puts its note in the place of the summary. What was there before stands in a member
+of the metadata of our own, which nanobot carries along: by that a fold is taken back exactly, or refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..errors import Misused, Refused
+from ..folding import Candidate, Cut, cut, propose, tokens_of
+from ..plans import Compact, FoldPlan, Uncompact
+from ..repair import Change
+from .ailments import Patient, ailments, is_date, turn_of
+from .context import offset_of
+from .exam import Exam, dumps
+from .head import metadata_of
+from .mending import Mended
+from .survey import Sort
+from .trail import OFFSETS, SUMMARY, TRAIL, Fold, appended, marked, newest, next_number, seal, summary_text, trail_of
+
+SHOWN = 400
+
+
+def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
+    """How many messages are consolidated. Raises Refused for a session that is damaged or in the midst of a turn."""
+    if any(one.fixable for one in ailments(patient, exam)) or exam.head is None:
+        raise Refused(f"{patient.file}: it is damaged; repair it first.")
+    if waits or turn_of(exam):
+        raise Refused(f"{patient.file}: a turn is open; settle it first.")
+    return offset_of(metadata_of(exam.values), len(exam.rows), patient.later).value
+
+
+def _context(exam: Exam, offset: int) -> list[Candidate]:
+    """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
+    known: dict[str, int] = {}
+    found = []
+    for at, item in enumerate(exam.rows):
+        row, group = item.row, at
+        if row is not None:
+            if row.role == "tool":
+                group = known.get(row.answers or "", at)
+            known.update((id_, at) for id_, _ in row.calls or ())
+        if at >= offset:
+            found.append(Candidate(at + 1, at + 1, str(row.role if row is not None else "?"), group,
+                                   tokens_of(item.stop - item.start)))
+    return found
+
+
+def plan_fold(
+    patient: Patient, exam: Exam, data: bytes, action: Compact, waits: bool, now: datetime
+) -> tuple[Mended, FoldPlan, list[str]]:
+    """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
+    offset = _ready(patient, exam, waits)
+    rows = _context(exam, offset)
+    if not rows:
+        raise Misused("nothing of it is in the context any more.")
+    if action.first is None or action.last is None:
+        proposed = propose(rows, action.keep)
+        if proposed is None:
+            raise Misused(f"there is nothing older than the newest {action.keep} exchanges; name a range.")
+        first, last = proposed
+    else:
+        first, last = action.first, action.last
+    asked = cut(rows, first, last, len(exam.rows))
+    end = _turn_end(rows, asked)
+    found = cut(rows, offset + 1, end, len(exam.rows))
+    said = list(_said(asked, found, offset, action.note))
+    inner = _metadata(exam)
+    stamp = exam.values.get("updated_at")
+    fold = Fold(
+        number=next_number(trail_of(inner), offset, summary_text(inner.get(SUMMARY))), before=offset, after=end,
+        first=_print(exam, data, offset), last=_print(exam, data, end - 1), note=seal(action.note),
+        tokens=(found.before, found.after(action.note)), at=now.isoformat(), summary=inner.get(SUMMARY),
+        offsets={name: exam.values[name] for name in OFFSETS if name in exam.values})
+    inner |= {TRAIL: appended(inner, fold),
+              SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()}}
+    values = dict(exam.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
+    planned = FoldPlan(*found.span, len(found.leaves), len(found.stays), (), *fold.tokens, action.note)
+    return _written(patient, exam, data, values), planned, said
+
+
+def _metadata(exam: Exam) -> dict[str, Any]:
+    stored = exam.values.get("metadata")
+    return dict(stored) if isinstance(stored, dict) else {}
+
+
+def _print(exam: Exam, data: bytes, at: int) -> str:
+    """Tells one message from another, however its line is written: nanobot writes all of them anew."""
+    item = exam.rows[at]
+    line = data[item.start:item.stop].strip()
+    try:
+        return seal(json.dumps(json.loads(line), sort_keys=True))
+    except (ValueError, RecursionError):
+        return seal(line.decode("utf-8", "surrogateescape"))
+
+
+def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
+    """The last row of the turn in which what is asked for ends: the next one begins with a user's message."""
+    end = max(row.seq for row in found.leaves)
+    for row in rows:
+        if row.seq > end:
+            if row.role == "user":
+                break
+            end = row.seq
+    return end
+
+
+def _said(asked: Cut, found: Cut, offset: int, note: str) -> Iterator[str]:
+    first, last = found.span
+    yield (f"{len(found.leaves):,} messages, {first} to {last}, leave the context; {len(found.stays):,} stay: about "
+           f"{found.before:,} tokens become {found.after(note):,}.")
+    if asked.span[0] > offset + 1:
+        yield f"It begins at {offset + 1}: nanobot folds only what comes first."
+    if asked.span[1] < last:
+        yield f"It ends at {last}: nanobot folds whole turns."
+    yield from (f"{reason}." for reason in asked.reasons)
+
+
+def plan_unfold(
+    patient: Patient, exam: Exam, data: bytes, action: Uncompact, waits: bool, now: datetime
+) -> tuple[Mended, int, list[str]]:
+    """The file with a fold taken back, how many rows that is, and in words what. Raises Misused, Refused."""
+    offset = _ready(patient, exam, waits)
+    inner = _metadata(exam)
+    trail = trail_of(inner)
+    found = next((one for one in trail if one.number == action.number), None)
+    if found is None:
+        made = ", ".join(str(one.number) for one in trail if one.undone is None)
+        raise Misused(f"there is no compaction {action.number} that was made here; there is {made or 'none'}.")
+    if found.undone is not None:
+        raise Misused(f"compaction {action.number} was taken back already.")
+    last = newest(trail)
+    if last is not None and last is not found:
+        raise Refused(f"compaction {action.number} cannot be taken back before compaction {last.number}.")
+    if offset != found.after or not _stands(exam, data, inner, found):
+        raise Refused(f"compaction {action.number} cannot be taken back: its messages, its summary or the offset are "
+                      "not those that it left; an agent has saved the session since.")
+    inner[TRAIL] = marked(inner, found, now.isoformat())
+    if found.summary is None:
+        inner.pop(SUMMARY, None)
+    else:
+        inner[SUMMARY] = found.summary
+    values = {name: value for name, value in exam.values.items() if name not in OFFSETS or name in found.offsets}
+    return _written(patient, exam, data, values | {"metadata": inner} | found.offsets), found.after - found.before, [
+        f"{found.after - found.before:,} messages come back into the context, and what stood before them stands again."]
+
+
+def _stands(exam: Exam, data: bytes, metadata: Mapping[str, Any], fold: Fold) -> bool:
+    """Whether the messages of a fold and its note are still what it left."""
+    note = summary_text(metadata.get(SUMMARY))
+    return (fold.after <= len(exam.rows) and note is not None and seal(note) == fold.note
+            and _print(exam, data, fold.before) == fold.first
+            and _print(exam, data, fold.after - 1) == fold.last)
+
+
+def _written(patient: Patient, exam: Exam, data: bytes, values: Mapping[str, Any]) -> Mended:
+    """The file with another metadata line, all else as it is."""
+    head = exam.head
+    if head is None or head.sort is not Sort.METADATA:
+        raise Refused(f"{patient.file}: it is damaged; repair it first.")
+    line = dumps(values)
+    change = Change(patient.spot(head), "the metadata line", _text(data[head.start:head.stop]), _text(line))
+    return Mended(data[:head.start] + line + data[head.stop:], (), (change,))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace").strip()[:SHOWN]
+

@@ -1,0 +1,89 @@
+"""What the folds that were made by hand left in a nanobot session's metadata: each with what it replaced. Pure.
+
+nanobot stores an offset and one summary, and carries members of the metadata that it does not know along. The trail is
+such a member: it only grows, numbers the folds, and holds what an undo puts back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+TRAIL, SUMMARY = "_sessionscope_folds", "_last_summary"
+OFFSETS = ("last_consolidated", "last_archived")
+
+
+class Fold(Struct, frozen=True, omit_defaults=True):
+    """A fold of the messages after `before` up to `after`; `first` and `last` are digests of the ends of that range.
+
+    `summary` and `offsets` are what stood there before, as it stood; `note` is the digest of the note that was put
+    there. `at` is when, `undone` when it was taken back, both as nanobot writes times.
+    """
+
+    number: int
+    before: int
+    after: int
+    first: str
+    last: str
+    note: str
+    tokens: tuple[int, int]
+    at: str
+    summary: Any = None
+    offsets: dict[str, Any] = {}
+    undone: str | None = None
+
+
+def trail_of(metadata: Mapping[str, Any]) -> list[Fold]:
+    """The folds, oldest first; what is no fold is passed over."""
+    return list(_folds(metadata.get(TRAIL)))
+
+
+def _folds(stored: Any) -> Iterator[Fold]:
+    newest = 0
+    for one in stored if isinstance(stored, list) else ():
+        try:
+            fold = msgspec.convert(one, Fold)
+        except msgspec.ValidationError:
+            continue
+        if fold.number > newest and 0 <= fold.before < fold.after:
+            newest = fold.number
+            yield fold
+
+
+def appended(metadata: Mapping[str, Any], fold: Fold) -> list[Any]:
+    """The trail with a fold at its end; what was in it stays as it is."""
+    stored = metadata.get(TRAIL)
+    return [*(stored if isinstance(stored, list) else ()), msgspec.to_builtins(fold)]
+
+
+def marked(metadata: Mapping[str, Any], fold: Fold, at: str) -> list[Any]:
+    """The trail with a fold marked as taken back."""
+    return [one | {"undone": at} if isinstance(one, dict) and one.get("number") == fold.number else one
+            for one in metadata[TRAIL]]
+
+
+def next_number(trail: list[Fold], offset: int, summary: str | None) -> int:
+    """The number of the next fold; one that nanobot made itself before the first of them counts as 1."""
+    if trail:
+        return trail[-1].number + 1
+    return 2 if offset or summary else 1
+
+
+def newest(trail: list[Fold]) -> Fold | None:
+    """The newest fold that was not taken back."""
+    return next((fold for fold in reversed(trail) if fold.undone is None), None)
+
+
+def summary_text(summary: Any) -> str | None:
+    """The text of a summary as nanobot stores it, None where there is none."""
+    text = summary.get("text") if isinstance(summary, Mapping) else summary
+    return text if isinstance(text, str) and text else None
+
+
+def seal(note: str) -> str:
+    """Tells one note from another."""
+    return blake2b(note.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
