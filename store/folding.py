@@ -65,17 +65,76 @@ class Cut(Struct, frozen=True):
         """The earlier notes that leave with the rest."""
         return [row.seq for row in self.leaves if row.note]
 
+    def said(self, note: str) -> list[str]:
+        """What it does, in sentences: how much leaves and is saved, why it was widened, which notes leave."""
+        first, last = self.span
+        found = [f"{len(self.leaves):,} messages, {first} to {last}, leave the context; {len(self.stays):,} stay: "
+                 f"about {self.before:,} tokens become {self.after(note):,}."]
+        found += [f"{reason[0].upper()}{reason[1:]}." for reason in self.reasons]
+        if self.notes:
+            found.append(f"The notes of earlier compactions leave with them: {', '.join(map(str, self.notes))}.")
+        return found
+
+
+class Context(Struct, frozen=True):
+    """What the model sees of a session, in its order; `highest` is the newest seq of the session.
+
+    An agent that folds a `prefix` keeps one note for all that came first, and folds whole turns.
+    """
+
+    rows: tuple[Candidate, ...]
+    highest: int
+    prefix: bool = False
+
+    def cut(self, first: int, last: int) -> Cut:
+        """What folding the seqs from `first` to `last` would take, widened to what may leave together.
+
+        Raises Misused for a range that holds nothing that may leave.
+        """
+        asked = _cut(self.rows, first, last, self.highest)
+        if not self.prefix:
+            return asked
+        start, end, found = self.rows[0].seq, 0, asked
+        # A result may come after the next turn has begun; then that turn goes with it.
+        while (reached := _turn_end(self.rows, found)) > end:
+            end = reached
+            found = _cut(self.rows, start, end, self.highest)
+        span, reasons = asked.span, []
+        if span[0] > start:
+            reasons.append(f"it begins at {start}: this agent folds only what comes first")
+        if span[1] < end:
+            reasons.append(f"it ends at {end}: this agent folds whole turns")
+        return Cut(found.leaves, found.stays, (*reasons, *asked.reasons))
+
+    def propose(self, exchanges: int = EXCHANGES) -> tuple[int, int] | None:
+        """The range that leaves the newest exchanges, each beginning with a user's message.
+
+        None where nothing is older.
+        """
+        users = [at for at, row in enumerate(self.rows) if row.role == "user"]
+        if exchanges < 1 or len(users) <= exchanges:
+            return None
+        older = [row.seq for row in self.rows[:users[-exchanges]] if not row.kept]
+        return (min(older), max(older)) if older else None
+
+    def wanted(self, first: int | None, last: int | None, exchanges: int) -> Cut:
+        """What folding a range takes, or without one what is proposed. Raises Misused where there is nothing."""
+        if not self.rows:
+            raise Misused("nothing of it is in the context any more.")
+        if first is None or last is None:
+            proposed = self.propose(exchanges)
+            if proposed is None:
+                raise Misused(f"there is nothing older than the newest {exchanges} exchanges; name a range.")
+            first, last = proposed
+        return self.cut(first, last)
+
 
 def tokens_of(chars: int) -> int:
     """An estimate for a message of so many characters."""
     return max(OVERHEAD, chars // CHARS_A_TOKEN + OVERHEAD)
 
 
-def cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
-    """What folding the seqs from `first` to `last` would take of a context, widened to whole calls.
-
-    `highest` is the newest seq of the session. Raises Misused for a range that holds nothing that may leave.
-    """
+def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
     if first > last:
         raise Misused(f"{first} to {last} is no range: it ends before it begins.")
     if first > highest:
@@ -88,8 +147,22 @@ def cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
         raise Misused(f"{first} to {last}: " + ("only what is always kept is in there." if kept else
                                                 "none of it is in the context any more."))
     groups = {row.group for row in rows if row.seq in asked}
-    leaves = tuple(row for row in rows if not row.kept and (row.seq in asked or row.group in groups))
-    return Cut(leaves, tuple(row for row in rows if row not in set(leaves)), tuple(_widened(leaves, asked)))
+    leaves: list[Candidate] = []
+    stays: list[Candidate] = []
+    for row in rows:
+        (leaves if not row.kept and row.group in groups else stays).append(row)
+    return Cut(tuple(leaves), tuple(stays), tuple(_widened(leaves, asked)))
+
+
+def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
+    """The last message of the turn in which a cut ends: the next one begins with a user's message."""
+    end = found.span[1]
+    for row in rows:
+        if row.seq > end:
+            if row.role == "user":
+                break
+            end = row.seq
+    return end
 
 
 def _widened(leaves: Iterable[Candidate], asked: set[int]) -> Iterable[str]:
@@ -104,12 +177,3 @@ def _widened(leaves: Iterable[Candidate], asked: set[int]) -> Iterable[str]:
             what = "calls a tool that" if there.role != "tool" else "is the result of a call in"
             verb = " answers" if there.role != "tool" else ""
             yield f"widened by {', '.join(map(str, added))}: message {there.seq} {what} {added[0]}{verb}"
-
-
-def propose(rows: Sequence[Candidate], exchanges: int = EXCHANGES) -> tuple[int, int] | None:
-    """The range that leaves the newest exchanges, each beginning with a user's message; None where nothing is older."""
-    users = [at for at, row in enumerate(rows) if row.role == "user"]
-    if exchanges < 1 or len(users) <= exchanges:
-        return None
-    older = [row.seq for row in rows[:users[-exchanges]] if not row.kept]
-    return (min(older), max(older)) if older else None

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from .closing import Fate, Member
-from .folding import EXCHANGES
+from .folding import EXCHANGES, Context, Cut
 from .repair import Change, Finding
 from .rows import Ref, Spot
 
@@ -84,18 +84,21 @@ class Uncompact(Struct, frozen=True):
 
 
 class FoldPlan(Struct, frozen=True):
-    """A compaction that is planned: its span, how many messages leave and stay, the notes that leave, and the tokens
-    of the context before and after, estimated.
-    """
+    """A compaction that is planned: the context, what of it leaves and stays, and the note that stands for it."""
 
-    from_seq: int
-    to_seq: int
-    leaves: int
-    stays: int
-    notes: tuple[int, ...]
-    before_tokens: int
-    after_tokens: int
+    context: Context
+    cut: Cut
     note: str
+
+    @property
+    def before_tokens(self) -> int:
+        """Tokens of the context now, estimated."""
+        return self.cut.before
+
+    @property
+    def after_tokens(self) -> int:
+        """Tokens of the context with the note in it, estimated."""
+        return self.cut.after(self.note)
 
 
 Action = Repair | Settle | Restore | Close | SetArchived | Compact | Uncompact

@@ -177,7 +177,7 @@ class NanobotActions:
             fold = None
         else:
             mended, fold, said = folding.plan_fold(patient, exam, data, action, waits, now)
-            rows = fold.leaves
+            rows = len(fold.cut.leaves)
         return Plan(action, rows, tuple(said), (), mended.changes, offline=True,
                     work=(Target(file, digest(data), mended.data),), fold=fold)
 

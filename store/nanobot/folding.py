@@ -8,12 +8,12 @@ of the metadata of our own, which nanobot carries along: by that a fold is taken
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from ..errors import Misused, Refused
-from ..folding import Candidate, Cut, cut, propose, tokens_of
+from ..folding import Candidate, Context, tokens_of
 from ..plans import Compact, FoldPlan, Uncompact
 from ..repair import Change
 from .ailments import Patient, ailments, is_date, turn_of
@@ -21,10 +21,11 @@ from .context import offset_of
 from .exam import Exam, dumps
 from .head import metadata_of
 from .mending import Mended
+from .record import decode, plain
 from .survey import Sort
 from .trail import OFFSETS, SUMMARY, TRAIL, Fold, appended, marked, newest, next_number, seal, summary_text, trail_of
 
-SHOWN = 400
+SHOWN, HEAD_CHARS, HEAD_BYTES = 400, 200, 1 << 20
 
 
 def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
@@ -36,7 +37,7 @@ def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
     return offset_of(metadata_of(exam.values), len(exam.rows), patient.later).value
 
 
-def _context(exam: Exam, offset: int) -> list[Candidate]:
+def _context(exam: Exam, data: bytes, offset: int) -> Context:
     """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
     known: dict[str, int] = {}
     found = []
@@ -48,8 +49,13 @@ def _context(exam: Exam, offset: int) -> list[Candidate]:
             known.update((id_, at) for id_, _ in row.calls or ())
         if at >= offset:
             found.append(Candidate(at + 1, at + 1, str(row.role if row is not None else "?"), group,
-                                   tokens_of(item.stop - item.start)))
-    return found
+                                   tokens_of(item.stop - item.start), head=_head(data[item.start:item.stop])))
+    return Context(tuple(found), len(exam.rows), prefix=True)
+
+
+def _head(line: bytes) -> str:
+    found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
+    return plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
 
 
 def plan_fold(
@@ -57,20 +63,9 @@ def plan_fold(
 ) -> tuple[Mended, FoldPlan, list[str]]:
     """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
     offset = _ready(patient, exam, waits)
-    rows = _context(exam, offset)
-    if not rows:
-        raise Misused("nothing of it is in the context any more.")
-    if action.first is None or action.last is None:
-        proposed = propose(rows, action.keep)
-        if proposed is None:
-            raise Misused(f"there is nothing older than the newest {action.keep} exchanges; name a range.")
-        first, last = proposed
-    else:
-        first, last = action.first, action.last
-    asked = cut(rows, first, last, len(exam.rows))
-    end = _turn_end(rows, asked)
-    found = cut(rows, offset + 1, end, len(exam.rows))
-    said = list(_said(asked, found, offset, action.note))
+    context = _context(exam, data, offset)
+    found = context.wanted(action.first, action.last, action.keep)
+    end = found.span[1]
     inner = _metadata(exam)
     stamp = exam.values.get("updated_at")
     fold = Fold(
@@ -81,8 +76,7 @@ def plan_fold(
     inner |= {TRAIL: appended(inner, fold),
               SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()}}
     values = dict(exam.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
-    planned = FoldPlan(*found.span, len(found.leaves), len(found.stays), (), *fold.tokens, action.note)
-    return _written(patient, exam, data, values), planned, said
+    return _written(patient, exam, data, values), FoldPlan(context, found, action.note), found.said(action.note)
 
 
 def _metadata(exam: Exam) -> dict[str, Any]:
@@ -98,28 +92,6 @@ def _print(exam: Exam, data: bytes, at: int) -> str:
         return seal(json.dumps(json.loads(line), sort_keys=True))
     except (ValueError, RecursionError):
         return seal(line.decode("utf-8", "surrogateescape"))
-
-
-def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
-    """The last row of the turn in which what is asked for ends: the next one begins with a user's message."""
-    end = max(row.seq for row in found.leaves)
-    for row in rows:
-        if row.seq > end:
-            if row.role == "user":
-                break
-            end = row.seq
-    return end
-
-
-def _said(asked: Cut, found: Cut, offset: int, note: str) -> Iterator[str]:
-    first, last = found.span
-    yield (f"{len(found.leaves):,} messages, {first} to {last}, leave the context; {len(found.stays):,} stay: about "
-           f"{found.before:,} tokens become {found.after(note):,}.")
-    if asked.span[0] > offset + 1:
-        yield f"It begins at {offset + 1}: nanobot folds only what comes first."
-    if asked.span[1] < last:
-        yield f"It ends at {last}: nanobot folds whole turns."
-    yield from (f"{reason}." for reason in asked.reasons)
 
 
 def plan_unfold(

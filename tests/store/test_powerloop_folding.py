@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
-from store.folding import Candidate, cut, propose
+from store.folding import Candidate, Context
 from store.powerloop import SessionStore
 from store.rows import Ref
 
@@ -62,7 +62,7 @@ def test_a_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_path
     before, seen = states(path, ROOT), context(path, ROOT)
     plan, receipt = fold(path, ROOT, 13, 16)
     assert plan.fold is not None
-    assert plan.fold.leaves == plan.rows == len(plan.changes) - 1
+    assert len(plan.fold.cut.leaves) == plan.rows == len(plan.changes) - 1
     after = states(path, ROOT)
     note = max(after)
     folded = {seq for seq in before if before[seq] != after[seq]}
@@ -98,8 +98,8 @@ def test_a_call_and_its_result_stay_on_one_side(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db")
     plan, _ = fold(path, "s", 1, 6)
     assert plan.fold is not None
-    assert (plan.fold.from_seq, plan.fold.to_seq, plan.fold.leaves) == (1, 7, 7)
-    assert any("widened by 7" in reason for reason in plan.reasons)
+    assert (plan.fold.cut.span, len(plan.fold.cut.leaves)) == ((1, 7), 7)
+    assert any("Widened by 7" in reason for reason in plan.reasons)
 
 
 @pytest.mark.parametrize(("first", "last", "why"), [
@@ -118,7 +118,7 @@ def test_a_proposal_keeps_the_newest_exchanges(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db")
     plan, _ = fold(path, "s", None, None)
     assert plan.fold is not None
-    assert (plan.fold.from_seq, plan.fold.to_seq) == (1, 4)
+    assert plan.fold.cut.span == (1, 4)
     with pytest.raises(Misused, match="nothing older"):
         fold(path, "s", None, None)
 
@@ -130,7 +130,7 @@ def test_folds_undo_in_reverse(tmp_path: Path) -> None:
     middle = context(path, "s")
     plan, two = fold(path, "s", 5, 17)
     assert plan.fold is not None
-    assert plan.fold.notes == (17,)
+    assert plan.fold.cut.notes == [17]
     with pytest.raises(Refused, match="take that one back first"):
         unfold(path, one)
     unfold(path, two)
@@ -206,7 +206,7 @@ def test_no_pair_is_split_and_nothing_is_lost(made: list[tuple[str, int]], first
     rows = [Candidate(seq, seq, role, group, 5, kept=seq == 1 and role == "system")
             for seq, (role, group) in enumerate(made, 1)]
     try:
-        found = cut(rows, first, last, len(rows))
+        found = Context(tuple(rows), len(rows)).cut(first, last)
     except Misused:
         assert first > last or last > len(rows) or all(row.kept for row in rows if first <= row.seq <= last)
         return
@@ -242,7 +242,19 @@ def test_folds_and_undos_give_every_row_back(
 
 
 def test_a_proposal_needs_older_exchanges() -> None:
-    rows = [Candidate(seq, seq, "user" if seq % 2 else "assistant", seq, 5) for seq in range(1, 11)]
-    assert propose(rows, 4) == (1, 2)
-    assert propose(rows, 5) is None
-    assert propose([], 1) is None
+    rows = tuple(Candidate(seq, seq, "user" if seq % 2 else "assistant", seq, 5) for seq in range(1, 11))
+    assert Context(rows, 10).propose(4) == (1, 2)
+    assert Context(rows, 10).propose(5) is None
+    assert Context((), 0).propose(1) is None
+
+
+@given(ROWS, st.integers(1, 20), st.integers(1, 20))
+def test_a_prefix_is_whole_turns_from_the_first(made: list[tuple[str, int]], first: int, last: int) -> None:
+    rows = tuple(Candidate(seq, seq, role, group, 5) for seq, (role, group) in enumerate(made, 1))
+    if first > last or last > len(rows):
+        return
+    found = Context(rows, len(rows), prefix=True).cut(first, last)
+    assert (*found.leaves, *found.stays) == rows
+    assert not {row.group for row in found.leaves} & {row.group for row in found.stays}
+    assert not found.stays or found.stays[0].role == "user"
+    assert len(found.leaves) >= last

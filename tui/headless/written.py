@@ -191,9 +191,11 @@ def _fold_record(plan: Plan) -> dict[str, Any]:
     fold = plan.fold
     if fold is None:
         return {}
-    return {"from_seq": fold.from_seq, "to_seq": fold.to_seq, "before_tokens": fold.before_tokens,
-            "after_tokens": fold.after_tokens, "tokens_are": "estimated", "leaves": fold.leaves, "stays": fold.stays,
-            "notes": list(fold.notes), "note": fold.note}
+    cut = fold.cut
+    first, last = cut.span
+    return {"from_seq": first, "to_seq": last, "before_tokens": fold.before_tokens, "after_tokens": fold.after_tokens,
+            "tokens_are": "estimated", "leaves": len(cut.leaves), "stays": len(cut.stays), "notes": cut.notes,
+            "note": fold.note}
 
 
 def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
