@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .archive import Reader as Reader
     from .archive import Stamp as Stamp
     from .archive import Timeline as Timeline
+    from .archive import never as never
     from .bundle import Manifest as Manifest
     from .bundle import read_manifest as read_manifest
     from .census import Census as Census
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from .trash import export_bundle as export_bundle
 
 _HOMES = {
-    "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline"),
+    "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "never"),
     "bundle": ("Manifest", "read_manifest"),
     "census": ("Census", "Changes", "Entry", "Order"),
     "diagnosis": ("diagnose",),

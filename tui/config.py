@@ -1,4 +1,4 @@
-"""What the user's config file says: archives to open, theme, keys, the time zone of times that name none."""
+"""What the user's config file says: archives to open, theme, keys, a time zone, a summarizer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class ConfigError(Exception):
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """`archives` are paths, opened when none is named; `keymap` maps the id of a binding to its keys.
 
-    `timezone` names the zone of times that are stored without one, the machine's where it is not set.
+    `timezone` names the zone of times that are stored without one, the machine's where it is not set. `summarizer` is
+    a command that turns messages into the note of a compaction.
     """
 
     archives: list[str] = []
     theme: str | None = None
     keymap: dict[str, str] = {}
     timezone: str | None = None
+    summarizer: str | None = None
 
     def zone(self) -> tzinfo | None:
         """The zone of times without one, None for the machine's. Raises ConfigError."""
@@ -61,4 +63,4 @@ def load() -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not valid TOML ({error}).") from None
     except ValidationError as error:
-        raise ConfigError(f"{file}: {error}; known are archives, theme, keymap and timezone.") from None
+        raise ConfigError(f"{file}: {error}; known are archives, theme, keymap, timezone and summarizer.") from None

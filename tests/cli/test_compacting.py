@@ -65,9 +65,31 @@ def test_what_makes_no_sense_is_said_in_one_line(cli: Cli, database: Path, argv:
     assert database.read_bytes() == before
 
 
-def test_an_unknown_compaction_and_another_archive(cli: Cli, database: Path) -> None:
+def context(cli: Cli, folder: Path, session: str) -> list[Any]:
+    """What is sent; a row's own name tells where its line stands, and those move."""
+    found = document(cli, "show", folder, session, "--view", "context")["messages"]
+    return [{name: value for name, value in one.items() if name != "row"} for one in found]
+
+
+def test_an_unknown_compaction_is_said(cli: Cli, database: Path) -> None:
     done = cli("uncompact", database, ROOT, "9")
     assert done.status == 2
     assert "there is 1, 2" in done.err
-    folder = DATA / "nanobot" / "v0.2.0"
-    assert cli("compact", folder, "telegram:42", "--note", "x").status == 2
+
+
+@pytest.mark.parametrize(("name", "session"), [("v0.2.0", "telegram:42"), ("v0.3.5", "telegram:42"),
+                                               ("loop-v0.2.0", "loop:consolidated")])
+def test_a_nanobot_session_is_folded_and_taken_back(cli: Cli, tmp_path: Path, name: str, session: str) -> None:
+    folder = Path(shutil.copytree(DATA / "nanobot" / name, tmp_path / "sessions"))
+    shown = context(cli, folder, session)
+    plan = document(cli, "compact", folder, session, "--keep", "1", "--dry-run")["plan"]
+    assert plan["offline"] is True
+    done = cli("compact", folder, session, "--keep", "1", "--note", "Facts.")
+    assert done.status == 2
+    assert "--offline" in done.err
+    assert document(cli, "compact", folder, session, "--keep", "1", "--note", "Facts.", "--offline")["applied"] is True
+    number = document(cli, "compactions", folder, session)["compactions"][-1]["number"]
+    assert context(cli, folder, session) == shown[plan["leaves"]:]
+    assert cli("uncompact", folder, session, number, "--offline").status == 0
+    assert context(cli, folder, session) == shown
+    assert document(cli, "compactions", folder, session)["compactions"][-1]["undone"] is True

@@ -138,14 +138,14 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
 
 def carry_out(archive: Archive, action: Action, args: argparse.Namespace) -> tuple[Plan, Receipt | None]:
     """The plan of an action, and what came of it unless it was only asked for or there is nothing to do."""
-    actions, progress = _actions(archive), written.progress()
+    actions, progress = actions_of(archive), written.progress()
     plan = actions.plan(action, progress)
     if args.dry_run or plan.empty:
         return plan, None
     return plan, actions.apply(plan, progress, offline=args.offline)
 
 
-def _actions(archive: Archive) -> Actions:
+def actions_of(archive: Archive) -> Actions:
     actions = archive.actions
     if actions is None:
         raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")

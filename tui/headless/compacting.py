@@ -7,11 +7,13 @@ from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 
-from store import Compact, Misused, Uncompact
+from msgspec.structs import replace
+
+from store import Compact, Refused, Uncompact, never
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
-from .care import carry_out
+from .care import actions_of, carry_out
 
 Zone = Callable[[], tzinfo | None]
 NOTE_BYTES = 1_000_000
@@ -26,6 +28,8 @@ def _compact_parser(prog: str) -> Parser:
     note = parser.add_mutually_exclusive_group()
     note.add_argument("--note", metavar="TEXT", help="what stands for the messages from now on")
     note.add_argument("--note-file", metavar="FILE", help="a file that holds it")
+    note.add_argument("--summarizer", metavar="COMMAND",
+                      help="a command, run without a shell, that reads the messages and prints it")
     add_writing(parser)
     return parser
 
@@ -44,11 +48,9 @@ def _compact(args: argparse.Namespace, zone: Zone) -> int:
         raise UsageError("--keep N, of 1 and more, goes without --from and --to.")
     note = _note(args)
     target = reading.find_session(args.archive, args.session, zone)
-    if "compact" not in target.archive.info.capabilities:
-        raise Misused("only sessions of power-loop's can be compacted by hand so far.")
-    action = Compact(target.ref, args.first, args.last, note)
-    if args.keep is not None:
-        action = Compact(target.ref, None, None, note, args.keep)
+    action = Compact(target.ref, args.first, args.last, note, *([] if args.keep is None else [args.keep]))
+    if args.summarizer is not None:
+        action = _summarized(target, action, args)
     written.plan(*carry_out(target.archive, action, args), (), args.json)
     return 0
 
@@ -60,15 +62,29 @@ def _note(args: argparse.Namespace) -> str:
             return data[:NOTE_BYTES + 1].decode()
         except UnicodeDecodeError:
             raise UsageError(f"{args.note_file}: a note is text in UTF-8.") from None
-    if args.note is None and not args.dry_run:
-        raise UsageError("a compaction needs a --note or a --note-file; --dry-run shows what would leave.")
+    if args.note is None and args.summarizer is None and not args.dry_run:
+        raise UsageError("a compaction needs a --note, a --note-file or a --summarizer; --dry-run shows what would "
+                         "leave.")
     return str(args.note or "")
+
+
+def _summarized(target: reading.Target, action: Compact, args: argparse.Namespace) -> Compact:
+    """The same with the note that the user's command makes of what leaves."""
+    from ..summarizer import NoteError, excerpt, summarize
+
+    progress = written.progress()
+    fold = actions_of(target.archive).plan(action, progress).fold
+    if fold is None:
+        raise Refused("there is nothing to summarize.")
+    try:
+        note = summarize(args.summarizer, excerpt(target.reader, target.ref, fold.cut), progress, never)
+    except NoteError as error:
+        raise Refused(f"{error} Nothing was changed.") from None
+    return replace(action, note=note)
 
 
 def _uncompact(args: argparse.Namespace, zone: Zone) -> int:
     target = reading.find_session(args.archive, args.session, zone)
-    if "compact" not in target.archive.info.capabilities:
-        raise Misused("only compactions of power-loop's can be taken back so far.")
     written.plan(*carry_out(target.archive, Uncompact(target.ref, args.number), args), (), args.json)
     return 0
 

@@ -1,0 +1,193 @@
+"""A note from a command of the user's: the messages go in as text, the note comes out. No shell, no screen."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import IO
+
+from store import Cancel, Cancelled, Cut, Message, Progress, Reader, Ref, View
+
+from .headless import reading
+from .visible import visible
+
+SECONDS, NOTE_BYTES, COMPLAINT = 300, 100_000, 4_000
+"""How long a command may take, how much it may print, and how much of its complaints is kept, in bytes."""
+TICK, GRACE = 0.1, 1.0
+_PIECE = 65_536
+# What a terminal obeys: control sequences, commands with a string, and two-character escapes.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]",
+                      re.DOTALL)
+_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class NoteError(Exception):
+    """There is no note; the text says in one sentence why."""
+
+
+def excerpt(reader: Reader, ref: Ref, cut: Cut) -> Iterator[str]:
+    """The messages that leave, oldest first, each under a line with its seq and role. Raises StoreError."""
+    leaves = {row.seq for row in cut.leaves}
+    timeline = reader.timeline(ref, View.ALL, reader.outline(ref))
+    rows = (row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in leaves)
+    for row, pieces in reading.messages(reader, ref, rows):
+        said = f", {row.name}" if row.name else ""
+        yield f"#{row.seq} {row.role}{said}\n"
+        for at, piece in enumerate(pieces):
+            yield piece.content or ""
+            if at == 0:
+                yield from _calls(piece)
+        yield "\n\n"
+
+
+def _calls(message: Message) -> Iterator[str]:
+    for call in message.tool_calls:
+        yield f"\n-> {call.name}({call.arguments})"
+
+
+def summarize(
+    command: str, pieces: Iterable[str], progress: Progress, cancel: Cancel, seconds: float = SECONDS
+) -> str:
+    """What a command prints of the text that it is given. Its process group ends with it, whatever happens.
+
+    Raises NoteError where that is no note, Cancelled, and whatever reading the pieces raises.
+    """
+    process = _started(command)
+    try:
+        printed, complaint = _Talk(process, pieces, progress, cancel, seconds).heard()
+        status = process.wait()
+    finally:
+        _end(process)
+    if status:
+        last = next((line for line in reversed(complaint.decode(errors="replace").splitlines()) if line.strip()), "")
+        how = f"ended with status {status}" if status > 0 else f"was ended by {_signal(-status)}"
+        raise NoteError(f"the summarizer {how}{': ' if last else ''}{visible(_plain(last))[:200]}.")
+    try:
+        note = _plain(printed.decode()).strip()
+    except UnicodeDecodeError:
+        raise NoteError("the summarizer printed something else than text in UTF-8.") from None
+    if not note:
+        raise NoteError("the summarizer printed nothing.")
+    return note
+
+
+def _started(command: str) -> subprocess.Popen[bytes]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise NoteError(f"the summarizer's command line cannot be taken apart: {error}.") from None
+    if not words:
+        raise NoteError("no summarizer is named; set summarizer in the config, or use --summarizer.")
+    try:
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                start_new_session=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise NoteError(f"the summarizer {visible(words[0])} could not be started: {why}.") from None
+
+
+class _Talk:
+    """Writing to a command and hearing what it says, without waiting for either."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], pieces: Iterable[str], progress: Progress, cancel: Cancel,
+        seconds: float,
+    ) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process, self._pieces, self._progress, self._cancel = process, iter(pieces), progress, cancel
+        self._seconds, self._began = seconds, time.monotonic()
+        self._unsent = b""
+        self._in, self._out = process.stdin, process.stdout
+        self._heard = {process.stdout: bytearray(), process.stderr: bytearray()}
+
+    def heard(self) -> tuple[bytes, bytes]:
+        """What it printed, and the end of its complaints."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._in, selectors.EVENT_WRITE)
+            os.set_blocking(self._in.fileno(), False)
+            for source in self._heard:
+                selector.register(source, selectors.EVENT_READ)
+            while selector.get_map():
+                self._check()
+                ready = selector.select(TICK)
+                for key, _ in ready:
+                    stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
+                    if not (self._send() if stream is self._in else self._hear(stream)):
+                        selector.unregister(stream)
+                        stream.close()
+                # What it left behind may hold its pipes open for ever.
+                if not ready and self._process.poll() is not None:
+                    break
+        while self._process.poll() is None:
+            self._check()
+            time.sleep(TICK)
+        return tuple(map(bytes, self._heard.values()))  # type: ignore[return-value]
+
+    def _check(self) -> None:
+        took = time.monotonic() - self._began
+        if self._cancel():
+            raise Cancelled("stopped; nothing was changed.")
+        if took > self._seconds:
+            raise NoteError(f"the summarizer took longer than {self._seconds:g} seconds and was stopped.")
+        self._progress("the summarizer works, seconds", int(took), 0)
+
+    def _send(self) -> bool:
+        while not self._unsent:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._unsent = piece.encode("utf-8", "replace")
+        try:
+            self._unsent = self._unsent[os.write(self._in.fileno(), self._unsent[:_PIECE]):]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            # It may know enough without the rest.
+            return False
+        return True
+
+    def _hear(self, stream: IO[bytes]) -> bool:
+        data = os.read(stream.fileno(), _PIECE)
+        heard = self._heard[stream]
+        heard += data
+        if stream is not self._out:
+            del heard[:-COMPLAINT]
+        elif len(heard) > NOTE_BYTES:
+            raise NoteError(f"the summarizer printed more than {NOTE_BYTES:,} bytes, which is no note.")
+        return bool(data)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command and all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+            if number is signal.SIGKILL:
+                break
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _plain(text: str) -> str:
+    """Text without anything that a terminal would obey; lines end as everywhere here."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
