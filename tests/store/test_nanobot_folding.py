@@ -117,21 +117,49 @@ def test_nanobot_sends_what_stays(tmp_path: Path) -> None:
     assert [row["content"] for row in session.messages] == [row["content"] for row in talk(12)]
 
 
-def test_the_real_package_sends_what_stays_and_carries_the_undo_along(tmp_path: Path) -> None:
+def test_the_real_package_sends_what_stays_and_carries_the_undo_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager = pytest.importorskip("nanobot.session.manager")
-    folder = made(tmp_path, calling())
-    real = manager.SessionManager(folder.parent)
-    whole = real.get_or_create(KEY).get_history()
+    # 0.3 keeps its sessions there, 0.2 in the workspace.
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    real = manager.SessionManager(tmp_path / "workspace")
+    session = real.get_or_create(KEY)
+    for row in calling():
+        session.add_message(**row)
+    real.save(session)
+    folder = next(tmp_path.rglob("*.jsonl")).parent
+    whole = session.get_history()
     receipt = fold(folder, 1, 4)
     real.invalidate(KEY)
     session = real.get_or_create(KEY)
+    assert len(whole) == 8
     assert session.get_history() == whole[6:]
+    assert session.metadata["_last_summary"]["text"] == "so far"
     session.add_message("user", "more")
     session.add_message("assistant", "yes")
     real.save(session)
     unfold(folder, receipt.undo)
     real.invalidate(KEY)
-    assert real.get_or_create(KEY).get_history()[:8] == whole
+    session = real.get_or_create(KEY)
+    assert session.get_history()[:8] == whole
+    assert "_last_summary" not in session.metadata
+
+
+def test_one_that_ran_in_the_real_package_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = pytest.importorskip("nanobot.session.manager")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    real = manager.SessionManager(tmp_path / "workspace")
+    session = real.get_or_create(KEY)
+    for row in talk(8):
+        session.add_message(**row)
+    real.save(session)
+    folder = next(tmp_path.rglob("*.jsonl")).parent
+    undo = fold(folder, 1, 4).undo
+    session.add_message("user", "more")
+    real.save(session)
+    assert folds(folder) == []
+    assert fold(folder, 1, 4).undo == undo
 
 
 def test_a_fold_is_widened_to_what_nanobot_can_do_and_says_why(tmp_path: Path) -> None:
