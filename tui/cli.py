@@ -28,10 +28,10 @@ verbs:
   sessionscope show ARCHIVE SESSION [--view all|active|compacted|context] [--from N] [--to M] [--json]
                                     [--max-messages N] [--max-tokens N]
   sessionscope compactions ARCHIVE SESSION [--json]
-  sessionscope compact ARCHIVE SESSION [--from N --to M | --keep N] (--note TEXT | --note-file FILE)
+  sessionscope compact ARCHIVE SESSION [--from N --to M | --keep N] (--note TEXT | --note-file FILE | --summarizer CMD)
                                        [--dry-run] [--json]
   sessionscope uncompact ARCHIVE SESSION NUMBER [--dry-run] [--json]
-                                               fold a range of a power-loop session by hand, and back
+                                               fold a range by hand, and back
   sessionscope doctor ARCHIVE [SESSION] [--json]      what is wrong, and what could be done about it
   sessionscope repair ARCHIVE [SESSION] [--only CODE ...] [--choose CODE=CHOICE ...] [--salvage NEW.db]
                                         [--dry-run] [--offline] [--json]
