@@ -13,8 +13,8 @@ from msgspec import Struct
 from .errors import Misused
 from .outline import runs_of
 
-EXCHANGES, CHARS_A_TOKEN, OVERHEAD, MEMORY = 4, 4, 4, "memory_"
-"""Exchanges that a proposal keeps, as power-loop's own compactor does; and how tokens are estimated."""
+EXCHANGES, CHARS_A_TOKEN, OVERHEAD, NOTE_BYTES = 4, 4, 4, 1_000_000
+"""Exchanges that a proposal keeps, as power-loop's own compactor does; how tokens are estimated; the longest note."""
 
 
 class Candidate(Struct, frozen=True, gc=False):
@@ -127,6 +127,12 @@ class Context(Struct, frozen=True):
                 raise Misused(f"there is nothing older than the newest {exchanges} exchanges; name a range.")
             first, last = proposed
         return self.cut(first, last)
+
+
+def check_note(note: str) -> None:
+    """Raises Misused for a note that no archive takes."""
+    if len(note.encode("utf-8", "surrogatepass")) > NOTE_BYTES or "\0" in note:
+        raise Misused("a note is text of at most a megabyte, without NUL characters.")
 
 
 def tokens_of(chars: int) -> int:

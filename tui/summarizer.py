@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import IO
 
 from store import Cancel, Cancelled, Cut, Message, Progress, Reader, Ref, View
 
@@ -106,31 +105,32 @@ class _Talk:
         self._process, self._pieces, self._progress, self._cancel = process, iter(pieces), progress, cancel
         self._seconds, self._began = seconds, time.monotonic()
         self._unsent = b""
-        self._in, self._out = process.stdin, process.stdout
-        self._heard = {process.stdout: bytearray(), process.stderr: bytearray()}
+        self._in, self._out, self._err = process.stdin, process.stdout, process.stderr
+        self._printed, self._complaint = bytearray(), bytearray()
 
     def heard(self) -> tuple[bytes, bytes]:
         """What it printed, and the end of its complaints."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._in, selectors.EVENT_WRITE)
             os.set_blocking(self._in.fileno(), False)
-            for source in self._heard:
-                selector.register(source, selectors.EVENT_READ)
+            selector.register(self._in, selectors.EVENT_WRITE, self._send)
+            selector.register(self._out, selectors.EVENT_READ, self._hear)
+            selector.register(self._err, selectors.EVENT_READ, self._hear_complaint)
             while selector.get_map():
                 self._check()
+                ended = self._process.poll() is not None
                 ready = selector.select(TICK)
                 for key, _ in ready:
-                    stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
-                    if not (self._send() if stream is self._in else self._hear(stream)):
-                        selector.unregister(stream)
-                        stream.close()
-                # What it left behind may hold its pipes open for ever.
-                if not ready and self._process.poll() is not None:
+                    if not key.data():
+                        selector.unregister(key.fileobj)
+                        if key.fileobj is self._in:
+                            self._in.close()
+                # What it left behind may hold its pipes open for ever; all that it wrote itself was heard.
+                if ended and not ready:
                     break
         while self._process.poll() is None:
             self._check()
             time.sleep(TICK)
-        return tuple(map(bytes, self._heard.values()))  # type: ignore[return-value]
+        return bytes(self._printed), bytes(self._complaint)
 
     def _check(self) -> None:
         took = time.monotonic() - self._began
@@ -155,14 +155,17 @@ class _Talk:
             return False
         return True
 
-    def _hear(self, stream: IO[bytes]) -> bool:
-        data = os.read(stream.fileno(), _PIECE)
-        heard = self._heard[stream]
-        heard += data
-        if stream is not self._out:
-            del heard[:-COMPLAINT]
-        elif len(heard) > NOTE_BYTES:
+    def _hear(self) -> bool:
+        data = os.read(self._out.fileno(), _PIECE)
+        self._printed += data
+        if len(self._printed) > NOTE_BYTES:
             raise NoteError(f"the summarizer printed more than {NOTE_BYTES:,} bytes, which is no note.")
+        return bool(data)
+
+    def _hear_complaint(self) -> bool:
+        data = os.read(self._err.fileno(), _PIECE)
+        self._complaint += data
+        del self._complaint[:-COMPLAINT]
         return bool(data)
 
 

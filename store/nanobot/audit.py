@@ -45,19 +45,15 @@ def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | Non
 def _folds(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
     """Nanobot's own fold, those that were made by hand, and what nanobot folded after them."""
     trail = trail_of(metadata.values) if metadata is not None else []
-    standing = newest(trail)
-    found = []
-    before = trail[0].before if trail else offset.value
     summary = metadata.summary if metadata is not None else None
-    # A summary that nanobot wrote stands as such; one that was replaced is told by the fold that replaced it.
-    notes = {fold.number: summary_text(fold.summary) for fold in trail}
-    earlier = notes[trail[0].number] if trail else summary
-    if before or earlier:
-        found.append(_fold(1, 0, min(before, offset.value) if trail else before, earlier, own, offset.odd))
-    for at, fold in enumerate(trail):
-        later = next((one.number for one in trail[at + 1:] if one.undone is None or fold.undone is None), None)
-        note = notes[later] if later is not None else summary if fold is standing else None
-        found.append(_by_hand(fold, offset.value, note if note and seal(note) == fold.note else None, clock))
+    # Each fold by hand keeps the note that it replaced; the newest note stands in the metadata itself.
+    notes = [*(summary_text(fold.summary) for fold in trail), summary]
+    before = min(trail[0].before if trail else offset.value, offset.value)
+    found = [_fold(1, 0, before, notes[0], own, offset.odd)] if before or notes[0] else []
+    for at, fold in enumerate(trail, 1):
+        note = next((text for text in notes[at:] if text and seal(text) == fold.note), None)
+        found.append(_by_hand(fold, offset.value, note, clock))
+    standing = newest(trail)
     reached = standing.after if standing is not None else before
     if trail and offset.value > reached:
         found.append(_fold(trail[-1].number + 1, reached, offset.value, summary, own, offset.odd))

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import Misused, Refused
-from ..folding import Candidate, Context, tokens_of
+from ..folding import Candidate, Context, check_note, tokens_of
 from ..plans import Compact, FoldPlan, Uncompact
 from ..repair import Change
 from .ailments import Patient, ailments, is_date, turn_of
@@ -62,6 +62,7 @@ def plan_fold(
     patient: Patient, exam: Exam, data: bytes, action: Compact, waits: bool, now: datetime
 ) -> tuple[Mended, FoldPlan, list[str]]:
     """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
+    check_note(action.note)
     offset = _ready(patient, exam, waits)
     context = _context(exam, data, offset)
     found = context.wanted(action.first, action.last, action.keep)

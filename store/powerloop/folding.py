@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..errors import Misused, Refused, UnknownSession
-from ..folding import Candidate, Context, Cut, tokens_of
+from ..folding import Candidate, Context, Cut, check_note, tokens_of
 from ..outline import holds
 from ..plans import Compact, FoldPlan, Plan, Uncompact
 from ..repair import Change
@@ -22,7 +22,6 @@ from .messages import Owner
 from .pairing import dumps, pair
 
 HEAD_CHARS, CHANGED = 200, "The session has changed since this was planned; nothing was done. Look again."
-NOTE_BYTES = 1_000_000
 
 
 class Work(Struct, frozen=True):
@@ -98,8 +97,7 @@ def _chart(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
 def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
     """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
     chart = _chart(conn, layout, action.ref.id)
-    if len(action.note.encode("utf-8", "surrogatepass")) > NOTE_BYTES or "\0" in action.note:
-        raise Misused("a note is text of at most a megabyte, without NUL characters.")
+    check_note(action.note)
     seen = context(conn, layout, chart)
     found = seen.wanted(action.first, action.last, action.keep)
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)

@@ -224,6 +224,12 @@ def test_a_fold_needs_a_note(tmp_path: Path) -> None:
         fold(made(tmp_path), 1, 2, "  ")
 
 
+@pytest.mark.parametrize("note", ["a\0b", "x" * 1_000_001])
+def test_a_note_that_no_archive_takes_is_refused(tmp_path: Path, note: str) -> None:
+    with pytest.raises(Misused, match="a note is text of at most a megabyte"):
+        fold(made(tmp_path), 1, 2, note)
+
+
 def test_folds_undo_in_reverse_and_the_audit_only_grows(tmp_path: Path) -> None:
     folder = made(tmp_path, last_consolidated=2, metadata={"_last_summary": "old"})
     receipts = [fold(folder, 1, 4, "one"), fold(folder, 1, 6, "two")]

@@ -16,7 +16,6 @@ from .arguments import Parser, UsageError, add_writing, session_parser
 from .care import actions_of, carry_out
 
 Zone = Callable[[], tzinfo | None]
-NOTE_BYTES = 1_000_000
 
 
 def _compact_parser(prog: str) -> Parser:
@@ -46,29 +45,43 @@ def _compact(args: argparse.Namespace, zone: Zone) -> int:
         raise UsageError("--from and --to go together; without both, all but the newest exchanges leave.")
     if args.keep is not None and (args.first is not None or args.keep < 1):
         raise UsageError("--keep N, of 1 and more, goes without --from and --to.")
-    note = _note(args)
+    note, command = _note(args), args.summarizer or _configured(args)
+    if note is None and command is None and not args.dry_run:
+        raise UsageError("a compaction needs a --note, a --note-file or a --summarizer; --dry-run shows what would "
+                         "leave.")
     target = reading.find_session(args.archive, args.session, zone)
-    action = Compact(target.ref, args.first, args.last, note, *([] if args.keep is None else [args.keep]))
-    if args.summarizer is not None:
-        action = _summarized(target, action, args)
+    action = Compact(target.ref, args.first, args.last, note or "", *([] if args.keep is None else [args.keep]))
+    if note is None and command is not None:
+        action = _summarized(target, action, command)
     written.plan(*carry_out(target.archive, action, args), (), args.json)
     return 0
 
 
-def _note(args: argparse.Namespace) -> str:
-    if args.note_file is not None:
-        data = Path(args.note_file).read_bytes()
-        try:
-            return data[:NOTE_BYTES + 1].decode()
-        except UnicodeDecodeError:
-            raise UsageError(f"{args.note_file}: a note is text in UTF-8.") from None
-    if args.note is None and args.summarizer is None and not args.dry_run:
-        raise UsageError("a compaction needs a --note, a --note-file or a --summarizer; --dry-run shows what would "
-                         "leave.")
-    return str(args.note or "")
+def _note(args: argparse.Namespace) -> str | None:
+    """The note as it was given, None where it was not."""
+    if args.note_file is None:
+        note: str | None = args.note
+        return note
+    data = Path(args.note_file).read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{args.note_file}: a note is text in UTF-8.") from None
 
 
-def _summarized(target: reading.Target, action: Compact, args: argparse.Namespace) -> Compact:
+def _configured(args: argparse.Namespace) -> str | None:
+    """The config's summarizer, for a compaction that is carried out and has no note. A dry run starts nothing."""
+    if args.dry_run or args.note is not None or args.note_file is not None:
+        return None
+    from ..config import ConfigError, load
+
+    try:
+        return load().summarizer
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _summarized(target: reading.Target, action: Compact, command: str) -> Compact:
     """The same with the note that the user's command makes of what leaves."""
     from ..summarizer import NoteError, excerpt, summarize
 
@@ -77,7 +90,7 @@ def _summarized(target: reading.Target, action: Compact, args: argparse.Namespac
     if fold is None:
         raise Refused("there is nothing to summarize.")
     try:
-        note = summarize(args.summarizer, excerpt(target.reader, target.ref, fold.cut), progress, never)
+        note = summarize(command, excerpt(target.reader, target.ref, fold.cut), progress, never)
     except NoteError as error:
         raise Refused(f"{error} Nothing was changed.") from None
     return replace(action, note=note)
