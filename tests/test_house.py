@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,14 @@ def script(name: str) -> Path:
 
 def test_style() -> None:
     run(sys.executable, "-m", "ruff", "check", "--no-cache", ".")
+
+
+def test_every_module_is_in_what_is_installed() -> None:
+    """An editable install finds every folder; a real one has only the packages that are named or found."""
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    for module in MODULES:
+        assert (ROOT / module.parent / "__init__.py").exists(), module
+        assert any(fnmatch(".".join(module.parent.parts), pattern) for pattern in found), module
 
 
 def test_types(tmp_path: Path) -> None:
