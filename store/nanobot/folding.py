@@ -25,7 +25,7 @@ from .record import decode, plain
 from .survey import Sort
 from .trail import OFFSETS, SUMMARY, TRAIL, Fold, appended, marked, newest, next_number, seal, summary_text, trail_of
 
-SHOWN, HEAD_CHARS, HEAD_BYTES = 400, 200, 1 << 20
+SHOWN, HEAD_CHARS, HEAD_BYTES = 200, 200, 1 << 20
 
 
 def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
@@ -77,7 +77,14 @@ def plan_fold(
     inner |= {TRAIL: appended(inner, fold),
               SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()}}
     values = dict(exam.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
-    return _written(patient, exam, data, values), FoldPlan(context, found, action.note), found.said(action.note)
+    said = found.said(action.note)
+    if fold.summary is not None:
+        said.append("The note takes the place of the summary that stands there now; undo brings that back.")
+    changes = [*(Change(patient.spot(exam.rows[row.seq - 1]), row.role, row.head, None)
+                 for row in found.leaves[:SHOWN]),
+               Change(patient.spot(), "the summary", summary_text(fold.summary), action.note)]
+    mended = Mended(_written(patient, exam, data, values), (), tuple(changes))
+    return mended, FoldPlan(context, found, action.note), said
 
 
 def _metadata(exam: Exam) -> dict[str, Any]:
@@ -114,14 +121,18 @@ def plan_unfold(
     if offset != found.after or not _stands(exam, data, inner, found):
         raise Refused(f"compaction {action.number} cannot be taken back: its messages, its summary or the offset are "
                       "not those that it left; an agent has saved the session since.")
+    note = inner[SUMMARY]
     inner[TRAIL] = marked(inner, found, now.isoformat())
     if found.summary is None:
         inner.pop(SUMMARY, None)
     else:
         inner[SUMMARY] = found.summary
     values = {name: value for name, value in exam.values.items() if name not in OFFSETS or name in found.offsets}
-    return _written(patient, exam, data, values | {"metadata": inner} | found.offsets), found.after - found.before, [
-        f"{found.after - found.before:,} messages come back into the context, and what stood before them stands again."]
+    many = found.after - found.before
+    change = Change(patient.spot(), "the summary", summary_text(note), summary_text(found.summary))
+    said = f"{many:,} messages come back into the context, and what stood before them stands again."
+    written = _written(patient, exam, data, values | {"metadata": inner} | found.offsets)
+    return Mended(written, (), (change,)), many, [said]
 
 
 def _stands(exam: Exam, data: bytes, metadata: Mapping[str, Any], fold: Fold) -> bool:
@@ -132,16 +143,9 @@ def _stands(exam: Exam, data: bytes, metadata: Mapping[str, Any], fold: Fold) ->
             and _print(exam, data, fold.after - 1) == fold.last)
 
 
-def _written(patient: Patient, exam: Exam, data: bytes, values: Mapping[str, Any]) -> Mended:
+def _written(patient: Patient, exam: Exam, data: bytes, values: Mapping[str, Any]) -> bytes:
     """The file with another metadata line, all else as it is."""
     head = exam.head
     if head is None or head.sort is not Sort.METADATA:
         raise Refused(f"{patient.file}: it is damaged; repair it first.")
-    line = dumps(values)
-    change = Change(patient.spot(head), "the metadata line", _text(data[head.start:head.stop]), _text(line))
-    return Mended(data[:head.start] + line + data[head.stop:], (), (change,))
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace").strip()[:SHOWN]
-
+    return data[:head.start] + dumps(values) + data[head.stop:]

@@ -232,6 +232,10 @@ def test_a_note_that_no_archive_takes_is_refused(tmp_path: Path, note: str) -> N
 
 def test_folds_undo_in_reverse_and_the_audit_only_grows(tmp_path: Path) -> None:
     folder = made(tmp_path, last_consolidated=2, metadata={"_last_summary": "old"})
+    plan = planned(folder, 1, 4, "one")
+    assert [(change.before, change.after) for change in plan.changes] == [
+        ("message 2", None), ("message 3", None), ("old", "one")]
+    assert plan.reasons[-1].startswith("The note takes the place of the summary")
     receipts = [fold(folder, 1, 4, "one"), fold(folder, 1, 6, "two")]
     assert [(one.number, one.rows, one.note) for one in folds(folder)] == [(1, 2, "old"), (2, 2, "one"), (3, 2, "two")]
     with pytest.raises(Refused, match="before compaction 3"):
