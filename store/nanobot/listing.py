@@ -23,6 +23,7 @@ from .head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_l
 from .lines import FileOutline
 from .names import ENDING, Naming, channel_of, key_of
 from .places import CONFLICTS, LEGACY, Folder
+from .trail import in_force
 
 HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
 """What is read of a file for its summary, for a census, and at most for a metadata line."""
@@ -265,7 +266,7 @@ class Listing:
             kind=LEFTOVER if head.name.temporary else FORK if parent is not None else KIND, lifecycle="",
             status="active", title=metadata.title if metadata is not None else None, preview=head.preview,
             message_count=messages, active_count=Count(messages.value - offset, messages.exact),
-            compaction_count=int(offset > 0 or (metadata is not None and metadata.summary is not None)),
+            compaction_count=in_force(metadata.values, offset) if metadata is not None else 0,
             created_at=times["created_at"], updated_at=times["updated_at"], group=head.channel, damage=tuple(damage),
         )
 

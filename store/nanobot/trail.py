@@ -78,6 +78,17 @@ def newest(trail: list[Fold]) -> Fold | None:
     return next((fold for fold in reversed(trail) if fold.undone is None), None)
 
 
+def in_force(metadata: Mapping[str, Any], offset: int) -> int:
+    """How many folds stand: those by hand that still reach into what is folded, and nanobot's before and after them."""
+    trail, summary = trail_of(metadata), metadata.get(SUMMARY)
+    if not trail:
+        return int(offset > 0 or summary_text(summary) is not None)
+    standing = [fold.after for fold in trail if fold.undone is None and fold.after <= offset]
+    first = trail[0]
+    own = min(first.before, offset) > 0 or summary_text(first.summary) is not None
+    return own + len(standing) + (offset > max([first.before, *standing]))
+
+
 def summary_text(summary: Any) -> str | None:
     """The text of a summary as nanobot stores it, None where there is none."""
     text = summary.get("text") if isinstance(summary, Mapping) else summary

@@ -38,8 +38,13 @@ def unfold(folder: Path, undo: Any) -> Receipt:
 
 
 def folds(folder: Path, key: str = KEY) -> list[Compaction]:
+    """The audit, of which a session's line in a list counts what stands."""
     reader, ref = only(folder).reader(), Ref("", key)
-    return reader.audit(ref, reader.outline(ref)).compactions
+    found = reader.audit(ref, reader.outline(ref)).compactions
+    number = reader.key(ref)
+    assert number is not None
+    assert reader.summaries([number])[0].compaction_count == sum(not one.undone for one in found)
+    return found
 
 
 def context(folder: Path, key: str = KEY) -> list[int | None]:
@@ -321,6 +326,7 @@ def test_no_pair_is_split_and_nothing_is_lost(
                 fold(folder, first, last)
             continue
         undos.append(fold(folder, first, last).undo)
+        assert [one.undone for one in folds(folder)] == [False] * len(undos)
         end = head(folder)["last_consolidated"]
         assert end >= last
         assert end == len(rows) or rows[end]["role"] == "user"
