@@ -206,9 +206,13 @@ class SqliteFile:
             if self._copy is None or self._copied != before:
                 self._copy = None
                 folder = PrivateFolder()
-                for suffix in _SUFFIXES:
-                    if os.path.exists(self.path + suffix):
-                        copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
+                for suffix, part in zip(_SUFFIXES, before, strict=True):
+                    if part is not None:
+                        try:
+                            copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
+                        except FileNotFoundError:
+                            # Its writer took it along at this very moment.
+                            raise _MovedError from None
                 if self.parts() != before:
                     raise _MovedError
                 self._copy, self._copied = folder, before

@@ -102,10 +102,16 @@ time.sleep(600)
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is no child")
 def test_one_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None:
-    command = shlex.join([sys.executable, "-c", HANGS, str(tmp_path / "pid")])
-    with pytest.raises(NoteError, match=r"longer than 1\.5 seconds and was stopped"):
-        note(command, seconds=1.5)
-    assert gone(int((tmp_path / "pid").read_text()))
+    pid = tmp_path / "pid"
+    with pytest.raises(Cancelled):
+        summarize(shlex.join([sys.executable, "-c", HANGS, str(pid)]), iter(["x"]), lambda *_: None,
+                  lambda: pid.exists() and bool(pid.read_text()))
+    assert gone(int(pid.read_text()))
+
+
+def test_one_that_takes_too_long_is_stopped() -> None:
+    with pytest.raises(NoteError, match=r"longer than 0\.2 seconds and was stopped"):
+        note(python("import time; time.sleep(600)"), seconds=0.2)
 
 
 def test_one_that_leaves_something_running_has_answered() -> None:

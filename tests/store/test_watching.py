@@ -409,6 +409,37 @@ def test_reads_beside_a_writer_that_never_rests_are_whole_transactions(mode: str
 # -- after a crash
 
 
+def test_a_wal_that_goes_while_it_is_copied_aside_is_no_missing_file(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last to close takes it along, and the next to come makes another."""
+    with writing(db, "append 3") as writer:
+        writer.kill()
+    copyfile, missed = shutil.copyfile, list[str]()
+    later: sqlite3.Connection | None = None
+
+    def late(source: str, target: Path) -> Path:
+        nonlocal later
+        if source.endswith("-wal") and not missed:
+            with closing(sqlite3.connect(db)) as conn:
+                conn.execute("SELECT count(*) FROM sessions").fetchone()
+            missed.append(source)
+            try:
+                return Path(copyfile(source, target))
+            finally:
+                later = sqlite3.connect(db)
+                later.execute("UPDATE sessions SET updated_at = updated_at + 1")
+                later.commit()
+        return Path(copyfile(source, target))
+
+    monkeypatch.setattr(SqliteFile, "_may_share", lambda self: False)
+    monkeypatch.setattr(shutil, "copyfile", late)
+    try:
+        assert count(only(db)) == 5
+    finally:
+        if later is not None:
+            later.close()
+    assert missed
+
+
 @pytest.mark.parametrize("shm", [True, False])
 def test_data_left_in_the_wal_by_kill_9(shm: bool, db: Path) -> None:
     with writing(db, "append 3") as writer:

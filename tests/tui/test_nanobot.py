@@ -286,7 +286,7 @@ async def test_a_session_that_goes_and_one_that_comes(tmp_path: Path) -> None:
         (folder / "telegram_42.jsonl").unlink()
         await hands.until(lambda: "this session is gone" in hands.text(), "word that it is gone", SOON_S)
         gone = f"session {KEY} is gone: another process closed it or removed its file"
-        assert gone in hands.notes
+        await hands.until(lambda: gone in hands.notes, "the notice that it is gone", SOON_S)
 
 
 async def test_a_session_that_is_away_for_a_moment(tmp_path: Path) -> None:
