@@ -87,9 +87,10 @@ class Context(Struct, frozen=True):
     prefix: bool = False
 
     def cut(self, first: int, last: int) -> Cut:
-        """What folding the seqs from `first` to `last` would take, widened to what may leave together.
+        """What folding from message `first` to `last` would take, widened to what may leave together.
 
-        Raises Misused for a range that holds nothing that may leave.
+        The range runs in the order of the context, where a note may stand before messages of a lower seq. Raises
+        Misused for a range that holds nothing that may leave.
         """
         asked = _cut(self.rows, first, last, self.highest)
         if not self.prefix:
@@ -115,7 +116,16 @@ class Context(Struct, frozen=True):
         if exchanges < 1 or len(users) <= exchanges:
             return None
         older = [row.seq for row in self.rows[:users[-exchanges]] if not row.kept]
-        return (min(older), max(older)) if older else None
+        return (older[0], older[-1]) if older else None
+
+    def stored_between(self, first: int, last: int) -> tuple[int, int]:
+        """The range of the context that somebody means who marks the seqs from `first` to `last` as they are stored.
+
+        A note that stands elsewhere in the context is left out, unless nothing else is marked.
+        """
+        found = [row for row in self.rows if first <= row.seq <= last]
+        found = [row for row in found if row.place == row.seq] or found
+        return (found[0].seq, found[-1].seq) if found else (first, last)
 
     def wanted(self, first: int | None, last: int | None, exchanges: int) -> Cut:
         """What folding a range takes, or without one what is proposed. Raises Misused where there is nothing."""
@@ -141,15 +151,18 @@ def tokens_of(chars: int) -> int:
 
 
 def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
-    if first > last:
-        raise Misused(f"{first} to {last} is no range: it ends before it begins.")
+    place = {row.seq: row.place for row in rows}
+    begin, end = place.get(first, first), place.get(last, last)
+    if begin > end:
+        stands = f"{last} is a note that stands before {first}" if first < last else "it ends before it begins"
+        raise Misused(f"{first} to {last} is no range: {stands}.")
     if first > highest:
         raise Misused(f"there is no message {first}; the newest is {highest}.")
     if last > highest:
         raise Misused(f"there is no message {last} yet; the newest is {highest}.")
-    asked = {row.seq for row in rows if first <= row.seq <= last and not row.kept}
+    asked = {row.seq for row in rows if begin <= row.place <= end and not row.kept}
     if not asked:
-        kept = any(first <= row.seq <= last for row in rows)
+        kept = any(begin <= row.place <= end for row in rows)
         raise Misused(f"{first} to {last}: " + ("only what is always kept is in there." if kept else
                                                 "none of it is in the context any more."))
     groups = {row.group for row in rows if row.seq in asked}

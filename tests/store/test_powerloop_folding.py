@@ -123,12 +123,31 @@ def test_a_proposal_keeps_the_newest_exchanges(tmp_path: Path) -> None:
         fold(path, "s", None, None)
 
 
+def test_a_range_runs_in_the_order_of_the_context(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db", "8.0.0")
+    fold(path, "s", 1, 4)
+    assert context(path, "s") == [17, *range(5, 17)]
+    doing = actions(only(path))
+    proposed = doing.plan(Compact(Ref("", "s"), None, None, "so far", keep=2))
+    assert proposed.fold is not None
+    assert [row.seq for row in proposed.fold.cut.leaves] == [17, *range(5, 11)]
+    named = doing.plan(Compact(Ref("", "s"), 17, 8, "so far"))
+    assert named.fold is not None
+    assert [row.seq for row in named.fold.cut.leaves] == [17, 5, 6, 7, 8]
+    with pytest.raises(Misused, match="17 is a note that stands before 9"):
+        fold(path, "s", 9, 17)
+    seen = proposed.fold.context
+    assert seen.stored_between(9, 17) == (9, 16)
+    assert seen.stored_between(17, 17) == (17, 17)
+    assert seen.stored_between(1, 3) == (1, 3)
+
+
 def test_folds_undo_in_reverse(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db", "8.0.0")
     before = context(path, "s")
     _, one = fold(path, "s", 1, 4)
     middle = context(path, "s")
-    plan, two = fold(path, "s", 5, 17)
+    plan, two = fold(path, "s", 17, 16)
     assert plan.fold is not None
     assert plan.fold.cut.notes == [17]
     with pytest.raises(Refused, match="take that one back first"):
