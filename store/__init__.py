@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from .errors import UnknownSession as UnknownSession
     from .files import PrivateFolder as PrivateFolder
     from .files import write_private as write_private
+    from .folding import EXCHANGES as EXCHANGES
     from .folding import Candidate as Candidate
     from .folding import Context as Context
     from .folding import Cut as Cut
+    from .folding import tokens_of as tokens_of
     from .opening import open_archive as open_archive
     from .opening import usual_places as usual_places
     from .outline import Outline as Outline
@@ -94,7 +96,7 @@ _HOMES = {
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
     "closing": ("Fate", "Member"),
-    "folding": ("Candidate", "Context", "Cut"),
+    "folding": ("EXCHANGES", "Candidate", "Context", "Cut", "tokens_of"),
     "plans": (
         "Action", "Close", "Compact", "FoldPlan", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived",
         "Settle", "Uncompact",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from .census import Census
+from .folding import Context
 from .outline import Outline
 from .plans import Action, Plan, Progress, Receipt, silent
 from .repair import Finding
@@ -149,6 +150,13 @@ class Reader(Protocol):
 
     def audit(self, ref: Ref, outline: Outline) -> Audit:
         """All folds of a session. Costs one statement and a pass over the folded runs."""
+        ...
+
+    def context(self, ref: Ref) -> Context:
+        """What the model sees of a session, each message with its size in tokens, estimated. A walk over its messages.
+
+        Raises UnknownSession.
+        """
         ...
 
     def usage(self, ref: Ref) -> Usage:

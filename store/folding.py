@@ -79,12 +79,14 @@ class Cut(Struct, frozen=True):
 class Context(Struct, frozen=True):
     """What the model sees of a session, in its order; `highest` is the newest seq of the session.
 
-    An agent that folds a `prefix` keeps one note for all that came first, and folds whole turns.
+    An agent that folds a `prefix` keeps one note for all that came first, and folds whole turns. `note_last` says that
+    a new note stands behind all others, not where that stood which it was made of.
     """
 
     rows: tuple[Candidate, ...]
     highest: int
     prefix: bool = False
+    note_last: bool = False
 
     def cut(self, first: int, last: int) -> Cut:
         """What folding from message `first` to `last` would take, widened to what may leave together.

@@ -84,11 +84,15 @@ class Uncompact(Struct, frozen=True):
 
 
 class FoldPlan(Struct, frozen=True):
-    """A compaction that is planned: the context, what of it leaves and stays, and the note that stands for it."""
+    """A compaction that is planned: the context, what of it leaves and stays, and the note that stands for it.
+
+    `present` is the note whose place it takes where an agent keeps but one.
+    """
 
     context: Context
     cut: Cut
     note: str
+    present: str = ""
 
     @property
     def before_tokens(self) -> int:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
+from msgspec.structs import replace
 from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
@@ -50,6 +51,7 @@ class Sessionscope(Quiet):
     def get_default_screen(self) -> Browser:
         """The browser itself: a blank screen before it would be laid out and painted for nobody."""
         self.browser = Browser(Library(self.archives), self.size)
+        self.browser.summarizer = self.config.summarizer
         return self.browser
 
     def on_mount(self) -> None:
@@ -110,9 +112,11 @@ def binding_ids() -> set[str]:
     from .widgets.session_tree import SessionTree
 
     owners = (Sessionscope, Browser, SessionTree, Inspector)
+    from .widgets.audit_pane import AuditPane
+    from .widgets.ranged_list import RangedList
     from .widgets.virtual_list import VirtualList
 
-    return {binding.id for owner in (*owners, VirtualList) for binding in owner.BINDINGS
+    return {binding.id for owner in (*owners, AuditPane, RangedList, VirtualList) for binding in owner.BINDINGS
             if isinstance(binding, Binding) and binding.id}
 
 
@@ -125,12 +129,15 @@ def check(config: Config, themes: Iterable[str]) -> None:
             raise ConfigError(f"the config's keymap names {name!r}; there are {', '.join(sorted(binding_ids()))}.")
 
 
-def run(places: list[str], strict: bool = True) -> int:
+def run(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
     """Opens the archives and runs the app; the exit status.
 
     Raises ConfigError, and StoreError where an archive cannot be opened; unless `strict`, only where none can.
+    `summarizer` is taken instead of the config's.
     """
     config = load()
+    if summarizer is not None:
+        config = replace(config, summarizer=summarizer)
     archives: list[Archive] = []
     failures: list[StoreError] = []
     for place in dict.fromkeys(places):

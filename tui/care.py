@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from store import (
+    EXCHANGES,
     Action,
     Actions,
     Archive,
     Cancel,
     Cancelled,
+    Compact,
+    Context,
+    Cut,
     Finding,
+    FoldPlan,
     Misused,
     Plan,
     Progress,
@@ -24,6 +29,7 @@ from store import (
 )
 
 from .study import Post
+from .summarizer import NoteError, excerpt, summarize
 
 TELL_EVERY_S = 0.1
 
@@ -72,6 +78,23 @@ class GivenUp(Message):
     text: str
 
 
+@dataclass(eq=False, repr=False)
+class Cutting(Message):
+    """What a range of a context takes, None with the reason why it takes nothing."""
+
+    epoch: int
+    cut: Cut | None
+    text: str
+
+
+@dataclass(eq=False, repr=False)
+class Noted(Message):
+    """A note that the user's command made."""
+
+    epoch: int
+    note: str
+
+
 def look(post: Post, archive: Archive, ref: Ref | None, epoch: int, cancel: Cancel) -> None:
     """Looks for what is wrong with an archive, or one session of it."""
     with _Reporting(post, epoch):
@@ -106,6 +129,51 @@ def undo(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cance
         if planned.empty:
             raise Misused("nothing is left to be taken back.")
         post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=planned.offline)))
+
+
+def plan_range(
+    post: Post, archive: Archive, ref: Ref, span: tuple[int, int], stored: bool, epoch: int, cancel: Cancel
+) -> None:
+    """Plans a compaction of the rows between two seqs, in the order in which they are `stored` or of the context."""
+    with _Reporting(post, epoch):
+        actions = _actions(archive)
+        first, last = archive.reader().context(ref).stored_between(*span) if stored else span
+        post(Planned(epoch, actions.plan(Compact(ref, first, last, ""), _telling(post, epoch), cancel)))
+
+
+def propose(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
+    """Plans a compaction that keeps the newest exchanges, fewer of them where the session is short."""
+    with _Reporting(post, epoch):
+        context = archive.reader().context(ref)
+        keep = next((keep for keep in range(EXCHANGES, 0, -1) if context.propose(keep) is not None), 1)
+        post(Planned(epoch, _actions(archive).plan(Compact(ref, None, None, "", keep), _telling(post, epoch), cancel)))
+
+
+def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None:
+    """Works out what a range takes."""
+    with _Reporting(post, epoch):
+        try:
+            post(Cutting(epoch, context.cut(first, last), ""))
+        except Misused as error:
+            post(Cutting(epoch, None, str(error)))
+
+
+def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch: int, cancel: Cancel) -> None:
+    """Carries a compaction out, unless the context is another by now than the one that was seen: then it is planned."""
+    with _Reporting(post, epoch):
+        actions, progress = _actions(archive), _telling(post, epoch)
+        planned = actions.plan(action, progress, cancel)
+        if planned.fold is None or planned.fold.context != seen.context:
+            post(Planned(epoch, planned))
+        else:
+            post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=planned.offline)))
+
+
+def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: int, cancel: Cancel) -> None:
+    """Has the user's command write a note of what leaves."""
+    with _Reporting(post, epoch):
+        pieces = excerpt(archive.reader(), ref, cut)
+        post(Noted(epoch, summarize(command, pieces, _telling(post, epoch), cancel)))
 
 
 def _actions(archive: Archive) -> Actions:
@@ -145,7 +213,7 @@ class _Reporting:
             return False
         if isinstance(error, Cancelled):
             text = ""
-        elif isinstance(error, (StoreError, OSError)):
+        elif isinstance(error, (StoreError, OSError, NoteError)):
             text = str(error)
         else:
             text = f"something unforeseen went wrong, and nothing was changed: {error!r}"

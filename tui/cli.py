@@ -22,7 +22,8 @@ from .headless.arguments import PROGRAM, Parser, UsageError, Version, reading_pa
 DEMO_NAME = "demo.db"
 VERBS = """\
 verbs:
-  sessionscope [ARCHIVE ...]                   browse; without arguments, the usual places
+  sessionscope [--summarizer CMD] [ARCHIVE ...]
+                                               browse; without arguments, the usual places
   sessionscope demo [--json]                   browse a sample; with --json, keep it and print its path
   sessionscope ls ARCHIVE [--json]             sessions as a tree: kind, status, counts, title
   sessionscope show ARCHIVE SESSION [--view all|active|compacted|context] [--from N] [--to M] [--json]
@@ -68,6 +69,8 @@ def run(argv: Sequence[str]) -> int:
 def _browse_parser() -> Parser:
     parser = Parser(PROGRAM, "A terminal browser for the sessions that AI agents leave on disk.", epilog=VERBS)
     parser.add_argument("archives", metavar="ARCHIVE", nargs="*", help="what to browse")
+    parser.add_argument("--summarizer", metavar="COMMAND",
+                        help="a command, run without a shell, that reads messages and prints the note of a compaction")
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     return parser
 
@@ -104,7 +107,7 @@ def _compactions_parser(prog: str) -> Parser:
 
 
 def _browse(args: argparse.Namespace) -> int:
-    return _show_places(args.archives or _known_places(), strict=bool(args.archives))
+    return _show_places(args.archives or _known_places(), bool(args.archives), args.summarizer)
 
 
 def _known_places() -> list[str]:
@@ -123,7 +126,7 @@ def _known_places() -> list[str]:
     return list(dict.fromkeys(places))
 
 
-def _show_places(places: list[str], strict: bool = True) -> int:
+def _show_places(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
     if not sys.stdout.isatty():
         return _print_trees(places)
     # Hardly anything of what a start makes is garbage, so nobody looks for it before the screen stands.
@@ -132,7 +135,7 @@ def _show_places(places: list[str], strict: bool = True) -> int:
     from .config import ConfigError
 
     try:
-        return browse(places, strict)
+        return browse(places, strict, summarizer)
     except ConfigError as error:
         raise UsageError(str(error)) from None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, TypeVar, cast
 
+from rich.segment import Segment
 from rich.style import Style
 from textual.screen import Screen
+from textual.strip import Strip
 from textual.widget import Widget
 
 NAMES = ("dim", "accent", "note", "damage", "strong", "title", "hole", "folded", "tab", "current", "line", "cursor",
@@ -39,3 +42,10 @@ class Inked(Screen[Result]):
 def ink(widget: Widget, name: str) -> Style:
     """An ink of the screen that a pane is on."""
     return cast("Inked[object]", widget.screen).ink(name)
+
+
+def strip_of(widget: Widget, spans: Iterable[tuple[str, str]], width: int) -> Strip:
+    """Spans of text and ink as one line on the background of a pane."""
+    base = widget.rich_style
+    segments = [Segment(text, base + ink(widget, name) if name else base) for text, name in spans if text]
+    return Strip(segments).adjust_cell_length(width, base)

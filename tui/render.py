@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Span = tuple[str, str]
 
 GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", State.HOLE: "┄", State.DAMAGED: "‼"}
-MARKED, FATES = "▪", {Fate.DELETED: ("✕", "damage"), Fate.DETACHED: ("↥", "note"), Fate.ROOT: ("↥", "note")}
+MARKED, RANGE, FATES = "▪", "▌", {Fate.DELETED: ("✕", "damage"), Fate.DETACHED: ("↥", "note"), Fate.ROOT: ("↥", "note")}
 NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE, LOG = "◆", "‼", "▾", "▸", "?", "▤"
 ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
 KINDS = {"fork": "accent", "leftover": "note"}
@@ -199,11 +199,11 @@ def _broken(text: str, width: int) -> tuple[str, str]:
 
 
 def timeline_line(
-    row: TimelineRow, width: int, digits: int, last_of_pair: bool, unanswered: bool
+    row: TimelineRow, width: int, digits: int, last_of_pair: bool, unanswered: bool, marked: bool = False
 ) -> list[Span]:
     """A message in one line: seq, state, pair, role, round or tool, what was said, size."""
     if row.hole is not None:
-        return _hole_line(row.hole, width, digits)
+        return _hole_line(row.hole, width, digits, marked)
     note = row.note is not None
     glyph, style = _glyph(row)
     folded = row.state not in (State.ACTIVE, "")
@@ -212,7 +212,8 @@ def timeline_line(
     # A role is free text in the file, so a hostile one must not widen its column.
     role = fit(one_line(ROLES.get(row.role, row.role)), ROLE_WIDTH)
     seq = str(row.seq) if row.seq is not None else f"L{row.line}" if row.line is not None else "?"
-    left: list[Span] = [(f"{seq:>{digits}} ", "folded" if folded else "dim"), (glyph, style), (f"{gutter}", "dim"),
+    left: list[Span] = [(f"{seq:>{digits}}", "folded" if folded else "dim"), (RANGE if marked else " ", "note"),
+                        (glyph, style), (f"{gutter}", "dim"),
                         (f"{role} ", "note" if note else plain or _role_style(row.role))]
     if width >= WIDE:
         label = fit(_label(row), 12 if width >= WIDER else 9)
@@ -265,11 +266,12 @@ def _label(row: TimelineRow) -> str:
     return f"r{row.round_index}" if row.round_index is not None else ""
 
 
-def _hole_line(hole: tuple[int, int], width: int, digits: int) -> list[Span]:
+def _hole_line(hole: tuple[int, int], width: int, digits: int, marked: bool) -> list[Span]:
     first, last = hole
     count = last - first + 1
     words = f" {count} rows are gone, {first} to {last} " if count > 1 else f" row {first} is gone "
-    return [(" " * (digits + 1), ""), (fit(f"┄┄{words}" + "┄" * width, width - digits - 2), "hole")]
+    line = fit(f"┄┄{words}" + "┄" * width, width - digits - 2)
+    return [(" " * digits, ""), (RANGE if marked else " ", "note"), (line, "hole")]
 
 
 # -- compactions

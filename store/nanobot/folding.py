@@ -18,7 +18,7 @@ from ..plans import Compact, FoldPlan, Uncompact
 from ..repair import Change
 from .ailments import Patient, ailments, is_date, turn_of
 from .context import offset_of
-from .exam import Exam, dumps
+from .exam import Exam, Row, dumps
 from .head import metadata_of
 from .mending import Mended
 from .record import decode, plain
@@ -37,7 +37,7 @@ def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
     return offset_of(metadata_of(exam.values), len(exam.rows), patient.later).value
 
 
-def _context(exam: Exam, data: bytes, offset: int) -> Context:
+def context_of(exam: Exam, data: bytes, offset: int) -> Context:
     """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
     known: dict[str, int] = {}
     found = []
@@ -49,13 +49,15 @@ def _context(exam: Exam, data: bytes, offset: int) -> Context:
             known.update((id_, at) for id_, _ in row.calls or ())
         if at >= offset:
             found.append(Candidate(at + 1, at + 1, str(row.role if row is not None else "?"), group,
-                                   tokens_of(item.stop - item.start), head=_head(data[item.start:item.stop])))
+                                   tokens_of(item.stop - item.start), head=_head(data[item.start:item.stop], row)))
     return Context(tuple(found), len(exam.rows), prefix=True)
 
 
-def _head(line: bytes) -> str:
+def _head(line: bytes, row: Row | None) -> str:
+    """What a message says first, or which tools it calls."""
     found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
-    return plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
+    words = plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
+    return words or ", ".join(name for _, name in (row.calls if row is not None else None) or () if name)
 
 
 def plan_fold(
@@ -64,7 +66,7 @@ def plan_fold(
     """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
     check_note(action.note)
     offset = _ready(patient, exam, waits)
-    context = _context(exam, data, offset)
+    context = context_of(exam, data, offset)
     found = context.wanted(action.first, action.last, action.keep)
     end = found.span[1]
     inner = _metadata(exam)
@@ -84,7 +86,7 @@ def plan_fold(
                  for row in found.leaves[:SHOWN]),
                Change(patient.spot(), "the summary", summary_text(fold.summary), action.note)]
     mended = Mended(_written(patient, exam, data, values), (), tuple(changes))
-    return mended, FoldPlan(context, found, action.note), said
+    return mended, FoldPlan(context, found, action.note, summary_text(fold.summary) or ""), said
 
 
 def _metadata(exam: Exam) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
 from ..census import Census
 from ..errors import Busy, NotAnArchive, StoreError, UnknownSession
+from ..folding import Context
 from ..outline import Outline, Run, runs_of
 from ..plans import Progress, silent
 from ..repair import Finding
@@ -32,13 +33,14 @@ from ..rows import (
     Usage,
     View,
 )
-from . import context, detail, doctor, links, listing, record
+from . import context, detail, doctor, folding, links, listing, record
 from .actions import NanobotActions
 from .audit import audit_of
 from .clock import Clock
 from .context import Offset
-from .file import Opened, opening
-from .head import Head, Metadata
+from .exam import examined
+from .file import Held, Opened, opening
+from .head import Head, Metadata, metadata_of
 from .lines import FileOutline
 from .places import Folder, folders
 from .record import RowId
@@ -337,6 +339,15 @@ class NanobotReader:
             head, _ = self._listing.head(name, file)
             metadata, offset = self._loaded(file, self._current(name, file, found), head)
         return audit_of(metadata, offset, head.key, self._folder.log, self._clock)
+
+    def context(self, ref: Ref) -> Context:
+        name = self._name_of(ref)
+        with opening(self._path(name)) as file:
+            held = Held(file.read(0, file.size))
+        exam = examined(held)
+        later = doctor.patient_of(self._folder, name, held, exam).later
+        offset = context.offset_of(metadata_of(exam.values), len(exam.rows), later)
+        return folding.context_of(exam, held.data, offset.value)
 
     def usage(self, ref: Ref) -> Usage:
         return Usage([], 0, 0, 0, None, "nanobot stores no usage")

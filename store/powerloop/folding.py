@@ -16,7 +16,7 @@ from ..plans import Compact, FoldPlan, Plan, Uncompact
 from ..repair import Change
 from ..rows import Certainty, Compaction, Spot, State
 from . import sessions
-from .chart import Chart, read_chart
+from .chart import Chart, Row, read_chart
 from .layout import NOTE_NAME, Layout
 from .messages import Owner
 from .pairing import dumps, pair
@@ -37,8 +37,12 @@ class Work(Struct, frozen=True):
     note_seq: int | None = None
 
 
-def context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
-    """What the model sees of a session, in its order."""
+def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
+    """What the model sees of a session, in its order. Raises UnknownSession."""
+    return _context(conn, layout, _known(conn, layout, id_))
+
+
+def _context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
     groups = {at: at for at in range(len(chart.rows))}
     for at, call in pair(chart.rows).answers.items():
         groups[at] = call.row
@@ -54,8 +58,14 @@ def context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
         size, head = sizes.get(row.seq, (0, ""))
         kept = (at == 0 and row.role == "system" and not row.note) or str(row.name or "").startswith("memory_")
         found.append(Candidate(row.seq, _place(layout, row.meta, row.seq, row.note), str(row.role), groups[at],
-                               tokens_of(size), row.note, kept, str(head or "")))
-    return Context(tuple(sorted(found, key=lambda one: (one.place, one.seq))), chart.highest)
+                               tokens_of(size), row.note, kept, str(head or "") or _called(row)))
+    return Context(tuple(sorted(found, key=lambda one: (one.place, one.seq))), chart.highest,
+                   note_last=not layout.by_ord)
+
+
+def _called(row: Row) -> str:
+    """What stands for a message that says nothing itself."""
+    return ", ".join(name for _, name in row.calls if name)
 
 
 def _calls(layout: Layout) -> str:
@@ -80,11 +90,16 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     return seal.hexdigest()
 
 
-def _chart(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
+def _known(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
     key = sessions.rowid_of(conn, layout, id_)
     chart = read_chart(conn, layout, key) if key is not None else None
     if chart is None:
         raise UnknownSession(f"session {id_!r} is gone.")
+    return chart
+
+
+def _chart(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
+    chart = _known(conn, layout, id_)
     if chart.state is None:
         raise Refused(f"session {id_!r}: its bookkeeping is missing; repair it first.")
     if type(chart.state.get("next_seq")) is not int or chart.state["next_seq"] <= chart.highest:
@@ -98,20 +113,18 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
     """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
     chart = _chart(conn, layout, action.ref.id)
     check_note(action.note)
-    seen = context(conn, layout, chart)
+    seen = _context(conn, layout, chart)
     found = seen.wanted(action.first, action.last, action.keep)
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
     before, after = found.before, found.after(action.note)
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
     work = Work(chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place,
                 (before, after))
-    return Plan(action, len(found.leaves), tuple(found.said(action.note)), tuple(_against(chart, action)),
+    return Plan(action, len(found.leaves), tuple(found.said(action.note)), tuple(_against(chart)),
                 tuple(_changes(action, found)), work=work, fold=FoldPlan(seen, found, action.note))
 
 
-def _against(chart: Chart, action: Compact) -> Iterator[str]:
-    if not action.note.strip():
-        yield "The note is empty: the model would know nothing of what leaves."
+def _against(chart: Chart) -> Iterator[str]:
     if chart.state is not None and chart.state.get("pending_json"):
         yield "A turn is open; its agent holds a context of its own."
 

@@ -12,13 +12,14 @@ from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
 from ..errors import Cancelled, NotAnArchive, UnknownSession
+from ..folding import Context
 from ..outline import Display, Outline, Run
 from ..plans import Progress, silent
 from ..repair import Finding
 from ..rows import ArchiveInfo, Audit, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
 from ..sqlitefile import TRIES, Read, SqliteFile
 from ..values import Damages, parse
-from . import audit, doctor, links, messages, outlining, sessions
+from . import audit, doctor, folding, links, messages, outlining, sessions
 from .actions import PowerLoopActions
 from .decode import Cells, note_span
 from .layout import NOTE_NAME, Layout, layouts, schema_version
@@ -329,6 +330,9 @@ class PowerLoopReader:
             return None
         owner = self._owner(ref)
         return self.read(lambda conn: links.follow(conn, self.layout, ref, owner, seq))
+
+    def context(self, ref: Ref) -> Context:
+        return self.read(lambda conn: folding.context_of(conn, self.layout, ref.id))
 
     def spawner(self, ref: Ref) -> Link | None:
         def work(conn: sqlite3.Connection) -> Link | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.widget import Widget
 
 from store import Close, Plan, Ref, SetArchived
 
+from .. import care
 from ..library import LOW, Shelf
 from .healing import Healing
 
@@ -19,7 +22,7 @@ class Closing(Healing):
         """Marks the session under the cursor, or takes the mark away, and goes on to the next."""
         pane: Widget | None = self.focused
         if pane is not self.tree_pane and pane is not self.list_pane:
-            self.notify("sessions are marked in the tree and the preview list", timeout=3)
+            self.notify("sessions are marked in the tree and the preview list, rows in the timeline", timeout=3)
             return
         source = self.tree_pane if pane is self.tree_pane else self.list_pane
         node = source.node
@@ -65,7 +68,21 @@ class Closing(Healing):
             # Whoever confirms has seen what speaks against it.
             self.plan_here(chosen[0], Close(tuple(chosen[1]), anyway=True))
 
-    def closed(self, plan: Plan) -> None:
+    def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
+        if not isinstance(plan.action, Close):
+            super().confirm(shelf, plan, answered)
+            return
+        from .sheet import CloseSheet
+
+        many = len(plan.deleted)
+        self.app.push_screen(CloseSheet(plan, f"Close {many} {'session' if many == 1 else 'sessions'}"), answered)
+
+    def done(self, event: care.Applied) -> None:
+        super().done(event)
+        if isinstance(event.plan.action, Close):
+            self._leave_deleted(event.plan)
+
+    def _leave_deleted(self, plan: Plan) -> None:
         """Shows another session where the one that was open is gone."""
         self.library.marked.clear()
         opened, gone = self.opened, {member.ref.id for member in plan.deleted}

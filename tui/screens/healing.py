@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual import on
 from textual.worker import get_current_worker
 
-from store import Action, Close, Plan, SetArchived, Settle, Spot
+from store import Action, Plan, SetArchived, Settle, Spot
 
 from .. import care, render
 from ..library import Shelf
@@ -75,11 +77,14 @@ class Healing(Travel):
 
     def plan_here(self, shelf: Shelf, action: Action) -> None:
         """Plans an action beside the screen; the plan is shown, or done where that is taken back with one key."""
+        self.care_for(shelf, lambda epoch: care.plan(self.post_message, shelf.archive, action, epoch, stopped))
+
+    def care_for(self, shelf: Shelf, work: Callable[[int], None]) -> None:
+        """Runs some care for an archive in a worker, which is given its epoch."""
         self._care_shelf = shelf
         self._care_epoch += 1
         epoch = self._care_epoch
-        self.run_worker(lambda: care.plan(self.post_message, shelf.archive, action, epoch, _stopped), thread=True,
-                        group="care", exclusive=True, exit_on_error=False)
+        self.run_worker(lambda: work(epoch), thread=True, group="care", exclusive=True, exit_on_error=False)
 
     @on(care.Planned)
     def _planned(self, event: care.Planned) -> None:
@@ -93,37 +98,36 @@ class Healing(Travel):
         def answered(take: bool | None) -> None:
             if take and event.epoch == self._care_epoch:
                 self.run_worker(
-                    lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, _stopped),
+                    lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, stopped),
                     thread=True, group="care", exclusive=True, exit_on_error=False)
 
-        if isinstance(event.plan.action, SetArchived):
+        self.confirm(shelf, event.plan, answered)
+
+    def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
+        """Shows a plan and gives the answer to it."""
+        if isinstance(plan.action, SetArchived):
             answered(True)
             return
-        from .sheet import CloseSheet, PlanSheet
+        from .sheet import PlanSheet
 
-        if isinstance(event.plan.action, Close):
-            many = len(event.plan.deleted)
-            self.app.push_screen(CloseSheet(event.plan, f"Close {many} {'session' if many == 1 else 'sessions'}"),
-                                 answered)
-        else:
-            self.app.push_screen(PlanSheet(event.plan, "Settle what a crash left open"), answered)
+        self.app.push_screen(PlanSheet(plan, "Settle what a crash left open"), answered)
 
     @on(care.Applied)
-    def _applied(self, event: care.Applied) -> None:
+    def applied(self, event: care.Applied) -> None:
+        """Shows at once what was carried out."""
         shelf = self._care_shelf
         if shelf is not None:
             shelf.done(event.plan.action, event.receipt)
         more = " · u takes it back" if shelf and shelf.undos and shelf.undos[-1] == event.receipt.undo else ""
         for note in event.receipt.notes:
             self.notify(render.one_line(note), severity="warning", markup=False)
-        if isinstance(event.plan.action, Close):
-            self.closed(event.plan)
+        self.done(event)
         self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
         # What was written here shows at once, not at the next look.
         self.look()
 
-    def closed(self, plan: Plan) -> None:
-        """Does what the screen needs once sessions are gone."""
+    def done(self, event: care.Applied) -> None:
+        """Does what the screen needs once something was carried out."""
 
     @on(care.GivenUp)
     def _given_up(self, event: care.GivenUp) -> None:
@@ -141,15 +145,9 @@ class Healing(Travel):
         if not shelf.undos:
             self.notify("nothing was done here that could be taken back", timeout=3)
             return
-        self._care_shelf = shelf
-        self._care_epoch += 1
-        epoch, action = self._care_epoch, shelf.undos[-1]
-        self.run_worker(lambda: self._undo(shelf, action, epoch), thread=True, group="care", exclusive=True,
-                        exit_on_error=False)
-
-    def _undo(self, shelf: Shelf, action: Action, epoch: int) -> None:
-        care.undo(self.post_message, shelf.archive, action, epoch, _stopped)
+        action = shelf.undos[-1]
+        self.care_for(shelf, lambda epoch: care.undo(self.post_message, shelf.archive, action, epoch, stopped))
 
 
-def _stopped() -> bool:
+def stopped() -> bool:
     return get_current_worker().is_cancelled

@@ -329,9 +329,13 @@ class Stage(Inked[None]):
         tabs: list[tuple[str, str] | tuple[str, str, str]] = []
         if opened.fold is not None:
             tabs.append((" folded rows, esc: all ", "note", "screen.leave"))
+        marked = self.timeline.marked
+        if marked is not None:
+            tabs.append((f" {marked[1] - marked[0] + 1} marked, c compacts ", "note", "screen.compact"))
         roomy = self.timeline.size.width >= ROOMY
+        narrowed = opened.fold is not None or marked is not None
         # Beside that word the tabs have room on a wide screen alone.
-        for number, (view, name) in enumerate(VIEWS.items() if roomy or opened.fold is None else (), 1):
+        for number, (view, name) in enumerate(VIEWS.items() if roomy or not narrowed else (), 1):
             now = view is opened.view and opened.fold is None
             name = f"{name} {_spoken(opened.limits)}".rstrip() if view is View.CONTEXT else name
             label = f"{number} {name}" if now or roomy else str(number)

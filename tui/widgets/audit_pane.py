@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
+
 from store import Archived, Audit, Compaction
 
 from .. import render
@@ -15,12 +17,17 @@ class AuditPane(VirtualList):
     """Three lines a compaction, the newest first; then rows that no compaction explains, and summaries from a log."""
 
     LINES: ClassVar[int] = 3
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("u", "screen.uncompact", "Take back", id="audit.uncompact",
+                tooltip="take the compaction under the cursor back"),
+    ]
     HELP = """\
 ### Compactions
 What was folded into which note, how many rows that really took, tokens before and after, and what is odd.
 
 - the note of the fold under the cursor stands in the inspector; `enter` shows the folded rows in the timeline, \
 `esc` goes back to all rows
+- `u` takes the compaction under the cursor back: its rows are in the context again
 - `▤` a summary from nanobot's `memory/history.jsonl`, which keeps every one that was ever written
 - `recorded` stands in the file, `inferred` was worked out from it, `unknown` means that more than one answer fits
 """

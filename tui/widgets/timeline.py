@@ -11,12 +11,13 @@ from store import StoreError, TimelineRow
 from store import Timeline as Rows
 
 from .. import render
-from .virtual_list import Span, VirtualList
+from .ranged_list import RangedList
+from .virtual_list import Span
 
 PAGE, PAGES = 64, 32
 
 
-class Timeline(VirtualList):
+class Timeline(RangedList):
     """Shows the rows of a store timeline. The place is kept by seq whenever the rows are replaced."""
 
     HELP = """\
@@ -32,6 +33,8 @@ In nanobot's sessions `○` is consolidated, and `command`, `hidden`, `delivery`
 - `[` and `]` previous and next compaction, `:` go to a seq, `/` find, `n`/`N` next and previous hit
 - `o` follow: a note to the rows it folded, a call to its result or child session; `O` up: a folded row to its note, \
 a session to the call that spawned it; `b` back to where you were
+- `space` marks rows from here on, again ends that; `shift+↑↓` or dragging do so too; `c` compacts what is marked, or \
+what is proposed
 - `enter` the whole message, `i` about the session, `y` copy the message, `Y` copy the session's id
 """
 
@@ -56,6 +59,7 @@ a session to the call that spawned it; `b` back to where you were
     def show(self, rows: Rows | None, seq: int | None = None, *, follow: bool = False) -> None:
         """Shows other rows with the cursor at a seq, or at the newest. Nothing of the old rows is kept."""
         self._take(rows)
+        self.unmark()
         count = self.count_of(rows)
         index = count - 1 if rows is None or seq is None else rows.nearest(seq)
         middle = index - self.rows_visible // 2
@@ -72,7 +76,12 @@ a session to the call that spawned it; `b` back to where you were
         following = seen and self.count > 0 and self.cursor == self.count - 1
         seq, top_seq, offset = self._seq, _seq_of(self.row(self.top)), self.cursor - self.top
         index, first = self.cursor, self.top
+        ends = self.span
         self._take(rows)
+        if ends is None:
+            self.unmark()
+        else:
+            self.move_ends(*map(rows.nearest, ends))
         count = self.count_of(rows)
         if following or (seq is None and here is None):
             self.set_count(count, max(0, count - 1), None)
@@ -131,6 +140,17 @@ a session to the call that spawned it; `b` back to where you were
             self._seq = _seq_of(row)
         return row
 
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The seqs of the first and the last row that are marked and have one, None where none is."""
+        if self.marked is None:
+            return None
+        first, last = self.marked
+        ends = (next((seq for at in order if (seq := _seq_of(self.row(at))) is not None), None)
+                for order in (range(first, last + 1), range(last, first - 1, -1)))
+        begin, end = ends
+        return (begin, end) if begin is not None and end is not None else None
+
     def go_to(self, seq: int) -> bool:
         """Puts the cursor on a seq, or as near as can be; False where that seq is not shown."""
         if self.rows is None or not self.count:
@@ -155,7 +175,7 @@ a session to the call that spawned it; `b` back to where you were
         if row.role == "tool" and (index + 1) % PAGE:
             below = self.row(index + 1)
             last = below is None or below.role != "tool"
-        return render.timeline_line(row, width, self._digits, last, row.seq in self.unanswered)
+        return render.timeline_line(row, width, self._digits, last, row.seq in self.unanswered, self.is_marked(index))
 
     def empty(self) -> str:
         return self.hint

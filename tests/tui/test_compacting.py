@@ -1,0 +1,423 @@
+"""Compacting in the app: marking a range, the dialog and its live plan, the note, undo, and what goes wrong."""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.geometry import Offset
+
+from tui import clock
+from tui.config import Config
+from tui.screens.fold_sheet import FoldSheet
+from tui.screens.sheet import PlanSheet
+from tui.widgets.note_editor import NoteEditor
+
+from ..store.helpers import ROOT
+from ..store.workspaces import NAME, lines, talk
+from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, Hands, browsing
+from .sick import IMPORTER
+
+Sample = Callable[[str], Path]
+NOTE = "They moved it."
+WAITING = "import sys, time; sys.stdin.read(); print('begun', file=sys.stderr, flush=True); time.sleep(600)"
+
+
+def active(path: Path, id_: str = IMPORTER) -> list[int]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
+        return [seq for (seq,) in conn.execute(
+            "SELECT seq FROM messages WHERE session_id = ? AND state = 'active' ORDER BY seq", (id_,))]
+
+
+def python(program: str) -> Config:
+    return Config(summarizer=shlex.join([sys.executable, "-c", program]))
+
+
+def sheet(hands: Hands) -> FoldSheet:
+    """The dialog, which is on the screen."""
+    found = hands.app.screen
+    assert isinstance(found, FoldSheet), hands.notes
+    return found
+
+
+def leaving(hands: Hands) -> list[int]:
+    cut = sheet(hands).cut
+    return [] if cut is None else [row.seq for row in cut.leaves]
+
+
+async def write(hands: Hands, text: str) -> None:
+    await hands.press("enter")
+    await hands.type(text)
+
+
+async def fold(hands: Hands, note: str = NOTE) -> None:
+    """Compacts what the dialog shows."""
+    await write(hands, note)
+    await hands.press("ctrl+s")
+    assert hands.app.screen is hands.browser, sheet(hands)._says
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_proposal_is_folded_shown_at_once_and_taken_back(demo_db: Path, size: tuple[int, int]) -> None:
+    before = active(demo_db)
+    async with browsing(demo_db, size=size) as hands:
+        await hands.press("enter", "c")
+        assert leaving(hands) == list(range(43, 51))
+        assert "NOW 21 messages" in hands.text()
+        assert "AFTER 14" in hands.text()
+        assert "newest 2 exchanges stay" in hands.text()
+        await fold(hands)
+        assert active(demo_db) == [*range(51, 64), 64]
+        assert any("leave the context" in note and "u takes it back" in note for note in hands.notes)
+        assert hands.timeline.rows is not None
+        assert hands.timeline.rows.length.value == 64
+        assert hands.audit.fold is not None
+        assert (hands.audit.fold.number, hands.audit.fold.rows) == (3, 8)
+        assert "◆3" in "\n".join(hands.pane(hands.tree)) or not hands.shown(hands.tree)
+        assert "○" in next(line for line in hands.pane(hands.timeline) if line.lstrip().startswith("50 "))
+        await hands.press("u")
+        assert active(demo_db) == before
+        assert hands.audit.audit.compactions[-1].undone
+
+
+async def test_keys_mark_rows_and_the_plan_follows(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "k", "k", "shift+up", "shift+up")
+        assert hands.timeline.span == (59, 61)
+        assert "3 marked, c compacts" in hands.text()
+        await hands.press("c")
+        assert leaving(hands) == [59, 60, 61, 62]
+        assert "widened by 62: message 60 calls a tool that 62 answers" in hands.text()
+        await hands.press("shift+up", "shift+up")
+        assert leaving(hands) == [59]
+        assert "widened" not in hands.text()
+        await hands.press("shift+down")
+        assert leaving(hands) == [59, 60, 61, 62]
+        # Space lets the range begin anew.
+        await hands.press("g", "space", "j")
+        assert leaving(hands) == [43, 44]
+        await hands.press("space", "j", "j")
+        assert leaving(hands) == [43, 44]
+        assert "the note of an earlier compaction leaves with them: 44" in hands.text()
+        await hands.press("escape")
+        assert hands.timeline.span == (59, 61)
+        await hands.press("escape")
+        assert hands.timeline.marked is None
+
+
+async def test_the_proposal_keeps_more_or_fewer(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "c", "minus")
+        assert leaving(hands) == list(range(43, 59))
+        assert "newest 1 exchange stays" in hands.text()
+        await hands.press("minus", "plus")
+        assert leaving(hands) == list(range(43, 51))
+        await hands.press("plus")
+        assert "nothing is older than the newest 3 exchanges" in hands.text()
+        assert leaving(hands) == list(range(43, 51))
+
+
+async def test_a_note_is_asked_for_and_kept(demo_db: Path) -> None:
+    before = active(demo_db)
+    async with browsing(demo_db, size=LARGE) as hands:
+        await hands.press("enter", "c", "ctrl+s")
+        assert hands.focus == "note"
+        assert "a note first" in hands.text()
+        await hands.type("Half a no")
+        await hands.press("escape")
+        assert hands.app.screen is hands.browser
+        assert active(demo_db) == before
+        await hands.press("c")
+        assert sheet(hands).draft == "Half a no"
+        assert "◆ Half a no" in hands.text()
+        await hands.press("tab", *"te.", "ctrl+s")
+        assert active(demo_db)[-1] == 64
+        await hands.press("c")
+        assert sheet(hands).draft == ""
+
+
+async def test_the_mouse_marks_rows(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter")
+        region, top = hands.timeline.region, hands.timeline.top
+        at = [Offset(region.x + 12, region.y + line) for line in range(12)]
+        await hands.pilot.mouse_down(offset=at[4])
+        for line in (5, 7, 6):
+            await hands.pilot._post_mouse_events(
+                [events.MouseMove], offset=at[line], button=1)
+        await hands.pilot.mouse_up(offset=at[6])
+        await hands.settle()
+        assert hands.timeline.marked == (top + 4, top + 6)
+        await hands.pilot.click(offset=at[9], shift=True)
+        await hands.settle()
+        assert hands.timeline.marked == (top + 4, top + 9)
+        await hands.pilot.click(offset=at[2])
+        await hands.settle()
+        assert hands.timeline.marked == (top + 4, top + 9)
+        await hands.press("escape")
+        assert hands.timeline.marked is None
+
+
+async def test_a_range_stays_on_its_rows_while_others_come(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "shift+up", "shift+up")
+        assert hands.timeline.span == (61, 63)
+        with closing(sqlite3.connect(demo_db)) as conn:
+            conn.execute(
+                "INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) "
+                "VALUES (?, 64, 'user', 'more', 'active', 0, 0)", (IMPORTER,))
+            conn.commit()
+        hands.browser.look()
+        await hands.settle()
+        assert hands.timeline.count == 64
+        assert hands.timeline.span == (61, 63)
+        await hands.press("s", "j", "enter")
+        assert hands.timeline.marked is None
+
+
+async def test_rows_that_are_out_already_are_refused(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "g", "shift+down", "c")
+        assert hands.app.screen is hands.browser
+        assert any("none of it is in the context" in note for note in hands.notes)
+
+
+async def test_a_session_without_anything_older(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("f", *"paste", "enter", "c")
+        assert hands.app.screen is hands.browser
+        assert any("nothing older" in note for note in hands.notes)
+
+
+# -- the summarizer
+
+
+async def test_a_command_writes_the_note(demo_db: Path) -> None:
+    program = ("import sys; text = sys.stdin.read(); "
+               "print('first line:', text.splitlines()[0], '\\x1b[31m', len(text) > 500)")
+    async with browsing(demo_db, size=MEDIUM, config=python(program)) as hands:
+        await hands.press("enter", "c", "ctrl+g")
+        assert sheet(hands).draft == "first line: #43 user  True"
+        assert hands.focus == "note"
+        await hands.press("ctrl+s")
+        assert active(demo_db)[-1] == 64
+
+
+@pytest.mark.parametrize(("command", "why"), [
+    (shlex.join([sys.executable, "-c", "import sys; sys.exit('no key')"]), "ended with status 1: no key."),
+    ("no-such-summarizer-anywhere", "no-such-summarizer-anywhere"), (None, "no summarizer is named"),
+])
+async def test_a_command_that_fails_leaves_what_was_typed(demo_db: Path, command: str | None, why: str) -> None:
+    before = active(demo_db)
+    async with browsing(demo_db, size=MEDIUM, config=Config(summarizer=command)) as hands:
+        await hands.press("enter", "c")
+        await write(hands, "typed")
+        await hands.press("ctrl+g")
+        assert why in hands.text()
+        assert sheet(hands).draft == "typed"
+    assert active(demo_db) == before
+
+
+async def test_a_command_that_hangs_is_stopped(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM, config=python(WAITING)) as hands:
+        await hands.press("enter", "c")
+        await write(hands, "typed")
+        hands.send("ctrl+g")
+        await hands.until(lambda: "the summarizer works" in hands.text(), "the summarizer")
+        await hands.press("escape")
+        await hands.until(lambda: "stopped; the note is as it was" in hands.text(), "its end")
+        assert sheet(hands).draft == "typed"
+        hands.send("ctrl+g")
+        await hands.until(lambda: "esc stops it" in hands.text(), "the summarizer")
+        hands.send("tab")
+        await hands.until(lambda: hands.focus == "fold-rows", "the rows")
+        hands.send("shift+up")
+        await hands.settle()
+        assert "the range is another now" in hands.text()
+        assert sheet(hands).draft == "typed"
+        await hands.press("escape")
+        assert hands.app.screen is hands.browser
+
+
+# -- the editor
+
+
+async def test_the_note_in_an_editor_of_ones_own(
+    demo_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "editor.sh"
+    script.write_text('#!/bin/sh\ngrep -q "^so$" "$1" && printf "so\\nfar\\n" > "$1"\nexit "$STATUS"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(script))
+    monkeypatch.setenv("STATUS", "0")
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        monkeypatch.setattr(hands.app, "suspend", nullcontext)
+        await hands.press("enter", "c")
+        await write(hands, "so")
+        await hands.press("ctrl+o")
+        assert sheet(hands).draft == "so\nfar"
+        await hands.press("ctrl+z")
+        assert sheet(hands).draft == "so"
+        monkeypatch.setenv("STATUS", "3")
+        await hands.press("ctrl+o")
+        assert sheet(hands).draft == "so"
+        assert any("ended with status 3" in note for note in hands.notes)
+        monkeypatch.setenv("VISUAL", "no-such-editor-anywhere")
+        await hands.press("ctrl+o")
+        assert any("the editor could not be used" in note for note in hands.notes)
+
+
+async def test_a_note_is_never_obeyed(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "c", "tab")
+        hands.app.screen.query_one(NoteEditor).post_message(
+            events.Paste("a\x1b[31mb\u202ec\x9bd [bold]e\x0bf ⚠️\tg"))
+        await hands.settle()
+        assert "a␛[31mb" in hands.text()
+        assert "[bold]e" in hands.text()
+        assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char == "\u202e"
+                       for line in hands.lines() for char in line)
+
+
+# -- meanwhile
+
+
+async def test_what_changed_meanwhile_is_planned_again(demo_db: Path) -> None:
+    async with browsing(demo_db, size=LARGE) as hands:
+        await hands.press("enter", "c")
+        await write(hands, NOTE)
+        with closing(sqlite3.connect(demo_db)) as conn:
+            conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq = 43", (IMPORTER,))
+            conn.commit()
+        await hands.press("ctrl+s")
+        assert "the session has changed meanwhile" in hands.text()
+        assert active(demo_db)[0] == 44
+        assert sheet(hands).draft == NOTE
+        assert leaving(hands) == list(range(44, 51))
+        await hands.press("ctrl+s")
+        assert active(demo_db) == [*range(51, 64), 64]
+
+
+async def test_a_session_in_use_is_left_alone_and_the_note_kept(demo_db: Path) -> None:
+    async with browsing(demo_db, size=LARGE) as hands:
+        await hands.press("enter", "c")
+        await write(hands, NOTE)
+        with closing(sqlite3.connect(demo_db)) as conn:
+            conn.execute("BEGIN EXCLUSIVE")
+            hands.send("ctrl+s")
+            await hands.until(lambda: "another process holds it" in hands.text(), "the refusal")
+        assert sheet(hands).draft == NOTE
+        await hands.press("ctrl+s")
+        assert active(demo_db)[-1] == 64
+
+
+# -- taking back
+
+
+async def test_the_audit_takes_a_compaction_back(demo_db: Path) -> None:
+    before = active(demo_db)
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "c")
+        await fold(hands)
+        await hands.press("a", "u")
+        assert isinstance(hands.app.screen, PlanSheet)
+        assert "Take compaction 3 back" in hands.text()
+        await hands.press("enter")
+        assert active(demo_db) == before
+        assert any("come back into the context" in note for note in hands.notes)
+        await hands.press("a", "u")
+        assert any("taken back already" in note for note in hands.notes)
+        # Some of the agent's own: what they took was worked out.
+        await hands.press("j", "u")
+        assert "worked out from what the agent recorded" in hands.text()
+        await hands.press("enter", "j", "u")
+        assert "Take compaction 1 back" in hands.text()
+        await hands.press("enter")
+        assert active(demo_db) == [seq for seq in range(1, 64) if seq not in (19, 44)]
+
+
+# -- nanobot
+
+
+@pytest.fixture
+def bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A session of twelve messages, the first four of which are summed up already."""
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    summary = {"text": "what \x1b[31mwas before", "last_active": "2026-01-01T00:00:00"}
+    (folder / NAME).write_bytes(lines(talk(12), last_consolidated=4, metadata={"_last_summary": summary}))
+    return folder
+
+
+async def test_a_note_of_nanobot_begins_with_the_summary_that_stands(bot: Path) -> None:
+    before = (bot / NAME).read_bytes()
+    async with browsing(bot, size=LARGE) as hands:
+        await hands.press("enter", "c")
+        assert sheet(hands).draft == "what \x1b[31mwas before"
+        assert "the note takes the place of the summary" in hands.text()
+        assert "a running nanobot would write its own copy" in hands.text()
+        assert "\x1b" not in hands.text()
+        assert (bot / NAME).read_bytes() == before
+        await hands.press("tab", *" and more", "ctrl+s")
+        assert b"was before and more" in (bot / NAME).read_bytes()
+        await hands.press("u")
+        assert b"was before and more" not in (bot / NAME).read_bytes()
+
+
+@pytest.mark.parametrize("trail", [True, False], ids=["trail kept", "trail lost"])
+async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, trail: bool) -> None:
+    old = (bot / NAME).read_bytes()
+    async with browsing(bot, size=LARGE) as hands:
+        await hands.press("enter", "c")
+        await fold(hands, " Then more.")
+        folded = (bot / NAME).read_bytes()
+        added = lines(talk(14), last_consolidated=4).split(b"\n", 1)[1]
+        head = folded.split(b"\n", 1)[0].replace(b'"last_consolidated": 6', b'"last_consolidated": 4')
+        head = head if trail else old.split(b"\n", 1)[0]
+        (bot / NAME).write_bytes(head + b"\n" + added)
+        hands.browser.look()
+        await hands.settle()
+        await hands.until(lambda: any("wrote over" in note for note in hands.notes), "the offer")
+        await hands.settle()
+        await hands.press("c")
+        assert "Then more." in sheet(hands).draft
+        assert leaving(hands) == [5, 6]
+        await hands.press("ctrl+s")
+        assert b"Then more." in (bot / NAME).read_bytes().split(b"\n", 1)[0]
+        assert hands.app.screen is hands.browser
+
+
+# -- samples
+
+
+SAMPLES = ("v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sample) -> None:
+    path = sample(name)
+    async with browsing(path, size=LARGE) as hands:
+        shelf = hands.browser.library.shelves[0]
+        ref = shelf.reader.resolve(ROOT)
+        node = hands.browser.library.node_of(shelf, ref)
+        assert node is not None
+        hands.browser.open_here(node)
+        await hands.settle()
+
+        def context() -> list[int]:
+            return [row.seq for row in shelf.reader.context(ref).rows]
+
+        before = context()
+        await hands.press("4", "g", "shift+down", "c")
+        gone = leaving(hands)
+        await fold(hands)
+        assert set(context()) == set(before) - set(gone) | {max(context())}
+        await hands.press("u")
+        assert context() == before

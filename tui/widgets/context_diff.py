@@ -1,0 +1,178 @@
+"""The context before and after a compaction, side by side: what leaves, what stays, and where the note will stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+from textual.strip import Strip
+from textual.widget import Widget
+
+from store import Candidate, Context, Cut, tokens_of
+
+from .. import render
+from ..clock import human
+from ..ink import strip_of
+from .ranged_list import RangedList
+from .virtual_list import Span
+
+GAP, TOKENS, ROOMY = " │ ", 5, 44
+ASKED, WIDENED, FULL, PARTS = "▌", "╎", "█", " ▏▎▍▌▋▊▉"
+
+
+def halves(left: Sequence[Span], right: Sequence[Span], width: int) -> list[Span]:
+    """Two lists of spans in columns of the same width."""
+    room = (width - len(GAP)) // 2
+    return [*_within(left, room), (GAP, "line"), *_within(right, room)]
+
+
+def _within(spans: Sequence[Span], room: int) -> list[Span]:
+    """Spans cut or padded to so many cells."""
+    found: list[Span] = []
+    for text, style in spans:
+        size = cell_len(text)
+        if size >= room:
+            return [*found, (render.fit(text, room), style)]
+        found.append((text, style))
+        room -= size
+    return [*found, (" " * room, "")]
+
+
+def bar(part: int, whole: int, cells: int) -> str:
+    """A part of a whole as a bar in at most so many cells, an eighth of one exactly."""
+    eighths = round(8 * cells * part / whole) if whole else 0
+    return (FULL * (eighths // 8) + PARTS[eighths % 8]).rstrip()
+
+
+class ContextHead(Widget):
+    """How much the model sees now and would see after, in numbers and as two bars on one scale."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = "ContextHead { height: 2; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._cut: Cut | None = None
+        self._note = ""
+
+    def show(self, cut: Cut | None, note: str) -> None:
+        self._cut, self._note = cut, note
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width, cut = self.size.width, self._cut
+        if cut is None:
+            return strip_of(self, [], width)
+        before, after = cut.before, cut.after(self._note)
+        room = (width - len(GAP)) // 2 - 1
+        if y == 0:
+            saved = round(100 * (before - after) / before) if before else 0
+            saves = f"  saves {saved}%" if saved >= 0 else f"  costs {-saved}%"
+            many = len(cut.stays) + 1
+            left: list[Span] = [(" NOW ", "strong"), (_counted(len(cut.leaves) + len(cut.stays), before), "")]
+            counted = _counted(many, after) if room >= ROOMY else f"{human(many)}, ~{human(after)} tokens"
+            right: list[Span] = [("AFTER ", "strong"), (counted, ""), (saves, "accent" if saved >= 0 else "damage")]
+        else:
+            most = max(before, after)
+            left = [(" ", ""), (bar(before, most, room), "title")]
+            right = [(bar(after, most, room), "title" if after <= before else "damage")]
+        return strip_of(self, halves(left, right, width), width)
+
+
+def _counted(rows: int, tokens: int) -> str:
+    return f"{human(rows)} message{'s' if rows != 1 else ''}, ~{human(tokens)} tokens"
+
+
+class ContextDiff(RangedList):
+    """A line a message of the context: at the left as it is, at the right what stays of it."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.context = Context((), 0)
+        self._leaving: frozenset[int] = frozenset()
+        self._first = 0
+        self._note = ""
+        self._digits = 3
+
+    def take(self, context: Context) -> None:
+        """Shows another context, in which nothing is marked yet."""
+        self.context = context
+        self._leaving = frozenset()
+        self._digits = max([3, *(len(str(row.seq)) for row in context.rows[-1:]), len(str(context.highest))])
+        self.unmark()
+        self.set_count(len(context.rows) + context.note_last, 0)
+
+    def show(self, cut: Cut | None, note: str) -> None:
+        """Shows what a cut takes away, and the note that it leaves."""
+        self._leaving = frozenset(row.seq for row in cut.leaves) if cut is not None else frozenset()
+        self._first = cut.leaves[0].seq if cut is not None else 0
+        self.say(note)
+
+    def say(self, note: str) -> None:
+        """Shows another note."""
+        self._note = note
+        self.refresh()
+
+    @property
+    def wanted(self) -> tuple[int, int] | None:
+        """The seqs at the ends of the marked range, in the order of the context."""
+        if self.marked is None or not self.context.rows:
+            return None
+        first, last = (self.context.rows[min(at, len(self.context.rows) - 1)] for at in self.marked)
+        return first.seq, last.seq
+
+    def reach(self, first: int, last: int) -> None:
+        """Marks the range from one message to another, as near as they can be found."""
+        places = {row.seq: at for at, row in enumerate(self.context.rows)}
+        here = [at for seq, at in places.items() if first <= seq <= last]
+        begin, end = places.get(first, min(here, default=0)), places.get(last, max(here, default=0))
+        self.mark(begin, end)
+        self.cursor = end
+        self.reveal()
+
+    def reveal(self) -> None:
+        """Scrolls to the range: to its beginning too, if there is room for all of it."""
+        if self.marked is not None:
+            first, last = self.marked
+            self.scroll_to(y=min(max(0, first - 1), max(0, last + 2 - self.rows_visible)) if (
+                last - first + 2 > self.rows_visible) else max(0, first - 1), animate=False, immediate=True)
+
+    # -- drawing
+
+    def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
+        rows = self.context.rows
+        note = self._noted(width)
+        if index >= len(rows):
+            return halves([], note if self._leaving else [], width)
+        row = rows[index]
+        leaves = row.seq in self._leaving
+        edge = (ASKED, "note") if self.is_marked(index) else (WIDENED, "note") if leaves else (" ", "")
+        left = [edge, *self._line(row, width, "folded" if leaves else "")]
+        right = self._line(row, width, "")
+        if leaves:
+            right = note if row.seq == self._first and not self.context.note_last else []
+        return halves(left, right, width)
+
+    def _line(self, row: Candidate, width: int, style: str) -> list[Span]:
+        room = (width - len(GAP)) // 2 - 1
+        glyph = render.NOTE if row.note else "●"
+        role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
+        kept: list[Span] = [("kept ", "accent")] if row.kept else []
+        state = style or ("note" if row.note else "title")
+        left: list[Span] = [(f"{row.seq:>{self._digits}} ", style or "dim"), (f"{glyph} ", state),
+                            (f"{role} ", style or "dim"), *kept]
+        return self._sized(left, render.one_line(row.head), row.tokens, room, style)
+
+    def _noted(self, width: int) -> list[Span]:
+        words = render.one_line(self._note[:400])
+        left: list[Span] = [(f"{'new':>{self._digits}} ", "note"), (f"{render.NOTE} ", "note")]
+        return self._sized(left, words or "(the note)", tokens_of(len(self._note)), (width - len(GAP)) // 2 - 1, "note")
+
+    @staticmethod
+    def _sized(left: list[Span], words: str, tokens: int, room: int, style: str) -> list[Span]:
+        size = f" {human(tokens):>{TOKENS - 1}}" if room >= 30 else ""
+        used = sum(cell_len(text) for text, _ in left)
+        return [*left, (render.fit(words, max(0, room - used - len(size))), style), (size, style or "dim")]
+
+    def empty(self) -> str:
+        return "nothing of it is in the context"

@@ -1,0 +1,112 @@
+"""A list in which a range of rows can be marked, with keys or by dragging."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+
+from .virtual_list import AboutRow, VirtualList
+
+
+class RangedList(VirtualList):
+    """Marks the rows from one end, where the range began, to the other, which shift or the held cursor moves."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("shift+down,J", "stretch(1)", "Range down", show=False, id="range.down"),
+        Binding("shift+up,K", "stretch(-1)", "Range up", show=False, id="range.up"),
+        Binding("space", "hold", "Mark rows", show=False, id="range.mark"),
+    ]
+
+    class RangeChanged(AboutRow):
+        """Other rows are marked now, or none; `index` is the end that moved."""
+
+        def can_replace(self, message: object) -> bool:
+            return isinstance(message, RangedList.RangeChanged) and message.view is self.view
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._ends: tuple[int, int] | None = None
+        self._held = False
+        """Whether the cursor takes the second end along."""
+        self._pressed: int | None = None
+
+    @property
+    def marked(self) -> tuple[int, int] | None:
+        """The first and the last row of the range, None where none is marked."""
+        return (min(self._ends), max(self._ends)) if self._ends is not None else None
+
+    def is_marked(self, index: int) -> bool:
+        return self._ends is not None and min(self._ends) <= index <= max(self._ends)
+
+    def mark(self, first: int, last: int) -> None:
+        """Marks a range; keys move its end at `last`."""
+        self._held = False
+        self._set((first, last), last)
+
+    def move_ends(self, first: int, last: int) -> None:
+        """Marks the same rows where they stand now."""
+        if self._ends is not None:
+            self._ends = (first, last) if self._ends[0] <= self._ends[1] else (last, first)
+
+    def unmark(self) -> bool:
+        """Takes the mark away; whether there was any."""
+        there, self._held = self._ends is not None, False
+        if there:
+            self._set(None, self.cursor)
+        return there
+
+    def _set(self, ends: tuple[int, int] | None, index: int) -> None:
+        if ends != self._ends:
+            self._ends = ends
+            self.refresh()
+            self.post_message(self.RangeChanged(self, index))
+
+    def watch_cursor(self, old: int, new: int) -> None:
+        super().watch_cursor(old, new)
+        if self._held and self._ends is not None:
+            self._set((self._ends[0], new), new)
+
+    # -- keys
+
+    def action_stretch(self, by: int) -> None:
+        """Moves the second end of the range, which begins under the cursor where none is marked."""
+        if not self.count:
+            return
+        first, last = self._ends or (self.cursor, self.cursor)
+        self.cursor = last + by
+        self._set((first, self.cursor), self.cursor)
+
+    def action_hold(self) -> None:
+        """Begins a range under the cursor that the cursor stretches; again, and the range stays as it is."""
+        if self._held:
+            self._held = False
+        elif self.count:
+            self._held = True
+            self._set((self.cursor, self.cursor), self.cursor)
+
+    # -- mouse
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        index = self.row_at(event.y)
+        if event.button != 1 or index is None:
+            return
+        if event.shift:
+            first = self._ends[0] if self._ends is not None else self.cursor
+            self.mark(first, index)
+        self._pressed = index
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._pressed is None or event.button != 1 or event.shift:
+            return
+        # Above or below the list, the rows that come next scroll into it.
+        index = max(0, min((self.scroll_offset.y + event.y) // self.LINES, self.count - 1))
+        if index != self._pressed or self._ends is not None:
+            self.capture_mouse()
+            self.cursor = index
+            self.mark(self._pressed, index)
+
+    def on_mouse_up(self, _event: events.MouseUp) -> None:
+        self._pressed = None
+        self.release_mouse()
