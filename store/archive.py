@@ -159,6 +159,13 @@ class Reader(Protocol):
         """
         ...
 
+    def growth(self, ref: Ref, audit: Audit) -> list[int]:
+        """Tokens in the context at each call of the model, estimated, the oldest first. A walk over its messages.
+
+        Empty where the archive does not tell when a compaction was made.
+        """
+        ...
+
     def usage(self, ref: Ref) -> Usage:
         """Token usage by round. Costs one row a round."""
         ...

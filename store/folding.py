@@ -6,12 +6,13 @@ system message and recalled memories, is never folded.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
 from .errors import Misused
-from .outline import runs_of
+from .outline import Run, runs_of
 
 EXCHANGES, CHARS_A_TOKEN, OVERHEAD, NOTE_BYTES = 4, 4, 4, 1_000_000
 """Exchanges that a proposal keeps, as power-loop's own compactor does; how tokens are estimated; the longest note."""
@@ -139,6 +140,27 @@ class Context(Struct, frozen=True):
                 raise Misused(f"there is nothing older than the newest {exchanges} exchanges; name a range.")
             first, last = proposed
         return self.cut(first, last)
+
+
+def growth(messages: Iterable[tuple[int, str, int]], folds: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:
+    """Tokens in the context at each call of a model, estimated: what it answered is the assistant's message.
+
+    Messages are (seq, role, tokens) as they were written; a fold is the seq of its note, and what left then.
+    """
+    leaving = dict(folds)
+    seqs: list[int] = []
+    inside: dict[int, int] = {}
+    total, found = 0, []
+    for seq, role, size in messages:
+        for first, last in leaving.get(seq, ()):
+            gone = seqs[bisect_left(seqs, first):bisect_right(seqs, last)]
+            total -= sum(inside.pop(at, 0) for at in gone)
+        if role == "assistant":
+            found.append(total)
+        seqs.append(seq)
+        inside[seq] = size
+        total += size
+    return found
 
 
 def check_note(note: str) -> None:

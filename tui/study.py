@@ -24,7 +24,10 @@ from store import (
     StoreError,
     UnknownSession,
     Usage,
+    View,
 )
+
+from .weighing import Weight, weight_of
 
 T = TypeVar("T")
 Post = Callable[[Message], object]
@@ -60,6 +63,14 @@ class Studied(Message):
     detail: SessionDetail | None
     usage: Usage | None
     trouble: str | None
+
+
+@dataclass(eq=False, repr=False)
+class Weighed(Message):
+    """What fills the context of a session."""
+
+    epoch: int
+    weight: Weight
 
 
 @dataclass(eq=False, repr=False)
@@ -127,6 +138,19 @@ def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:
         raise
     except StoreError as error:
         return None, str(error)
+
+
+def weigh(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
+    """Weighs the messages that the model is sent of a session."""
+    with _Reporting(post, epoch=epoch):
+        reader = archive.reader()
+        outline = reader.outline(ref, cancel)
+        sent = reader.timeline(ref, View.CONTEXT, outline)
+        rows = [row for row in reader.context(ref).rows if sent.locate(row.seq) is not None]
+        audit, _ = _part(lambda: reader.audit(ref, outline))
+        usage, _ = _part(lambda: reader.usage(ref))
+        growth = reader.growth(ref, audit) if audit is not None else []
+        post(Weighed(epoch, weight_of(rows, audit, usage, growth)))
 
 
 def match_previews(

@@ -349,6 +349,9 @@ class NanobotReader:
         offset = context.offset_of(metadata_of(exam.values), len(exam.rows), later)
         return folding.context_of(exam, held.data, offset.value)
 
+    def growth(self, ref: Ref, audit: Audit) -> list[int]:
+        return []
+
     def usage(self, ref: Ref) -> Usage:
         return Usage([], 0, 0, 0, None, "nanobot stores no usage")
 

@@ -63,6 +63,14 @@ def _context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
                    note_last=not layout.by_ord)
 
 
+def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
+    """Every message's seq, role and tokens, in the order in which they were written."""
+    for seq, role, size in conn.execute(
+            f"SELECT seq, role, ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0) "
+            f"FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq", (owner.value,)):
+        yield seq, str(role), tokens_of(size)
+
+
 def _called(row: Row) -> str:
     """What stands for a message that says nothing itself."""
     return ", ".join(name for _, name in row.calls if name)

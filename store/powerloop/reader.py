@@ -12,7 +12,7 @@ from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
 from ..errors import Cancelled, NotAnArchive, UnknownSession
-from ..folding import Context
+from ..folding import Context, growth
 from ..outline import Display, Outline, Run
 from ..plans import Progress, silent
 from ..repair import Finding
@@ -333,6 +333,12 @@ class PowerLoopReader:
 
     def context(self, ref: Ref) -> Context:
         return self.read(lambda conn: folding.context_of(conn, self.layout, ref.id))
+
+    def growth(self, ref: Ref, audit: Audit) -> list[int]:
+        owner = self._owner(ref)
+        folds = [(fold.note_seq, fold.fold_runs) for fold in audit.compactions
+                 if fold.note_seq is not None and not fold.undone]
+        return self.read(lambda conn: growth(folding.sizes(conn, self.layout, owner), folds))
 
     def spawner(self, ref: Ref) -> Link | None:
         def work(conn: sqlite3.Connection) -> Link | None:

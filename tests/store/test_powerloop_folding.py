@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
-from store.folding import Candidate, Context
+from store.folding import Candidate, Context, growth
 from store.powerloop import SessionStore
 from store.rows import Ref
 
@@ -277,3 +277,40 @@ def test_a_prefix_is_whole_turns_from_the_first(made: list[tuple[str, int]], fir
     assert not {row.group for row in found.leaves} & {row.group for row in found.stays}
     assert not found.stays or found.stays[0].role == "user"
     assert len(found.leaves) >= last
+
+
+def test_the_context_grows_with_each_message_and_falls_where_it_was_folded(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db", "8.0.0")
+    archive, ref = only(path), Ref("", "s")
+
+    def grown() -> list[int]:
+        reader = archive.reader()
+        return reader.growth(ref, reader.audit(ref, reader.outline(ref)))
+
+    before = grown()
+    assert before == sorted(before)
+    assert len(before) == 8
+    fold(path, "s", 1, 8, "n")
+    # Nothing was said since, so no call has seen less yet.
+    assert grown() == before
+    raw(path, script=f"INSERT INTO {prefix_of('8.0.0')}messages (session_id, seq, role, content, state, round_index, created_at) "
+                     "VALUES ('s', 18, 'assistant', 'after', 'active', 0, 0)")
+    total = sum(row.tokens for row in archive.reader().context(ref).rows if row.seq != 18)
+    assert grown() == [*before, total]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integers(0, 50)), max_size=30),
+       st.lists(st.tuples(st.integers(-5, 40), st.integers(-5, 40)), max_size=3))
+def test_growth_is_what_is_inside_at_each_call(messages: list[tuple[str, int]], folds: list[tuple[int, int]]) -> None:
+    found = growth([(seq, role, size) for seq, (role, size) in enumerate(messages, 1)],
+                   [(last + 1, [(first, last)]) for first, last in folds])
+    inside: dict[int, int] = {}
+    runs = {last + 1: (first, last) for first, last in folds}
+    expected = []
+    for seq, (role, size) in enumerate(messages, 1):
+        first, last = runs.get(seq, (0, -1))
+        inside = {at: tokens for at, tokens in inside.items() if not first <= at <= last}
+        if role == "assistant":
+            expected.append(sum(inside.values()))
+        inside[seq] = size
+    assert found == expected

@@ -13,6 +13,7 @@ import pytest
 from textual import events
 from textual.geometry import Offset
 
+from store import sqlitefile
 from tui import clock
 from tui.config import Config
 from tui.screens.fold_sheet import FoldSheet
@@ -304,7 +305,10 @@ async def test_what_changed_meanwhile_is_planned_again(demo_db: Path) -> None:
         assert active(demo_db) == [*range(51, 64), 64]
 
 
-async def test_a_session_in_use_is_left_alone_and_the_note_kept(demo_db: Path) -> None:
+async def test_a_session_in_use_is_left_alone_and_the_note_kept(
+    demo_db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlitefile, "LOCK_WAIT_S", 0.1)
     async with browsing(demo_db, size=LARGE) as hands:
         await hands.press("enter", "c")
         await write(hands, NOTE)

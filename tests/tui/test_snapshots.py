@@ -10,6 +10,7 @@ from textual.command import CommandInput
 
 from tui import clock
 from tui.config import Config
+from tui.widgets.note_editor import NoteEditor
 
 from ..store.workspaces import damaged, workspace
 from .database import Database, calls
@@ -181,6 +182,32 @@ def test_a_sick_tree(snap: Snap, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 def test_plan_of_a_closing(snap: Snap, demo_db: Path, size: Size) -> None:
     assert snap(demo_db, keys=["s", "x"], size=size)
+
+
+async def write_note(hands: Hands) -> None:
+    """Types a note into the dialog of a compaction, whose cursor stands still then."""
+    hands.app.screen.query_one(NoteEditor).cursor_blink = False
+    await hands.press("enter", *"Both remarks are in.")
+
+
+@BY_SIZE
+def test_compacting(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["enter", "k", "k", "shift+up", "shift+up", "c"], size=size, first=write_note)
+
+
+@BY_SIZE
+def test_compacting_nanobot(snap: Snap, ws: Path, size: Size) -> None:
+    assert snap(ws, keys=["f", *"note.txt", "enter", "c"], size=size, first=write_note)
+
+
+@pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
+def test_marked_rows(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["enter", "k", "space", "k", "k", "k"], size=size)
+
+
+@BY_SIZE
+def test_gauge(snap: Snap, demo_db: Path, size: Size) -> None:
+    assert snap(demo_db, keys=["enter", "w", "j"], size=size)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from textual.geometry import Size
 
-from store import Compact, Plan, Ref, Uncompact, View
+from store import Certainty, Compact, Plan, Ref, Uncompact, View
 
 from .. import care, render
 from ..library import Library, Shelf
@@ -72,11 +72,8 @@ class Folding(Closing):
     def _ask_for_note(self, shelf: Shelf, plan: Plan, action: Compact) -> None:
         from .fold_sheet import FoldSheet
 
-        owner, opened = (shelf.index, action.ref), self.opened
-        node = opened.node if opened is not None else None
-        summary = self.library.summary(node) if node is not None else None
-        title = render.title_of(summary) if summary is not None else render.one_line(action.ref.id)
-        sheet = FoldSheet(shelf.archive, plan, title, self._drafts.get(owner), self.summarizer)
+        owner = shelf.index, action.ref
+        sheet = FoldSheet(shelf.archive, plan, self._title(action.ref), self._drafts.get(owner), self.summarizer)
 
         def left(event: care.Applied | None) -> None:
             if event is None:
@@ -100,6 +97,28 @@ class Folding(Closing):
             self.timeline.unmark()
         elif isinstance(action, Uncompact) and owner in self._made and self._made[owner].number == action.number:
             del self._made[owner]
+
+    # -- what fills the context
+
+    async def action_weigh(self) -> None:
+        """Shows what the context is filled with, and goes to the row that is chosen there."""
+        opened = self.opened
+        if opened is None or not self.is_current:
+            return
+        from .gauge import Gauge
+
+        def left(seq: int | None) -> None:
+            if seq is not None:
+                # The screen gets its focus back first.
+                self.call_after_refresh(self._to_row, seq, "", Certainty.RECORDED)
+
+        await self.app.push_screen(Gauge(opened.shelf.archive, opened.ref, self._title(opened.ref)), left)
+
+    def _title(self, ref: Ref) -> str:
+        """What the opened session is called."""
+        node = self.opened.node if self.opened is not None else None
+        summary = self.library.summary(node) if node is not None else None
+        return render.title_of(summary) if summary is not None else render.one_line(ref.id)
 
     # -- taking back
 

@@ -46,6 +46,8 @@ VERBS: list[BindingType] = [
             tooltip="mark a session as archived, or as active again"),
     Binding("c", "compact", "Compact", id="compact",
             tooltip="fold the marked rows, or what is proposed, into a note"),
+    Binding("w", "weigh", "Weight", show=False, id="weigh",
+            tooltip="what fills the model's context: by role, the biggest rows, over rounds"),
     Binding("T", "trash", "Trash", show=False, id="trash", tooltip="what was closed, and brought back from there"),
     Binding("escape", "leave", "Leave", show=False, id="leave"),
     Binding("question_mark", "help", "Help", key_display="?", id="help"),

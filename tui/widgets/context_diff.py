@@ -13,11 +13,12 @@ from store import Candidate, Context, Cut, tokens_of
 from .. import render
 from ..clock import human
 from ..ink import strip_of
+from ..weighing import bar
 from .ranged_list import RangedList
 from .virtual_list import Span
 
 GAP, TOKENS, ROOMY = " │ ", 5, 44
-ASKED, WIDENED, FULL, PARTS = "▌", "╎", "█", " ▏▎▍▌▋▊▉"
+ASKED, WIDENED = "▌", "╎"
 
 
 def halves(left: Sequence[Span], right: Sequence[Span], width: int) -> list[Span]:
@@ -36,12 +37,6 @@ def _within(spans: Sequence[Span], room: int) -> list[Span]:
         found.append((text, style))
         room -= size
     return [*found, (" " * room, "")]
-
-
-def bar(part: int, whole: int, cells: int) -> str:
-    """A part of a whole as a bar in at most so many cells, an eighth of one exactly."""
-    eighths = round(8 * cells * part / whole) if whole else 0
-    return (FULL * (eighths // 8) + PARTS[eighths % 8]).rstrip()
 
 
 class ContextHead(Widget):

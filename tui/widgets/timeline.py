@@ -35,7 +35,8 @@ In nanobot's sessions `○` is consolidated, and `command`, `hidden`, `delivery`
 a session to the call that spawned it; `b` back to where you were
 - `space` marks rows from here on, again ends that; `shift+↑↓` or dragging do so too; `c` compacts what is marked, or \
 what is proposed
-- `enter` the whole message, `i` about the session, `y` copy the message, `Y` copy the session's id
+- `enter` the whole message, `i` about the session, `w` what fills its context, `y` copy the message, \
+`Y` copy the session's id
 """
 
     class ReadFailed(Message):

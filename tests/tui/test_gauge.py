@@ -1,0 +1,96 @@
+"""The gauge of the context: the biggest rows first, by role, what compactions saved, and how it grew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store import Candidate
+from tui import clock
+from tui.screens.gauge import Gauge
+from tui.weighing import SPARKS, bar, sparkline, weight_of
+
+from ..store.workspaces import workspace
+from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_it_weighs_what_the_model_is_sent(demo_db: Path, size: tuple[int, int]) -> None:
+    async with browsing(demo_db, size=size) as hands:
+        await hands.press("enter", "w")
+        gauge = hands.app.screen
+        assert isinstance(gauge, Gauge)
+        weight = gauge.list_pane.weight
+        assert [row.seq for row in weight.rows][:3] == [47, 44, 60]
+        assert len(weight.rows) == 21
+        assert {role: count for role, count, _ in weight.by_role} == {"note": 1, "user": 3, "assistant": 8, "tool": 9}
+        assert sum(tokens for _, _, tokens in weight.by_role) == weight.tokens
+        text = gauge.detail.plain
+        assert "◆2" in text
+        assert "14k → 3.0k saves 79%" in text
+        assert "over rounds" in text
+        # The context falls where a note stands for what was folded.
+        assert len(weight.growth) == 25
+        assert any(after < before for before, after in zip(weight.growth, weight.growth[1:], strict=False))
+        assert f"{weight.growth[-1] / 1000:.1f}k of at most" in text
+        await hands.press("j", "j", "enter")
+        assert hands.app.screen is hands.browser
+        assert (hands.seq, hands.focus) == (60, "timeline")
+        await hands.press("w", "escape")
+        assert hands.seq == 60
+
+
+async def test_a_row_outside_of_the_view_is_gone_to(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "3", "w", "enter")
+        assert hands.seq == 47
+
+
+async def test_of_nanobot_only_what_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    async with browsing(workspace(tmp_path / "ws", "v0.3.5"), size=LARGE) as hands:
+        await hands.press("f", *"start goal", "enter", "4")
+        sent = hands.seqs
+        await hands.press("w")
+        gauge = hands.app.screen
+        assert isinstance(gauge, Gauge)
+        assert sorted(row.seq for row in gauge.list_pane.weight.rows) == sent
+        assert "nanobot stores no usage" in gauge.detail.plain
+
+
+async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("end", "k", "enter", "w")
+        assert "the model is sent nothing of it" in hands.text() or "BIGGEST FIRST" in hands.text()
+        await hands.press("escape", "s", "home", "enter")
+        demo_db.unlink()
+        await hands.press("w")
+        assert isinstance(hands.app.screen, Gauge)
+        assert not hands.app.screen.list_pane.count
+        assert "demo.db" in hands.text()
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=200), st.integers(1, 40))
+def test_a_sparkline_is_as_high_as_its_values(values: list[int], cells: int) -> None:
+    line = sparkline(values, cells)
+    assert len(line) == min(cells, len(values))
+    assert set(line) <= set(SPARKS)
+    if values and max(values):
+        assert SPARKS[-1] in line
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(1, 60))
+def test_a_bar_is_as_long_as_its_part(part: int, whole: int, cells: int) -> None:
+    part = min(part, whole)
+    line = bar(part, whole, cells)
+    assert len(line) <= cells
+    assert bool(line) == bool(part)
+    assert abs(len(line) - cells * part / whole) <= 1
+
+
+def test_the_biggest_come_first_and_the_oldest_of_the_same_size() -> None:
+    rows = [Candidate(seq, seq, "user", seq, tokens) for seq, tokens in ((1, 4), (2, 9), (3, 9), (4, 5))]
+    assert [row.seq for row in weight_of(rows).rows] == [2, 3, 4, 1]

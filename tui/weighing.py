@@ -1,0 +1,72 @@
+"""What fills the model's context, worked out from its messages: by role, the biggest first, and over rounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from store import Audit, Candidate, Usage
+
+NOTE_ROLE, OTHER = "note", "other"
+PARTS, SPARKS = " ▏▎▍▌▋▊▉", "▁▂▃▄▅▆▇█"
+_ROLES = ("system", NOTE_ROLE, "user", "assistant", "tool")
+
+
+class Weight(Struct, frozen=True):
+    """The messages that the model is sent, the biggest first, and what is known beside them."""
+
+    rows: tuple[Candidate, ...]
+    audit: Audit | None = None
+    usage: Usage | None = None
+    growth: Sequence[int] = ()
+    """Tokens of the context at each call of the model, estimated."""
+
+    @property
+    def tokens(self) -> int:
+        """All of it, estimated."""
+        return sum(row.tokens for row in self.rows)
+
+    @property
+    def by_role(self) -> list[tuple[str, int, int]]:
+        """Role, messages and tokens of each that there is, in the order in which a conversation has them."""
+        found: dict[str, list[int]] = {role: [] for role in (*_ROLES, OTHER)}
+        for row in self.rows:
+            found[NOTE_ROLE if row.note else row.role if row.role in _ROLES else OTHER].append(row.tokens)
+        return [(role, len(some), sum(some)) for role, some in found.items() if some]
+
+    @property
+    def sent(self) -> list[int]:
+        """Tokens that were sent in each round, as recorded."""
+        rounds = self.usage.rounds if self.usage is not None else []
+        return [found.prompt_tokens for found in rounds if found.prompt_tokens is not None]
+
+
+def weight_of(
+    rows: Sequence[Candidate], audit: Audit | None = None, usage: Usage | None = None, growth: Sequence[int] = ()
+) -> Weight:
+    """Weighs messages."""
+    return Weight(tuple(sorted(rows, key=lambda row: (-row.tokens, row.seq))), audit, usage, growth)
+
+
+def bar(part: int, whole: int, cells: int) -> str:
+    """A part of a whole as a bar in at most so many cells, to an eighth of one; never nothing for something."""
+    eighths = max(round(8 * cells * part / whole), part > 0) if whole else 0
+    return ("█" * (eighths // 8) + PARTS[eighths % 8]).rstrip()
+
+
+def share(part: int, whole: int) -> str:
+    """A part of a whole in percent."""
+    return f"{round(100 * part / whole)}%" if whole else ""
+
+
+def sparkline(values: Sequence[int], cells: int) -> str:
+    """Values as a line of blocks from 0 to the greatest; of more values than cells, each cell shows its greatest."""
+    if not values:
+        return ""
+    cells = min(cells, len(values))
+    edges = [at * len(values) // cells for at in range(cells + 1)]
+    tops = [max(values[first:last]) for first, last in pairwise(edges)]
+    most = max(tops)
+    return "".join(SPARKS[min(7, 8 * max(0, top) // most) if most > 0 else 0] for top in tops)

@@ -1,0 +1,64 @@
+"""The messages of a context, the biggest first: how much of it each one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from store import Candidate
+
+from .. import render
+from ..clock import human
+from ..weighing import Weight, bar, share, weight_of
+from .virtual_list import Span, VirtualList
+
+BAR, ROOMY = 12, 52
+
+
+class Biggest(VirtualList):
+    """One line a message: seq, role, how much it takes as a bar and in tokens, what it says."""
+
+    HELP = """\
+### Context
+What the model is sent of this session, estimated from the length of each message.
+
+- at the left its messages, the biggest first; `enter` goes to one, `esc` back to where you were
+- beside them how much each role takes, what each compaction saved, and how much was sent in each round, where the \
+agent recorded that
+"""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Go to it", id="gauge.go")]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.weight: Weight = weight_of(())
+        self.hint = "weighing…"
+
+    def show(self, weight: Weight) -> None:
+        """Shows other messages."""
+        self.weight, self.hint = weight, "the model is sent nothing of it"
+        self.set_count(len(weight.rows), 0)
+
+    @property
+    def current(self) -> Candidate | None:
+        """The message under the cursor."""
+        rows = self.weight.rows
+        return rows[self.cursor] if self.cursor < len(rows) else None
+
+    def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
+        rows = self.weight.rows
+        row, most, digits = rows[index], rows[0].tokens, max(3, len(str(max(one.seq for one in rows[:1]))))
+        cells = BAR if width >= ROOMY else BAR // 2
+        role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
+        glyph: Span = (render.NOTE, "note") if row.note else ("●", "title")
+        left: list[Span] = [
+            (f"{row.seq:>{digits}} ", "dim"), glyph, (f" {role} ", "note" if row.note else "dim"),
+            (f"{render.fit(bar(row.tokens, most, cells), cells)} ", "title"), (f"{human(row.tokens):>5} ", ""),
+            (f"{share(row.tokens, self.weight.tokens):>4} ", "dim")]
+        used = digits + 3 + render.ROLE_WIDTH + 1 + cells + 1 + 6 + 5
+        return [*left, (render.fit(render.one_line(row.head), width - used), "")]
+
+    def empty(self) -> str:
+        return self.hint
