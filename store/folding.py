@@ -137,7 +137,8 @@ class Context(Struct, frozen=True):
         if first is None or last is None:
             proposed = self.propose(exchanges)
             if proposed is None:
-                raise Misused(f"there is nothing older than the newest {exchanges} exchanges; name a range.")
+                many = f"{exchanges} exchanges" if exchanges != 1 else "exchange"
+                raise Misused(f"there is nothing older than the newest {many}; choose a range.")
             first, last = proposed
         return self.cut(first, last)
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -38,12 +39,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], bool]]:
+def app(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """An app that only notes what it is asked to browse."""
-    calls: list[tuple[list[str], bool]] = []
+    calls: list[Any] = []
 
-    def run(places: list[str], strict: bool = True) -> int:
-        calls.append((places, strict))
+    def run(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
+        calls.append((places, strict) if summarizer is None else (places, strict, summarizer))
         return 0
 
     monkeypatch.setitem(sys.modules, "tui.app", SimpleNamespace(run=run))
@@ -132,6 +133,11 @@ class TestDemo:
         assert list(document) == ["path"]
         assert path.parent.parent == temporary
         assert cli("ls", path).status == 0
+
+
+def test_a_summarizer_is_handed_on(cli: Cli, app: list[Any]) -> None:
+    assert cli("--summarizer", "llm -m any", "a.db", terminal=True).status == 0
+    assert app == [(["a.db"], True, "llm -m any")]
 
 
 def test_hostile_text_is_shown_and_never_obeyed(cli: Cli, make: Make) -> None:

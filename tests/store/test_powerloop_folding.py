@@ -293,7 +293,8 @@ def test_the_context_grows_with_each_message_and_falls_where_it_was_folded(tmp_p
     fold(path, "s", 1, 8, "n")
     # Nothing was said since, so no call has seen less yet.
     assert grown() == before
-    raw(path, script=f"INSERT INTO {prefix_of('8.0.0')}messages (session_id, seq, role, content, state, round_index, created_at) "
+    raw(path, script=f"INSERT INTO {prefix_of('8.0.0')}messages "
+                     "(session_id, seq, role, content, state, round_index, created_at) "
                      "VALUES ('s', 18, 'assistant', 'after', 'active', 0, 0)")
     total = sum(row.tokens for row in archive.reader().context(ref).rows if row.seq != 18)
     assert grown() == [*before, total]

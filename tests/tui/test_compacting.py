@@ -13,7 +13,7 @@ import pytest
 from textual import events
 from textual.geometry import Offset
 
-from store import sqlitefile
+from store.powerloop import writing
 from tui import clock
 from tui.config import Config
 from tui.screens.fold_sheet import FoldSheet
@@ -21,7 +21,7 @@ from tui.screens.sheet import PlanSheet
 from tui.widgets.note_editor import NoteEditor
 
 from ..store.helpers import ROOT
-from ..store.workspaces import NAME, lines, talk
+from ..store.workspaces import NAME, lines, talk, workspace
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, Hands, browsing
 from .sick import IMPORTER
 
@@ -308,7 +308,7 @@ async def test_what_changed_meanwhile_is_planned_again(demo_db: Path) -> None:
 async def test_a_session_in_use_is_left_alone_and_the_note_kept(
     demo_db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlitefile, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(writing, "WAIT_S", 0.1)
     async with browsing(demo_db, size=LARGE) as hands:
         await hands.press("enter", "c")
         await write(hands, NOTE)
@@ -425,3 +425,24 @@ async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sa
         assert set(context()) == set(before) - set(gone) | {max(context())}
         await hands.press("u")
         assert context() == before
+
+
+@pytest.mark.parametrize(("name", "words"), [("v0.2.0", "question 0"), ("v0.3.5", "question 0"),
+                                             ("loop-v0.2.0", "word word")])
+async def test_a_session_of_each_nanobot_folds_and_unfolds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    async with browsing(workspace(tmp_path / "ws", name), size=LARGE) as hands:
+        await hands.press("f", *words, "enter")
+        opened = hands.browser.opened
+        assert opened is not None
+        before = opened.shelf.reader.context(opened.ref)
+        await hands.press("c")
+        gone = leaving(hands)
+        await fold(hands)
+        assert [row.seq for row in opened.shelf.reader.context(opened.ref).rows] == [
+            row.seq for row in before.rows if row.seq not in gone]
+        await hands.press("a", "u", "enter")
+        assert opened.shelf.reader.context(opened.ref) == before
+        assert opened.shelf.undos == []

@@ -17,7 +17,11 @@ from textual.widgets import Input
 from store import View
 from tui.describe import MODES
 from tui.screens.browser import Browser
+from tui.screens.fold_sheet import FoldSheet
+from tui.screens.gauge import Gauge
 from tui.visible import visible
+from tui.widgets.audit_pane import AuditPane
+from tui.widgets.biggest import Biggest
 
 from .database import Database, calls
 from .harness import LARGE, MEDIUM, SMALL, Hands, browsing
@@ -40,7 +44,8 @@ ATTACKS = {
 }
 LITERALS = ("[b]bold[/b]", "␛[31mred", "zero\\u200bwidth", "before␀after", "\\u202egnp.exe")
 """How some of them must look wherever there is room."""
-OWN_CLICKS = {binding.action for binding in Browser.BINDINGS if isinstance(binding, Binding)}
+OWN_CLICKS = {binding.action.removeprefix("screen.") for owner in (Browser, AuditPane, FoldSheet, Gauge, Biggest)
+              for binding in owner.BINDINGS if isinstance(binding, Binding)}
 
 
 REFUSED = re.compile("[" + "".join(
@@ -120,6 +125,21 @@ async def test_lists_and_header(hostile: Path, size: tuple[int, int]) -> None:
         for key in ("p", "end", "s", "E", "end", "t"):
             await hands.press(key)
             check(hands)
+
+
+async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
+    async with browsing(hostile, size=MEDIUM) as hands:
+        shelf = hands.browser.library.shelves[0]
+        for at in range(len(shelf.census)):
+            hands.browser.open_here(shelf.node(at))
+            await hands.settle()
+            await hands.press("4", "g", "space", "G", "c")
+            assert isinstance(hands.app.screen, FoldSheet) or not hands.timeline.count
+            check(hands, exported=True)
+            await hands.press("escape", "w")
+            assert isinstance(hands.app.screen, Gauge)
+            check(hands, exported=True)
+            await hands.press("escape")
 
 
 async def test_every_session_in_every_pane(hostile: Path) -> None:

@@ -25,6 +25,8 @@ SHOTS: dict[str, tuple[tuple[int, int], list[str]]] = {
     "audit": (MEDIUM, ["a"]),
     "narrow": (SMALL, ["enter", "["]),
     "context": (MEDIUM, ["enter", "4"]),
+    "compact": (MEDIUM, ["enter", "k", "k", "shift+up", "shift+up", "shift+up", "c"]),
+    "gauge": (MEDIUM, ["enter", "w"]),
 }
 SICK = {"doctor": ["r", "j"], "repair": ["r", "R"]}
 CLOSED = {"close": ["x"], "trash": ["x", "x", "T"]}

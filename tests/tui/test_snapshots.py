@@ -197,7 +197,7 @@ def test_compacting(snap: Snap, demo_db: Path, size: Size) -> None:
 
 @BY_SIZE
 def test_compacting_nanobot(snap: Snap, ws: Path, size: Size) -> None:
-    assert snap(ws, keys=["f", *"note.txt", "enter", "c"], size=size, first=write_note)
+    assert snap(ws, keys=["f", *"word word", "enter", "c"], size=size, first=write_note)
 
 
 @pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])

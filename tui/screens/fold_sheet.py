@@ -174,7 +174,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         keep = max(1, (self._keep or EXCHANGES) + by if self._keep is not None else EXCHANGES)
         proposed = self.fold.context.propose(keep)
         if proposed is None:
-            self._say(f"nothing is older than the newest {keep} exchanges")
+            self._say(f"nothing is older than the newest {keep} exchange{'s' if keep != 1 else ''}")
             return
         self._keep = keep
         self._rows.reach(*proposed)

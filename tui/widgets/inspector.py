@@ -80,7 +80,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
             self._wrap()
 
     def _wrap(self) -> None:
-        width = self.scrollable_content_region.width
+        width, before = self.scrollable_content_region.width, len(self._lines)
         self._lines = []
         if width > 0:
             styles = {name: ink(self, name) for name in INKS}
@@ -105,7 +105,9 @@ The whole message under the cursor, the note of a compaction, or everything abou
                     label = fit(block.label if at == 0 else "", LABEL_WIDTH - 1) + " "
                     self._lines.append(_tamed([Segment(label, styles["dim"]), *line]))
         resize_content(self, Size(width, len(self._lines)))
-        self.refresh()
+        # One that is as high as its lines has another height with another width.
+        height = self.styles.height
+        self.refresh(layout=height is not None and height.is_auto and len(self._lines) != before)
 
     def render_line(self, y: int) -> Strip:
         width, base = self.scrollable_content_region.width, self._base
