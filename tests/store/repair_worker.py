@@ -1,6 +1,8 @@
-"""A process that repairs copies of an archive, or closes a session, each killed one step later than the one before.
+"""A process that changes copies of an archive, each killed one step later than the one before.
 
-    python -IB repair_worker.py ARCHIVE FOLDER [SESSION]        copies to FOLDER/1, ...; prints which step was the last
+    python -IB repair_worker.py ARCHIVE FOLDER [close SESSION | compact SESSION FIRST LAST | uncompact SESSION NUMBER]
+
+Without a verb it repairs. Copies are FOLDER/1, ...; prints which step was the last.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from store import Close, Ref, Repair, open_archive
+from store import Action, Close, Compact, Ref, Repair, Uncompact, open_archive
 
 STEPS, LONGEST_S = 200, 60
 _CALLS = ("fsync", "replace", "open", "unlink", "chmod", "mkdir", "utime")
@@ -44,11 +46,17 @@ def _watched(name: str, step: Callable[..., None]) -> None:
     setattr(os, name, before)
 
 
-def _do(path: Path, at: int, session: str) -> None:
+def _wanted(verb: str = "", session: str = "", *numbers: str) -> Action:
+    ref, (first, last) = Ref("", session), map(int, (*numbers, "0", "0")[:2])
+    return {"close": Close((ref,), anyway=True), "compact": Compact(ref, first, last, "so far"),
+            "uncompact": Uncompact(ref, first)}.get(verb, Repair())
+
+
+def _do(path: Path, at: int, action: Action) -> None:
     (archive,) = open_archive(path)
     actions = archive.actions
     assert actions is not None
-    plan = actions.plan(Close((Ref("", session),), anyway=True) if session else Repair())
+    plan = actions.plan(action)
     step, connect = _deadly(at), sqlite3.connect
 
     def connecting(*args: Any, **options: Any) -> sqlite3.Connection:
@@ -70,18 +78,18 @@ def _copied(source: Path, folder: Path, at: int) -> Path:
     return path
 
 
-def main(source: Path, folder: Path, session: str) -> None:
+def main(source: Path, folder: Path, action: Action) -> None:
     # What is imported on the way is there once for all.
     (archive,) = open_archive(_copied(source, folder, 0))
     actions = archive.actions
     assert actions is not None
-    actions.apply(actions.plan(Close((Ref("", session),), anyway=True) if session else Repair()), offline=True)
+    actions.apply(actions.plan(action), offline=True)
     for at in range(1, STEPS):
         path = _copied(source, folder, at)
         pid = os.fork()
         if not pid:
             signal.alarm(LONGEST_S)
-            _do(path, at, session)
+            _do(path, at, action)
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert status in (0, -signal.SIGKILL), status
@@ -91,4 +99,4 @@ def main(source: Path, folder: Path, session: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")
+    main(Path(sys.argv[1]), Path(sys.argv[2]), _wanted(*sys.argv[3:]))

@@ -32,10 +32,10 @@ def repaired(path: Path) -> None:
     actions.apply(actions.plan(Repair()), offline=True)
 
 
-def killed(source: Path, folder: Path, *session: str) -> int:
-    """Repairs copies of an archive, or closes a session, each killed a step later; in which step the last was done."""
+def killed(source: Path, folder: Path, *verb: str) -> int:
+    """Repairs copies of an archive, or does what a verb says, each killed a step later; in which the last was done."""
     folder.mkdir()
-    done = subprocess.run([sys.executable, "-IB", str(WORKER), str(source), str(folder), *session],
+    done = subprocess.run([sys.executable, "-IB", str(WORKER), str(source), str(folder), *verb],
                           capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout))
 
@@ -102,7 +102,7 @@ def test_a_session_whose_save_was_cut_off(tmp_path: Path, name: str) -> None:
 def check_closing(source: Path, folder: Path, session: str, state: Callable[[Path], Any], between: bool) -> None:
     """A bundle without a deletion is fine, a deletion without a bundle never; what is gone comes back."""
     before = state(source)
-    last = killed(source, folder, session)
+    last = killed(source, folder, "close", session)
     assert last > 8, "no kill came after the first write"
     after = state(folder / f"{last}" / source.name)
     assert before != after
