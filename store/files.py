@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from secrets import token_hex
 from threading import Thread
 
 _NOT_SYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EISDIR, errno.EBADF, errno.ENOSYS}
+PAUSE_S = 0.005
 _LONGEST_NAME, _LARGE = 255, 1 << 20
 """Bytes that a file's name may have on any system, and of a file that it takes long to free."""
 
@@ -58,6 +60,46 @@ def sync_folder(folder: Path) -> None:
         # Windows opens no folder, and some network file systems sync none.
         if error.errno not in _NOT_SYNCED:
             raise
+
+
+@contextmanager
+def folder_lock(folder: Path, wait_s: float) -> Iterator[None]:
+    """Keeps out every other process that asks for the same, without a file of its own, where the system can do that.
+
+    Raises TimeoutError where one holds it for longer than so many seconds.
+    """
+    fd = _flocked(folder, time.monotonic() + wait_s)
+    try:
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _flocked(folder: Path, until: float) -> int | None:
+    """A descriptor of a folder that is locked as long as it is open, None where there is no such lock."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(PAUSE_S)
+                continue
+            os.close(fd)
+            raise TimeoutError(f"{folder} is locked") from None
+        except OSError:
+            # Some network file systems have none.
+            os.close(fd)
+            return None
+        return fd
 
 
 def replace_file(path: Path, pieces: Iterable[bytes], sync: bool, mode: int | None = None) -> os.stat_result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ..bundle import Bundle, Kind
 from ..errors import Busy, Damaged, Refused
-from ..files import replace_file, sync_folder
+from ..files import folder_lock, replace_file, sync_folder
 from .names import ENDING
 from .session_manager import LOCK
 
@@ -135,21 +135,26 @@ class Files:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The lock that 0.3.5 and our own manager take, where such a one is there."""
-        path = self.path(LOCK)
-        if not path.exists():
-            yield
-            return
-        from filelock import FileLock, Timeout
+        """Keeps out everybody who writes with this, and takes the lock of 0.3.5 and our own manager if it is there.
 
-        lock = FileLock(path, timeout=WAIT_S)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise Refused(f"{self.folder}: another process holds its lock; stop it, or try again.") from None
-        except OSError as error:
-            raise Busy(f"{path}: cannot be locked ({error.strerror or error}).") from None
-        try:
+        Raises Refused where another holds either for too long, Busy where the latter cannot be taken.
+        """
+        path = self.path(LOCK)
+        with ExitStack() as held:
+            try:
+                held.enter_context(folder_lock(self.folder, WAIT_S))
+            except TimeoutError:
+                raise self._taken() from None
+            if path.exists():
+                from filelock import FileLock, Timeout
+
+                try:
+                    held.enter_context(FileLock(path, timeout=WAIT_S))
+                except Timeout:
+                    raise self._taken() from None
+                except OSError as error:
+                    raise Busy(f"{path}: cannot be locked ({error.strerror or error}).") from None
             yield
-        finally:
-            lock.release()
+
+    def _taken(self) -> Refused:
+        return Refused(f"{self.folder}: another process holds its lock; stop it, or try again.")

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from store import Compact, Uncompact, View
+from store import Compact, Refused, Uncompact, View
+from store.files import folder_lock
+from store.nanobot import targets
 from store.powerloop import SessionStore
 from store.rows import Ref
 
@@ -161,3 +163,20 @@ def test_two_processes_fold_one_file(tmp_path: Path) -> None:
     lines = (folder / NAME).read_bytes().splitlines()
     assert len(lines) == 13
     assert all(json.loads(line) for line in lines)
+
+
+def test_a_folder_in_which_another_writes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path)
+    before = (folder / NAME).read_bytes()
+    monkeypatch.setattr(targets, "WAIT_S", 0.05)
+    with folder_lock(folder, 0):
+        code = ("import sys; from store.files import folder_lock; from pathlib import Path\n"
+                "folder_lock(Path(sys.argv[1]), 0).__enter__()")
+        other = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=Path(__file__).parents[2],
+                               capture_output=True, text=True, check=False)
+        assert "TimeoutError" in other.stderr
+        with pytest.raises(Refused, match="another process holds its lock"):
+            fold_file(folder, 1, 4)
+    assert (folder / NAME).read_bytes() == before
+    assert {path.name for path in folder.iterdir()} == {NAME}
+    fold_file(folder, 1, 4)
