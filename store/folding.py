@@ -209,15 +209,19 @@ def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
     return end
 
 
-def _widened(leaves: Iterable[Candidate], asked: set[int]) -> Iterable[str]:
+def _widened(leaves: Sequence[Candidate], asked: set[int]) -> Iterable[str]:
     """Why more leaves than was asked for."""
-    by_group: dict[int, list[Candidate]] = {}
+    added_to: dict[int, list[int]] = {}
     for row in leaves:
-        by_group.setdefault(row.group, []).append(row)
-    for group in by_group.values():
-        added = [row.seq for row in group if row.seq not in asked]
-        if added:
-            there = next(row for row in group if row.seq in asked)
+        if row.seq not in asked:
+            added_to.setdefault(row.group, []).append(row.seq)
+    if added_to:
+        there_of: dict[int, Candidate] = {}
+        for row in leaves:
+            if row.seq in asked and row.group in added_to:
+                there_of.setdefault(row.group, row)
+        for group, added in added_to.items():
+            there = there_of[group]
             what = "calls a tool that" if there.role != "tool" else "is the result of a call in"
             verb = " answers" if there.role != "tool" else ""
             yield f"widened by {', '.join(map(str, added))}: message {there.seq} {what} {added[0]}{verb}"

@@ -24,6 +24,7 @@ _FOLD = ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "afte
 SEQ_COLUMNS = (("project_messages", "source_seq_lo"), ("project_messages", "source_seq_hi"),
                ("hook_events", "message_seq"), ("follow_up_queue", "delivered_seq"))
 """Where later releases name a message by its seq."""
+_ACTIVE = State.ACTIVE.value
 
 
 class Call(Struct, frozen=True):
@@ -55,7 +56,7 @@ class Row(Struct, gc=False):
 
     @property
     def active(self) -> bool:
-        return bool(self.state == State.ACTIVE.value)
+        return bool(self.state == _ACTIVE)
 
     @property
     def note(self) -> bool:

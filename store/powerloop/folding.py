@@ -21,7 +21,8 @@ from .layout import NOTE_NAME, Layout
 from .messages import Owner
 from .pairing import dumps, pair
 
-HEAD_CHARS, CHANGED = 200, "The session has changed since this was planned; nothing was done. Look again."
+HEAD_CHARS, PRIME = 200, 999_983
+CHANGED = "The session has changed since this was planned; nothing was done. Look again."
 
 
 class Work(Struct, frozen=True):
@@ -43,24 +44,26 @@ def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
 
 
 def _context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
-    groups = {at: at for at in range(len(chart.rows))}
-    for at, call in pair(chart.rows).answers.items():
-        groups[at] = call.row
+    answers = pair(chart.rows).answers
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
-    sizes = {seq: (size, head) for seq, size, head in conn.execute(
-        f"SELECT seq, ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0), substr(content, 1, "
-        f"{HEAD_CHARS}) FROM {layout.table('messages')} WHERE {owner.condition} AND state = '{State.ACTIVE}'",
-        (owner.value,))}
-    found = []
-    for at, row in enumerate(chart.rows):
-        if not row.active:
-            continue
-        size, head = sizes.get(row.seq, (0, ""))
-        kept = (at == 0 and row.role == "system" and not row.note) or str(row.name or "").startswith("memory_")
-        found.append(Candidate(row.seq, _place(layout, row.meta, row.seq, row.note), str(row.role), groups[at],
-                               tokens_of(size), row.note, kept, str(head or "") or _called(row)))
-    return Context(tuple(sorted(found, key=lambda one: (one.place, one.seq))), chart.highest,
-                   note_last=not layout.by_ord)
+    # One transaction has read the rows, so these are the same in the same order.
+    bodies = conn.execute(
+        f"SELECT ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0), substr(content, 1, "
+        f"{HEAD_CHARS}) FROM {layout.table('messages')} WHERE {owner.condition} AND state = '{State.ACTIVE}' "
+        "AND typeof(seq) = 'integer' ORDER BY seq", (owner.value,))
+    active = ((at, row) for at, row in enumerate(chart.rows) if row.active)
+    found, elsewhere = [], False
+    for (at, row), (size, head) in zip(active, bodies, strict=True):
+        note, name = row.note, row.name
+        kept = (at == 0 and row.role == "system" and not note) or (
+            name is not None and str(name).startswith("memory_"))
+        place = _place(layout, row) if note else row.seq
+        elsewhere |= place != row.seq
+        found.append(Candidate(row.seq, place, str(row.role), answers[at].row if at in answers else at,
+                               tokens_of(size), note, kept, str(head or "") or _called(row)))
+    if elsewhere:
+        found.sort(key=lambda one: (one.place, one.seq))
+    return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
 
 
 def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
@@ -80,19 +83,21 @@ def _calls(layout: Layout) -> str:
     return "tool_calls_json" if layout.has("messages", "tool_calls_json") else "NULL"
 
 
-def _place(layout: Layout, meta: Any, seq: int, note: bool) -> int:
-    place = meta.get("ord") if note and layout.by_ord and isinstance(meta, dict) else None
-    return place if type(place) is int else seq
+def _place(layout: Layout, note: Row) -> int:
+    place = note.meta.get("ord") if layout.by_ord and isinstance(note.meta, dict) else None
+    return place if type(place) is int else note.seq
 
 
 def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     """Differs once the context or the bookkeeping of a session is another."""
     seal = blake2b(digest_size=16)
-    for (found,) in (
-        conn.execute(f"SELECT group_concat(seq || state, ';') FROM (SELECT seq, state FROM {layout.table('messages')} "
-                     f"WHERE {owner.condition} ORDER BY seq)", (owner.value,)).fetchone(),
+    for found in (
+        # Sums tell which rows are in which state about as well as their list, which takes ten times as long.
+        conn.execute(f"SELECT state, count(*), min(seq), max(seq), sum(seq % {PRIME}), sum(seq * 31 % {PRIME} * "
+                     f"(seq % 1009)) FROM {layout.table('messages')} WHERE {owner.condition} AND "
+                     "typeof(seq) = 'integer' GROUP BY state ORDER BY state", (owner.value,)).fetchall(),
         conn.execute(f"SELECT next_seq || ' ' || last_compact_seq || ' ' || ifnull(pending_json, '') FROM "
-                     f"{layout.table('session_state')} WHERE {owner.condition}", (owner.value,)).fetchone() or (None,),
+                     f"{layout.table('session_state')} WHERE {owner.condition}", (owner.value,)).fetchone(),
     ):
         seal.update(repr(found).encode("utf-8", "surrogatepass"))
     return seal.hexdigest()
@@ -147,9 +152,11 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
     """Carries a compaction out in a transaction that is open already; the seq of its note. Raises Refused."""
     owner = _unchanged(conn, layout, work)
     next_seq, round_index, last = _counters(conn, layout, owner)
+    # In which state each of them is, the seal has told. What fails here fails as a whole, so that SQLite need not keep
+    # a journal of the statement.
     done = sum(conn.execute(
-        f"UPDATE {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
-        f"AND seq BETWEEN ? AND ? AND state = '{State.ACTIVE}'", (owner.value, *run)).rowcount for run in work.runs)
+        f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
+        "AND seq BETWEEN ? AND ?", (owner.value, *run)).rowcount for run in work.runs)
     if done != work.rows:
         raise Refused(CHANGED)
     stored = _stored_id(conn, layout, work)
@@ -219,7 +226,7 @@ def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) ->
     owner = _unchanged(conn, layout, work)
     _, round_index, last = _counters(conn, layout, owner)
     done = sum(conn.execute(
-        f"UPDATE {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
+        f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
         f"AND seq BETWEEN ? AND ? AND state = '{State.COMPACTED}'", (owner.value, *run)).rowcount for run in work.runs)
     if done != work.rows:
         raise Refused(CHANGED)

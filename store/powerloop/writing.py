@@ -14,6 +14,7 @@ from ..errors import Cancelled, Refused, StoreError
 from ..plans import Progress
 from ..sqlitefile import decode_text, uri_of
 from ..transactions import is_busy
+from .database import SPILL_PAGES
 from .layout import Layout
 
 WAIT_S, PAGES = 5.0, 1_000
@@ -28,6 +29,8 @@ def connected(path: str) -> Iterator[sqlite3.Connection]:
             conn.text_factory = decode_text
             conn.execute("PRAGMA trusted_schema=OFF")
             conn.execute("PRAGMA synchronous=FULL")
+            # A page that leaves the cache before the commit is written twice.
+            conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
             yield conn
     except StoreError:
         raise

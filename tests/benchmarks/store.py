@@ -28,7 +28,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from store import Close, Ref, SessionStore, open_archive
+from store import Close, Compact, Ref, SessionStore, open_archive
 
 from .limits import TOOL, by_hand, scan, wal_growth
 from .table import Line
@@ -116,6 +116,8 @@ def _tasks(folder: Path, part: int) -> dict[str, Task]:
         "settings": Task("  with all config and metadata", brood, some, settings, settings, writes=False),
         **{f"fold {rows}": Task(f"compact {rows} of {many} rows, checkpointed", log, many + 1,
                                 *(partial(_compact, rows),) * 2, 1) for rows in (some, many)},
+        "by hand": Task(f"  by hand: {many} rows read, planned and folded, FULL", log, many + 1,
+                        partial(_compacted, many), partial(_read_and_compact, many), 1, full=True),
         "close": Task(f"close {some} descendants", tree, some + 1, close, close, 4),
         **{f"trash {below}": Task(f"  as a plan, into the trash; {below} messages each", full, some + 1, _closed,
                                   close, least) for below, full, least in trees},
@@ -130,6 +132,22 @@ def _closed(store: SessionStore) -> int:
     assert actions is not None
     plan = actions.plan(Close((Ref("", TOP),), anyway=True))
     return actions.apply(plan).rows
+
+
+def _compacted(rows: int, store: SessionStore) -> int:
+    """Folds rows as the browser does: the plan that somebody looks at, then the fold. Answers with the note's seq."""
+    (archive,) = open_archive(store.path)
+    actions = archive.actions
+    assert actions is not None
+    plan = actions.plan(Compact(Ref("", TOP), 1, rows, TEXT))
+    actions.apply(plan)
+    return _checkpointed(store, rows + 1)
+
+
+def _read_and_compact(rows: int, store: Any) -> Any:
+    """The same as power-loop's compactor does it: it loads what it folds, then records."""
+    store.load_active_messages(TOP)
+    return _compact(rows, store)
 
 
 def _seed(path: Path, sessions: int = 0, each: int = 1, messages: int = 0, below: int = 0) -> Path:
@@ -194,6 +212,10 @@ def _touch(read: Work, values: Work, store: Any) -> Any:
 def _compact(rows: int, store: Any) -> Any:
     note = store.record_compaction(TOP, from_seq=1, to_seq=rows, note_content=TEXT, before_tokens=90_000,
                                    after_tokens=9_000, round_index=1)[1]
+    return _checkpointed(store, note)
+
+
+def _checkpointed(store: Any, note: int) -> int | None:
     busy = store._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     return None if busy else note
 
