@@ -50,6 +50,17 @@ def test_a_range_is_folded_and_taken_back(cli: Cli, database: Path, tmp_path: Pa
     assert document(cli, "compactions", database, ROOT)["compactions"][-1]["undone"] is True
 
 
+@pytest.mark.parametrize("name", ["v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty"])
+def test_a_session_of_each_release_is_folded_and_taken_back(cli: Cli, tmp_path: Path, name: str) -> None:
+    path = Path(shutil.copyfile(DATA / "power-loop" / f"{name}.db", tmp_path / "a.db"))
+    context = document(cli, "show", path, ROOT, "--view", "context")
+    assert document(cli, "compact", path, ROOT, "--from", "13", "--to", "16", "--note", "so far")["applied"] is True
+    folded = [one["seq"] for one in document(cli, "show", path, ROOT, "--view", "context")["messages"]]
+    assert set(folded) == {one["seq"] for one in context["messages"]} - {13, 14, 15, 16} | {max(folded)}
+    assert document(cli, "uncompact", path, ROOT, "3")["applied"] is True
+    assert document(cli, "show", path, ROOT, "--view", "context") == context
+
+
 @pytest.mark.parametrize(("argv", "words"), [
     (("--from", "3", "--note", "x"), "go together"), (("--from", "3", "--to", "2", "--note", "x"), "no range"),
     (("--from", "1", "--to", "999", "--note", "x"), "no message 999"),
