@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from textual.message import Message
 
@@ -179,6 +180,8 @@ def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: 
 def _actions(archive: Archive) -> Actions:
     actions = archive.actions
     if actions is None:
+        if not Path(archive.info.location).exists():
+            raise Refused(f"{archive.info.location}: is gone.")
         raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")
     return actions
 

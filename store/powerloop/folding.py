@@ -133,7 +133,9 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
     work = Work(chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place,
                 (before, after))
-    return Plan(action, len(found.leaves), tuple(found.said(action.note)), tuple(_against(chart)),
+    place_said = "The note will stand last, as this release puts its notes." if seen.note_last else (
+        "The note will stand where they stood.")
+    return Plan(action, len(found.leaves), (*found.said(action.note), place_said), tuple(_against(chart)),
                 tuple(_changes(action, found)), work=work, fold=FoldPlan(seen, found, action.note))
 
 

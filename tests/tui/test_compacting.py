@@ -196,6 +196,35 @@ async def test_a_session_without_anything_older(demo_db: Path) -> None:
         assert any("nothing older" in note for note in hands.notes)
 
 
+@pytest.mark.parametrize("size", [(60, 15), (40, 10)])
+async def test_a_low_screen_has_what_matters(bot: Path, size: tuple[int, int]) -> None:
+    async with browsing(bot, size=size) as hands:
+        await hands.press("enter", "c")
+        for words in ("Compact 5 to 6", "running nanobot", "NOW", "AFTER", "user", "was before", "Rows/note"):
+            assert words in hands.text(), words
+
+
+async def test_whatever_is_stopped_in_between_it_can_be_left_and_done(demo_db: Path) -> None:
+    before = active(demo_db)
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "c")
+        await write(hands, NOTE)
+        for keys in (("ctrl+g", "ctrl+s", "escape"), ("ctrl+s", "escape"), ("ctrl+s", "ctrl+s")):
+            for key in keys:
+                hands.send(key)
+            await hands.settle()
+        assert hands.app.screen is hands.browser
+        assert active(demo_db) == [*range(51, 64), 64]
+        await hands.press("u")
+        assert active(demo_db) == before
+        await hands.press("c")
+        demo_db.unlink()
+        await write(hands, NOTE)
+        await hands.press("ctrl+s")
+        assert "demo.db: is gone." in hands.text()
+        assert sheet(hands).draft == NOTE
+
+
 # -- the summarizer
 
 

@@ -28,6 +28,7 @@ from .healing import stopped
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
 RUNNING = "a running nanobot would write its own copy over this: go on only if none is running"
+STOPPED = "stopped; the note is as it was"
 NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name one in the config"
 
 
@@ -35,7 +36,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "compact", "Compact", id="fold.compact"),
         Binding("ctrl+g", "summarize", "Summarizer", id="fold.summarize", tooltip="have your command write the note"),
@@ -57,6 +58,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._epoch = 0
         self._says = ""
         self._working: Worker[None] | None = None
+        """What works on a note or carries the compaction out, until it says how that went or is stopped."""
         self._summarizing = False
 
     def _take(self, plan: Plan) -> None:
@@ -111,7 +113,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._show_titles()
 
     def _show_why(self) -> None:
-        lines: list[tuple[str, str]] = []
+        lines = [(RUNNING, "note")] if self._plan.offline else []
+        lines += [(warning, "note") for warning in self._plan.warnings]
         if self.cut is not None:
             lines += [(reason, "accent") for reason in self.cut.reasons]
             if self.cut.notes:
@@ -119,10 +122,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
                 lines.append((f"the note of an earlier compaction leaves with them: {numbers}", "dim"))
         if self.fold.present:
             lines.append(("the note takes the place of the summary that stands there now", "dim"))
-        lines += [(warning, "note") for warning in self._plan.warnings]
-        lines += [(RUNNING, "note")] if self._plan.offline else []
         self._why.show([Block(((render.one_line(text), style),)) for text, style in lines])
-        self._why.display = bool(lines)
+        self._why.set_class(not lines, "-empty")
 
     def _show_titles(self) -> None:
         first, last = self._asked
@@ -135,7 +136,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         hint = "ctrl+s compacts" if self._note.has_focus else "enter: write it here"
         self.query_one("#note-title", Bar).show(left, [(f"{hint} ", "dim")])
         self._said.show([Block(((self._says, "note"),))])
-        self._said.display = bool(self._says)
+        self._said.set_class(not self._says, "-empty")
         self.query_one("#note-title").set_class(self._note.has_focus, "-on")
 
     def on_descendant_focus(self) -> None:
@@ -183,9 +184,13 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         """A new epoch: what still works for the range as it was is not wanted any more."""
         if self._summarizing:
             self._says = "the range is another now; ctrl+g summarizes that"
-        self._summarizing = False
+        self._rest()
         self._epoch += 1
         return self._epoch
+
+    def _rest(self) -> None:
+        """Nothing is waited for any more."""
+        self._working, self._summarizing = None, False
 
     # -- the note
 
@@ -211,7 +216,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         cut = self.cut
         if self._command is None:
             self._say(NO_COMMAND)
-        elif cut is not None and not self._busy:
+        elif cut is not None and self._working is None:
             epoch, command = self._next(), self._command
             self._summarizing = True
             self._say("the summarizer works; esc stops it")
@@ -222,7 +227,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.Noted)
     def _noted(self, event: care.Noted) -> None:
         if event.epoch == self._epoch:
-            self._summarizing = False
+            self._rest()
             self._replace(event.note)
             self._note.focus()
 
@@ -237,13 +242,9 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     # -- carrying it out
 
-    @property
-    def _busy(self) -> bool:
-        return self._working is not None and not self._working.is_finished
-
     def action_compact(self) -> None:
         first, last = self._asked
-        if self.cut is None or first is None or last is None or self._busy:
+        if self.cut is None or first is None or last is None or self._working is not None:
             return
         if not self.draft.strip():
             self._note.focus()
@@ -259,6 +260,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.Planned)
     def _planned(self, event: care.Planned) -> None:
         if event.epoch == self._epoch:
+            self._rest()
             self._take(event.plan)
             self._show_plan()
             self._say(CHANGED)
@@ -270,14 +272,17 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.GivenUp)
     def _given_up(self, event: care.GivenUp) -> None:
         if event.epoch == self._epoch:
-            self._summarizing = False
-            self._say(event.text or "stopped; the note is as it was")
+            self._rest()
+            self._say(event.text or STOPPED)
 
     def action_other_pane(self) -> None:
         (self._rows if self._note.has_focus else self._note).focus()
 
     def action_leave(self) -> None:
-        if self._busy and self._working is not None:
+        if self._working is not None:
+            # One that had not begun yet has nothing to say about it.
             self._working.cancel()
+            self._rest()
+            self._say(STOPPED)
         else:
             self.dismiss(None)

@@ -19,10 +19,14 @@ Owner = tuple[int, Ref]
 
 
 class Made(Struct, frozen=True):
-    """A compaction that was made here, by its number in the audit. `seen` says that the audit has shown it."""
+    """A compaction that was made here, by its number in the audit.
+
+    `seen` says that the audit has shown it; one that was begun before, in the same `epoch`, cannot.
+    """
 
     action: Compact
     number: int
+    epoch: int
     seen: bool = False
 
 
@@ -93,7 +97,7 @@ class Folding(Closing):
         owner, undo = (shelf.index, action.ref), event.receipt.undo
         self._lost.pop(owner, None)
         if isinstance(action, Compact) and isinstance(undo, Uncompact):
-            self._made[owner] = Made(action, undo.number)
+            self._made[owner] = Made(action, undo.number, self.opened.epoch if self.opened is not None else 0)
             self.timeline.unmark()
         elif isinstance(action, Uncompact) and owner in self._made and self._made[owner].number == action.number:
             del self._made[owner]
@@ -146,7 +150,7 @@ class Folding(Closing):
             if not made.seen:
                 self._made[owner] = replace(made, seen=True)
                 self.audit_pane.select(made.number)
-        elif made.seen:
+        elif made.seen or opened.epoch != made.epoch:
             del self._made[owner]
             undo = Uncompact(made.action.ref, made.number)
             opened.shelf.undos = [action for action in opened.shelf.undos if action != undo]

@@ -62,11 +62,14 @@ class ContextHead(Widget):
         room = (width - len(GAP)) // 2 - 1
         if y == 0:
             saved = round(100 * (before - after) / before) if before else 0
-            saves = f"  saves {saved}%" if saved >= 0 else f"  costs {-saved}%"
-            many = len(cut.stays) + 1
+            saves = f"saves {saved}%" if saved >= 0 else f"costs {-saved}%"
+            style, many = "accent" if saved >= 0 else "damage", len(cut.stays) + 1
             left: list[Span] = [(" NOW ", "strong"), (_counted(len(cut.leaves) + len(cut.stays), before), "")]
-            counted = _counted(many, after) if room >= ROOMY else f"{human(many)}, ~{human(after)} tokens"
-            right: list[Span] = [("AFTER ", "strong"), (counted, ""), (saves, "accent" if saved >= 0 else "damage")]
+            right: list[Span] = [("AFTER ", "strong")]
+            if room >= ROOMY:
+                right += [(f"{_counted(many, after)}  ", ""), (saves, style)]
+            else:
+                right += [(f"{human(many)}, ", ""), (saves, style), (f", ~{human(after)} tokens", "")]
         else:
             most = max(before, after)
             left = [(" ", ""), (bar(before, most, room), "title")]
