@@ -80,7 +80,7 @@ class GivenUp(Message):
 
 
 @dataclass(eq=False, repr=False)
-class Cutting(Message):
+class RangeCut(Message):
     """What a range of a context takes, None with the reason why it takes nothing."""
 
     epoch: int
@@ -154,9 +154,9 @@ def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None
     """Works out what a range takes."""
     with _Reporting(post, epoch):
         try:
-            post(Cutting(epoch, context.cut(first, last), ""))
+            post(RangeCut(epoch, context.cut(first, last), ""))
         except Misused as error:
-            post(Cutting(epoch, None, str(error)))
+            post(RangeCut(epoch, None, str(error)))
 
 
 def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch: int, cancel: Cancel) -> None:

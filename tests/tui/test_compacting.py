@@ -475,3 +475,12 @@ async def test_a_session_of_each_nanobot_folds_and_unfolds(
         await hands.press("a", "u", "enter")
         assert opened.shelf.reader.context(opened.ref) == before
         assert opened.shelf.undos == []
+
+
+async def test_help_and_the_palette_over_the_dialog(demo_db: Path) -> None:
+    async with browsing(demo_db, size=LARGE) as hands:
+        await hands.press("enter", "c", "?")
+        assert "what leaves with it" in hands.text()
+        await hands.press("escape")
+        await hands.press("ctrl+p", "escape", "enter", "?")
+        assert sheet(hands).draft == "?"

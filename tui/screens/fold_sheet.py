@@ -45,6 +45,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         Binding("minus", "keep(-1)", "Keep less", show=False, key_display="-", id="fold.less"),
         Binding("tab", "other_pane", "Rows/note", id="fold.pane"),
         Binding("shift+tab", "other_pane", "Rows/note", show=False, id="fold.pane_back"),
+        Binding("question_mark", "help", "Help", show=False, key_display="?", id="fold.help"),
         Binding("escape", "leave", "Leave", key_display="esc", id="fold.leave"),
     ]
 
@@ -163,8 +164,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         keep = self._keep
         return keep if keep is not None and self.fold.context.propose(keep) == wanted else None
 
-    @on(care.Cutting)
-    def _cut_out(self, event: care.Cutting) -> None:
+    @on(care.RangeCut)
+    def _cut_out(self, event: care.RangeCut) -> None:
         if event.epoch == self._epoch:
             self.cut = event.cut
             self._says = render.one_line(event.text) or self._says
@@ -274,6 +275,12 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         if event.epoch == self._epoch:
             self._rest()
             self._say(event.text or STOPPED)
+
+    async def action_help(self) -> None:
+        from .help import Help
+
+        if self.is_current:
+            await self.app.push_screen(Help(ContextDiff.HELP, self))
 
     def action_other_pane(self) -> None:
         (self._rows if self._note.has_focus else self._note).focus()

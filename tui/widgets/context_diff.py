@@ -84,6 +84,18 @@ def _counted(rows: int, tokens: int) -> str:
 class ContextDiff(RangedList):
     """A line a message of the context: at the left as it is, at the right what stays of it."""
 
+    HELP = """\
+### Compacting
+At the left the context as the model sees it now, at the right what stays of it, and where the note will stand.
+
+- `▌` what was asked for, `╎` what leaves with it: a call and its results stay together, nanobot folds whole turns \
+from the beginning, and `kept` never leaves
+- `shift+↑↓` or dragging moves the end of the range; `space` begins another at the cursor, again ends it
+- `+` and `-` take the proposal that keeps more or fewer of the newest exchanges
+- `enter` or `tab` to the note; `ctrl+o` opens it in $EDITOR, `ctrl+g` has your command write it
+- `ctrl+s` compacts, which `u` takes back; `esc` leaves all as it is and keeps the note for the next time
+"""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.context = Context((), 0)
