@@ -15,7 +15,7 @@ from .. import outline as outlines
 from ..archive import Cancel, Stamp, never
 from ..census import Census
 from ..errors import Busy, NotAnArchive, StoreError, UnknownSession
-from ..folding import Context
+from ..folding import Context, growth, tokens_of
 from ..outline import Outline, Run, runs_of
 from ..plans import Progress, silent
 from ..repair import Finding
@@ -350,7 +350,9 @@ class NanobotReader:
         return folding.context_of(exam, held.data, offset.value)
 
     def growth(self, ref: Ref, audit: Audit) -> list[int]:
-        return []
+        note = next((fold.note for fold in reversed(audit.compactions) if fold.note and not fold.undone), "")
+        rows = [(row.seq, row.role, row.tokens) for row in self.context(ref).rows]
+        return growth([(0, "system", tokens_of(len(note)))] * bool(note) + rows, ())
 
     def usage(self, ref: Ref) -> Usage:
         return Usage([], 0, 0, 0, None, "nanobot stores no usage")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ..store.real import check_context, check_history
 from .conftest import ROOT as CHECKOUT
 from .conftest import Cli
 
@@ -50,15 +51,17 @@ def test_a_range_is_folded_and_taken_back(cli: Cli, database: Path, tmp_path: Pa
     assert document(cli, "compactions", database, ROOT)["compactions"][-1]["undone"] is True
 
 
-@pytest.mark.parametrize("name", ["v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty"])
+@pytest.mark.parametrize("name", ["v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty"])
 def test_a_session_of_each_release_is_folded_and_taken_back(cli: Cli, tmp_path: Path, name: str) -> None:
     path = Path(shutil.copyfile(DATA / "power-loop" / f"{name}.db", tmp_path / "a.db"))
-    context = document(cli, "show", path, ROOT, "--view", "context")
+    before = document(cli, "show", path, ROOT, "--view", "context")
     assert document(cli, "compact", path, ROOT, "--from", "13", "--to", "16", "--note", "so far")["applied"] is True
     folded = [one["seq"] for one in document(cli, "show", path, ROOT, "--view", "context")["messages"]]
-    assert set(folded) == {one["seq"] for one in context["messages"]} - {13, 14, 15, 16} | {max(folded)}
+    assert set(folded) == {one["seq"] for one in before["messages"]} - {13, 14, 15, 16} | {max(folded)}
+    check_context(path, name, ROOT, folded)
     assert document(cli, "uncompact", path, ROOT, "3")["applied"] is True
-    assert document(cli, "show", path, ROOT, "--view", "context") == context
+    assert document(cli, "show", path, ROOT, "--view", "context") == before
+    check_context(path, name, ROOT, [one["seq"] for one in before["messages"]])
 
 
 @pytest.mark.parametrize(("argv", "words"), [
@@ -90,7 +93,10 @@ def test_an_unknown_compaction_is_said(cli: Cli, database: Path) -> None:
 
 @pytest.mark.parametrize(("name", "session"), [("v0.2.0", "telegram:42"), ("v0.3.5", "telegram:42"),
                                                ("loop-v0.2.0", "loop:consolidated")])
-def test_a_nanobot_session_is_folded_and_taken_back(cli: Cli, tmp_path: Path, name: str, session: str) -> None:
+def test_a_nanobot_session_is_folded_and_taken_back(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     folder = Path(shutil.copytree(DATA / "nanobot" / name, tmp_path / "sessions"))
     shown = context(cli, folder, session)
     plan = document(cli, "compact", folder, session, "--keep", "1", "--dry-run")["plan"]
@@ -101,6 +107,7 @@ def test_a_nanobot_session_is_folded_and_taken_back(cli: Cli, tmp_path: Path, na
     assert document(cli, "compact", folder, session, "--keep", "1", "--note", "Facts.", "--offline")["applied"] is True
     number = document(cli, "compactions", folder, session)["compactions"][-1]["number"]
     assert context(cli, folder, session) == shown[plan["leaves"]:]
+    check_history(folder, name, session, shown[plan["leaves"]:], "Facts.")
     assert cli("uncompact", folder, session, number, "--offline").status == 0
     assert context(cli, folder, session) == shown
     assert document(cli, "compactions", folder, session)["compactions"][-1]["undone"] is True

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import Compact, Misused, Plan, Receipt, Refused, Uncompact, View
+from store import Compact, Misused, Plan, Receipt, Refused, Uncompact, View, tokens_of
 from store.nanobot import Session, SessionManager
 from store.rows import Compaction, Ref
 
@@ -200,6 +200,16 @@ def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int,
 def test_an_open_turn_is_settled_first(tmp_path: Path, metadata: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="a turn is open"):
         planned(made(tmp_path, metadata=metadata), 1, 2)
+
+
+def test_the_context_grows_behind_what_is_folded(tmp_path: Path) -> None:
+    folder, ref = made(tmp_path), Ref("", KEY)
+    fold(folder, 1, 4, "They said hello.")
+    reader = only(folder).reader()
+    rows = reader.context(ref).rows
+    grown = reader.growth(ref, reader.audit(ref, reader.outline(ref)))
+    assert [row.seq for row in rows] == list(range(5, 13))
+    assert grown == [tokens_of(len("They said hello.")) + sum(row.tokens for row in rows[:at]) for at in (1, 3, 5, 7)]
 
 
 def test_what_needs_repair_is_repaired_first(tmp_path: Path) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
-from collections.abc import Sequence
-from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from store.rows import Ref
 
 from .ailing import sample
 from .helpers import ROOT, build, call, fill, only, prefix_of, raw, seqs
+from .real import WRITTEN, installed, power_loop
 from .test_powerloop_repair import actions, codes, findings
 
 SAMPLES = ("v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty")
@@ -205,20 +202,17 @@ def test_a_note_is_needed_and_a_session_in_use_is_left_alone(tmp_path: Path) -> 
         fold(path, "s", 1, 4)
 
 
-WRITTEN = {"0.2.0": ("v0.2.0", ""), "0.18.0": ("v0.18.0", ""), "2.2.0": ("v2.2.0", "pl_"), "8.0.0": ("v8.0.0", "pl_")}
-
-
 def test_the_installed_release_loads_each_state_and_folds_on(tmp_path: Path) -> None:
     """Fold here, read there, fold there, undo both here: after each step the package sends what we say it does."""
     pytest.importorskip("power_loop")
-    name, prefix = WRITTEN[version("power-loop")]
+    name, prefix = WRITTEN[installed("power-loop")]
     path = sample(tmp_path / "a.db", name)
     ref = Ref(prefix, ROOT)
 
     def agree() -> list[int]:
         """What both say that the model sees."""
         reader = only(path).reader()
-        theirs = asyncio.run(_real(path, prefix))
+        theirs = asyncio.run(power_loop(path, prefix, ROOT))
         assert theirs == seqs(reader, ref, View.CONTEXT) == [row.seq for row in reader.context(ref).rows]
         assert codes(findings(path), "error", "warning") == []
         return theirs
@@ -227,10 +221,10 @@ def test_the_installed_release_loads_each_state_and_folds_on(tmp_path: Path) -> 
     _, receipt = fold(path, ROOT, 14, 16)
     folded = agree()
     assert set(before) - set(folded) == {14, 15, 16}
-    asyncio.run(_real(path, prefix, "append"))
+    asyncio.run(power_loop(path, prefix, ROOT, "append"))
     longer = agree()
     # Theirs folds ours too, where it stands among the first.
-    asyncio.run(_real(path, prefix, "fold", longer[:3]))
+    asyncio.run(power_loop(path, prefix, ROOT, "fold", longer[:3]))
     deeper = agree()
     assert not set(longer[:3]) & set(deeper)
     reader = only(path).reader()
@@ -239,31 +233,8 @@ def test_the_installed_release_loads_each_state_and_folds_on(tmp_path: Path) -> 
     assert agree() == longer
     unfold(path, receipt)
     assert agree() == [*before, *(seq for seq in longer if seq not in folded)]
-    asyncio.run(_real(path, prefix, "append"))
+    asyncio.run(power_loop(path, prefix, ROOT, "append"))
     assert len(agree()) == len(before) + 2
-
-
-async def _real(path: Path, prefix: str, what: str = "", seqs: Sequence[int] = ()) -> list[int]:
-    """What the installed release loads as active, after it did something of its own."""
-    async def now(value: Any) -> Any:
-        return await value if inspect.isawaitable(value) else value
-
-    if prefix:
-        store = await import_module("power_loop.runtime.store.store").SessionStore.open(str(path), table_prefix=prefix)
-    else:
-        store = import_module("power_loop.runtime.session_store").SessionStore.open(str(path))
-    try:
-        if what == "append":
-            await now(store.append_message(ROOT, role="user", content="on"))
-        elif what == "fold":
-            exact = {"fold_seqs": list(seqs)} if "fold_seqs" in inspect.signature(
-                store.record_compaction).parameters else {}
-            await now(store.record_compaction(
-                ROOT, from_seq=min(seqs), to_seq=max(seqs), note_content="theirs", before_tokens=9, after_tokens=2,
-                round_index=0, **exact))
-        return [row.seq for row in await now(store.load_active_messages(ROOT))]
-    finally:
-        await now(store.close())
 
 
 ROWS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool", "system"]), st.integers(0, 5)), min_size=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sqlite3
 import sys
@@ -21,6 +22,7 @@ from tui.screens.sheet import PlanSheet
 from tui.widgets.note_editor import NoteEditor
 
 from ..store.helpers import ROOT
+from ..store.real import check_context, check_history
 from ..store.workspaces import NAME, lines, talk, workspace
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, Hands, browsing
 from .sick import IMPORTER
@@ -452,8 +454,10 @@ async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sa
         gone = leaving(hands)
         await fold(hands)
         assert set(context()) == set(before) - set(gone) | {max(context())}
+        await asyncio.to_thread(check_context, path, name, ROOT, context())
         await hands.press("u")
         assert context() == before
+        await asyncio.to_thread(check_context, path, name, ROOT, before)
 
 
 @pytest.mark.parametrize(("name", "words"), [("v0.2.0", "question 0"), ("v0.3.5", "question 0"),
@@ -462,19 +466,22 @@ async def test_a_session_of_each_nanobot_folds_and_unfolds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:
     monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     async with browsing(workspace(tmp_path / "ws", name), size=LARGE) as hands:
         await hands.press("f", *words, "enter")
         opened = hands.browser.opened
         assert opened is not None
         before = opened.shelf.reader.context(opened.ref)
         await hands.press("c")
-        gone = leaving(hands)
+        gone, present = leaving(hands), sheet(hands).draft
         await fold(hands)
-        assert [row.seq for row in opened.shelf.reader.context(opened.ref).rows] == [
-            row.seq for row in before.rows if row.seq not in gone]
+        left = [row.seq for row in opened.shelf.reader.context(opened.ref).rows]
+        assert left == [row.seq for row in before.rows if row.seq not in gone]
+        check_history(tmp_path / "ws" / "sessions", name, opened.ref.id, left, present + NOTE)
         await hands.press("a", "u", "enter")
         assert opened.shelf.reader.context(opened.ref) == before
         assert opened.shelf.undos == []
+        check_history(tmp_path / "ws" / "sessions", name, opened.ref.id, before.rows, present or None)
 
 
 async def test_help_and_the_palette_over_the_dialog(demo_db: Path) -> None:

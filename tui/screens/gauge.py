@@ -127,7 +127,10 @@ def weight_blocks(weight: Weight) -> list[Block]:
     if not folds:
         blocks.append(Block((("no compaction is in force", "dim"),)))
     blocks.append(_head("over rounds"))
-    for values, known in ((weight.growth, "estimated from the messages"), (weight.sent, "recorded by the agent")):
+    # A note without a row of its own does not tell when it came.
+    since = any(fold.note_seq is None for fold in folds)
+    estimated = "estimated from the messages" + ", since the newest compaction" * since
+    for values, known in ((weight.growth, estimated), (weight.sent, "recorded by the agent")):
         if values:
             words = f"{human(values[-1])} of at most {human(max(values))} tokens, {human(len(values))} rounds"
             blocks += [Block(((sparkline(values, SPARKS), "title"),)), Block(((words, ""),)), Block(((known, "dim"),))]
