@@ -86,13 +86,15 @@ class Uncompact(Struct, frozen=True):
 class FoldPlan(Struct, frozen=True):
     """A compaction that is planned: the context, what of it leaves and stays, and the note that stands for it.
 
-    `present` is the note whose place it takes where an agent keeps but one.
+    `present` is the note whose place it takes where an agent keeps but one; `recorded` are the tokens that the agent
+    recorded of its last call, its prompt and tools included, None where it did not, or has compacted since.
     """
 
     context: Context
     cut: Cut
     note: str
     present: str = ""
+    recorded: int | None = None
 
     @property
     def before_tokens(self) -> int:

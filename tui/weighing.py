@@ -38,8 +38,8 @@ class Weight(Struct, frozen=True):
 
     @property
     def sent(self) -> list[int]:
-        """Tokens that were sent in each round, as recorded."""
-        rounds = self.usage.rounds if self.usage is not None else []
+        """Tokens that were sent in each round, as recorded, the oldest first."""
+        rounds = sorted(self.usage.rounds if self.usage is not None else [], key=lambda found: found.created_at or 0)
         return [found.prompt_tokens for found in rounds if found.prompt_tokens is not None]
 
 

@@ -179,6 +179,19 @@ def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
     )
 
 
+def last_sent(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int | None:
+    """Tokens of the context as the agent recorded them of its last call; None where it did not, or compacted since."""
+    if not layout.has("usage_rounds", "prompt_tokens"):
+        return None
+    found = conn.execute(f"SELECT prompt_tokens, created_at FROM {layout.table('usage_rounds')} "
+                         f"WHERE {owner.condition} ORDER BY created_at DESC LIMIT 1", (owner.value,)).fetchone()
+    if found is None or type(found[0]) is not int or type(found[1]) is not int:
+        return None
+    (folded,) = conn.execute(f"SELECT max(created_at) FROM {layout.table('compactions')} WHERE {owner.condition}",
+                             (owner.value,)).fetchone()
+    return found[0] if type(folded) is not int or folded <= found[1] else None
+
+
 def _coverage(conn: sqlite3.Connection, layout: Layout, owner: Owner, rounds: int, sends: bool) -> str:
     if not rounds:
         return "nothing is recorded"

@@ -15,7 +15,7 @@ from ..outline import holds
 from ..plans import Compact, FoldPlan, Plan, Uncompact
 from ..repair import Change
 from ..rows import Certainty, Compaction, Spot, State
-from . import sessions
+from . import audit, sessions
 from .chart import Chart, Row, read_chart
 from .layout import NOTE_NAME, Layout
 from .messages import Owner
@@ -135,8 +135,11 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
                 (before, after))
     place_said = "The note will stand last, as this release puts its notes." if seen.note_last else (
         "The note will stand where they stood.")
-    return Plan(action, len(found.leaves), (*found.said(action.note), place_said), tuple(_against(chart)),
-                tuple(_changes(action, found)), work=work, fold=FoldPlan(seen, found, action.note))
+    planned = FoldPlan(seen, found, action.note, recorded=audit.last_sent(conn, layout, owner))
+    recorded = [f"The agent recorded {planned.recorded:,} tokens of its last call, prompt and tools included."] if (
+        planned.recorded is not None) else []
+    return Plan(action, len(found.leaves), (*found.said(action.note), place_said, *recorded), tuple(_against(chart)),
+                tuple(_changes(action, found)), work=work, fold=planned)
 
 
 def _against(chart: Chart) -> Iterator[str]:

@@ -300,6 +300,24 @@ def test_a_prefix_is_whole_turns_from_the_first(made: list[tuple[str, int]], fir
     assert len(found.leaves) >= last
 
 
+def test_what_the_agent_recorded_of_its_last_call_is_told(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db")
+
+    def recorded() -> int | None:
+        found = actions(only(path)).plan(Compact(Ref("", "s"), 9, 12, "so far")).fold
+        assert found is not None
+        return found.recorded
+
+    assert recorded() is None
+    for at, (tokens, made) in enumerate([(1_200, 20), (1_500, 10)]):
+        raw(path, "INSERT INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, "
+                  f"model, created_at) VALUES ('s', {at}, {tokens}, 1, {tokens + 1}, 'm', {made})")
+    assert recorded() == 1_200
+    # Of a context that was folded since, it tells nothing.
+    fold(path, "s", 1, 4)
+    assert recorded() is None
+
+
 def test_the_context_grows_with_each_message_and_falls_where_it_was_folded(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db", "8.0.0")
     archive, ref = only(path), Ref("", "s")

@@ -194,8 +194,8 @@ def _fold_record(plan: Plan) -> dict[str, Any]:
     cut = fold.cut
     first, last = cut.span
     return {"from_seq": first, "to_seq": last, "before_tokens": fold.before_tokens, "after_tokens": fold.after_tokens,
-            "tokens_are": "estimated", "leaves": len(cut.leaves), "stays": len(cut.stays), "notes": cut.notes,
-            "note": fold.note}
+            "tokens_are": "estimated", "recorded_tokens": fold.recorded, "leaves": len(cut.leaves),
+            "stays": len(cut.stays), "notes": cut.notes, "note": fold.note}
 
 
 def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
