@@ -122,8 +122,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
                 numbers = ", ".join(map(str, self.cut.notes))
                 lines.append((f"the note of an earlier compaction leaves with them: {numbers}", "dim"))
         if self.fold.recorded is not None:
-            lines.append((f"the agent recorded {human(self.fold.recorded)} tokens of its last call, prompt and tools "
-                          "included", "dim"))
+            lines.append((f"recorded of the agent's last call: {human(self.fold.recorded)} tokens in all", "dim"))
         if self.fold.present:
             lines.append(("the note takes the place of the summary that stands there now", "dim"))
         self._why.show([Block(((render.one_line(text), style),)) for text, style in lines])
