@@ -165,6 +165,12 @@ async def test_the_mouse_marks_rows(demo_db: Path) -> None:
         assert hands.timeline.marked == (top + 4, top + 9)
         await hands.press("escape")
         assert hands.timeline.marked is None
+        # A press that was released elsewhere begins nothing.
+        await hands.pilot.mouse_down(offset=at[4])
+        await hands.pilot.hover("#inspector")
+        await hands.pilot._post_mouse_events([events.MouseMove], offset=at[8], button=1)
+        await hands.settle()
+        assert hands.timeline.marked is None
 
 
 async def test_a_range_stays_on_its_rows_while_others_come(demo_db: Path) -> None:

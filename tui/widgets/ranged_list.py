@@ -107,6 +107,11 @@ class RangedList(VirtualList):
             self.cursor = index
             self.mark(self._pressed, index)
 
+    def on_leave(self, _event: events.Leave) -> None:
+        # Who drags on from elsewhere did not begin here.
+        if self.app.mouse_captured is not self:
+            self._pressed = None
+
     def on_mouse_up(self, _event: events.MouseUp) -> None:
         self._pressed = None
         self.release_mouse()
