@@ -159,7 +159,7 @@ class Reader(Protocol):
         """
         ...
 
-    def growth(self, ref: Ref, audit: Audit) -> list[int]:
+    def growth(self, ref: Ref, known: Audit) -> list[int]:
         """Tokens in the context at each call of the model, estimated, the oldest first. A walk over its messages.
 
         Where the archive does not tell when a compaction was made, just those since the newest one.

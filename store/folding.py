@@ -14,7 +14,7 @@ from msgspec import Struct
 from .errors import Misused
 from .outline import Run, runs_of
 
-EXCHANGES, CHARS_A_TOKEN, OVERHEAD, NOTE_BYTES = 4, 4, 4, 1_000_000
+KEPT_EXCHANGES, CHARS_A_TOKEN, OVERHEAD, NOTE_BYTES = 4, 4, 4, 1_000_000
 """Exchanges that a proposal keeps, as power-loop's own compactor does; how tokens are estimated; the longest note."""
 
 
@@ -57,9 +57,14 @@ class Cut(Struct, frozen=True):
         """Tokens of the context now, estimated."""
         return sum(row.tokens for row in (*self.leaves, *self.stays))
 
+    @property
+    def staying(self) -> int:
+        """Tokens of what stays, estimated."""
+        return sum(row.tokens for row in self.stays)
+
     def after(self, note: str) -> int:
         """Tokens of the context with a note in the place of what leaves, estimated."""
-        return sum(row.tokens for row in self.stays) + tokens_of(len(note))
+        return self.staying + tokens_of(len(note))
 
     @property
     def notes(self) -> list[int]:
@@ -110,7 +115,7 @@ class Context(Struct, frozen=True):
             reasons.append(f"it ends at {end}: this agent folds whole turns")
         return Cut(found.leaves, found.stays, (*reasons, *asked.reasons))
 
-    def propose(self, exchanges: int = EXCHANGES) -> tuple[int, int] | None:
+    def propose(self, exchanges: int = KEPT_EXCHANGES) -> tuple[int, int] | None:
         """The range that leaves the newest exchanges, each beginning with a user's message.
 
         None where nothing is older.
@@ -211,17 +216,12 @@ def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
 
 def _widened(leaves: Sequence[Candidate], asked: set[int]) -> Iterable[str]:
     """Why more leaves than was asked for."""
-    added_to: dict[int, list[int]] = {}
+    added: dict[int, list[int]] = {}
     for row in leaves:
         if row.seq not in asked:
-            added_to.setdefault(row.group, []).append(row.seq)
-    if added_to:
-        there_of: dict[int, Candidate] = {}
-        for row in leaves:
-            if row.seq in asked and row.group in added_to:
-                there_of.setdefault(row.group, row)
-        for group, added in added_to.items():
-            there = there_of[group]
-            what = "calls a tool that" if there.role != "tool" else "is the result of a call in"
-            verb = " answers" if there.role != "tool" else ""
-            yield f"widened by {', '.join(map(str, added))}: message {there.seq} {what} {added[0]}{verb}"
+            added.setdefault(row.group, []).append(row.seq)
+    for row in leaves if added else ():
+        if row.seq in asked and (more := added.pop(row.group, None)):
+            what = "calls a tool that" if row.role != "tool" else "is the result of a call in"
+            verb = " answers" if row.role != "tool" else ""
+            yield f"widened by {', '.join(map(str, more))}: message {row.seq} {what} {more[0]}{verb}"

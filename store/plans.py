@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from .closing import Fate, Member
-from .folding import EXCHANGES, Context, Cut
+from .folding import KEPT_EXCHANGES, Context, Cut
 from .repair import Change, Finding
 from .rows import Ref, Spot
 
@@ -73,7 +73,7 @@ class Compact(Struct, frozen=True):
     first: int | None
     last: int | None
     note: str
-    keep: int = EXCHANGES
+    keep: int = KEPT_EXCHANGES
 
 
 class Uncompact(Struct, frozen=True):
@@ -95,6 +95,10 @@ class FoldPlan(Struct, frozen=True):
     note: str
     present: str = ""
     recorded: int | None = None
+
+    def as_seen_in(self, other: FoldPlan) -> bool:
+        """Whether who saw the other knows what this one does: to which context, what leaves, whose place it takes."""
+        return (self.context, self.cut, self.present) == (other.context, other.cut, other.present)
 
     @property
     def before_tokens(self) -> int:

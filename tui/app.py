@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,12 +23,13 @@ from store import Archive, StoreError, open_archive
 
 from .compat import Palette, Quiet
 from .config import Config, ConfigError, load
+from .ink import Inked
 from .library import Library
 from .render import one_line
 from .screens.browser import Browser
 from .screens.doctor import Doctor
 
-SETTLED_S = 0.5
+SETTLED_S, AGAIN_S = 0.5, 10
 PALETTE_CELLS = Size(20, 8)
 
 
@@ -47,6 +49,8 @@ class Sessionscope(Quiet):
         self.failures = failures
         self.archives = archives
         self.config = config or Config()
+        self._quits_until = 0.0
+        """Until when the key that was warned of ends the app all the same."""
 
     def get_default_screen(self) -> Browser:
         """The browser itself: a blank screen before it would be laid out and painted for nobody."""
@@ -81,6 +85,17 @@ class Sessionscope(Quiet):
         if _holds_palette(self.size) and not isinstance(self.screen, CommandPalette):
             self.push_screen(Palette(id="--command-palette"))
 
+    async def action_quit(self) -> None:
+        """Ends the app; only when it is asked twice where something on the screen would be lost."""
+        screens = [screen for screen in self.screen_stack if isinstance(screen, Inked)]
+        held = next(filter(None, (screen.unfinished() for screen in screens)), None)
+        now = time.monotonic()
+        if held is None or now < self._quits_until:
+            self.exit()
+        else:
+            self._quits_until = now + AGAIN_S
+            self.notify(f"{held}: ctrl+q again quits all the same", severity="warning", timeout=AGAIN_S)
+
     @staticmethod
     def _freeze() -> None:
         # Full collections of what the imports left would cost a key 30 ms now and then.
@@ -108,15 +123,21 @@ def _holds_palette(size: Size) -> bool:
 
 def binding_ids() -> set[str]:
     """The names that a keymap may use."""
-    from .widgets.inspector import Inspector
-    from .widgets.session_tree import SessionTree
-
-    owners = (Sessionscope, Browser, SessionTree, Inspector)
+    from .screens.fold_sheet import FoldSheet
+    from .screens.gauge import Gauge
+    from .screens.help import Help
+    from .screens.sheet import CloseSheet, PlanSheet
+    from .screens.trash import Trash
     from .widgets.audit_pane import AuditPane
+    from .widgets.biggest import Biggest
+    from .widgets.inspector import Inspector
     from .widgets.ranged_list import RangedList
+    from .widgets.session_tree import SessionTree
     from .widgets.virtual_list import VirtualList
 
-    return {binding.id for owner in (*owners, AuditPane, RangedList, VirtualList) for binding in owner.BINDINGS
+    owners = (Sessionscope, Browser, SessionTree, Inspector, AuditPane, RangedList, VirtualList, Biggest, Doctor,
+              Trash, PlanSheet, CloseSheet, FoldSheet, Gauge, Help)
+    return {binding.id for owner in owners for binding in owner.BINDINGS
             if isinstance(binding, Binding) and binding.id}
 
 

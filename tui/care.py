@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textual.message import Message
+from textual.worker import get_current_worker
 
 from store import (
-    EXCHANGES,
+    KEPT_EXCHANGES,
     Action,
     Actions,
     Archive,
@@ -89,6 +90,15 @@ class RangeCut(Message):
 
 
 @dataclass(eq=False, repr=False)
+class Overtaken(Message):
+    """The context became another one, in which a range that was wanted cannot be folded; `text` says why."""
+
+    epoch: int
+    context: Context
+    text: str
+
+
+@dataclass(eq=False, repr=False)
 class Noted(Message):
     """A note that the user's command made."""
 
@@ -146,7 +156,7 @@ def propose(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) 
     """Plans a compaction that keeps the newest exchanges, fewer of them where the session is short."""
     with _Reporting(post, epoch):
         context = archive.reader().context(ref)
-        keep = next((keep for keep in range(EXCHANGES, 0, -1) if context.propose(keep) is not None), 1)
+        keep = next((keep for keep in range(KEPT_EXCHANGES, 0, -1) if context.propose(keep) is not None), 1)
         post(Planned(epoch, _actions(archive).plan(Compact(ref, None, None, "", keep), _telling(post, epoch), cancel)))
 
 
@@ -160,14 +170,20 @@ def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None
 
 
 def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch: int, cancel: Cancel) -> None:
-    """Carries a compaction out, unless the context is another by now than the one that was seen: then it is planned."""
+    """Carries a compaction out that does what was seen. One that would do anything else by now is planned only."""
     with _Reporting(post, epoch):
         actions, progress = _actions(archive), _telling(post, epoch)
-        planned = actions.plan(action, progress, cancel)
-        if planned.fold is None or planned.fold.context != seen.context:
+        try:
+            planned = actions.plan(action, progress, cancel)
+        except Misused as error:
+            post(Overtaken(epoch, archive.reader().context(action.ref), str(error)))
+            return
+        if planned.fold is None or not planned.fold.as_seen_in(seen):
             post(Planned(epoch, planned))
-        else:
-            post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=planned.offline)))
+            return
+        if cancel():
+            raise Cancelled("stopped before anything was changed.")
+        post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=planned.offline)))
 
 
 def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: int, cancel: Cancel) -> None:
@@ -175,6 +191,11 @@ def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: 
     with _Reporting(post, epoch):
         pieces = excerpt(archive.reader(), ref, cut)
         post(Noted(epoch, summarize(command, pieces, _telling(post, epoch), cancel)))
+
+
+def stopped() -> bool:
+    """Whether the worker that asks is not wanted any more: the `cancel` of what it runs."""
+    return get_current_worker().is_cancelled
 
 
 def _actions(archive: Archive) -> Actions:

@@ -1,43 +1,61 @@
-"""A text in the user's own editor, and back."""
+"""A text in the user's own editor, and back. What was written there is never thrown away."""
 
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
+import tempfile
 
-from textual.app import App, SuspendNotSupported
+from textual.app import App
 
-from store import PrivateFolder
+from store import NOTE_BYTES, PrivateFolder
 
+from .lending import lend
 from .visible import visible
-
-NAME, LONGEST = "note.md", 1_000_000
 
 
 def edited(app: App[object], text: str) -> str | None:
     """The text as the user left it in $VISUAL or $EDITOR, `vi` without either.
 
-    None where it is as it was or could not be edited, which is said.
+    None where it is as it was or cannot be taken. That is said, and what the editor left is kept in a file then.
     """
     folder = PrivateFolder()
     try:
-        command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-        path = folder.path / NAME
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
-        with app.suspend():
-            status = subprocess.run([*command, str(path)], check=False).returncode
-        if status:
-            app.notify(f"the editor ended with status {status}; the note is as it was", severity="warning")
+        path = folder.path / "note.md"
+        before = text.encode("utf-8", "backslashreplace")
+        path.write_bytes(before)
+        status = lend(app, "the editor", ("VISUAL", "EDITOR"), "vi", path)
+        after = path.read_bytes()
+        if after == before:
+            if status:
+                app.notify(f"the editor ended with status {status}; the note is as it was", severity="warning")
             return None
-        if path.stat().st_size > LONGEST:
-            raise ValueError("that is more than a note may hold")
-        found = path.read_text(encoding="utf-8").removesuffix("\n")
-        return found if found != text else None
-    except (OSError, ValueError) as error:
+        why = f"the editor ended with status {status}" if status else _trouble(after)
+        if why:
+            app.notify(f"{why}; the note is as it was, what the editor left is kept in {_kept(after)}",
+                       severity="warning", timeout=20, markup=False)
+            return None
+        return after.decode().removesuffix("\n")
+    except OSError as error:
         app.notify(f"the editor could not be used: {visible(str(error))}", severity="error", markup=False)
-    except SuspendNotSupported:
-        app.notify("this terminal cannot be lent to an editor", severity="error")
+        return None
     finally:
         folder.close()
-    return None
+
+
+def _trouble(data: bytes) -> str:
+    """Why this cannot be a note; nothing where it can."""
+    if len(data) > NOTE_BYTES:
+        return "that is more than a note may hold"
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "that is no text in UTF-8"
+    return ""
+
+
+def _kept(data: bytes) -> str:
+    """The path of a file of the user's that holds this from now on."""
+    fd, path = tempfile.mkstemp(prefix="sessionscope-note-", suffix=".md")
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+    return path

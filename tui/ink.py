@@ -26,6 +26,10 @@ class Inked(Screen[Result]):
         super().notify_style_update()
         self._inks = None
 
+    def unfinished(self) -> str | None:
+        """What would be lost if the app ended now, in a few words; None where nothing would."""
+        return None
+
     def ink(self, name: str) -> Style:
         """The style of a name in the theme of the moment, without a background except for the cursors'."""
         if self._inks is None:

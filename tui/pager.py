@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
-from textual.app import App, SuspendNotSupported
+from textual.app import App
 
 from store import PrivateFolder, Reader, Ref, StoreError
 
+from .lending import lend
 from .visible import visible
 
 PIECE = 1_048_576
@@ -35,21 +35,14 @@ def text_of(reader: Reader, ref: Ref, row: str) -> str:
 
 def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
     """Opens a message in $PAGER, `less` if that is not set. Says so where that cannot be done."""
-    import shlex
-    import subprocess
-
     folder = PrivateFolder()
     try:
-        command = shlex.split(os.environ.get("PAGER") or "less")
         path = folder.path / f"message-{row}.txt"
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for piece in pieces(reader, ref, row):
                 file.write(visible(piece, newlines=True))
-        with app.suspend():
-            subprocess.run([*command, str(path)], check=False)
-    except (StoreError, OSError, ValueError) as error:
+        lend(app, "the pager", ("PAGER",), "less", path)
+    except (StoreError, OSError) as error:
         app.notify(f"the pager could not be used: {visible(str(error))}", severity="error", markup=False)
-    except SuspendNotSupported:
-        app.notify("this terminal cannot be lent to a pager", severity="error")
     finally:
         folder.close()

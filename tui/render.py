@@ -322,9 +322,14 @@ def tokens(fold: Compaction) -> str:
         return "tokens unknown"
     text = f"{human(fold.before_tokens)} → {human(fold.after_tokens)}"
     if fold.before_tokens and fold.after_tokens is not None:
-        saved = round(100 * (fold.before_tokens - fold.after_tokens) / fold.before_tokens)
-        text += f" saves {saved}%" if saved >= 0 else f" costs {-saved}%"
+        text += f" {saving(fold.before_tokens, fold.after_tokens)}"
     return f"{text} {fold.tokens_are}"
+
+
+def saving(before: int, after: int) -> str:
+    """What becomes of so many tokens, in percent of them."""
+    saved = round(100 * (before - after) / before)
+    return f"saves {saved}%" if saved >= 0 else f"costs {-saved}%"
 
 
 # -- findings

@@ -349,8 +349,8 @@ class NanobotReader:
         offset = context.offset_of(metadata_of(exam.values), len(exam.rows), later)
         return folding.context_of(exam, held.data, offset.value)
 
-    def growth(self, ref: Ref, audit: Audit) -> list[int]:
-        note = next((fold.note for fold in reversed(audit.compactions) if fold.note and not fold.undone), "")
+    def growth(self, ref: Ref, known: Audit) -> list[int]:
+        note = next((fold.note for fold in reversed(known.compactions) if fold.note and not fold.undone), "")
         rows = [(row.seq, row.role, row.tokens) for row in self.context(ref).rows]
         return growth([(0, "system", tokens_of(len(note)))] * bool(note) + rows, ())
 

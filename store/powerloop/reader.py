@@ -334,9 +334,9 @@ class PowerLoopReader:
     def context(self, ref: Ref) -> Context:
         return self.read(lambda conn: folding.context_of(conn, self.layout, ref.id))
 
-    def growth(self, ref: Ref, audit: Audit) -> list[int]:
+    def growth(self, ref: Ref, known: Audit) -> list[int]:
         owner = self._owner(ref)
-        folds = [(fold.note_seq, fold.fold_runs) for fold in audit.compactions
+        folds = [(fold.note_seq, fold.fold_runs) for fold in known.compactions
                  if fold.note_seq is not None and not fold.undone]
         return self.read(lambda conn: growth(folding.sizes(conn, self.layout, owner), folds))
 

@@ -9,7 +9,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.worker import Worker, get_current_worker
+from textual.worker import Worker
 
 from store import Finding, Ref, Repair, Severity, Spot, StoreError
 
@@ -140,7 +140,7 @@ class Doctor(Inked[Spot | None]):
         self._says = "looking…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, _stopped), thread=True,
+            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, care.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self.show()
 
@@ -215,7 +215,7 @@ class Doctor(Inked[Spot | None]):
         self._says = "planning…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self._show_title()
 
@@ -242,7 +242,7 @@ class Doctor(Inked[Spot | None]):
         self._says = "repairing…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, _stopped), thread=True,
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, care.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self._show_title()
 
@@ -265,7 +265,7 @@ class Doctor(Inked[Spot | None]):
         self._says = "taking it back…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self._show_title()
 
@@ -301,7 +301,3 @@ class Doctor(Inked[Spot | None]):
             self.show()
             return
         self.dismiss(None)
-
-
-def _stopped() -> bool:
-    return get_current_worker().is_cancelled

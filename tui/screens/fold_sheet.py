@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import ClassVar
 
+from msgspec import Struct
+from msgspec.structs import replace
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import TextArea
-from textual.worker import Worker
 
-from store import EXCHANGES, Archive, Compact, Cut, Plan, tokens_of
+from store import KEPT_EXCHANGES, Archive, Cancel, Compact, Cut, Plan, tokens_of
 
 from .. import care, editor, render
 from ..clock import human
@@ -24,12 +27,22 @@ from ..widgets.inspector import Inspector
 from ..widgets.note_editor import NoteEditor
 from ..widgets.ranged_list import RangedList
 from ..widgets.virtual_list import VirtualList
-from .healing import stopped
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
 RUNNING = "a running nanobot would write its own copy over this: go on only if none is running"
 STOPPED = "stopped; the note is as it was"
+STOPPING = "stopping…"
+UNSEEN = "the range has just changed: look at what leaves now, and press that again"
+NOTHING = "nothing leaves; mark another range"
 NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name one in the config"
+
+
+class Job(Struct, frozen=True):
+    """What works on the note, or carries the compaction out: that goes on until it says whether it was done."""
+
+    epoch: int
+    folds: bool
+    stop: threading.Event
 
 
 class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
@@ -52,22 +65,40 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def __init__(self, archive: Archive, plan: Plan, title: str, draft: str | None, command: str | None) -> None:
         super().__init__()
         self._archive, self._title, self._command = archive, title, command
+        self._keep: int | None = None
+        """How many exchanges a proposal keeps, as long as the range is what was proposed."""
         self._take(plan)
-        self.draft = self.fold.present if draft is None else draft
-        """The note as it is typed, kept for the next time where it was not used."""
-        self._keep: int | None = self._action.keep if self._action.first is None else None
-        self._epoch = 0
+        self._begun_with = self.fold.present if draft is None else draft
+        self._note = NoteEditor(self._begun_with, id="note")
         self._says = ""
-        self._working: Worker[None] | None = None
-        """What works on a note or carries the compaction out, until it says how that went or is stopped."""
-        self._summarizing = False
+        self._epoch = 0
+        self._cutting: int | None = None
+        """The epoch of the range that is being worked out."""
+        self._job: Job | None = None
+        self._done: care.Applied | None = None
 
     def _take(self, plan: Plan) -> None:
+        """Shows a plan from now on, and with it the range that was asked for."""
         if plan.fold is None or not isinstance(plan.action, Compact):
             raise TypeError("this is no plan of a compaction")
-        self._plan, self.fold, self._action = plan, plan.fold, plan.action
+        self._plan, self.fold, self._ref = plan, plan.fold, plan.action.ref
         self.cut: Cut | None = plan.fold.cut
-        self._asked = plan.action.first, plan.action.last
+        action = plan.action
+        asked = (action.first, action.last) if action.first is not None and action.last is not None else (
+            self.fold.context.propose(action.keep))
+        self._asked = asked or self.cut.span
+        self._keep = action.keep if action.first is None else self._keep_of(self._asked)
+
+    @property
+    def draft(self) -> str:
+        """The note as it is typed."""
+        return self._note.text
+
+    @property
+    def unused(self) -> str | None:
+        """The note where it neither stands there now, nor is what was carried out."""
+        used = self._done.plan.action.note if self._done and isinstance(self._done.plan.action, Compact) else None
+        return self.draft if self.draft not in (used, self.fold.present) else None
 
     def compose(self) -> ComposeResult:
         with Vertical(id="fold-sheet"):
@@ -81,7 +112,6 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             self._said = Inspector(id="fold-said")
             yield self._said
             yield Bar(id="note-title", classes="pane-title")
-            self._note = NoteEditor(self.draft, id="note")
             yield self._note
             yield KeyBar(id="fold-keys")
 
@@ -100,10 +130,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def _show_plan(self) -> None:
         self._rows.take(self.fold.context)
         if self.cut is not None:
-            first, last = self._asked
-            leaves = self.cut.leaves
-            self._rows.reach(leaves[0].seq if first is None else first, leaves[-1].seq if last is None else last)
-            self._asked = self._rows.wanted or self.cut.span
+            self._rows.reach(*self._asked)
+            self._asked = self._rows.wanted or self._asked
         self._show()
 
     def _show(self) -> None:
@@ -154,28 +182,34 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(RangedList.RangeChanged, "#fold-rows")
     def _range_changed(self) -> None:
         wanted = self._rows.wanted
-        if wanted is None or wanted == self._asked:
+        if wanted is None or (wanted == self._asked and self.cut is not None):
             return
         self._asked, self._keep, self._says = wanted, self._keep_of(wanted), ""
+        if self._job is not None and not self._job.folds:
+            self._stop(self._job, "the range is another now; ctrl+g summarizes that")
         context, epoch = self.fold.context, self._next()
-        self.run_worker(lambda: care.cut(self.post_message, context, *wanted, epoch), thread=True, group="fold",
+        self._cutting = epoch
+        self.run_worker(lambda: care.cut(self.post_message, context, *wanted, epoch), thread=True, group="cut",
                         exclusive=True, exit_on_error=False)
 
     def _keep_of(self, wanted: tuple[int, int]) -> int | None:
-        """How many exchanges a proposal keeps, as long as the range is what was proposed."""
-        keep = self._keep
-        return keep if keep is not None and self.fold.context.propose(keep) == wanted else None
+        return self._keep if self._keep is not None and self.fold.context.propose(self._keep) == wanted else None
 
     @on(care.RangeCut)
     def _cut_out(self, event: care.RangeCut) -> None:
-        if event.epoch == self._epoch:
-            self.cut = event.cut
+        if event.epoch == self._cutting:
+            self._cutting, self.cut = None, event.cut
             self._says = render.one_line(event.text) or self._says
             self._show()
 
+    @property
+    def _settled(self) -> bool:
+        """Whether what is shown is what the marked range does."""
+        return self._cutting is None and self._rows.wanted == self._asked
+
     def action_keep(self, by: int) -> None:
         """Takes the proposal that keeps more exchanges, or fewer."""
-        keep = max(1, (self._keep or EXCHANGES) + by if self._keep is not None else EXCHANGES)
+        keep = max(1, self._keep + by) if self._keep is not None else KEPT_EXCHANGES
         proposed = self.fold.context.propose(keep)
         if proposed is None:
             self._say(f"nothing is older than the newest {keep} exchange{'s' if keep != 1 else ''}")
@@ -184,24 +218,16 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._rows.reach(*proposed)
 
     def _next(self) -> int:
-        """A new epoch: what still works for the range as it was is not wanted any more."""
-        if self._summarizing:
-            self._says = "the range is another now; ctrl+g summarizes that"
-        self._rest()
         self._epoch += 1
         return self._epoch
-
-    def _rest(self) -> None:
-        """Nothing is waited for any more."""
-        self._working, self._summarizing = None, False
 
     # -- the note
 
     @on(TextArea.Changed, "#note")
     def _typed(self) -> None:
-        self.draft = self._note.text
-        self._says = ""
-        self._head.show(self.cut, self.draft)
+        if self._job is None:
+            self._says = ""
+        self._head.say(self.draft)
         self._rows.say(self.draft)
         self._show_titles()
 
@@ -219,64 +245,106 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         cut = self.cut
         if self._command is None:
             self._say(NO_COMMAND)
-        elif cut is not None and self._working is None:
-            epoch, command = self._next(), self._command
-            self._summarizing = True
-            self._say("the summarizer works; esc stops it")
-            self._working = self.run_worker(
-                lambda: care.note(self.post_message, self._archive, self._action.ref, cut, command, epoch, stopped),
-                thread=True, group="fold", exclusive=True, exit_on_error=False)
+        elif self._may_begin() and cut is not None:
+            command, ref = self._command, self._ref
+            self._begin("the summarizer works; esc stops it", False, lambda epoch, cancel: care.note(
+                self.post_message, self._archive, ref, cut, command, epoch, cancel))
 
     @on(care.Noted)
     def _noted(self, event: care.Noted) -> None:
-        if event.epoch == self._epoch:
-            self._rest()
+        if self._ended(event.epoch):
             self._replace(event.note)
             self._note.focus()
 
     @on(care.Progressed)
     def _progressed(self, event: care.Progressed) -> None:
-        if event.epoch == self._epoch and self._summarizing:
+        job = self._job
+        if job is not None and job.epoch == event.epoch and not job.folds:
             self._say(f"{event.what} {event.done}; esc stops it")
 
     @on(VirtualList.Chosen, "#fold-rows")
     def _to_note(self) -> None:
         self._note.focus()
 
+    # -- what works beside the dialog
+
+    def _may_begin(self) -> bool:
+        """Whether what is shown can be worked on; says why it cannot."""
+        if self._job is not None:
+            self._say(self._says)
+        elif self.cut is None and self._cutting is None:
+            self._say(self._says or NOTHING)
+        elif not self._settled:
+            self._say(UNSEEN)
+        else:
+            return True
+        return False
+
+    def _begin(self, says: str, folds: bool, work: Callable[[int, Cancel], None]) -> None:
+        job = self._job = Job(self._next(), folds, threading.Event())
+        self._say(says)
+        self.run_worker(lambda: work(job.epoch, lambda: job.stop.is_set() or care.stopped()), thread=True,
+                        group="fold", exclusive=True, exit_on_error=False)
+
+    def _ended(self, epoch: int) -> bool:
+        """Whether this was waited for; it is not any more."""
+        if self._job is None or self._job.epoch != epoch:
+            return False
+        self._job, self._says = None, ""
+        return True
+
+    def _stop(self, job: Job, says: str) -> None:
+        """Stops what works. What writes may be done already, so that its answer is waited for."""
+        job.stop.set()
+        if not job.folds:
+            self._job = None
+        self._say(says)
+
+    @on(care.GivenUp)
+    def _given_up(self, event: care.GivenUp) -> None:
+        if self._ended(event.epoch):
+            self._say(event.text or STOPPED)
+
     # -- carrying it out
 
     def action_compact(self) -> None:
-        first, last = self._asked
-        if self.cut is None or first is None or last is None or self._working is not None:
+        if not self._may_begin():
             return
         if not self.draft.strip():
             self._note.focus()
             self._say("a note first: it is all that the model will know of what leaves")
             return
-        action = Compact(self._action.ref, first, last, self.draft, self._action.keep)
-        epoch, seen = self._next(), self.fold
-        self._say("…")
-        self._working = self.run_worker(
-            lambda: care.compact(self.post_message, self._archive, action, seen, epoch, stopped), thread=True,
-            group="fold", exclusive=True, exit_on_error=False)
+        action = Compact(self._ref, *self._asked, self.draft)
+        seen = replace(self.fold, cut=self.cut)
+        self._begin("…", True, lambda epoch, cancel: care.compact(
+            self.post_message, self._archive, action, seen, epoch, cancel))
 
     @on(care.Planned)
     def _planned(self, event: care.Planned) -> None:
-        if event.epoch == self._epoch:
-            self._rest()
+        if self._ended(event.epoch):
             self._take(event.plan)
             self._show_plan()
             self._say(CHANGED)
 
+    @on(care.Overtaken)
+    def _overtaken(self, event: care.Overtaken) -> None:
+        if self._ended(event.epoch):
+            self.fold, self.cut = replace(self.fold, context=event.context), None
+            self._show_plan()
+            self._say(event.text)
+
     @on(care.Applied)
     def _applied(self, event: care.Applied) -> None:
-        self.dismiss(event)
+        self._done = event
+        self._finish()
 
-    @on(care.GivenUp)
-    def _given_up(self, event: care.GivenUp) -> None:
-        if event.epoch == self._epoch:
-            self._rest()
-            self._say(event.text or STOPPED)
+    def on_screen_resume(self) -> None:
+        # It may have been carried out while something else was on top.
+        self.call_after_refresh(self._finish)
+
+    def _finish(self) -> None:
+        if self._done is not None and self.is_current:
+            self.dismiss(self._done)
 
     async def action_help(self) -> None:
         from .help import Help
@@ -288,10 +356,13 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         (self._rows if self._note.has_focus else self._note).focus()
 
     def action_leave(self) -> None:
-        if self._working is not None:
-            # One that had not begun yet has nothing to say about it.
-            self._working.cancel()
-            self._rest()
-            self._say(STOPPED)
-        else:
+        if self._job is not None:
+            self._stop(self._job, STOPPING if self._job.folds else STOPPED)
+        elif self.is_current and self._done is None:
             self.dismiss(None)
+
+    def unfinished(self) -> str | None:
+        if self._job is not None and self._job.folds:
+            return "the compaction is being carried out"
+        unused = self.unused
+        return "the note has not been used" if unused and unused != self._begun_with else None

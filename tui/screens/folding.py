@@ -8,12 +8,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 from textual.geometry import Size
 
-from store import Certainty, Compact, Plan, Ref, Uncompact, View
+from store import Certainty, Compact, Compaction, Plan, Ref, Uncompact, View
 
 from .. import care, render
 from ..library import Library, Shelf
 from .closing import Closing
-from .healing import stopped
 
 Owner = tuple[int, Ref]
 
@@ -29,6 +28,10 @@ class Made(Struct, frozen=True):
     epoch: int
     seen: bool = False
 
+    def stands(self, fold: Compaction | None) -> bool:
+        """Whether this is it: an agent that wrote over it may have given its number to another one."""
+        return fold is not None and not fold.undone and fold.note in (None, self.action.note)
+
 
 class Folding(Closing):
     """The part of the browser that compacts. What was made here is made again with one key where it is written over."""
@@ -39,9 +42,10 @@ class Folding(Closing):
         """The user's command that writes notes."""
         self._drafts: dict[Owner, str] = {}
         """Notes that were typed and not used."""
-        self._made: dict[Owner, Made] = {}
-        self._lost: dict[Owner, Compact] = {}
-        """Compactions that were made here and written over since."""
+        self._made: dict[Owner, list[Made]] = {}
+        """Compactions that were made here and stand, the oldest first."""
+        self._lost: dict[Owner, tuple[int, int]] = {}
+        """The range of one that was written over since."""
 
     # -- folding
 
@@ -51,17 +55,17 @@ class Folding(Closing):
         if opened is None or not self.is_current:
             return
         archive, ref = opened.shelf.archive, opened.ref
-        lost, span = self._lost.get((opened.shelf.index, ref)), self.timeline.span
-        stored = opened.view is not View.CONTEXT
-        if span is None and lost is not None and lost.first is not None and lost.last is not None:
-            span, stored = (lost.first, lost.last), False
-            self._drafts[opened.shelf.index, ref] = lost.note
+        span, stored = self.timeline.span, opened.view is not View.CONTEXT
         if span is None:
-            self.care_for(opened.shelf, lambda epoch: care.propose(self.post_message, archive, ref, epoch, stopped))
+            # What is not possible any more is offered once, and what is proposed after that.
+            span, stored = self._lost.pop((opened.shelf.index, ref), None), False
+        if span is None:
+            self.care_for(opened.shelf, lambda epoch: care.propose(
+                self.post_message, archive, ref, epoch, care.stopped))
         else:
             wanted = span
             self.care_for(opened.shelf, lambda epoch: care.plan_range(
-                self.post_message, archive, ref, wanted, stored, epoch, stopped))
+                self.post_message, archive, ref, wanted, stored, epoch, care.stopped))
 
     def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
         if isinstance(plan.action, Uncompact):
@@ -69,23 +73,24 @@ class Folding(Closing):
 
             self.app.push_screen(PlanSheet(plan, f"Take compaction {plan.action.number} back"), answered)
         elif isinstance(plan.action, Compact):
-            self._ask_for_note(shelf, plan, plan.action)
+            # Somebody who has opened another session meanwhile is not asked about this one.
+            if self.opened is not None and (self.opened.shelf, self.opened.ref) == (shelf, plan.action.ref):
+                self._ask_for_note(shelf, plan, (shelf.index, plan.action.ref))
         else:
             super().confirm(shelf, plan, answered)
 
-    def _ask_for_note(self, shelf: Shelf, plan: Plan, action: Compact) -> None:
+    def _ask_for_note(self, shelf: Shelf, plan: Plan, owner: Owner) -> None:
         from .fold_sheet import FoldSheet
 
-        owner = shelf.index, action.ref
-        sheet = FoldSheet(shelf.archive, plan, self._title(action.ref), self._drafts.get(owner), self.summarizer)
+        sheet = FoldSheet(shelf.archive, plan, self._title(owner[1]), self._drafts.get(owner), self.summarizer)
 
         def left(event: care.Applied | None) -> None:
-            if event is None:
-                self._drafts[owner] = sheet.draft
-                return
             self._drafts.pop(owner, None)
-            self._care_shelf = shelf
-            self.applied(event)
+            if sheet.unused is not None:
+                self._drafts[owner] = sheet.unused
+            if event is not None:
+                self._care_shelf = shelf
+                self.applied(event)
 
         self.app.push_screen(sheet, left)
 
@@ -96,11 +101,12 @@ class Folding(Closing):
             return
         owner, undo = (shelf.index, action.ref), event.receipt.undo
         self._lost.pop(owner, None)
+        made = self._made.setdefault(owner, [])
         if isinstance(action, Compact) and isinstance(undo, Uncompact):
-            self._made[owner] = Made(action, undo.number, self.opened.epoch if self.opened is not None else 0)
+            made.append(Made(action, undo.number, self.opened.epoch if self.opened is not None else 0))
             self.timeline.unmark()
-        elif isinstance(action, Uncompact) and owner in self._made and self._made[owner].number == action.number:
-            del self._made[owner]
+        elif isinstance(action, Uncompact):
+            self._made[owner] = [one for one in made if one.number != action.number]
 
     # -- what fills the context
 
@@ -141,20 +147,32 @@ class Folding(Closing):
     def audited(self) -> None:
         """Says where a compaction that was made here does not stand any more."""
         opened = self.opened
-        owner = (opened.shelf.index, opened.ref) if opened is not None else None
-        made = self._made.get(owner) if owner is not None else None
-        if opened is None or owner is None or made is None or opened.audit is None:
+        if opened is None or opened.audit is None:
             return
-        found = next((fold for fold in opened.audit.compactions if fold.number == made.number), None)
-        if found is not None and not found.undone:
-            if not made.seen:
-                self._made[owner] = replace(made, seen=True)
-                self.audit_pane.select(made.number)
-        elif made.seen or opened.epoch != made.epoch:
-            del self._made[owner]
-            undo = Uncompact(made.action.ref, made.number)
-            opened.shelf.undos = [action for action in opened.shelf.undos if action != undo]
-            if found is None or found.odd:
-                self._lost[owner] = made.action
-                self.notify(f"an agent wrote over your compaction of {made.action.first} to {made.action.last} · "
-                            "c applies it again", severity="warning", timeout=10, markup=False)
+        owner = opened.shelf.index, opened.ref
+        found = {fold.number: fold for fold in opened.audit.compactions}
+        lost: list[Made] = []
+        for made in self._made.pop(owner, []):
+            fold = found.get(made.number)
+            if made.stands(fold):
+                if not made.seen:
+                    self.audit_pane.select(made.number)
+                self._made.setdefault(owner, []).append(replace(made, seen=True))
+            elif not made.seen and opened.epoch == made.epoch:
+                self._made.setdefault(owner, []).append(made)
+            else:
+                undo = Uncompact(made.action.ref, made.number)
+                opened.shelf.undos = [action for action in opened.shelf.undos if action != undo]
+                if fold is None or not fold.undone or fold.odd:
+                    lost.append(made)
+        if lost:
+            self._offer_again(owner, lost[-1].action)
+
+    def _offer_again(self, owner: Owner, action: Compact) -> None:
+        """Keeps the range and the note of a compaction that was written over for the next dialog."""
+        draft = self._drafts.get(owner, "")
+        self._drafts[owner] = action.note if draft in ("", action.note) else f"{action.note}\n\n{draft}"
+        if action.first is not None and action.last is not None:
+            self._lost[owner] = action.first, action.last
+        self.notify(f"an agent wrote over your compaction of {action.first} to {action.last} · c applies it again",
+                    severity="warning", timeout=10, markup=False)

@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 
 from store import Archive, Certainty, Compaction, Ref
 
-from .. import render, study
+from .. import care, render, study
 from ..clock import human
 from ..describe import Block
 from ..ink import Inked
@@ -21,7 +21,6 @@ from ..widgets.biggest import Biggest
 from ..widgets.column import Column
 from ..widgets.inspector import Inspector
 from ..widgets.virtual_list import VirtualList
-from .healing import stopped
 
 BAR, SPARKS = 14, 28
 """Cells of a bar and of the line over rounds."""
@@ -61,7 +60,7 @@ class Gauge(Inked[int | None]):
             self.list_pane.focus()
             self._show_titles()
             self.run_worker(
-                lambda: study.weigh(self.post_message, self._archive, self._ref, 0, stopped), thread=True,
+                lambda: study.weigh(self.post_message, self._archive, self._ref, 0, care.stopped), thread=True,
                 exit_on_error=False)
 
     @on(study.Weighed)

@@ -8,7 +8,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.worker import get_current_worker
 
 from store import Bundled, Restore, StoreError, bundles
 
@@ -104,8 +103,9 @@ class Trash(Inked[None]):
             return
         self._epoch += 1
         epoch, action = self._epoch, Restore(current.path)
-        self.run_worker(lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
-                        group="care", exclusive=True, exit_on_error=False)
+        self.run_worker(
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
 
     @on(care.Planned)
     def _planned(self, event: care.Planned) -> None:
@@ -124,8 +124,9 @@ class Trash(Inked[None]):
 
     def _apply(self, planned: care.Planned) -> None:
         epoch = planned.epoch
-        self.run_worker(lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, _stopped),
-                        thread=True, group="care", exclusive=True, exit_on_error=False)
+        self.run_worker(
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, care.stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
 
     @on(care.Applied)
     def _applied(self, event: care.Applied) -> None:
@@ -147,8 +148,9 @@ class Trash(Inked[None]):
             return
         self._epoch += 1
         epoch, action = self._epoch, self.shelf.undos[-1]
-        self.run_worker(lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, _stopped), thread=True,
-                        group="care", exclusive=True, exit_on_error=False)
+        self.run_worker(
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
+            group="care", exclusive=True, exit_on_error=False)
 
     # -- elsewhere
 
@@ -166,7 +168,3 @@ class Trash(Inked[None]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
-
-
-def _stopped() -> bool:
-    return get_current_worker().is_cancelled

@@ -47,29 +47,34 @@ class ContextHead(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._cut: Cut | None = None
-        self._note = ""
+        self._rows, self._kept = 0, 0
+        self._before, self._staying, self._note = 0, 0, ""
 
     def show(self, cut: Cut | None, note: str) -> None:
-        self._cut, self._note = cut, note
+        """Shows what a cut and a note do to the context; nothing without a cut."""
+        self._rows = len(cut.leaves) + len(cut.stays) if cut is not None else 0
+        self._kept = len(cut.stays) if cut is not None else 0
+        self._before, self._staying = (cut.before, cut.staying) if cut is not None else (0, 0)
+        self.say(note)
+
+    def say(self, note: str) -> None:
+        """Shows another note."""
+        self._note = note
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width, cut = self.size.width, self._cut
-        if cut is None:
+        width, before, after = self.size.width, self._before, self._staying + tokens_of(len(self._note))
+        if not self._rows:
             return strip_of(self, [], width)
-        before, after = cut.before, cut.after(self._note)
         room = (width - len(GAP)) // 2 - 1
         if y == 0:
-            saved = round(100 * (before - after) / before) if before else 0
-            saves = f"saves {saved}%" if saved >= 0 else f"costs {-saved}%"
-            style, many = "accent" if saved >= 0 else "damage", len(cut.stays) + 1
-            left: list[Span] = [(" NOW ", "strong"), (_counted(len(cut.leaves) + len(cut.stays), before), "")]
+            saves, style = render.saving(before, after), "accent" if after <= before else "damage"
+            left: list[Span] = [(" NOW ", "strong"), (_counted(self._rows, before), "")]
             right: list[Span] = [("AFTER ", "strong")]
             if room >= ROOMY:
-                right += [(f"{_counted(many, after)}  ", ""), (saves, style)]
+                right += [(f"{_counted(self._kept + 1, after)}  ", ""), (saves, style)]
             else:
-                right += [(f"{human(many)}, ", ""), (saves, style), (f", ~{human(after)} tokens", "")]
+                right += [(f"{human(self._kept + 1)}, ", ""), (saves, style), (f", ~{human(after)} tokens", "")]
         else:
             most = max(before, after)
             left = [(" ", ""), (bar(before, most, room), "title")]
