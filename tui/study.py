@@ -56,9 +56,13 @@ class Outlined(Message):
 
 @dataclass(eq=False, repr=False)
 class Studied(Message):
-    """What a session is beyond its rows, as far as that can be read; `trouble` says why some of it cannot."""
+    """What a session is beyond its rows, as far as that can be read; `trouble` says why some of it cannot.
+
+    `began` is when the reading began, in seconds of the monotonic clock: what was done before that is in it.
+    """
 
     epoch: int
+    began: float
     audit: Audit | None
     detail: SessionDetail | None
     usage: Usage | None
@@ -116,18 +120,17 @@ def count(post: Post, archive: Archive, shelf: int, before: Census, cancel: Canc
 def study(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
     """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage, each for itself."""
     with _Reporting(post, epoch=epoch):
-        reader = archive.reader()
+        reader, began = archive.reader(), time.monotonic()
         if outline is None:
-            began = time.perf_counter()
             outline = reader.outline(ref, cancel)
-            post(Outlined(epoch, outline, time.perf_counter() - began))
+            post(Outlined(epoch, outline, time.monotonic() - began))
         if cancel():
             return
         rows = outline
         audit, trouble = _part(lambda: reader.audit(ref, rows))
         detail, further = _part(lambda: reader.session(ref))
         usage, last = _part(lambda: reader.usage(ref))
-        post(Studied(epoch, audit, detail, usage, trouble or further or last))
+        post(Studied(epoch, began, audit, detail, usage, trouble or further or last))
 
 
 def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +26,21 @@ def only(path: os.PathLike[str] | str) -> Archive:
     """The one archive at a place."""
     (archive,) = open_archive(path)
     return archive
+
+
+def together(*commands: Sequence[str | Path]) -> list[subprocess.Popen[str]]:
+    """Python programs that begin at the same moment: each says that it is ready, then waits for a line."""
+    started = [subprocess.Popen([sys.executable, "-B", *map(str, command)], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+               for command in commands]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return started
 
 
 def raw(path: Path, *statements: str, script: str | None = None) -> list[Any]:

@@ -17,7 +17,7 @@ from store.nanobot import targets
 from store.powerloop import SessionStore
 from store.rows import Ref
 
-from .helpers import only, prefix_of, raw, seqs
+from .helpers import only, prefix_of, raw, seqs, together
 from .test_nanobot_folding import fold as fold_file
 from .test_nanobot_folding import folds, made
 from .test_powerloop_folding import fold, talk
@@ -98,19 +98,9 @@ def state(folder: Path) -> Any:
     return seqs(reader, ref, View.CONTEXT), [(one.number, one.note, one.fold_runs, one.undone) for one in folds(folder)]
 
 
-def together(place: Path, session: str, processes: int, times: int) -> list[subprocess.Popen[str]]:
-    """Processes that begin at the same moment."""
-    started = [subprocess.Popen([sys.executable, "-IB", str(WORKER), str(place), session, str(times), str(seed)],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-               for seed in range(processes)]
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return started
+def two(place: Path, session: str, times: int) -> list[subprocess.Popen[str]]:
+    """Two processes that fold and unfold a session so many times."""
+    return together(*((WORKER, place, session, f"{times}", f"{seed}") for seed in range(2)))
 
 
 def heard(started: list[subprocess.Popen[str]]) -> list[list[Any]]:
@@ -122,7 +112,7 @@ def heard(started: list[subprocess.Popen[str]]) -> list[list[Any]]:
 @pytest.mark.parametrize("layout", ["0.2.0", "8.0.0"])
 def test_two_processes_fold_while_an_agent_appends(tmp_path: Path, layout: str) -> None:
     path = talk(tmp_path / "a.db", layout)
-    started = together(path, "s", 2, 40)
+    started = two(path, "s", 40)
     appended = []
     if layout == "0.2.0":
         with SessionStore.open(path) as store:
@@ -151,7 +141,7 @@ def test_two_processes_fold_while_an_agent_appends(tmp_path: Path, layout: str) 
 
 def test_two_processes_fold_one_file(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    started = together(folder, KEY, 2, 20)
+    started = two(folder, KEY, 20)
     said = heard(started)
     done = [one for one in said if one[0] == "fold"]
     assert done, said

@@ -41,7 +41,7 @@ def context(path: Path, id_: str) -> list[int | None]:
     return seqs(archive.reader(), Ref(archive.info.layout, id_), View.CONTEXT)
 
 
-def states(path: Path, id_: str) -> dict[int, str]:
+def states(path: Path, id_: str) -> dict[float, str]:
     prefix = only(path).info.layout
     return dict(raw(path, f"SELECT seq, state FROM \"{prefix}messages\" WHERE session_id = '{id_}'")[0])
 
@@ -190,6 +190,39 @@ def test_what_changed_since_is_not_folded(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="changed since"):
         doing.apply(plan)
     assert states(path, "s") == before
+
+
+def test_other_rows_with_the_same_sums_are_a_change(tmp_path: Path) -> None:
+    rows = [{"seq": at, "role": ("assistant", "user")[at % 2], "content": "x"} for at in range(1, 21)]
+    path = fill(build(tmp_path / "a.db"), "s", rows)
+
+    def put_out(*out: int) -> None:
+        raw(path, "UPDATE messages SET state = 'active'",
+            f"UPDATE messages SET state = 'compacted_out' WHERE seq IN {out}")
+
+    # As many rows, from the same first to the same last, with the same sum and the same sum of squares.
+    one, other = (5, 11, 15, 16, 19), (5, 12, 13, 17, 19)
+    assert (sum(one), sum(at * at for at in one)) == (sum(other), sum(at * at for at in other))
+    put_out(*one)
+    doing = actions(only(path))
+    plan = doing.plan(Compact(Ref("", "s"), 1, 4, "n"))
+    put_out(*other)
+    with pytest.raises(Refused, match="changed since"):
+        doing.apply(plan)
+    put_out(*one)
+    assert doing.apply(plan).rows == 4
+
+
+def test_a_row_that_is_no_message_stays_as_it_is(tmp_path: Path) -> None:
+    path = talk(tmp_path / "a.db")
+    raw(path, "INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) "
+        "VALUES ('s', 3.5, 'user', 'between', 'active', 0, 0)")
+    _, receipt = fold(path, "s", 1, 6)
+    assert receipt.rows == 7
+    assert states(path, "s")[3.5] == "active"
+    unfold(path, receipt)
+    assert set(states(path, "s").values()) == {"active", "compacted_out"}
+    assert context(path, "s") == list(range(1, 17))
 
 
 def test_a_note_is_needed_and_a_session_in_use_is_left_alone(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from store import Repair, Restore, read_manifest
 
 from .ailing import DEFECTS, dump
-from .helpers import DATA, build, fill, only, raw
+from .helpers import DATA, build, fill, only, raw, together
 from .test_nanobot_repair import DAMAGED, contents
 
 WORKER = Path(__file__).with_name("repair_worker.py")
@@ -153,16 +153,7 @@ def test_two_processes_close_one_tree(tmp_path: Path) -> None:
             "sys.stdin.readline()\n"
             "try: print(doing.apply(plan).bundle)\n"
             "except StoreError as error: print('refused', error)")
-    both = [subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             text=True, cwd=Path(__file__).parents[2]) for _ in range(2)]
-    for process in both:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate()[0].strip() for process in both]
+    said = [process.communicate()[0].strip() for process in together(*[("-c", code, path)] * 2)]
     assert [one.startswith("refused") for one in sorted(said)] == [False, True], said
     assert raw(path, "SELECT count(*) FROM sessions") == [[(0,)]]
     (bundle,) = [one for one in kept(path) if (one / "manifest.json").exists()]

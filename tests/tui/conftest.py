@@ -15,7 +15,8 @@ from tui import clock, config
 from tui.app import Sessionscope
 from tui.screens import browser, stage
 
-from .harness import NOW, REST_S, SMALL, Hands, demo, opened, settle
+from ..store.workspaces import NAME, lines, talk
+from .harness import NANOBOT_NOW, NOW, REST_S, SMALL, Hands, demo, opened, settle
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,6 +43,17 @@ def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
 def demo_db(tmp_path: Path) -> Path:
     """A fresh sample."""
     return demo(tmp_path)
+
+
+@pytest.fixture
+def bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A session of twelve messages, the first four of which are summed up already."""
+    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    summary = {"text": "what \x1b[31mwas before", "last_active": "2026-01-01T00:00:00"}
+    (folder / NAME).write_bytes(lines(talk(12), last_consolidated=4, metadata={"_last_summary": summary}))
+    return folder
 
 
 Keys = Sequence[str]

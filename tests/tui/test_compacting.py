@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -14,56 +15,21 @@ import pytest
 from textual import events
 from textual.geometry import Offset
 
-from store.powerloop import writing
+from store import NOTE_BYTES
 from tui import clock
 from tui.config import Config
-from tui.screens.fold_sheet import FoldSheet
 from tui.screens.sheet import PlanSheet
 from tui.widgets.note_editor import NoteEditor
 
 from ..store.helpers import ROOT
 from ..store.real import check_context, check_history
-from ..store.workspaces import NAME, lines, talk, workspace
-from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, Hands, browsing
+from ..store.workspaces import NAME, workspace
+from .folds import NOTE, active, fold, leaving, python, sheet, write
+from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
 from .sick import IMPORTER
 
 Sample = Callable[[str], Path]
-NOTE = "They moved it."
 WAITING = "import sys, time; sys.stdin.read(); print('begun', file=sys.stderr, flush=True); time.sleep(600)"
-
-
-def active(path: Path, id_: str = IMPORTER) -> list[int]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
-        return [seq for (seq,) in conn.execute(
-            "SELECT seq FROM messages WHERE session_id = ? AND state = 'active' ORDER BY seq", (id_,))]
-
-
-def python(program: str) -> Config:
-    return Config(summarizer=shlex.join([sys.executable, "-c", program]))
-
-
-def sheet(hands: Hands) -> FoldSheet:
-    """The dialog, which is on the screen."""
-    found = hands.app.screen
-    assert isinstance(found, FoldSheet), hands.notes
-    return found
-
-
-def leaving(hands: Hands) -> list[int]:
-    cut = sheet(hands).cut
-    return [] if cut is None else [row.seq for row in cut.leaves]
-
-
-async def write(hands: Hands, text: str) -> None:
-    await hands.press("enter")
-    await hands.type(text)
-
-
-async def fold(hands: Hands, note: str = NOTE) -> None:
-    """Compacts what the dialog shows."""
-    await write(hands, note)
-    await hands.press("ctrl+s")
-    assert hands.app.screen is hands.browser, sheet(hands)._says
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -212,27 +178,6 @@ async def test_a_low_screen_has_what_matters(bot: Path, size: tuple[int, int]) -
             assert words in hands.text(), words
 
 
-async def test_whatever_is_stopped_in_between_it_can_be_left_and_done(demo_db: Path) -> None:
-    before = active(demo_db)
-    async with browsing(demo_db, size=MEDIUM) as hands:
-        await hands.press("enter", "c")
-        await write(hands, NOTE)
-        for keys in (("ctrl+g", "ctrl+s", "escape"), ("ctrl+s", "escape"), ("ctrl+s", "ctrl+s")):
-            for key in keys:
-                hands.send(key)
-            await hands.settle()
-        assert hands.app.screen is hands.browser
-        assert active(demo_db) == [*range(51, 64), 64]
-        await hands.press("u")
-        assert active(demo_db) == before
-        await hands.press("c")
-        demo_db.unlink()
-        await write(hands, NOTE)
-        await hands.press("ctrl+s")
-        assert "demo.db: is gone." in hands.text()
-        assert sheet(hands).draft == NOTE
-
-
 # -- the summarizer
 
 
@@ -311,6 +256,32 @@ async def test_the_note_in_an_editor_of_ones_own(
         assert any("the editor could not be used" in note for note in hands.notes)
 
 
+@pytest.mark.parametrize(("program", "why"), [
+    ("printf mine > $1; exit 3", "the editor ended with status 3"),
+    ("printf 'mine \\377' > $1", "no text in UTF-8"),
+    (f"printf mine > $1; head -c {NOTE_BYTES} /dev/zero | tr '\\0' x >> $1", "more than a note may hold"),
+], ids=["status", "binary", "long"])
+async def test_what_an_editor_left_is_kept_where_it_cannot_be_taken(
+    demo_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
+) -> None:
+    script, kept = tmp_path / "editor.sh", tmp_path / "kept"
+    script.write_text(f"#!/bin/sh\n{program}\n")
+    script.chmod(0o755)
+    kept.mkdir()
+    monkeypatch.setenv("VISUAL", str(script))
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        monkeypatch.setattr(hands.app, "suspend", nullcontext)
+        await hands.press("enter", "c")
+        await write(hands, "so")
+        await hands.press("ctrl+o")
+        assert sheet(hands).draft == "so"
+        (left,) = kept.glob("*.md")
+        assert left.read_bytes().startswith(b"mine")
+        assert left.stat().st_mode & 0o777 == 0o600
+        assert any(why in note and str(left) in note for note in hands.notes)
+
+
 async def test_a_note_is_never_obeyed(demo_db: Path) -> None:
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("enter", "c", "tab")
@@ -321,41 +292,6 @@ async def test_a_note_is_never_obeyed(demo_db: Path) -> None:
         assert "[bold]e" in hands.text()
         assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char == "\u202e"
                        for line in hands.lines() for char in line)
-
-
-# -- meanwhile
-
-
-async def test_what_changed_meanwhile_is_planned_again(demo_db: Path) -> None:
-    async with browsing(demo_db, size=LARGE) as hands:
-        await hands.press("enter", "c")
-        await write(hands, NOTE)
-        with closing(sqlite3.connect(demo_db)) as conn:
-            conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq = 43", (IMPORTER,))
-            conn.commit()
-        await hands.press("ctrl+s")
-        assert "the session has changed meanwhile" in hands.text()
-        assert active(demo_db)[0] == 44
-        assert sheet(hands).draft == NOTE
-        assert leaving(hands) == list(range(44, 51))
-        await hands.press("ctrl+s")
-        assert active(demo_db) == [*range(51, 64), 64]
-
-
-async def test_a_session_in_use_is_left_alone_and_the_note_kept(
-    demo_db: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writing, "WAIT_S", 0.1)
-    async with browsing(demo_db, size=LARGE) as hands:
-        await hands.press("enter", "c")
-        await write(hands, NOTE)
-        with closing(sqlite3.connect(demo_db)) as conn:
-            conn.execute("BEGIN EXCLUSIVE")
-            hands.send("ctrl+s")
-            await hands.until(lambda: "another process holds it" in hands.text(), "the refusal")
-        assert sheet(hands).draft == NOTE
-        await hands.press("ctrl+s")
-        assert active(demo_db)[-1] == 64
 
 
 # -- taking back
@@ -386,17 +322,6 @@ async def test_the_audit_takes_a_compaction_back(demo_db: Path) -> None:
 # -- nanobot
 
 
-@pytest.fixture
-def bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A session of twelve messages, the first four of which are summed up already."""
-    monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
-    folder = tmp_path / "sessions"
-    folder.mkdir()
-    summary = {"text": "what \x1b[31mwas before", "last_active": "2026-01-01T00:00:00"}
-    (folder / NAME).write_bytes(lines(talk(12), last_consolidated=4, metadata={"_last_summary": summary}))
-    return folder
-
-
 async def test_a_note_of_nanobot_begins_with_the_summary_that_stands(bot: Path) -> None:
     before = (bot / NAME).read_bytes()
     async with browsing(bot, size=LARGE) as hands:
@@ -410,29 +335,6 @@ async def test_a_note_of_nanobot_begins_with_the_summary_that_stands(bot: Path) 
         assert b"was before and more" in (bot / NAME).read_bytes()
         await hands.press("u")
         assert b"was before and more" not in (bot / NAME).read_bytes()
-
-
-@pytest.mark.parametrize("trail", [True, False], ids=["trail kept", "trail lost"])
-async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, trail: bool) -> None:
-    old = (bot / NAME).read_bytes()
-    async with browsing(bot, size=LARGE) as hands:
-        await hands.press("enter", "c")
-        await fold(hands, " Then more.")
-        folded = (bot / NAME).read_bytes()
-        added = lines(talk(14), last_consolidated=4).split(b"\n", 1)[1]
-        head = folded.split(b"\n", 1)[0].replace(b'"last_consolidated": 6', b'"last_consolidated": 4')
-        head = head if trail else old.split(b"\n", 1)[0]
-        (bot / NAME).write_bytes(head + b"\n" + added)
-        hands.browser.look()
-        await hands.settle()
-        await hands.until(lambda: any("wrote over" in note for note in hands.notes), "the offer")
-        await hands.settle()
-        await hands.press("c")
-        assert "Then more." in sheet(hands).draft
-        assert leaving(hands) == [5, 6]
-        await hands.press("ctrl+s")
-        assert b"Then more." in (bot / NAME).read_bytes().split(b"\n", 1)[0]
-        assert hands.app.screen is hands.browser
 
 
 # -- samples

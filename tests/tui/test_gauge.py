@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tui.weighing import SPARKS, bar, sparkline, weight_of
 
 from ..store.workspaces import workspace
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
+from .sick import IMPORTER
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -65,9 +68,16 @@ async def test_of_nanobot_only_what_is_sent(tmp_path: Path, monkeypatch: pytest.
 
 async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with browsing(demo_db, size=MEDIUM) as hands:
-        await hands.press("end", "k", "enter", "w")
-        assert "the model is sent nothing of it" in hands.text() or "BIGGEST FIRST" in hands.text()
-        await hands.press("escape", "s", "home", "enter")
+        with closing(sqlite3.connect(demo_db)) as conn, conn:
+            conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ?", (IMPORTER,))
+        await hands.press("enter", "w")
+        gauge = hands.app.screen
+        assert isinstance(gauge, Gauge)
+        assert (gauge.list_pane.count, gauge.list_pane.weight.tokens) == (0, 0)
+        assert "the model is sent nothing of it" in hands.text()
+        await hands.press("enter")
+        assert hands.app.screen is gauge
+        await hands.press("escape")
         demo_db.unlink()
         await hands.press("w")
         assert isinstance(hands.app.screen, Gauge)

@@ -243,12 +243,12 @@ class Browser(Folding):
     async def action_help(self) -> None:
         from .help import Help
 
-        if self.is_current:
+        if self.is_active:
             await self.app.push_screen(Help(getattr(self.focused, "HELP", Timeline.HELP), self))
 
     async def action_quit(self) -> None:
         # A key that was typed while something was opening on top was meant for that.
-        if self.is_current:
+        if self.is_active:
             self.app.exit()
         else:
             self.app.screen.dismiss()

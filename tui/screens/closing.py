@@ -111,7 +111,7 @@ class Closing(Healing):
             self.plan_here(shelf, SetArchived(refs[0], found[0].status != "archived"))
 
     async def action_trash(self) -> None:
-        if not self.is_current:
+        if not self.is_active:
             return
         from .trash import Trash
 

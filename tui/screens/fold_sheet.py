@@ -343,13 +343,13 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self.call_after_refresh(self._finish)
 
     def _finish(self) -> None:
-        if self._done is not None and self.is_current:
+        if self._done is not None and self.is_active:
             self.dismiss(self._done)
 
     async def action_help(self) -> None:
         from .help import Help
 
-        if self.is_current:
+        if self.is_active:
             await self.app.push_screen(Help(ContextDiff.HELP, self))
 
     def action_other_pane(self) -> None:
@@ -358,7 +358,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def action_leave(self) -> None:
         if self._job is not None:
             self._stop(self._job, STOPPING if self._job.folds else STOPPED)
-        elif self.is_current and self._done is None:
+        elif self.is_active and self._done is None:
             self.dismiss(None)
 
     def unfinished(self) -> str | None:

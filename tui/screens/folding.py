@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -18,14 +19,14 @@ Owner = tuple[int, Ref]
 
 
 class Made(Struct, frozen=True):
-    """A compaction that was made here, by its number in the audit.
+    """A compaction that was made here, by its number in the audit; `seen` says that this has shown it.
 
-    `seen` says that the audit has shown it; one that was begun before, in the same `epoch`, cannot.
+    `at` is when that was, in seconds of the monotonic clock: an audit that was begun before cannot tell of it.
     """
 
     action: Compact
     number: int
-    epoch: int
+    at: float
     seen: bool = False
 
     def stands(self, fold: Compaction | None) -> bool:
@@ -52,7 +53,7 @@ class Folding(Closing):
     def action_compact(self) -> None:
         """Opens the dialog for the marked rows, for a compaction that was written over, or for what is proposed."""
         opened = self.opened
-        if opened is None or not self.is_current:
+        if opened is None or not self.is_active:
             return
         archive, ref = opened.shelf.archive, opened.ref
         span, stored = self.timeline.span, opened.view is not View.CONTEXT
@@ -103,7 +104,7 @@ class Folding(Closing):
         self._lost.pop(owner, None)
         made = self._made.setdefault(owner, [])
         if isinstance(action, Compact) and isinstance(undo, Uncompact):
-            made.append(Made(action, undo.number, self.opened.epoch if self.opened is not None else 0))
+            made.append(Made(action, undo.number, time.monotonic()))
             self.timeline.unmark()
         elif isinstance(action, Uncompact):
             self._made[owner] = [one for one in made if one.number != action.number]
@@ -113,7 +114,7 @@ class Folding(Closing):
     async def action_weigh(self) -> None:
         """Shows what the context is filled with, and goes to the row that is chosen there."""
         opened = self.opened
-        if opened is None or not self.is_current:
+        if opened is None or not self.is_active:
             return
         from .gauge import Gauge
 
@@ -144,7 +145,7 @@ class Folding(Closing):
 
     # -- standing
 
-    def audited(self) -> None:
+    def audited(self, began: float) -> None:
         """Says where a compaction that was made here does not stand any more."""
         opened = self.opened
         if opened is None or opened.audit is None:
@@ -158,7 +159,7 @@ class Folding(Closing):
                 if not made.seen:
                     self.audit_pane.select(made.number)
                 self._made.setdefault(owner, []).append(replace(made, seen=True))
-            elif not made.seen and opened.epoch == made.epoch:
+            elif began <= made.at:
                 self._made.setdefault(owner, []).append(made)
             else:
                 undo = Uncompact(made.action.ref, made.number)

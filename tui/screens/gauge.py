@@ -102,7 +102,7 @@ class Gauge(Inked[int | None]):
     async def action_help(self) -> None:
         from .help import Help
 
-        if self.is_current:
+        if self.is_active:
             await self.app.push_screen(Help(Biggest.HELP, self))
 
     def action_leave(self) -> None:

@@ -33,7 +33,7 @@ class Healing(Travel):
     # -- the doctor
 
     async def action_doctor(self) -> None:
-        if not self.is_current:
+        if not self.is_active:
             return
         from .doctor import Doctor
 

@@ -203,11 +203,11 @@ class Live(Stage):
             self.timeline.refresh()
         if event.trouble is not None:
             self.failed(event.trouble)
-        self.audited()
+        self.audited(event.began)
         self.inspect(keep=True)
 
-    def audited(self) -> None:
-        """Called once the compactions of the opened session are known anew."""
+    def audited(self, began: float) -> None:
+        """Called once the compactions of the opened session are known as they were when the reading `began`."""
 
     @on(study.Failed)
     def _failed(self, event: study.Failed) -> None:

@@ -79,35 +79,44 @@ The whole message under the cursor, the note of a compaction, or everything abou
         if self.is_attached and self._blocks:
             self._wrap()
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        # One that is as high as its lines needs them before it has a size.
+        return len(self._wrapped(width - self.scrollbar_gutter.width))
+
     def _wrap(self) -> None:
         width, before = self.scrollable_content_region.width, len(self._lines)
-        self._lines = []
-        if width > 0:
-            styles = {name: ink(self, name) for name in INKS}
-            console = self.app.console
-            theme = Theme(_markdown_styles(styles), inherit=True)
-            options = console.options.update(width=width, height=None, overflow="fold", highlight=False)
-            for block in self._blocks:
-                content: Text | Markdown
-                if block.markdown is not None:
-                    content = _markdown(block.markdown, self.app.current_theme.dark)
-                else:
-                    content = Text(overflow="fold")
-                    for text, name in block.spans:
-                        content.append(text, styles.get(name, Style.null()))
-                    content.rstrip()
-                if block.label is None:
-                    with console.use_theme(theme):
-                        self._lines += [_tamed(line) for line in console.render_lines(content, options, pad=False)]
-                    continue
-                beside = options.update_width(max(1, width - LABEL_WIDTH))
-                for at, line in enumerate(console.render_lines(content, beside, pad=False)):
-                    label = fit(block.label if at == 0 else "", LABEL_WIDTH - 1) + " "
-                    self._lines.append(_tamed([Segment(label, styles["dim"]), *line]))
+        self._lines = self._wrapped(width)
         resize_content(self, Size(width, len(self._lines)))
-        # One that is as high as its lines has another height with another width.
         height = self.styles.height
         self.refresh(layout=height is not None and height.is_auto and len(self._lines) != before)
+
+    def _wrapped(self, width: int) -> list[Strip]:
+        """The blocks as lines of so many cells."""
+        lines: list[Strip] = []
+        if width <= 0:
+            return lines
+        styles = {name: ink(self, name) for name in INKS}
+        console = self.app.console
+        theme = Theme(_markdown_styles(styles), inherit=True)
+        options = console.options.update(width=width, height=None, overflow="fold", highlight=False)
+        for block in self._blocks:
+            content: Text | Markdown
+            if block.markdown is not None:
+                content = _markdown(block.markdown, self.app.current_theme.dark)
+            else:
+                content = Text(overflow="fold")
+                for text, name in block.spans:
+                    content.append(text, styles.get(name, Style.null()))
+                content.rstrip()
+            if block.label is None:
+                with console.use_theme(theme):
+                    lines += [_tamed(line) for line in console.render_lines(content, options, pad=False)]
+                continue
+            beside = options.update_width(max(1, width - LABEL_WIDTH))
+            for at, line in enumerate(console.render_lines(content, beside, pad=False)):
+                label = fit(block.label if at == 0 else "", LABEL_WIDTH - 1) + " "
+                lines.append(_tamed([Segment(label, styles["dim"]), *line]))
+        return lines
 
     def render_line(self, y: int) -> Strip:
         width, base = self.scrollable_content_region.width, self._base
