@@ -178,6 +178,13 @@ async def test_a_low_screen_has_what_matters(bot: Path, size: tuple[int, int]) -
             assert words in hands.text(), words
 
 
+async def test_a_range_that_begins_with_a_note_that_is_newer_than_the_rest(sample: Sample) -> None:
+    async with browsing(sample("v8.0.0"), size=MEDIUM) as hands:
+        await hands.press("f", *"flaky", "enter", "c")
+        assert leaving(hands) == [17, 13, 14, 15, 16]
+        assert "Compact note 17 to 16" in hands.text()
+
+
 # -- the summarizer
 
 

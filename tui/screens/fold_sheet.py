@@ -158,7 +158,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     def _show_titles(self) -> None:
         first, last = self._asked
-        span = f"{first} to {last}" if first != last else f"message {first}"
+        # A note may stand before messages that are older than itself.
+        span = f"{'note ' * (first > last)}{first} to {last}" if first != last else f"message {first}"
         how = f"newest {self._keep} exchange{'s stay' if self._keep != 1 else ' stays'}: + or -" if (
             self._keep is not None) else "shift+↑↓ range"
         self.query_one("#fold-title", Bar).show(
