@@ -32,11 +32,12 @@ class NoteError(Exception):
 
 
 def excerpt(reader: Reader, ref: Ref, cut: Cut) -> Iterator[str]:
-    """The messages that leave, oldest first, each under a line with its seq and role. Raises StoreError."""
-    leaves = {row.seq for row in cut.leaves}
+    """The messages that leave, as the model sees them: in its order, each under its seq and role. Raises StoreError."""
+    place = {row.seq: at for at, row in enumerate(cut.leaves)}
     timeline = reader.timeline(ref, View.ALL, reader.outline(ref))
-    rows = (row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in leaves)
-    for row, pieces in reading.messages(reader, ref, rows):
+    rows = sorted((row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in place),
+                  key=lambda row: place[row.seq or 0])
+    for row, pieces in reading.messages(reader, ref, iter(rows)):
         said = f", {row.name}" if row.name else ""
         yield f"#{row.seq} {row.role}{said}\n"
         for at, piece in enumerate(pieces):

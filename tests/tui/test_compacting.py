@@ -179,10 +179,14 @@ async def test_a_low_screen_has_what_matters(bot: Path, size: tuple[int, int]) -
 
 
 async def test_a_range_that_begins_with_a_note_that_is_newer_than_the_rest(sample: Sample) -> None:
-    async with browsing(sample("v8.0.0"), size=MEDIUM) as hands:
+    config = python("import re, sys; print(*re.findall(r'^#(\\d+)', sys.stdin.read(), re.M))")
+    async with browsing(sample("v8.0.0"), size=MEDIUM, config=config) as hands:
         await hands.press("f", *"flaky", "enter", "c")
         assert leaving(hands) == [17, 13, 14, 15, 16]
         assert "Compact note 17 to 16" in hands.text()
+        # A command reads what leaves as the model does.
+        await hands.press("ctrl+g")
+        assert sheet(hands).draft == "17 13 14 15 16"
 
 
 # -- the summarizer
@@ -238,13 +242,17 @@ async def test_a_command_that_hangs_is_stopped(demo_db: Path) -> None:
 # -- the editor
 
 
+def scripted(path: Path, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a shell program the user's editor; it is given the file's name."""
+    path.write_text(f"#!/bin/sh\n{program}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(path))
+
+
 async def test_the_note_in_an_editor_of_ones_own(
     demo_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "editor.sh"
-    script.write_text('#!/bin/sh\ngrep -q "^so$" "$1" && printf "so\\nfar\\n" > "$1"\nexit "$STATUS"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("VISUAL", str(script))
+    scripted(tmp_path / "editor.sh", 'grep -q "^so$" "$1" && printf "so\\nfar\\n" > "$1"\nexit "$STATUS"', monkeypatch)
     monkeypatch.setenv("STATUS", "0")
     async with browsing(demo_db, size=MEDIUM) as hands:
         monkeypatch.setattr(hands.app, "suspend", nullcontext)
@@ -271,11 +279,9 @@ async def test_the_note_in_an_editor_of_ones_own(
 async def test_what_an_editor_left_is_kept_where_it_cannot_be_taken(
     demo_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
 ) -> None:
-    script, kept = tmp_path / "editor.sh", tmp_path / "kept"
-    script.write_text(f"#!/bin/sh\n{program}\n")
-    script.chmod(0o755)
+    kept = tmp_path / "kept"
     kept.mkdir()
-    monkeypatch.setenv("VISUAL", str(script))
+    scripted(tmp_path / "editor.sh", program, monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(kept))
     async with browsing(demo_db, size=MEDIUM) as hands:
         monkeypatch.setattr(hands.app, "suspend", nullcontext)
