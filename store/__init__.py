@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .errors import UnknownSession as UnknownSession
     from .files import PrivateFolder as PrivateFolder
     from .files import write_private as write_private
-    from .folding import KEPT_EXCHANGES as KEPT_EXCHANGES
     from .folding import NOTE_BYTES as NOTE_BYTES
     from .folding import Candidate as Candidate
     from .folding import Context as Context
@@ -97,7 +96,7 @@ _HOMES = {
     "opening": ("open_archive", "usual_places"),
     "outline": ("Outline",),
     "closing": ("Fate", "Member"),
-    "folding": ("KEPT_EXCHANGES", "NOTE_BYTES", "Candidate", "Context", "Cut", "tokens_of"),
+    "folding": ("NOTE_BYTES", "Candidate", "Context", "Cut", "tokens_of"),
     "plans": (
         "Action", "Close", "Compact", "FoldPlan", "Plan", "Progress", "Receipt", "Repair", "Restore", "SetArchived",
         "Settle", "Uncompact",

@@ -126,6 +126,11 @@ class Context(Struct, frozen=True):
         older = [row.seq for row in self.rows[:users[-exchanges]] if not row.kept]
         return (older[0], older[-1]) if older else None
 
+    @property
+    def usually_kept(self) -> int:
+        """How many exchanges a proposal keeps without being told: fewer where the session is short."""
+        return next((keep for keep in range(KEPT_EXCHANGES, 1, -1) if self.propose(keep) is not None), 1)
+
     def stored_between(self, first: int, last: int) -> tuple[int, int]:
         """The range of the context that somebody means who marks the seqs from `first` to `last` as they are stored.
 

@@ -10,7 +10,6 @@ from textual.message import Message
 from textual.worker import get_current_worker
 
 from store import (
-    KEPT_EXCHANGES,
     Action,
     Actions,
     Archive,
@@ -155,8 +154,7 @@ def plan_range(
 def propose(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
     """Plans a compaction that keeps the newest exchanges, fewer of them where the session is short."""
     with _Reporting(post, epoch):
-        context = archive.reader().context(ref)
-        keep = next((keep for keep in range(KEPT_EXCHANGES, 0, -1) if context.propose(keep) is not None), 1)
+        keep = archive.reader().context(ref).usually_kept
         post(Planned(epoch, _actions(archive).plan(Compact(ref, None, None, "", keep), _telling(post, epoch), cancel)))
 
 

@@ -90,6 +90,12 @@ async def test_the_proposal_keeps_more_or_fewer(demo_db: Path) -> None:
         await hands.press("plus")
         assert "nothing is older than the newest 3 exchanges" in hands.text()
         assert leaving(hands) == list(range(43, 51))
+        # One that was marked by hand is a proposal once it is asked for.
+        await hands.press("shift+up", "shift+down")
+        assert "newest" not in hands.lines()[sheet(hands).query_one("#fold-title").region.y]
+        await hands.press("plus")
+        assert "newest 2 exchanges stay" in hands.text()
+        assert leaving(hands) == list(range(43, 51))
 
 
 async def test_a_note_is_asked_for_and_kept(demo_db: Path) -> None:

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import ClassVar
 
-from textual import events, on
-from textual.app import ComposeResult
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.worker import Worker
 
 from store import Finding, Ref, Repair, Severity, Spot, StoreError
 
 from .. import care, describe, render
 from ..clock import human
-from ..ink import Inked
 from ..library import Library, Shelf
-from ..widgets.bar import Bar, KeyBar
-from ..widgets.column import Column
 from ..widgets.findings import HEAVIEST_FIRST, Findings
-from ..widgets.inspector import Inspector
 from ..widgets.virtual_list import VirtualList
+from .pair import Pair
 from .sheet import PlanSheet
 
 CHOICES = 9
@@ -29,11 +24,10 @@ _PLURALS = {Severity.ERROR: ("error", "errors"), Severity.WARNING: ("warning", "
             Severity.INFO: ("to know", "to know")}
 
 
-class Doctor(Inked[Spot | None]):
+class Doctor(Pair[Spot | None]):
     """Findings at the left or above, the one under the cursor beside it. Dismissed with the place to go to."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (10, "-low")]
+    list_pane: Findings
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "repair", "Repair", id="doctor.repair", tooltip="put this finding right"),
         Binding("R", "repair_all", "Repair all", id="doctor.repair_all", tooltip="put right all that is safe to"),
@@ -49,7 +43,7 @@ class Doctor(Inked[Spot | None]):
     ]
 
     def __init__(self, library: Library, shelf: Shelf, ref: Ref | None) -> None:
-        super().__init__()
+        super().__init__(Findings(self.named, id="findings"))
         self._library, self.shelf, self._ref = library, shelf, ref
         self.narrowed = False
         """Whether just the findings of one session are shown."""
@@ -60,23 +54,8 @@ class Doctor(Inked[Spot | None]):
         self._names: dict[Ref, str] = {}
         self._worker: Worker[None] | None = None
 
-    def compose(self) -> ComposeResult:
-        yield Bar(id="doctor-title")
-        with Horizontal(id="doctor-panes"):
-            with Column(id="found"):
-                yield Bar(id="found-title", classes="pane-title -on")
-                self.list_pane = Findings(self.named, id="findings")
-                yield self.list_pane
-            with Column(id="beside"):
-                yield Bar(id="beside-title", classes="pane-title")
-                self.detail = Inspector(id="finding")
-                yield self.detail
-        yield KeyBar(id="doctor-keys")
-
-    def on_mount(self) -> None:
-        if self.list_pane.is_attached:
-            self.list_pane.focus()
-            self.action_look()
+    def begin(self) -> None:
+        self.action_look()
 
     def named(self, ref: Ref) -> str:
         """What a session is called; one bounded read the first time."""
@@ -114,23 +93,13 @@ class Doctor(Inked[Spot | None]):
         scope = f" · {self.named(self._ref)}" if self.narrowed and self._ref is not None else ""
         right = self._says or words or ("" if self.looking else "nothing found")
         info = self.shelf.archive.info
-        self.query_one("#doctor-title", Bar).show(
+        self.entitle(
             [(" doctor  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
-            [(f"{right} ", "note" if self._says else "dim")])
-        shown = self.list_pane.count
-        self.query_one("#found-title", Bar).show(
-            [(" FINDINGS", "strong"), (scope, "note")],
-            [(f"{self.list_pane.cursor + 1 if shown else 0}/{shown} ", "dim")])
-        self.query_one("#beside-title", Bar).show([(" FINDING", "strong")])
+            right, "note" if self._says else "dim", [(" FINDINGS", "strong"), (scope, "note")], "FINDING")
 
-    @on(VirtualList.Highlighted, "#findings")
-    def _highlighted(self) -> None:
+    def follow(self) -> None:
         self._show_detail()
         self._show_title()
-
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        for pane, title in (("findings", "#found-title"), ("finding", "#beside-title")):
-            self.query_one(title).set_class(event.widget.id == pane, "-on")
 
     # -- looking
 
@@ -271,7 +240,7 @@ class Doctor(Inked[Spot | None]):
 
     # -- going elsewhere
 
-    @on(VirtualList.Chosen, "#findings")
+    @on(VirtualList.Chosen)
     def _chosen(self) -> None:
         finding = self.list_pane.current
         if finding is not None and finding.place.session is not None:
@@ -283,14 +252,6 @@ class Doctor(Inked[Spot | None]):
         if self._ref is not None:
             self.narrowed = not self.narrowed
             self.show()
-
-    def action_other_pane(self) -> None:
-        (self.detail if self.list_pane.has_focus else self.list_pane).focus()
-
-    async def action_help(self) -> None:
-        from .help import Help
-
-        await self.app.push_screen(Help(Findings.HELP, self))
 
     def action_leave(self) -> None:
         """Stops what is under way, unless that already changes something; with nothing under way, goes back."""

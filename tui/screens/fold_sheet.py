@@ -15,7 +15,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import TextArea
 
-from store import KEPT_EXCHANGES, Archive, Cancel, Compact, Cut, Plan, tokens_of
+from store import Archive, Cancel, Compact, Cut, Plan, tokens_of
 
 from .. import care, editor, render
 from ..clock import human
@@ -72,8 +72,6 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._note = NoteEditor(self._begun_with, id="note")
         self._says = ""
         self._epoch = 0
-        self._cutting: int | None = None
-        """The epoch of the range that is being worked out."""
         self._job: Job | None = None
         self._done: care.Applied | None = None
 
@@ -82,6 +80,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         if plan.fold is None or not isinstance(plan.action, Compact):
             raise TypeError("this is no plan of a compaction")
         self._plan, self.fold, self._ref = plan, plan.fold, plan.action.ref
+        self._cutting: int | None = None
+        """The epoch of the range that is being worked out."""
         self.cut: Cut | None = plan.fold.cut
         action = plan.action
         asked = (action.first, action.last) if action.first is not None and action.last is not None else (
@@ -210,13 +210,14 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     def action_keep(self, by: int) -> None:
         """Takes the proposal that keeps more exchanges, or fewer."""
-        keep = max(1, self._keep + by) if self._keep is not None else KEPT_EXCHANGES
+        keep = max(1, self._keep + by) if self._keep is not None else self.fold.context.usually_kept
         proposed = self.fold.context.propose(keep)
         if proposed is None:
             self._say(f"nothing is older than the newest {keep} exchange{'s' if keep != 1 else ''}")
             return
         self._keep = keep
         self._rows.reach(*proposed)
+        self._show_titles()
 
     def _next(self) -> int:
         self._epoch += 1
@@ -330,7 +331,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.Overtaken)
     def _overtaken(self, event: care.Overtaken) -> None:
         if self._ended(event.epoch):
-            self.fold, self.cut = replace(self.fold, context=event.context), None
+            self.fold, self.cut, self._cutting = replace(self.fold, context=event.context), None, None
             self._show_plan()
             self._say(event.text)
 

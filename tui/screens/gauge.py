@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import events, on
-from textual.app import ComposeResult
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 
 from store import Archive, Certainty, Compaction, Ref
 
 from .. import care, render, study
 from ..clock import human
 from ..describe import Block
-from ..ink import Inked
 from ..weighing import NOTE_ROLE, Weight, bar, share, sparkline
-from ..widgets.bar import Bar, KeyBar
 from ..widgets.biggest import Biggest
-from ..widgets.column import Column
-from ..widgets.inspector import Inspector
 from ..widgets.virtual_list import VirtualList
+from .pair import Pair
 
 BAR, SPARKS = 14, 28
 """Cells of a bar and of the line over rounds."""
 
 
-class Gauge(Inked[int | None]):
+class Gauge(Pair[int | None]):
     """Messages at the left or above, sums beside them. Dismissed with the seq to go to."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (10, "-low")]
+    list_pane: Biggest
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab,shift+tab", "other_pane", "Other pane", show=False, id="gauge.pane"),
         Binding("question_mark", "help", "Help", key_display="?", id="gauge.help"),
@@ -39,74 +33,35 @@ class Gauge(Inked[int | None]):
     ]
 
     def __init__(self, archive: Archive, ref: Ref, title: str) -> None:
-        super().__init__()
+        super().__init__(Biggest(id="biggest"))
         self._archive, self._ref, self._title = archive, ref, title
 
-    def compose(self) -> ComposeResult:
-        yield Bar(id="gauge-title")
-        with Horizontal(id="gauge-panes"):
-            with Column(id="biggest"):
-                yield Bar(id="biggest-title", classes="pane-title -on")
-                self.list_pane = Biggest(id="rows")
-                yield self.list_pane
-            with Column(id="weights"):
-                yield Bar(id="weights-title", classes="pane-title")
-                self.detail = Inspector(id="sums")
-                yield self.detail
-        yield KeyBar(id="gauge-keys")
-
-    def on_mount(self) -> None:
-        if self.list_pane.is_attached:
-            self.list_pane.focus()
-            self._show_titles()
-            self.run_worker(
-                lambda: study.weigh(self.post_message, self._archive, self._ref, 0, care.stopped), thread=True,
-                exit_on_error=False)
+    def begin(self) -> None:
+        self.follow()
+        self.run_worker(
+            lambda: study.weigh(self.post_message, self._archive, self._ref, 0, care.stopped), thread=True,
+            exit_on_error=False)
 
     @on(study.Weighed)
     def _weighed(self, event: study.Weighed) -> None:
         self.list_pane.show(event.weight)
         self.detail.show(weight_blocks(event.weight))
-        self._show_titles()
+        self.follow()
 
     @on(study.Failed)
     def _failed(self, event: study.Failed) -> None:
         self.list_pane.hint = render.one_line(event.text)
         self.list_pane.refresh()
 
-    def _show_titles(self) -> None:
-        weight, shown = self.list_pane.weight, self.list_pane.count
-        right = f"~{human(weight.tokens)} tokens, estimated " if shown else ""
-        self.query_one("#gauge-title", Bar).show(
-            [(" context  ", "tab"), (self._title, "strong")], [(right, "dim")])
-        self.query_one("#biggest-title", Bar).show(
-            [(" BIGGEST FIRST", "strong")], [(f"{self.list_pane.cursor + 1 if shown else 0}/{shown} ", "dim")])
-        self.query_one("#weights-title", Bar).show([(" OF WHICH", "strong")])
+    def follow(self) -> None:
+        right = f"~{human(self.list_pane.weight.tokens)} tokens, estimated" if self.list_pane.count else ""
+        self.entitle([(" context  ", "tab"), (self._title, "strong")], right, "dim", [(" BIGGEST FIRST", "strong")],
+                     "OF WHICH")
 
-    @on(VirtualList.Highlighted, "#rows")
-    def _highlighted(self) -> None:
-        self._show_titles()
-
-    @on(VirtualList.Chosen, "#rows")
+    @on(VirtualList.Chosen)
     def _chosen(self) -> None:
         if self.list_pane.current is not None:
             self.dismiss(self.list_pane.current.seq)
-
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        for pane, title in (("rows", "#biggest-title"), ("sums", "#weights-title")):
-            self.query_one(title).set_class(event.widget.id == pane, "-on")
-
-    def action_other_pane(self) -> None:
-        (self.detail if self.list_pane.has_focus else self.list_pane).focus()
-
-    async def action_help(self) -> None:
-        from .help import Help
-
-        if self.is_active:
-            await self.app.push_screen(Help(Biggest.HELP, self))
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
 
 def weight_blocks(weight: Weight) -> list[Block]:

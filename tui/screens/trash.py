@@ -5,28 +5,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 
 from store import Bundled, Restore, StoreError, bundles
 
 from .. import care, describe, render
-from ..ink import Inked
 from ..library import Shelf
-from ..widgets.bar import Bar, KeyBar
-from ..widgets.column import Column
-from ..widgets.inspector import Inspector
 from ..widgets.kept import KeptList
 from ..widgets.virtual_list import VirtualList
+from .pair import Pair
 from .sheet import PlanSheet
 
 
-class Trash(Inked[None]):
+class Trash(Pair[None]):
     """Bundles at the left or above, what the one under the cursor holds beside it."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (10, "-low")]
+    list_pane: KeptList
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Bring back", id="trash.restore", tooltip="put it back where it was"),
         Binding("u", "undo", "Undo", id="trash.undo", tooltip="take the last thing back"),
@@ -38,28 +32,13 @@ class Trash(Inked[None]):
     ]
 
     def __init__(self, shelf: Shelf) -> None:
-        super().__init__()
+        super().__init__(KeptList(id="bundles"))
         self.shelf = shelf
         self.everything = False
         self._epoch = 0
 
-    def compose(self) -> ComposeResult:
-        yield Bar(id="trash-title")
-        with Horizontal(id="trash-panes"):
-            with Column(id="kept"):
-                yield Bar(id="kept-title", classes="pane-title -on")
-                self.list_pane = KeptList(id="bundles")
-                yield self.list_pane
-            with Column(id="held"):
-                yield Bar(id="held-title", classes="pane-title")
-                self.detail = Inspector(id="bundle")
-                yield self.detail
-        yield KeyBar(id="trash-keys")
-
-    def on_mount(self) -> None:
-        if self.list_pane.is_attached:
-            self.list_pane.focus()
-            self.look()
+    def begin(self) -> None:
+        self.look()
 
     def look(self) -> None:
         """Shows what is kept now: some small files are read."""
@@ -69,26 +48,18 @@ class Trash(Inked[None]):
             found = []
             self.notify(render.one_line(str(error)), severity="error", markup=False)
         self.list_pane.show(found, "nothing was kept" if self.everything else "the trash is empty")
-        self._show()
+        self.follow()
 
-    def _show(self) -> None:
+    def follow(self) -> None:
         current, info = self.list_pane.current, self.shelf.archive.info
         self.detail.show(describe.bundle_blocks(current) if current is not None else [])
         size = sum(one.size for one in self.list_pane.found)
-        self.query_one("#trash-title", Bar).show(
+        self.entitle(
             [(" trash  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
-            [(f"{render.size_of(size)} ", "dim")])
-        shown = self.list_pane.count
-        title = " KEPT ASIDE" if self.everything else " CLOSED SESSIONS"
-        self.query_one("#kept-title", Bar).show(
-            [(title, "strong")], [(f"{self.list_pane.cursor + 1 if shown else 0}/{shown} ", "dim")])
-        self.query_one("#held-title", Bar).show([(" HOLDS", "strong")])
+            render.size_of(size), "dim",
+            [(" KEPT ASIDE" if self.everything else " CLOSED SESSIONS", "strong")], "HOLDS")
 
-    @on(VirtualList.Highlighted, "#bundles")
-    def _highlighted(self) -> None:
-        self._show()
-
-    @on(VirtualList.Chosen, "#bundles")
+    @on(VirtualList.Chosen)
     def _chosen(self) -> None:
         self.action_restore()
 
@@ -157,14 +128,3 @@ class Trash(Inked[None]):
     def action_scope(self) -> None:
         self.everything = not self.everything
         self.look()
-
-    def action_other_pane(self) -> None:
-        (self.detail if self.list_pane.has_focus else self.list_pane).focus()
-
-    async def action_help(self) -> None:
-        from .help import Help
-
-        await self.app.push_screen(Help(KeptList.HELP, self))
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

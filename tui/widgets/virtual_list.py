@@ -44,6 +44,8 @@ class VirtualList(ScrollView, can_focus=True):
     """
 
     ALLOW_SELECT = False
+    HELP: ClassVar[str] = ""
+    """What the help says of it, as Markdown."""
     LINES: ClassVar[int] = 1
     DEFAULT_CSS = """
     VirtualList {
