@@ -142,6 +142,11 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[list[
         if type(seq) is not int:
             strays.append(rowid)
             continue
+        if not calls and (not meta or meta == "{}"):
+            # Most rows: nothing in them needs to be parsed.
+            rows.append(Row(rowid, seq, role, name, state, answers, (), None, None, round_index, created_at, send,
+                            (), ()))
+            continue
         bad: list[str] = []
         odd: list[str] = []
         called = _value(calls, "tool_calls_json", bad) if calls else None

@@ -55,16 +55,20 @@ def _context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
         f"SELECT ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0), substr(content, 1, "
         f"{HEAD_CHARS}) FROM {layout.table('messages')} WHERE {owner.condition} AND state = '{State.ACTIVE}' "
         f"AND {_MESSAGE} ORDER BY seq", (owner.value,))
-    active = ((at, row) for at, row in enumerate(chart.rows) if row.active)
+    active = [(at, row) for at, row in enumerate(chart.rows) if row.active]
     found, elsewhere = [], False
     for (at, row), (size, head) in zip(active, bodies, strict=True):
-        note, name = row.note, row.name
-        kept = (at == 0 and row.role == "system" and not note) or (
-            name is not None and str(name).startswith("memory_"))
-        place = _place(layout, row) if note else row.seq
-        elsewhere |= place != row.seq
-        found.append(Candidate(row.seq, place, str(row.role), answers[at].row if at in answers else at,
-                               tokens_of(size), note, kept, str(head or "") or _called(row)))
+        seq, name, kept = row.seq, row.name, False
+        place, note = seq, False
+        if name is not None:
+            note, kept = row.note, str(name).startswith("memory_")
+        if note:
+            place = _place(layout, row)
+            elsewhere |= place != seq
+        elif at == 0 and row.role == "system":
+            kept = True
+        found.append(Candidate(seq, place, str(row.role), answers[at].row if at in answers else at, tokens_of(size),
+                               note, kept, str(head) if head else _called(row)))
     if elsewhere:
         found.sort(key=lambda one: (one.place, one.seq))
     return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
