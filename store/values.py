@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -51,26 +52,34 @@ def parse_object(stored: str | None, what: str, damages: Damages) -> Any:
 
 def tool_calls(value: Any, damages: Damages) -> tuple[ToolCall, ...]:
     """The calls of an assistant row in the OpenAI shape, each part leniently."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        damages.note("tool_calls is not a list")
-        return ()
     calls = []
-    for item in value:
-        if not isinstance(item, dict):
-            damages.note("a tool call is not an object")
-            continue
-        function = item.get("function")
-        function = function if isinstance(function, dict) else item
-        name, id_, arguments = function.get("name"), item.get("id"), function.get("arguments")
+    for id_, name, arguments in _calls(value, damages):
         parsed = True
         if isinstance(arguments, str):
             trial = Damages()
             arguments = parse(arguments, "arguments", trial)
             parsed = not trial
-        calls.append(ToolCall(str(id_) if id_ else None, str(name) if name else None, arguments, parsed))
+        calls.append(ToolCall(id_, name, arguments, parsed))
     return tuple(calls)
+
+
+def calls_made(value: Any, damages: Damages) -> tuple[tuple[str | None, str | None], ...]:
+    """The id and the name of each of the same calls; what they are given is left as it is."""
+    return tuple((id_, name) for id_, name, _ in _calls(value, damages))
+
+
+def _calls(value: Any, damages: Damages) -> Iterator[tuple[str | None, str | None, Any]]:
+    if value is not None and not isinstance(value, list):
+        damages.note("tool_calls is not a list")
+        return
+    for item in value or ():
+        if not isinstance(item, dict):
+            damages.note("a tool call is not an object")
+            continue
+        function = item.get("function")
+        function = function if isinstance(function, dict) else item
+        name, id_ = function.get("name"), item.get("id")
+        yield str(id_) if id_ else None, str(name) if name else None, function.get("arguments")
 
 
 def names_in(prefix: bytes) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from msgspec import Struct
 from ..outline import Outline, runs_of
 from ..rows import Audit, Ref, Spot, State
 from ..sqlitefile import BrokenText
-from ..values import Damages, parse, tool_calls
+from ..values import Damages, calls_made, parse
 from . import audit
 from .decode import note_span
 from .layout import NOTE_NAME, Layout
-from .messages import Owner
+from .messages import HEAD_CHARS, Owner
 from .sessions import id_text, owner_of
 
 _MESSAGE = ("seq", "role", "name", "state", "tool_call_id", "tool_calls_json", "meta_json", "round_index", "created_at",
@@ -24,7 +24,7 @@ _FOLD = ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "afte
 SEQ_COLUMNS = (("project_messages", "source_seq_lo"), ("project_messages", "source_seq_hi"),
                ("hook_events", "message_seq"), ("follow_up_queue", "delivered_seq"))
 """Where later releases name a message by its seq."""
-_ACTIVE = State.ACTIVE.value
+_ACTIVE, _COMPACTED = State.ACTIVE.value, State.COMPACTED.value
 
 
 class Call(Struct, frozen=True):
@@ -37,7 +37,10 @@ class Call(Struct, frozen=True):
 
 
 class Row(Struct, gc=False):
-    """A message. `bad` are columns whose JSON does not parse, `odd` those in which it is not what it should be."""
+    """A message. `bad` are columns whose JSON does not parse, `odd` those in which it is not what it should be.
+
+    `size` counts the characters of its content and its calls, `head` is how the content begins; of a chart with bodies.
+    """
 
     rowid: int
     seq: int
@@ -53,6 +56,8 @@ class Row(Struct, gc=False):
     send_index: Any
     bad: tuple[str, ...]
     odd: tuple[str, ...]
+    size: int = 0
+    head: Any = None
 
     @property
     def active(self) -> bool:
@@ -109,8 +114,9 @@ def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
     return [key for (key,) in conn.execute(f"SELECT rowid FROM {layout.table('sessions')} ORDER BY rowid")]
 
 
-def read_chart(conn: sqlite3.Connection, layout: Layout, key: int) -> Chart | None:
-    """One session by its storage key, None where it is gone."""
+def read_chart(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> Chart | None:
+    """One session by its storage key, None where it is gone; with `bodies` also how long they are and how they begin.
+    """
     session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
     if session is None:
         return None
@@ -118,7 +124,7 @@ def read_chart(conn: sqlite3.Connection, layout: Layout, key: int) -> Chart | No
     owner = owner_of(layout, key, stored)
     state = _one(conn, f"SELECT rowid AS \" rowid\", * FROM {layout.table('session_state')} WHERE {owner.condition}",
                  owner.value)
-    rows, strays = _rows(conn, layout, owner)
+    rows, strays = _rows(conn, layout, owner, bodies)
     folds = _folds(conn, layout, owner)
     return Chart(
         ref=Ref(layout.prefix, id_text(key, stored)), key=key, stored_id=stored, session=session,
@@ -133,11 +139,16 @@ def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any]
     return {column[0]: value for column, value in zip(cursor.description, found, strict=True)} if found else None
 
 
-def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[list[Row], list[int]]:
+def _rows(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool
+) -> tuple[list[Row], list[int]]:
     rows, strays = [], []
     columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
-    for rowid, seq, role, name, state, answers, calls, meta, round_index, created_at, send in conn.execute(
-        f"SELECT rowid, {columns} FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq", (owner.value,)
+    head_of = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
+    body = f"{layout.chars}, {head_of}" if bodies else "0, NULL"
+    for rowid, seq, role, name, state, answers, calls, meta, round_index, created_at, send, size, head in conn.execute(
+        f"SELECT rowid, {columns}, {body} FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq",
+        (owner.value,),
     ):
         if type(seq) is not int:
             strays.append(rowid)
@@ -145,18 +156,18 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[list[
         if not calls and (not meta or meta == "{}"):
             # Most rows: nothing in them needs to be parsed.
             rows.append(Row(rowid, seq, role, name, state, answers, (), None, None, round_index, created_at, send,
-                            (), ()))
+                            (), (), size, head))
             continue
         bad: list[str] = []
         odd: list[str] = []
         called = _value(calls, "tool_calls_json", bad) if calls else None
         named = Damages()
-        made = tuple((call.id, call.name) for call in tool_calls(called, named)) if called is not None else ()
+        made = calls_made(called, named)
         if named and not bad:
             odd.append("tool_calls_json")
         values = _object(meta, "meta_json", bad, odd) if meta and meta != "{}" else None
         rows.append(Row(rowid, seq, role, name, state, answers, made, called, values if name == NOTE_NAME else None,
-                        round_index, created_at, send, tuple(bad), tuple(odd)))
+                        round_index, created_at, send, tuple(bad), tuple(odd), size, head))
     return rows, strays
 
 
@@ -200,7 +211,7 @@ def _folds(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[Fold]
 def _audit(
     conn: sqlite3.Connection, layout: Layout, owner: Owner, rows: list[Row], strays: list[int], folds: bool
 ) -> Audit:
-    if not folds and not any(row.state == State.COMPACTED.value for row in rows):
+    if not folds and not any(row.state == _COMPACTED for row in rows):
         return Audit([])
     seqs: dict[str, list[int]] = {}
     for row in rows:

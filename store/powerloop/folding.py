@@ -21,7 +21,7 @@ from .layout import NOTE_NAME, Layout
 from .messages import Owner
 from .pairing import dumps, pair
 
-HEAD_CHARS = 200
+SHOWN = 200
 _MESSAGE = "typeof(seq) = 'integer'"
 """What can be named by its seq; others stay as they are."""
 _MIXED = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
@@ -44,31 +44,23 @@ class Work(Struct, frozen=True):
 
 def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
     """What the model sees of a session, in its order. Raises UnknownSession."""
-    return _context(conn, layout, _known(conn, layout, id_))
+    return _context(layout, _known(conn, layout, id_, bodies=True))
 
 
-def _context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
+def _context(layout: Layout, chart: Chart) -> Context:
     answers = pair(chart.rows).answers
-    owner = sessions.owner_of(layout, chart.key, chart.stored_id)
-    # One transaction has read the rows, so these are the same in the same order.
-    bodies = conn.execute(
-        f"SELECT ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0), substr(content, 1, "
-        f"{HEAD_CHARS}) FROM {layout.table('messages')} WHERE {owner.condition} AND state = '{State.ACTIVE}' "
-        f"AND {_MESSAGE} ORDER BY seq", (owner.value,))
-    active = [(at, row) for at, row in enumerate(chart.rows) if row.active]
     found, elsewhere = [], False
-    for (at, row), (size, head) in zip(active, bodies, strict=True):
-        seq, name, kept = row.seq, row.name, False
-        place, note = seq, False
-        if name is not None:
-            note, kept = row.note, str(name).startswith("memory_")
+    for at, row in enumerate(chart.rows):
+        if not row.active:
+            continue
+        place, note, kept = row.seq, False, at == 0 and row.role == "system"
+        if row.name is not None:
+            note, kept = row.note, kept or str(row.name).startswith("memory_")
         if note:
-            place = _place(layout, row)
-            elsewhere |= place != seq
-        elif at == 0 and row.role == "system":
-            kept = True
-        found.append(Candidate(seq, place, str(row.role), answers[at].row if at in answers else at, tokens_of(size),
-                               note, kept, str(head) if head else _called(row)))
+            place, kept = _place(layout, row), False
+            elsewhere |= place != row.seq
+        found.append(Candidate(row.seq, place, str(row.role), answers[at].row if at in answers else at,
+                               tokens_of(row.size), note, kept, str(row.head) if row.head else _called(row)))
     if elsewhere:
         found.sort(key=lambda one: (one.place, one.seq))
     return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
@@ -77,18 +69,14 @@ def _context(conn: sqlite3.Connection, layout: Layout, chart: Chart) -> Context:
 def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
     """Every message's seq, role and tokens, in the order in which they were written."""
     for seq, role, size in conn.execute(
-            f"SELECT seq, role, ifnull(length(content), 0) + ifnull(length({_calls(layout)}), 0) "
-            f"FROM {layout.table('messages')} WHERE {owner.condition} AND {_MESSAGE} ORDER BY seq", (owner.value,)):
+            f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
+            f"AND {_MESSAGE} ORDER BY seq", (owner.value,)):
         yield seq, str(role), tokens_of(size)
 
 
 def _called(row: Row) -> str:
     """What stands for a message that says nothing itself."""
     return ", ".join(name for _, name in row.calls if name)
-
-
-def _calls(layout: Layout) -> str:
-    return "tool_calls_json" if layout.has("messages", "tool_calls_json") else "NULL"
 
 
 def _place(layout: Layout, note: Row) -> int:
@@ -111,16 +99,16 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     return seal.hexdigest()
 
 
-def _known(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
+def _known(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
     key = sessions.rowid_of(conn, layout, id_)
-    chart = read_chart(conn, layout, key) if key is not None else None
+    chart = read_chart(conn, layout, key, bodies) if key is not None else None
     if chart is None:
         raise UnknownSession(f"session {id_!r} is gone.")
     return chart
 
 
-def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
-    chart = _known(conn, layout, id_)
+def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
+    chart = _known(conn, layout, id_, bodies)
     if chart.state is None:
         raise Refused(f"session {id_!r}: its bookkeeping is missing; repair it first.")
     if type(chart.state.get("next_seq")) is not int or chart.state["next_seq"] <= chart.highest:
@@ -132,9 +120,9 @@ def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str) -> Chart:
 
 def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
     """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
-    chart = _foldable(conn, layout, action.ref.id)
+    chart = _foldable(conn, layout, action.ref.id, bodies=True)
     check_note(action.note)
-    seen = _context(conn, layout, chart)
+    seen = _context(layout, chart)
     found = seen.wanted(action.first, action.last, action.keep)
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
     before, after = found.before, found.after(action.note)
@@ -156,7 +144,7 @@ def _against(chart: Chart) -> Iterator[str]:
 
 
 def _changes(action: Compact, found: Cut) -> Iterator[Change]:
-    for row in found.leaves[:HEAD_CHARS]:
+    for row in found.leaves[:SHOWN]:
         yield Change(Spot(action.ref, str(row.seq), row.seq), row.role, row.head, None)
     yield Change(Spot(action.ref), NOTE_NAME, None, action.note)
 
@@ -189,7 +177,7 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
 def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
     """What taking a compaction back would do. Raises Misused for one that is not in force, Refused where it cannot be.
     """
-    chart = _foldable(conn, layout, action.ref.id)
+    chart = _foldable(conn, layout, action.ref.id, bodies=False)
     found = next((one for one in chart.audit.compactions if one.number == action.number), None)
     if found is None:
         numbers = ", ".join(str(one.number) for one in chart.audit.compactions if not one.undone)

@@ -70,6 +70,13 @@ class Layout(Struct, frozen=True):
         """A column for a SELECT, NULL under its name where the file has none."""
         return column if self.has(table, column) else f"NULL AS {column}"
 
+    @property
+    def chars(self) -> str:
+        """How many characters the model reads of a message, its content and its calls, for a SELECT."""
+        lengths = [f"ifnull(length({column}), 0)" for column in ("content", "tool_calls_json")
+                   if self.has("messages", column)]
+        return " + ".join(lengths) or "0"
+
 
 def schema_version(conn: sqlite3.Connection) -> int:
     """A number that changes with every change of a table."""
