@@ -142,15 +142,19 @@ class Context(Struct, frozen=True):
 
     def wanted(self, first: int | None, last: int | None, exchanges: int) -> Cut:
         """What folding a range takes, or without one what is proposed. Raises Misused where there is nothing."""
+        return self.cut(*self.asked(first, last, exchanges))
+
+    def asked(self, first: int | None, last: int | None, exchanges: int) -> tuple[int, int]:
+        """The range that is wanted: this one, or without one what is proposed. Raises Misused where there is none."""
         if not self.rows:
             raise Misused("nothing of it is in the context any more.")
-        if first is None or last is None:
-            proposed = self.propose(exchanges)
-            if proposed is None:
-                many = f"{exchanges} exchanges" if exchanges != 1 else "exchange"
-                raise Misused(f"there is nothing older than the newest {many}; choose a range.")
-            first, last = proposed
-        return self.cut(first, last)
+        if first is not None and last is not None:
+            return first, last
+        proposed = self.propose(exchanges)
+        if proposed is None:
+            many = f"{exchanges} exchanges" if exchanges != 1 else "exchange"
+            raise Misused(f"there is nothing older than the newest {many}; choose a range.")
+        return proposed
 
 
 def growth(messages: Iterable[tuple[int, str, int]], folds: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:

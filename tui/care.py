@@ -90,7 +90,7 @@ class RangeCut(Message):
 
 @dataclass(eq=False, repr=False)
 class Overtaken(Message):
-    """The context became another one, in which a range that was wanted cannot be folded; `text` says why."""
+    """What was wanted makes no sense, mostly as the context has become this one; `text` says why."""
 
     epoch: int
     context: Context

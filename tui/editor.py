@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-
 from textual.app import App
 
 from store import NOTE_BYTES, PrivateFolder
 
+from .kept_note import keep_note
 from .lending import lend
 from .visible import visible
 
@@ -31,7 +29,7 @@ def edited(app: App[object], text: str) -> str | None:
             return None
         why = f"the editor ended with status {status}" if status else _trouble(after)
         if why:
-            app.notify(f"{why}; the note is as it was, what the editor left is kept in {_kept(after)}",
+            app.notify(f"{why}; the note is as it was, what the editor left is kept in {keep_note(after)}",
                        severity="warning", timeout=20, markup=False)
             return None
         return after.decode().removesuffix("\n")
@@ -50,12 +48,6 @@ def _trouble(data: bytes) -> str:
         data.decode()
     except UnicodeDecodeError:
         return "that is no text in UTF-8"
+    if b"\0" in data:
+        return "a note holds no NUL characters"
     return ""
-
-
-def _kept(data: bytes) -> str:
-    """The path of a file of the user's that holds this from now on."""
-    fd, path = tempfile.mkstemp(prefix="sessionscope-note-", suffix=".md")
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-    return path

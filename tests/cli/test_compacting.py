@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,43 @@ def test_a_session_of_each_release_is_folded_and_taken_back(cli: Cli, tmp_path: 
     assert document(cli, "uncompact", path, ROOT, "3")["applied"] is True
     assert document(cli, "show", path, ROOT, "--view", "context") == before
     check_context(path, name, ROOT, [one["seq"] for one in before["messages"]])
+
+
+CHANGING = """\
+import sqlite3, sys
+sys.stdin.read()
+sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])
+print("from the command")
+"""
+
+
+def test_what_a_summarizer_read_is_folded_and_nothing_else(
+    cli: Cli, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    proposed = document(cli, "compact", database, ROOT, "--keep", "1", "--dry-run")["plan"]
+    before = active(cli, database)
+    append = (f"INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) VALUES "
+              f"('{ROOT}', 21, 'user', 'meanwhile', 'active', 0, 0); UPDATE session_state SET next_seq = 22 "
+              f"WHERE session_id = '{ROOT}'")
+    fold = f"UPDATE messages SET state = 'compacted_out' WHERE session_id = '{ROOT}' AND seq = 14"
+
+    def summarized(statement: str) -> Any:
+        command = shlex.join([sys.executable, "-c", CHANGING, str(database), statement])
+        return cli("compact", database, ROOT, "--keep", "1", "--summarizer", command)
+
+    # With one more message, the proposal would be another by now.
+    assert summarized(append).status == 0
+    left = [seq for seq in before if seq not in (13, 14, 15, 16, 17)]
+    assert (proposed["from_seq"], proposed["to_seq"]) == (13, 17)
+    assert active(cli, database) == [*left, 21, 22]
+    assert cli("uncompact", database, ROOT, "3").status == 0
+    done = summarized(fold)
+    assert done.status == 3
+    assert "have changed meanwhile; nothing was done" in done.err
+    (kept,) = tmp_path.glob("sessionscope-note-*.md")
+    assert str(kept) in done.err
+    assert kept.read_text() == "from the command"
 
 
 @pytest.mark.parametrize(("argv", "words"), [

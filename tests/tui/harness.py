@@ -117,6 +117,13 @@ class Hands:
         """Presses a key for each letter."""
         await self.press(*text)
 
+    async def paste(self, text: str) -> None:
+        """What a terminal sends for a paste."""
+        driver = self.app._driver
+        assert driver is not None
+        driver.send_message(events.Paste(text))
+        await self.settle()
+
     async def settle(self) -> None:
         await settle(self.pilot)
 

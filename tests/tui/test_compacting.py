@@ -19,7 +19,6 @@ from store import NOTE_BYTES
 from tui import clock
 from tui.config import Config
 from tui.screens.sheet import PlanSheet
-from tui.widgets.note_editor import NoteEditor
 
 from ..store.helpers import ROOT
 from ..store.real import check_context, check_history
@@ -279,9 +278,9 @@ async def test_the_note_in_an_editor_of_ones_own(
 
 @pytest.mark.parametrize(("program", "why"), [
     ("printf mine > $1; exit 3", "the editor ended with status 3"),
-    ("printf 'mine \\377' > $1", "no text in UTF-8"),
+    ("printf 'mine \\377' > $1", "no text in UTF-8"), ("printf 'mine \\000' > $1", "no NUL characters"),
     (f"printf mine > $1; head -c {NOTE_BYTES} /dev/zero | tr '\\0' x >> $1", "more than a note may hold"),
-], ids=["status", "binary", "long"])
+], ids=["status", "binary", "nul", "long"])
 async def test_what_an_editor_left_is_kept_where_it_cannot_be_taken(
     demo_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
 ) -> None:
@@ -301,12 +300,24 @@ async def test_what_an_editor_left_is_kept_where_it_cannot_be_taken(
         assert any(why in note and str(left) in note for note in hands.notes)
 
 
+async def test_a_note_that_no_archive_takes_is_refused_and_kept(demo_db: Path) -> None:
+    before = active(demo_db)
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("enter", "c", "tab")
+        await hands.paste("long " * (NOTE_BYTES // 5) + "!")
+        await hands.press("ctrl+s")
+        assert "a note is text of at most a megabyte" in hands.text()
+        assert len(sheet(hands).draft) == NOTE_BYTES + 1
+        assert leaving(hands) == list(range(43, 51))
+        assert active(demo_db) == before
+        await hands.press("backspace", "ctrl+s")
+        assert active(demo_db) == [*before[8:], 64]
+
+
 async def test_a_note_is_never_obeyed(demo_db: Path) -> None:
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("enter", "c", "tab")
-        hands.app.screen.query_one(NoteEditor).post_message(
-            events.Paste("a\x1b[31mb\u202ec\x9bd [bold]e\x0bf ⚠️\tg"))
-        await hands.settle()
+        await hands.paste("a\x1b[31mb\u202ec\x9bd [bold]e\x0bf ⚠️\tg")
         assert "a␛[31mb" in hands.text()
         assert "[bold]e" in hands.text()
         assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char == "\u202e"

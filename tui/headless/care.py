@@ -13,6 +13,7 @@ from store import (
     Actions,
     Archive,
     Finding,
+    FoldPlan,
     Misused,
     Plan,
     Receipt,
@@ -136,10 +137,17 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
     raise failures[0]
 
 
-def carry_out(archive: Archive, action: Action, args: argparse.Namespace) -> tuple[Plan, Receipt | None]:
-    """The plan of an action, and what came of it unless it was only asked for or there is nothing to do."""
+def carry_out(
+    archive: Archive, action: Action, args: argparse.Namespace, seen: FoldPlan | None = None
+) -> tuple[Plan, Receipt | None]:
+    """The plan of an action, and what came of it unless it was only asked for or there is nothing to do.
+
+    Raises Refused where a compaction would take anything else than what was `seen` of it.
+    """
     actions, progress = actions_of(archive), written.progress()
     plan = actions.plan(action, progress)
+    if seen is not None and (plan.fold is None or not plan.fold.takes_as(seen)):
+        raise Refused("the messages that leave have changed meanwhile; nothing was done.")
     if args.dry_run or plan.empty:
         return plan, None
     return plan, actions.apply(plan, progress, offline=args.offline)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 
-from msgspec.structs import replace
-
-from store import Compact, Refused, Uncompact, never
+from store import Compact, Refused, StoreError, Uncompact, never
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
@@ -52,8 +51,9 @@ def _compact(args: argparse.Namespace, zone: Zone) -> int:
     target = reading.find_session(args.archive, args.session, zone)
     action = Compact(target.ref, args.first, args.last, note or "", *([] if args.keep is None else [args.keep]))
     if note is None and command is not None:
-        action = _summarized(target, action, command)
-    written.plan(*carry_out(target.archive, action, args), (), args.json)
+        _summarized(target, action, command, args)
+    else:
+        written.plan(*carry_out(target.archive, action, args), (), args.json)
     return 0
 
 
@@ -81,19 +81,26 @@ def _configured(args: argparse.Namespace) -> str | None:
         raise UsageError(str(error)) from None
 
 
-def _summarized(target: reading.Target, action: Compact, command: str) -> Compact:
-    """The same with the note that the user's command makes of what leaves."""
+def _summarized(target: reading.Target, action: Compact, command: str, args: argparse.Namespace) -> None:
+    """Compacts just what the user's command has read. A note that cannot be used is kept."""
+    from ..kept_note import keep_note
     from ..summarizer import NoteError, excerpt, summarize
 
     progress = written.progress()
-    fold = actions_of(target.archive).plan(action, progress).fold
-    if fold is None:
+    seen = actions_of(target.archive).plan(action, progress).fold
+    if seen is None:
         raise Refused("there is nothing to summarize.")
+    first, last = seen.context.asked(action.first, action.last, action.keep)
     try:
-        note = summarize(command, excerpt(target.reader, target.ref, fold.cut), progress, never)
+        note = summarize(command, excerpt(target.reader, target.ref, seen.cut), progress, never)
     except NoteError as error:
         raise Refused(f"{error} Nothing was changed.") from None
-    return replace(action, note=note)
+    try:
+        done = carry_out(target.archive, Compact(target.ref, first, last, note), args, seen)
+    except StoreError:
+        print(f"sessionscope: the note that was written is kept in {keep_note(note.encode())}", file=sys.stderr)
+        raise
+    written.plan(*done, (), args.json)
 
 
 def _uncompact(args: argparse.Namespace, zone: Zone) -> int:

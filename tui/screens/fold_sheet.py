@@ -84,9 +84,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         """The epoch of the range that is being worked out."""
         self.cut: Cut | None = plan.fold.cut
         action = plan.action
-        asked = (action.first, action.last) if action.first is not None and action.last is not None else (
-            self.fold.context.propose(action.keep))
-        self._asked = asked or self.cut.span
+        self._asked = self.fold.context.asked(action.first, action.last, action.keep)
         self._keep = action.keep if action.first is None else self._keep_of(self._asked)
 
     @property
@@ -331,8 +329,10 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.Overtaken)
     def _overtaken(self, event: care.Overtaken) -> None:
         if self._ended(event.epoch):
-            self.fold, self.cut, self._cutting = replace(self.fold, context=event.context), None, None
-            self._show_plan()
+            if event.context != self.fold.context:
+                self.fold, self.cut, self._cutting = replace(self.fold, context=event.context), None, None
+                self._show_plan()
+            # Otherwise it is the note that cannot be taken.
             self._say(event.text)
 
     @on(care.Applied)
