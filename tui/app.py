@@ -23,7 +23,7 @@ from store import Archive, StoreError, open_archive
 
 from .compat import Palette, Quiet
 from .config import Config, ConfigError, load
-from .ink import Inked
+from .leaving import Leaving
 from .library import Library
 from .render import one_line
 from .screens.browser import Browser
@@ -87,7 +87,7 @@ class Sessionscope(Quiet):
 
     async def action_quit(self) -> None:
         """Ends the app; only when it is asked twice where something on the screen would be lost."""
-        screens = [screen for screen in self.screen_stack if isinstance(screen, Inked)]
+        screens = [screen for screen in self.screen_stack if isinstance(screen, Leaving)]
         held = next(filter(None, (screen.unfinished() for screen in screens)), None)
         now = time.monotonic()
         if held is None or now < self._quits_until:

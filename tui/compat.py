@@ -6,10 +6,14 @@ from rich.segment import Segments
 from rich.text import Text
 from textual import events
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.command import CommandPalette
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.widget import Widget
+from textual.worker import Worker
+
+from .leaving import Leaving
 
 
 def resize_content(view: ScrollView, size: Size) -> None:
@@ -19,8 +23,17 @@ def resize_content(view: ScrollView, size: Size) -> None:
         view._scroll_update(size)
 
 
-class Palette(CommandPalette):
-    """The command palette, which a click outside of the screen does not bring down."""
+class Palette(CommandPalette, Leaving[None]):
+    """The command palette, which neither a click outside of the screen nor keys that come too fast bring down."""
+
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        # What still gathers commands would miss the list that it fills.
+        self._cancel_gather_commands()
+        return super().dismiss(result)
+
+    def _gather_commands(self, search_value: str) -> Worker[None] | None:  # type: ignore[override]
+        # A letter may be told after the key that closes it.
+        return super()._gather_commands(search_value) if self.is_active else None
 
     def _on_click(self, event: events.Click) -> None:  # type: ignore[override]
         if not self.region.contains(int(event.screen_x), int(event.screen_y)):

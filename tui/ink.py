@@ -7,16 +7,17 @@ from typing import ClassVar, TypeVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
+
+from .leaving import Leaving
 
 NAMES = ("dim", "accent", "note", "damage", "strong", "title", "hole", "folded", "tab", "current", "line", "cursor",
          "cursor-blurred")
 Result = TypeVar("Result")
 
 
-class Inked(Screen[Result]):
+class Inked(Leaving[Result]):
     """A screen whose panes write with inks. The style sheet gives each its look as `.ink--NAME`."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{name}" for name in NAMES}
@@ -25,10 +26,6 @@ class Inked(Screen[Result]):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._inks = None
-
-    def unfinished(self) -> str | None:
-        """What would be lost if the app ended now, in a few words; None where nothing would."""
-        return None
 
     def ink(self, name: str) -> Style:
         """The style of a name in the theme of the moment, without a background except for the cursors'."""

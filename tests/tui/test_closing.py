@@ -51,6 +51,21 @@ async def test_a_second_press_closes_and_undo_brings_it_back(demo_db: Path, size
         assert bundles(demo_db) == []
 
 
+async def test_a_key_that_comes_twice_confirms_once(demo_db: Path) -> None:
+    before = ids(demo_db)
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        await hands.press("s", "x")
+        sheet = hands.app.screen
+        assert isinstance(sheet, CloseSheet)
+        sheet.action_take()
+        sheet.action_take()
+        await hands.settle()
+        assert hands.app.screen_stack == [hands.browser]
+        assert len(bundles(demo_db)) == 1
+        await hands.press("u")
+        assert ids(demo_db) == before
+
+
 async def test_escape_keeps_all(demo_db: Path) -> None:
     before = ids(demo_db)
     async with browsing(demo_db, size=MEDIUM) as hands:

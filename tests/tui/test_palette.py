@@ -10,6 +10,7 @@ from textual._callback import invoke
 from textual.binding import Binding
 from textual.command import CommandInput
 
+from tui.compat import Palette
 from tui.screens.browser import Browser
 
 from .database import Database
@@ -52,6 +53,24 @@ async def test_a_verb_by_its_name(demo_db: Path) -> None:
         await hands.until(lambda: "What the model sees now" in hands.text(), "the verb")
         await hands.press("enter")
         assert hands.view.value == "context"
+
+
+async def test_what_comes_after_the_key_that_closes_it(demo_db: Path) -> None:
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        for keys in (("u", "enter", "enter", "enter"), ("u", "escape"), ("escape", "u"), ("1", "escape", "escape")):
+            for key in ("ctrl+p", *keys):
+                hands.send(key)
+            await hands.settle()
+            await hands.press("escape")
+            assert hands.app.screen_stack[0] is hands.browser
+        await hands.press("ctrl+p")
+        palette = hands.app.screen
+        assert isinstance(palette, Palette)
+        palette.dismiss()
+        palette.dismiss()
+        assert palette._gather_commands("u") is None
+        await hands.settle()
+        assert hands.app.screen_stack == [hands.browser]
 
 
 async def test_keys_that_look_like_markup(demo_db: Path) -> None:

@@ -360,7 +360,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def action_leave(self) -> None:
         if self._job is not None:
             self._stop(self._job, STOPPING if self._job.folds else STOPPED)
-        elif self.is_active and self._done is None:
+        elif self._done is None:
             self.dismiss(None)
 
     def unfinished(self) -> str | None:
