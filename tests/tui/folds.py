@@ -45,8 +45,9 @@ def leaving(hands: Hands) -> list[int]:
 
 
 async def write(hands: Hands, text: str) -> None:
+    """Goes from the rows to the note, and adds to it in one go."""
     await hands.press("enter")
-    await hands.type(text)
+    await hands.paste(text)
 
 
 async def fold(hands: Hands, note: str = NOTE) -> None:

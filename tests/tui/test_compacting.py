@@ -304,7 +304,7 @@ async def test_a_note_that_no_archive_takes_is_refused_and_kept(demo_db: Path) -
     before = active(demo_db)
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("enter", "c", "tab")
-        await hands.paste("long " * (NOTE_BYTES // 5) + "!")
+        await hands.paste((("x" * 99) + "\n") * (NOTE_BYTES // 100) + "!")
         await hands.press("ctrl+s")
         assert "a note is text of at most a megabyte" in hands.text()
         assert len(sheet(hands).draft) == NOTE_BYTES + 1

@@ -343,7 +343,8 @@ async def test_what_is_offered_again_is_changed_and_left_as_any_other(bot: Path)
         await offered(hands)
         await hands.press("c")
         assert leaving(hands) == [5, 6]
-        await hands.press("tab", *" And mine.", "escape", "c")
+        await write(hands, " And mine.")
+        await hands.press("escape", "c")
         assert sheet(hands).draft.endswith(" Then more. And mine.")
         # What is proposed by now, not the range of then for ever.
         assert leaving(hands) == [5, 6, 7, 8]
@@ -353,7 +354,9 @@ async def test_a_note_is_added_to_the_one_that_was_typed_already(bot: Path) -> N
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
         await fold(hands, " Then more.")
-        await hands.press("c", "tab", *" And mine.", "escape")
+        await hands.press("c")
+        await write(hands, " And mine.")
+        await hands.press("escape")
         typed = "what \x1b[31mwas before Then more."
         overwrite(bot, last_consolidated=4)
         await offered(hands)
@@ -364,7 +367,8 @@ async def test_a_note_is_added_to_the_one_that_was_typed_already(bot: Path) -> N
 async def test_a_number_that_an_agent_gave_to_its_own(bot: Path) -> None:
     overwrite(bot, 12, last_consolidated=0)
     async with browsing(bot, size=LARGE) as hands:
-        await hands.press("enter", "c", "tab", *"Mine.", "ctrl+s")
+        await hands.press("enter", "c")
+        await fold(hands, "Mine.")
         assert hands.audit.fold is not None
         assert hands.audit.fold.number == 1
         overwrite(bot, last_consolidated=12, metadata={"_last_summary": {"text": "the agent's", "last_active": ""}})
