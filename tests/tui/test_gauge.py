@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from store import Candidate
 from tui import clock
-from tui.screens.gauge import Gauge
+from tui.screens.gauge import Gauge, weight_blocks
 from tui.weighing import SPARKS, bar, sparkline, weight_of
 
 from ..store.workspaces import workspace
@@ -106,3 +106,9 @@ def test_a_bar_is_as_long_as_its_part(part: int, whole: int, cells: int) -> None
 def test_the_biggest_come_first_and_the_oldest_of_the_same_size() -> None:
     rows = [Candidate(seq, seq, "user", seq, tokens) for seq, tokens in ((1, 4), (2, 9), (3, 9), (4, 5))]
     assert [row.seq for row in weight_of(rows).rows] == [2, 3, 4, 1]
+
+
+def test_one_round_is_no_rounds() -> None:
+    for growth, words in (([5], "5 of at most 5 tokens, 1 round"), ([7, 5], "5 of at most 7 tokens, 2 rounds")):
+        blocks = weight_blocks(weight_of([], growth=growth))
+        assert [text for block in blocks for text, _ in block.spans if "at most" in text] == [words]

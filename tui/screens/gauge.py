@@ -86,7 +86,8 @@ def weight_blocks(weight: Weight) -> list[Block]:
     estimated = "estimated from the messages" + ", since the newest compaction" * since
     for values, known in ((weight.growth, estimated), (weight.sent, "recorded by the agent")):
         if values:
-            words = f"{human(values[-1])} of at most {human(max(values))} tokens, {human(len(values))} rounds"
+            many = f"{human(len(values))} round{'s' if len(values) != 1 else ''}"
+            words = f"{human(values[-1])} of at most {human(max(values))} tokens, {many}"
             blocks += [Block(((sparkline(values, SPARKS), "title"),)), Block(((words, ""),)), Block(((known, "dim"),))]
     if not weight.sent and weight.usage is not None:
         blocks.append(Block(((weight.usage.coverage, "dim"),)))
