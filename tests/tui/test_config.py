@@ -79,3 +79,16 @@ async def test_a_keymap(demo_db: Path) -> None:
         assert hands.view.value == "active"
         await hands.press("1", "g", "J")
         assert hands.seq == 2
+
+
+async def test_a_keymap_reaches_the_screens_on_top(demo_db: Path) -> None:
+    names = {"fold.leave": "f4", "gauge.leave": "f4", "doctor.leave": "f4", "trash.leave": "f4", "plan.leave": "f4",
+             "close.leave": "f4"}
+    settings = Config(keymap=names)
+    check(settings, ["textual-dark"])
+    async with browsing(demo_db, config=settings) as hands:
+        for key in ("c", "w", "r", "T", "x"):
+            await hands.press("enter", key)
+            assert hands.app.screen is not hands.browser, key
+            await hands.press("f4")
+            assert hands.app.screen is hands.browser, key
