@@ -100,7 +100,7 @@ class FoldPlan(Struct, frozen=True):
         """Whether who saw the other knows what this one does: to which context, what leaves, whose place it takes."""
         return (self.context, self.cut, self.present) == (other.context, other.cut, other.present)
 
-    def takes_as(self, other: FoldPlan) -> bool:
+    def takes_same_as(self, other: FoldPlan) -> bool:
         """Whether the same messages leave and the same summary is replaced, whatever came behind them since."""
         return (self.cut.leaves, self.present) == (other.cut.leaves, other.present)
 

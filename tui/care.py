@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textual.message import Message
-from textual.worker import get_current_worker
 
 from store import (
     Action,
@@ -189,11 +188,6 @@ def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: 
     with _Reporting(post, epoch):
         pieces = excerpt(archive.reader(), ref, cut)
         post(Noted(epoch, summarize(command, pieces, _telling(post, epoch), cancel)))
-
-
-def stopped() -> bool:
-    """Whether the worker that asks is not wanted any more: the `cancel` of what it runs."""
-    return get_current_worker().is_cancelled
 
 
 def _actions(archive: Archive) -> Actions:

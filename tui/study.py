@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from textual.message import Message
+from textual.worker import get_current_worker
 
 from store import (
     Archive,
@@ -107,6 +108,11 @@ class Failed(Message):
     epoch: int | None = None
     shelf: int | None = None
     gone: bool = False
+
+
+def stopped() -> bool:
+    """Whether the worker that asks is not wanted any more: the `cancel` of what it runs."""
+    return get_current_worker().is_cancelled
 
 
 def count(post: Post, archive: Archive, shelf: int, before: Census, cancel: Cancel) -> None:

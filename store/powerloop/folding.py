@@ -22,7 +22,7 @@ from .messages import Owner
 from .pairing import dumps, pair
 
 SHOWN = 200
-_MESSAGE = "typeof(seq) = 'integer'"
+_WHOLE_SEQ = "typeof(seq) = 'integer'"
 """What can be named by its seq; others stay as they are."""
 _MIXED = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
 """A number of a seq, whose sum over some rows tells them from others with the same sum of seqs and of their squares."""
@@ -70,7 +70,7 @@ def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tu
     """Every message's seq, role and tokens, in the order in which they were written."""
     for seq, role, size in conn.execute(
             f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
-            f"AND {_MESSAGE} ORDER BY seq", (owner.value,)):
+            f"AND {_WHOLE_SEQ} ORDER BY seq", (owner.value,)):
         yield seq, str(role), tokens_of(size)
 
 
@@ -90,7 +90,7 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     for found in (
         # Which rows are in which state, in a tenth of the time that their list would take.
         conn.execute(f"SELECT state, count(*), min(seq), max(seq), sum({_MIXED}) FROM {layout.table('messages')} "
-                     f"WHERE {owner.condition} AND {_MESSAGE} GROUP BY state ORDER BY state",
+                     f"WHERE {owner.condition} AND {_WHOLE_SEQ} GROUP BY state ORDER BY state",
                      (owner.value,)).fetchall(),
         conn.execute(f"SELECT next_seq || ' ' || last_compact_seq || ' ' || ifnull(pending_json, '') FROM "
                      f"{layout.table('session_state')} WHERE {owner.condition}", (owner.value,)).fetchone(),
@@ -156,7 +156,7 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
     # What fails here fails as a whole, so that SQLite need not keep a journal of the statement.
     done = sum(conn.execute(
         f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
-        f"AND seq BETWEEN ? AND ? AND {_MESSAGE} AND state = '{State.ACTIVE}'", (owner.value, *run)).rowcount
+        f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.ACTIVE}'", (owner.value, *run)).rowcount
         for run in work.runs)
     if done != work.rows:
         raise Refused(CHANGED)
@@ -228,7 +228,7 @@ def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) ->
     _, round_index, last = _counters(conn, layout, owner)
     done = sum(conn.execute(
         f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
-        f"AND seq BETWEEN ? AND ? AND {_MESSAGE} AND state = '{State.COMPACTED}'", (owner.value, *run)).rowcount
+        f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.COMPACTED}'", (owner.value, *run)).rowcount
         for run in work.runs)
     if done != work.rows:
         raise Refused(CHANGED)

@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from store import Busy, Compact, Misused, Ref, Refused, Uncompact, open_archive
+
+T = TypeVar("T")
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """What is read, as often as others keep changing it meanwhile."""
+    while True:
+        try:
+            return read()
+        except Busy:
+            continue
 
 
 def main(place: str, session: str, times: int, seed: int) -> None:
@@ -27,14 +41,14 @@ def main(place: str, session: str, times: int, seed: int) -> None:
     for turn in range(times):
         try:
             if undos and random.random() < 0.4:
-                actions.apply(actions.plan(undos.pop()), offline=True)
+                actions.apply(patiently(partial(actions.plan, undos.pop())), offline=True)
                 done.append(["unfold"])
                 continue
-            seqs = [row.seq for row in reader.context(ref).rows if not row.note]
+            seqs = [row.seq for row in patiently(partial(reader.context, ref)).rows if not row.note]
             first = random.randrange(len(seqs))
             action = Compact(ref, seqs[first], seqs[min(len(seqs) - 1, first + random.randrange(4))],
                              f"by {seed} in {turn}")
-            receipt = actions.apply(actions.plan(action), offline=True)
+            receipt = actions.apply(patiently(partial(actions.plan, action)), offline=True)
             assert isinstance(receipt.undo, Uncompact)
             undos.append(receipt.undo)
             done.append(["fold", action.note, receipt.rows])

@@ -146,7 +146,7 @@ def carry_out(
     """
     actions, progress = actions_of(archive), written.progress()
     plan = actions.plan(action, progress)
-    if seen is not None and (plan.fold is None or not plan.fold.takes_as(seen)):
+    if seen is not None and (plan.fold is None or not plan.fold.takes_same_as(seen)):
         raise Refused("the messages that leave have changed meanwhile; nothing was done.")
     if args.dry_run or plan.empty:
         return plan, None

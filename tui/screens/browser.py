@@ -7,7 +7,6 @@ from typing import ClassVar
 from textual import events, on, work
 from textual.binding import BindingType
 from textual.widgets import Input
-from textual.worker import get_current_worker
 
 from store import Limits, Order, StoreError, View
 
@@ -344,10 +343,10 @@ class Browser(Folding):
 
     @work(thread=True, group="previews", exclusive=True, exit_on_error=False)
     def _match_previews(self) -> None:
-        epoch, words, worker = self.filter_epoch, self.library.words, get_current_worker()
+        epoch, words = self.filter_epoch, self.library.words
         for shelf in self.library.shelves:
             study.match_previews(self.post_message, shelf.archive, shelf.index, shelf.census, self.library.order,
-                                 shelf.previews, words, epoch, lambda: worker.is_cancelled)
+                                 shelf.previews, words, epoch, study.stopped)
 
     @on(study.PreviewsMatched)
     def _previews_matched(self, event: study.PreviewsMatched) -> None:

@@ -11,7 +11,7 @@ from textual.worker import Worker
 
 from store import Finding, Ref, Repair, Severity, Spot, StoreError
 
-from .. import care, describe, render
+from .. import care, describe, render, study
 from ..clock import human
 from ..library import Library, Shelf
 from ..widgets.findings import HEAVIEST_FIRST, Findings
@@ -109,7 +109,7 @@ class Doctor(Pair[Spot | None]):
         self._says = "looking…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, care.stopped), thread=True,
+            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self.show()
 
@@ -184,7 +184,7 @@ class Doctor(Pair[Spot | None]):
         self._says = "planning…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self._show_title()
 
@@ -211,7 +211,7 @@ class Doctor(Pair[Spot | None]):
         self._says = "repairing…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, care.stopped), thread=True,
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self._show_title()
 
@@ -234,7 +234,7 @@ class Doctor(Pair[Spot | None]):
         self._says = "taking it back…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
         self._show_title()
 

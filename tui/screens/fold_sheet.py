@@ -17,7 +17,7 @@ from textual.widgets import TextArea
 
 from store import Archive, Cancel, Compact, Cut, Plan, tokens_of
 
-from .. import care, editor, render
+from .. import care, editor, render, study
 from ..clock import human
 from ..describe import Block
 from ..ink import Inked
@@ -183,8 +183,10 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         wanted = self._rows.wanted
         if wanted is None or (wanted == self._asked and self.cut is not None):
             return
-        self._asked, self._keep, self._says = wanted, self._keep_of(wanted), ""
-        if self._job is not None and not self._job.folds:
+        self._asked, self._keep = wanted, self._keep_of(wanted)
+        if self._job is None:
+            self._says = ""
+        elif not self._job.folds:
             self._stop(self._job, "the range is another now; ctrl+g summarizes that")
         context, epoch = self.fold.context, self._next()
         self._cutting = epoch
@@ -283,7 +285,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def _begin(self, says: str, folds: bool, work: Callable[[int, Cancel], None]) -> None:
         job = self._job = Job(self._next(), folds, threading.Event())
         self._say(says)
-        self.run_worker(lambda: work(job.epoch, lambda: job.stop.is_set() or care.stopped()), thread=True,
+        self.run_worker(lambda: work(job.epoch, lambda: job.stop.is_set() or study.stopped()), thread=True,
                         group="fold", exclusive=True, exit_on_error=False)
 
     def _ended(self, epoch: int) -> bool:

@@ -11,7 +11,7 @@ from textual.geometry import Size
 
 from store import Certainty, Compact, Compaction, Plan, Ref, Uncompact, View
 
-from .. import care, render
+from .. import care, render, study
 from ..library import Library, Shelf
 from .closing import Closing
 
@@ -62,11 +62,11 @@ class Folding(Closing):
             span, stored = self._lost.pop((opened.shelf.index, ref), None), False
         if span is None:
             self.care_for(opened.shelf, lambda epoch: care.propose(
-                self.post_message, archive, ref, epoch, care.stopped))
+                self.post_message, archive, ref, epoch, study.stopped))
         else:
             wanted = span
             self.care_for(opened.shelf, lambda epoch: care.plan_range(
-                self.post_message, archive, ref, wanted, stored, epoch, care.stopped))
+                self.post_message, archive, ref, wanted, stored, epoch, study.stopped))
 
     def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
         if isinstance(plan.action, Uncompact):

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from store import Archive, Certainty, Compaction, Ref
 
-from .. import care, render, study
+from .. import render, study
 from ..clock import human
 from ..describe import Block
 from ..weighing import NOTE_ROLE, Weight, bar, share, sparkline
@@ -39,7 +39,7 @@ class Gauge(Pair[int | None]):
     def begin(self) -> None:
         self.follow()
         self.run_worker(
-            lambda: study.weigh(self.post_message, self._archive, self._ref, 0, care.stopped), thread=True,
+            lambda: study.weigh(self.post_message, self._archive, self._ref, 0, study.stopped), thread=True,
             exit_on_error=False)
 
     @on(study.Weighed)

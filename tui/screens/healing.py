@@ -8,7 +8,7 @@ from textual import on
 
 from store import Action, Plan, SetArchived, Settle, Spot
 
-from .. import care, render
+from .. import care, render, study
 from ..library import Shelf
 from .travel import Travel
 
@@ -76,7 +76,7 @@ class Healing(Travel):
 
     def plan_here(self, shelf: Shelf, action: Action) -> None:
         """Plans an action beside the screen; the plan is shown, or done where that is taken back with one key."""
-        self.care_for(shelf, lambda epoch: care.plan(self.post_message, shelf.archive, action, epoch, care.stopped))
+        self.care_for(shelf, lambda epoch: care.plan(self.post_message, shelf.archive, action, epoch, study.stopped))
 
     def care_for(self, shelf: Shelf, work: Callable[[int], None]) -> None:
         """Runs some care for an archive in a worker, which is given its epoch."""
@@ -97,7 +97,7 @@ class Healing(Travel):
         def answered(take: bool | None) -> None:
             if take and event.epoch == self._care_epoch:
                 self.run_worker(
-                    lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, care.stopped),
+                    lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, study.stopped),
                     thread=True, group="care", exclusive=True, exit_on_error=False)
 
         self.confirm(shelf, event.plan, answered)
@@ -145,4 +145,4 @@ class Healing(Travel):
             self.notify("nothing was done here that could be taken back", timeout=3)
             return
         action = shelf.undos[-1]
-        self.care_for(shelf, lambda epoch: care.undo(self.post_message, shelf.archive, action, epoch, care.stopped))
+        self.care_for(shelf, lambda epoch: care.undo(self.post_message, shelf.archive, action, epoch, study.stopped))

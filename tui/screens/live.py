@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from textual import on
 from textual.geometry import Size
-from textual.worker import Worker, get_current_worker
+from textual.worker import Worker
 
 from store import Census, Entry, SessionSummary, StoreError
 
@@ -98,8 +98,7 @@ class Live(Stage):
     def take_census(self, shelf: Shelf) -> None:
         """Counts the sessions of an archive in a worker."""
         self._counting[shelf.index] = self.run_worker(
-            lambda: study.count(self.post_message, shelf.archive, shelf.index, shelf.census,
-                                lambda: get_current_worker().is_cancelled),
+            lambda: study.count(self.post_message, shelf.archive, shelf.index, shelf.census, study.stopped),
             thread=True, group=f"census-{shelf.index}", exclusive=True, exit_on_error=False,
         )
 

@@ -12,7 +12,7 @@ from textual.css.query import NoMatches
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.timer import Timer
-from textual.worker import Worker, get_current_worker
+from textual.worker import Worker
 
 from store import Limits, Outline, Ref, StoreError, View
 
@@ -173,7 +173,7 @@ class Stage(Inked[None]):
         if opened is not None:
             self.studying = self.run_worker(
                 lambda: study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, outline,
-                                    lambda: get_current_worker().is_cancelled),
+                                    study.stopped),
                 thread=True, group="study", exclusive=True, exit_on_error=False,
             )
 

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from store import Bundled, Restore, StoreError, bundles
 
-from .. import care, describe, render
+from .. import care, describe, render, study
 from ..library import Shelf
 from ..widgets.kept import KeptList
 from ..widgets.virtual_list import VirtualList
@@ -75,7 +75,7 @@ class Trash(Pair[None]):
         self._epoch += 1
         epoch, action = self._epoch, Restore(current.path)
         self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
 
     @on(care.Planned)
@@ -96,7 +96,7 @@ class Trash(Pair[None]):
     def _apply(self, planned: care.Planned) -> None:
         epoch = planned.epoch
         self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, care.stopped), thread=True,
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
 
     @on(care.Applied)
@@ -120,7 +120,7 @@ class Trash(Pair[None]):
         self._epoch += 1
         epoch, action = self._epoch, self.shelf.undos[-1]
         self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, care.stopped), thread=True,
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
             group="care", exclusive=True, exit_on_error=False)
 
     # -- elsewhere

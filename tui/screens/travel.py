@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textual import on, work
-from textual.worker import get_current_worker
 
 from store import Certainty, Compaction, Link, Ref, StoreError, View
 
@@ -189,10 +188,10 @@ class Travel(Live):
 
     @work(thread=True, group="find", exclusive=True, exit_on_error=False)
     def _find(self, start: int, forward: bool) -> None:
-        opened, worker = self.opened, get_current_worker()
+        opened = self.opened
         if opened is not None:
             study.find(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, self._searched, start,
-                       forward, lambda: worker.is_cancelled)
+                       forward, study.stopped)
 
     @on(study.Found)
     def _found(self, event: study.Found) -> None:
