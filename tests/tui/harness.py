@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 from textual import events
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.geometry import Size
 from textual.keys import _character_to_key
+from textual.notifications import Notification, Notifications
 from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.timer import Timer
@@ -91,6 +93,23 @@ async def settle(pilot: Pilot[None]) -> None:
     assert app._exception is None, app._exception
 
 
+class RecordedNotifications(Notifications):
+    """Notifications that also keep the texts of those whose time on the screen has passed.
+
+    A slow machine needs longer for some keys than a toast is shown.
+    """
+
+    def __init__(self, earlier: Iterable[Notification]) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+        for notification in earlier:
+            self.add(notification)
+
+    def add(self, notification: Notification) -> Self:
+        self.messages.append(notification.message)
+        return super().add(notification)
+
+
 class Hands:
     """One run of the app: its keyboard, counted, and its screen."""
 
@@ -98,6 +117,7 @@ class Hands:
         assert isinstance(pilot.app, Sessionscope)
         self.pilot, self.app = pilot, pilot.app
         self.pressed = 0
+        self._notifications = self.app._notifications = RecordedNotifications(self.app._notifications)
 
     async def press(self, *keys: str) -> None:
         """Presses keys one after the other, then lets the app settle."""
@@ -202,7 +222,7 @@ class Hands:
     @property
     def notes(self) -> list[str]:
         """What the app has notified so far, the oldest first."""
-        return [note.message for note in self.app._notifications]
+        return list(self._notifications.messages)
 
     # -- the screen
 
