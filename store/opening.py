@@ -74,7 +74,7 @@ def _is_session_file(path: Path) -> bool:
 
 
 def _nanobot(path: Path, prefix: str | None, zone: Zone) -> list[Archive]:
-    from .nanobot.reader import open_nanobot
+    from .nanobot.archive import open_nanobot
 
     try:
         return list(open_nanobot(path, prefix, zone()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
@@ -11,13 +10,13 @@ from store import Archived, Bundled, Compaction, Finding, Message, Plan, Session
 
 from . import render
 from .clock import human, moment
+from .json_text import Span, json_spans
 from .visible import visible
 
-Span = tuple[str, str]
 MODES = ("text", "markdown", "raw")
 PIECE = 65_536
-MARKDOWN_CHARS, DEEPEST = 16_384, 60
-"""Longer texts are shown as they stand, since some Markdown takes seconds; deeper values are cut."""
+MARKDOWN_CHARS = 16_384
+"""Longer texts are shown as they are, since some Markdown takes seconds to lay out."""
 ROUNDS, MEMBERS = 200, 500
 
 
@@ -42,44 +41,6 @@ def _fact(name: str, value: object) -> Block:
     return Block(((visible(str(value), newlines=True), ""),), label=name)
 
 
-def layout_value(value: Any, indent: int = 0) -> list[Span]:
-    """A JSON value laid out for reading: keys before values, strings with their own line breaks."""
-    pad = "  " * indent
-    if indent > DEEPEST:
-        return [(f"{pad}…\n", "hole")]
-    if isinstance(value, dict) and value:
-        spans: list[Span] = []
-        for key, inner in value.items():
-            spans.append((f"{pad}{render.one_line(str(key))}: ", "dim"))
-            spans += _inner(inner, indent)
-        return spans
-    if isinstance(value, list) and value:
-        spans = []
-        for inner in value:
-            spans.append((f"{pad}- ", "dim"))
-            spans += _inner(inner, indent)
-        return spans
-    return [(f"{pad}{_scalar(value)}\n", "")]
-
-
-def _inner(value: Any, indent: int) -> list[Span]:
-    if isinstance(value, (dict, list)) and value:
-        return [("\n", ""), *layout_value(value, indent + 1)]
-    text = _scalar(value)
-    if "\n" not in text:
-        return [(f"{text}\n", "")]
-    pad = "  " * (indent + 1)
-    return [("\n", ""), ("".join(f"{pad}{line}\n" for line in text.split("\n")), "")]
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        return visible(value, newlines=True)
-    import json
-
-    return visible(json.dumps(value, ensure_ascii=False, default=str))
-
-
 def message_blocks(message: Message, mode: str, folded_by: Compaction | None = None) -> list[Block]:
     """Everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
     blocks = [_title(message)]
@@ -100,7 +61,7 @@ def message_blocks(message: Message, mode: str, folded_by: Compaction | None = N
         blocks += _content(message, mode)
     blocks += [block for call in message.tool_calls for block in _call(call)]
     if message.meta not in (None, {}):
-        blocks += [_head("meta"), Block(tuple(layout_value(message.meta)))]
+        blocks += [_head("meta"), Block(tuple(json_spans(message.meta)))]
     if (stored := message.raw.get("as stored")) is not None:
         blocks += [_head(f"bytes {message.raw.get('bytes')} of the file"),
                    _line((visible(stored, newlines=True), "dim"))]
@@ -141,7 +102,7 @@ def _content(message: Message, mode: str) -> list[Block]:
     if message.parts is not None:
         for part in message.parts:
             text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-            blocks.append(_text(text, mode) if isinstance(text, str) else Block(tuple(layout_value(part))))
+            blocks.append(_text(text, mode) if isinstance(text, str) else Block(tuple(json_spans(part))))
     else:
         blocks.append(_text(message.content or "", mode if message.role != "tool" else "text"))
     if message.stop < message.size:
@@ -155,8 +116,8 @@ def _call(call: ToolCall) -> list[Block]:
     title = Block((("\n", ""), (f"→ {render.one_line(call.name or '?')}", "accent"), (id_, "dim")))
     if not call.parsed:
         return [title, _line((f"{render.DAMAGE} arguments are not valid JSON", "damage")),
-                Block(tuple(layout_value(call.arguments)))]
-    return [title] if call.arguments in (None, {}) else [title, Block(tuple(layout_value(call.arguments, 1)))]
+                Block(tuple(json_spans(call.arguments)))]
+    return [title] if call.arguments in (None, {}) else [title, Block(tuple(json_spans(call.arguments, 1)))]
 
 
 def _raw(message: Message) -> list[Block]:
@@ -192,7 +153,7 @@ def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
         blocks += _usage(usage)
     for name, value in (("config", detail.config), ("metadata", detail.metadata)):
         if value not in (None, {}):
-            blocks += [_head(name), Block(tuple(layout_value(value)))]
+            blocks += [_head(name), Block(tuple(json_spans(value)))]
     for label in dict.fromkeys(label for label, _ in detail.extras):
         blocks.append(_head(label))
         blocks += [_line((visible(text, newlines=True), "")) for name, text in detail.extras if name == label]
@@ -214,7 +175,7 @@ def _open_calls(detail: SessionDetail) -> list[Block]:
         blocks.append(_head("unanswered calls, among the newest rows"))
         blocks += [_line((f"⚠ {seq} ", "damage"), (render.one_line(name), "")) for seq, name in detail.unanswered]
     if detail.pending not in (None, {}):
-        blocks += [_head("pending, as the agent noted it"), Block(tuple(layout_value(detail.pending)))]
+        blocks += [_head("pending, as the agent noted it"), Block(tuple(json_spans(detail.pending)))]
     return blocks
 
 

@@ -29,7 +29,7 @@ from .settling import settle
 from .targets import Files, Target, digest
 
 if TYPE_CHECKING:
-    from .reader import NanobotArchive
+    from .archive import NanobotArchive
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
 _NOTHING = "There is nothing to put right."

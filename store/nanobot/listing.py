@@ -10,44 +10,30 @@ from heapq import nlargest
 from itertools import islice
 from threading import Lock
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
 from ..archive import Cancel, Stamp, never
 from ..census import Census, Entry
 from ..errors import Cancelled, StoreError, UnknownSession
 from ..rows import Count, Ref, SessionSummary, State
+from .briefs import Brief, forks, leftovers
 from .clock import Clock
 from .context import offset_of
 from .file import Opened, Stat, beginning, stat_of, trouble
 from .head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_lines
 from .lines import FileOutline
-from .names import ENDING, Naming, channel_of, key_of
-from .places import CONFLICTS, LEGACY, Folder
+from .names import ENDING, channel_of, key_of
+from .places import Folder
 from .trail import in_force
 
 HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
 """What is read of a file for its summary, for a census, and at most for a metadata line."""
-FEW, FEW_FILES, HOT, TURN, SAMPLED = 300, 1_200, 64, 250, 50
+FEW, FEW_FILES, HOT, TURN = 300, 1_200, 64, 250
 """Sessions that are counted at once, in a folder of files that each look asks for; of more, those it asks for each time
-and in turn; and files that tell the release."""
+and in turn."""
 UNDER_WAY_S = 10
 """How old a temporary file is at least before it counts as left behind."""
 KIND, LEFTOVER, FORK = "root", "leftover", "fork"
-
-
-class _Brief(Struct, frozen=True, gc=False):
-    """What a census keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
-
-    stat: Stat
-    id: str
-    channel: str | None
-    title: str | None
-    created_at: int | None
-    updated_at: int | None
-    first: str | None
-    offset: int
-    messages: int
-    temporary: bool
 
 
 class Listing:
@@ -58,7 +44,7 @@ class Listing:
         self._prefix = os.path.join(folder.path, "")
         self._keys: dict[str, int] = {}
         self._names: list[str] = []
-        self._briefs: dict[str, _Brief] = {}
+        self._briefs: dict[str, Brief] = {}
         self._parents: dict[str, str] = {}
         self._hot: list[str] = []
         self._turn = 0
@@ -136,7 +122,7 @@ class Listing:
 
     def census(self, cancel: Cancel) -> Census:
         """Every session. Files that are as they were are not read again. Raises Cancelled."""
-        briefs: dict[str, _Brief] = {}
+        briefs: dict[str, Brief] = {}
         known_briefs = self._briefs
         with _open_folder(self._folder.path) as folder:
             for many, (name, stat) in enumerate(self._scan()):
@@ -146,7 +132,7 @@ class Listing:
                 brief = known if known is not None and known.stat == stat else self._brief(name, folder)
                 if brief is not None:
                     briefs[name] = brief
-        parents = _forks(briefs) | _leftovers(briefs, self._folder)
+        parents = forks(briefs) | leftovers(briefs, self._folder)
         self._briefs, self._parents = briefs, parents
         self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
         order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
@@ -160,7 +146,7 @@ class Listing:
             for name, brief in order
         ])
 
-    def _brief(self, name: str, folder: int | None) -> _Brief | None:
+    def _brief(self, name: str, folder: int | None) -> Brief | None:
         """What is told of a file by its first lines; None where it is no session's, or gone.
 
         `folder` is the number of its folder, None where the system opens none.
@@ -185,28 +171,28 @@ class Listing:
             return None
         return self._described(name, stat, data, head.metadata, head.first)
 
-    def _plain(self, name: str, stat: Stat, data: bytes, line: Line, first: str | None) -> _Brief:
+    def _plain(self, name: str, stat: Stat, data: bytes, line: Line, first: str | None) -> Brief:
         """The same as `_described`, in fewer steps, for a file that begins as nearly all do."""
         messages, offset = _rows_in(data, stat.size, True), line.last_consolidated
         if line.last_archived is not UNSET or type(offset) is not int or not 0 <= offset <= messages:
             return self._described(name, stat, data, metadata_in(line), first)
         title, ms = line.metadata.get("title"), self._clock.ms
-        return _Brief(stat, line.key, channel_of(line.key),
+        return Brief(stat, line.key, channel_of(line.key),
                       title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None, ms(line.created_at),
                       ms(line.updated_at), first, offset, messages,
                       not name.endswith(ENDING) and self._folder.name_of(name).temporary)
 
     def _described(
         self, name: str, stat: Stat, data: bytes, metadata: Metadata | None, first: str | None
-    ) -> _Brief:
+    ) -> Brief:
         ms, messages = self._clock.ms, _rows_in(data, stat.size, metadata is not None)
         temporary = not name.endswith(ENDING) and self._folder.name_of(name).temporary
         if metadata is None:
             key = key_of(self._folder.name_of(name).stem, None)
-            return _Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, temporary)
+            return Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, temporary)
         key = metadata.key or key_of(self._folder.name_of(name).stem, None)
         offset = offset_of(metadata, messages, metadata.later).value
-        return _Brief(stat, key, channel_of(key), metadata.title, ms(metadata.created_at), ms(metadata.updated_at),
+        return Brief(stat, key, channel_of(key), metadata.title, ms(metadata.created_at), ms(metadata.updated_at),
                       first, offset, messages, temporary)
 
     def ref(self, census: Census, at: int) -> Ref:
@@ -344,55 +330,3 @@ def _rows_in(data: bytes, size: int, metadata: bool) -> int:
     elif data and not data.endswith(b"\n"):
         lines += 1
     return max(0, lines - metadata)
-
-
-def _forks(briefs: dict[str, _Brief]) -> dict[str, str]:
-    """The file that each fork came from: no release notes it, but both begin with the very same message."""
-    if len({brief.first for brief in briefs.values()}) == len(briefs):
-        return {}
-    begun: dict[str, str] = {}
-    same: dict[str, list[str]] = {}
-    for name, brief in briefs.items():
-        # A time without its microseconds may be that of two messages.
-        if brief.first is not None and "." in brief.first and not brief.temporary and brief.created_at:
-            other = begun.setdefault(brief.first, name)
-            if other != name:
-                same.setdefault(other, [other]).append(name)
-    found: dict[str, str] = {}
-    for files in same.values():
-        (made, source), *later = sorted((briefs[name].created_at or 0, name) for name in files)
-        found.update((name, source) for created_at, name in later
-                     if created_at > made and briefs[name].id != briefs[source].id)
-    return found
-
-
-def _leftovers(briefs: dict[str, _Brief], folder: Folder) -> dict[str, str]:
-    """The file that each leftover was to take the place of, where that is there."""
-    found: dict[str, str] = {}
-    for name, brief in briefs.items():
-        if brief.temporary and (whole := f"{folder.name_of(name).stem}{ENDING}") in briefs:
-            found[name] = whole
-    return found
-
-
-def release_of(folder: Folder) -> str:
-    """The releases that wrote a folder, as far as its files tell: their names, and what only some of them store."""
-    namings: set[Naming] = set()
-    keyed = dated = False
-    try:
-        names = [entry.name for entry in islice(folder.files(), SAMPLED)]
-    except OSError:
-        names = []
-    for name in names:
-        try:
-            data, _ = beginning(os.path.join(folder.path, name), LINE_BYTES)
-        except StoreError:
-            continue
-        head = head_of(folder.name_of(name), data, len(data) < LINE_BYTES, preview=False)
-        if (metadata := head.metadata) is not None:
-            namings.add(Naming.BASE64 if head.later else Naming.LOSSY)
-            keyed, dated = keyed or metadata.key is not None, True
-    away = folder.layout not in ("", LEGACY, CONFLICTS)
-    if away or Naming.BASE64 in namings:
-        return "nanobot 0.3.5" if away else "nanobot 0.2-0.3" if Naming.LOSSY in namings else "nanobot 0.3"
-    return "nanobot 0.1.4-0.2" if keyed else "nanobot 0.1" if dated else "nanobot"

@@ -23,7 +23,7 @@ from .head import METADATA, PROVIDER_STATE
 from .history import consolidated
 from .names import encoded
 from .session import Session, safe_key
-from .writing import PAGE, PENDING, SAVE, Base, Own, nothing, prints_of, same_rows
+from .writing import PAGE, PENDING, SAVE, Base, Own, Unwritable, line_of, nothing, prints_of, same_rows
 
 _decode_lines = msgspec.json.Decoder().decode_lines
 _log = logging.getLogger(__name__)
@@ -248,3 +248,25 @@ def _texts(values: Any) -> dict[str, str]:
     if not isinstance(values, dict):
         return {}
     return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
+
+
+def head_line(session: Session, base: Base | None) -> dict[str, Any]:
+    """Return the metadata line of a session, in nanobot's order. Raises Unwritable."""
+    # Looked at by itself, for the place.
+    line_of(session.metadata, "metadata")
+    times = {}
+    for name in ("created_at", "updated_at"):
+        try:
+            times[name] = getattr(session, name).isoformat()
+        except AttributeError:
+            raise Unwritable(f"{name} cannot be written: it is no datetime.") from None
+    offset = offset_of(session.key, session.last_consolidated, len(session.messages))
+    return {"_type": METADATA, "key": session.key, **times, "metadata": session.metadata,
+            "last_consolidated": offset, **others_in(base.head if base else {})}
+
+
+def stands(path: Path, base: Base) -> bool:
+    """Return whether a file is still what was last read or written of it."""
+    with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+        return base.stands(file)
+    return False

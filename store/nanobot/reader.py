@@ -1,26 +1,23 @@
-"""A folder of nanobot's session files as an `Archive`: opens it, and answers what a browser asks."""
+"""Answers what a browser asks of a folder of nanobot's session files."""
 
 from __future__ import annotations
 
 import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from datetime import tzinfo
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
 from .. import outline as outlines
-from ..archive import Cancel, Stamp, never
+from ..archive import Cancel, never
 from ..census import Census
-from ..errors import Busy, NotAnArchive, StoreError, UnknownSession
+from ..errors import Busy, StoreError, UnknownSession
 from ..folding import Context, growth, tokens_of
 from ..outline import Outline, Run, runs_of
 from ..plans import Progress, silent
 from ..repair import Finding
 from ..rows import (
-    ArchiveInfo,
     Audit,
     Certainty,
     Limits,
@@ -34,85 +31,23 @@ from ..rows import (
     View,
 )
 from . import context, detail, doctor, folding, links, listing, record
-from .actions import NanobotActions
 from .audit import audit_of
-from .clock import Clock
 from .context import Offset
 from .exam import examined
 from .file import Held, Opened, opening
 from .head import Head, Metadata, metadata_of
 from .lines import FileOutline
-from .places import Folder, folders
 from .record import RowId
 from .timeline import Lines, Tail, display_of
 from .walk import outline_rows, outline_tail
 
+if TYPE_CHECKING:
+    from .archive import NanobotArchive
+
 T = TypeVar("T")
-SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE, OUTLINES = 2_000_000, 65_536, 5, 65_536, 8
+SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE = 2_000_000, 65_536, 5, 65_536
 """Files that are outlined while a screen waits; how much of the end of a longer one is shown until it is outlined; how
-many sessions are offered for a name that is not known; bytes of a content that are read unless a caller asks; and how
-many outlines are kept."""
-
-
-def open_nanobot(path: Path, layout: str | None, zone: tzinfo | None) -> list[NanobotArchive]:
-    """An archive for each folder of sessions that a path means, or for the one with `layout`.
-
-    Raises NotAnArchive where there is none, or none of that layout.
-    """
-    found = folders(path)
-    if layout is not None:
-        names = ", ".join(f"{path}#{folder.layout}" for folder in found)
-        found = [folder for folder in found if folder.layout == layout]
-        if not found:
-            raise NotAnArchive(f"{path}: has no sessions of {layout!r}; there is {names}.")
-    return [NanobotArchive(folder, Clock(zone)) for folder in found]
-
-
-class NanobotArchive:
-    """One folder of session files."""
-
-    def __init__(self, folder: Folder, clock: Clock) -> None:
-        self.folder, self.clock = folder, clock
-        self.listing = listing.Listing(folder, clock)
-        self.outlines: dict[str, FileOutline] = {}
-        """The outlines that were made last, by file. Shared: a worker makes those that the screen reads by."""
-        self._format = listing.release_of(folder)
-
-    def keep(self, name: str, outline: FileOutline) -> None:
-        """Keeps an outline for the next question about its file, and just the newest few of all."""
-        others = [(known, one) for known, one in self.outlines.items() if known != name]
-        self.outlines = dict([*others, (name, outline)][-OUTLINES:])
-
-    @property
-    def info(self) -> ArchiveInfo:
-        return ArchiveInfo(
-            location=self.folder.path if self.folder.only is None else os.path.join(self.folder.path, self.folder.only),
-            name=self.folder.name, format=self._format, layout=self.folder.layout,
-            capabilities=frozenset({"browse", "limits", "repair", "settle", "close", "compact"}),
-            root=os.path.realpath(self.folder.path),
-        )
-
-    @property
-    def actions(self) -> NanobotActions | None:
-        return NanobotActions(self) if os.access(self.folder.path, os.W_OK) else None
-
-    def file_of(self, ref: Ref) -> str | None:
-        """The file of a session, None where it is gone."""
-        return self.reader().file_of(ref)
-
-    def reader(self) -> NanobotReader:
-        return NanobotReader(self)
-
-    def stamp(self) -> Stamp:
-        return self.listing.stamp()
-
-    @property
-    def aside(self) -> str | None:
-        """Never: reading a file needs no copy of it."""
-        return None
-
-    def close(self) -> None:
-        """Nothing was put aside."""
+many sessions are offered for a name that is not known; and bytes of a content that are read unless a caller asks."""
 
 
 class NanobotReader:

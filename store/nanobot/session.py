@@ -50,6 +50,10 @@ def safe_key(key: str) -> str:
     return safe_name(key)
 
 
+class SessionChanged(OSError):
+    """A session's file is not what this session was made of; it was left alone. The text says what to do."""
+
+
 @dataclass
 class Session:
     """A conversation of nanobot's: its rows, and how many of them, from the first, are consolidated into its memory.

@@ -17,15 +17,14 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from ..bundle import Kind as Aside
-from ..bundle import keep
+from ..bundle import Kind, keep
 from ..errors import StoreError
 from ..files import replace_file, sync_folder
 from .file import beginning, stat_of
-from .head import METADATA, Metadata, head_of
-from .loading import foreign, merge, offset_of, others_in, read_rows, read_steadily, same_file, sweep, take_head
+from .head import Metadata, head_of
+from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
 from .names import FileName, Naming, guessed_key
-from .session import FILE_MAX_MESSAGES, Session, safe_key
+from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import (
     SAVE,
     Base,
@@ -49,10 +48,6 @@ __all__ = ["FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "
 LOCK, WAIT_S, POLL_S, HEAD_BYTES = ".session-files.lock", 30.0, 0.005, 65_536
 """The lock of a sessions folder, which 0.3.5 takes as well, how long and often it is tried, what a listing reads."""
 _log = logging.getLogger(__name__)
-
-
-class SessionChanged(OSError):
-    """A session's file is not what this session was made of; it was left alone. The text says what to do."""
 
 
 class SessionManager:
@@ -233,7 +228,7 @@ class SessionManager:
         with self._locked():
             path = self._get_session_path(session.key)
             base = base_of(session, path)
-            own = own_of(list(session.messages), base or nothing(), self._head(session, base))
+            own = own_of(list(session.messages), base or nothing(), head_line(session, base))
             base = self._met(session, path, base, own)
             remember(session, path, base)
             if self._written(session, path, base, own, fsync):
@@ -258,8 +253,8 @@ class SessionManager:
             session.updated_at = max(now, before)
             session.messages.extend(added)
             try:
-                plain = base and at == len(base.prints) and _stands(path, base)
-                if not (base and plain and append_rows(path, base, self._head(session, base), [
+                plain = base and at == len(base.prints) and stands(path, base)
+                if not (base and plain and append_rows(path, base, head_line(session, base), [
                         own.fresh[number] for number in own.prints], own.prints, fsync)):
                     self.save(session, fsync=fsync)
             except BaseException:
@@ -268,20 +263,6 @@ class SessionManager:
                 session.updated_at = before
                 raise
             self._cache[session.key] = session
-
-    def _head(self, session: Session, base: Base | None) -> dict[str, Any]:
-        """The metadata line of a session, in nanobot's order. Raises Unwritable."""
-        # Looked at by itself, for the place.
-        line_of(session.metadata, "metadata")
-        times = {}
-        for name in ("created_at", "updated_at"):
-            try:
-                times[name] = getattr(session, name).isoformat()
-            except AttributeError:
-                raise Unwritable(f"{name} cannot be written: it is no datetime.") from None
-        offset = offset_of(session.key, session.last_consolidated, len(session.messages))
-        return {"_type": METADATA, "key": session.key, **times, "metadata": session.metadata,
-                "last_consolidated": offset, **others_in(base.head if base else {})}
 
     def _written(self, session: Session, path: Path, base: Base, own: Own, sync: bool) -> bool:
         """Writes a session over a file that holds what `base` says; whether there was anything to write."""
@@ -297,8 +278,8 @@ class SessionManager:
             if append_rows(path, base, own.head, lines, own.prints[known:], sync):
                 return True
         if base.harm:
-            keep(self.sessions_dir, Aside.QUARANTINE, session.key, "parts of this file could not be read",
-                 {path.name: path.read_bytes()})
+            whole = {path.name: path.read_bytes()}
+            keep(self.sessions_dir, Kind.QUARANTINE, session.key, "parts of this file could not be read", whole)
         head = another(own.head)
         base.tried = head[SAVE]
         slot = slot_of(head)
@@ -340,13 +321,13 @@ class SessionManager:
         elif not merge(session, base, own, rows, now):
             raise self._changed(session, own, "its file holds other rows or metadata than this session was made of")
         own.rows = list(session.messages)
-        own.head = self._head(session, now)
+        own.head = head_line(session, now)
         return now
 
     def _changed(self, session: Session, own: Own, why: str) -> SessionChanged:
         path = self._get_session_path(session.key)
         lines = [line_of(own.head, "metadata"), *(row_line(row, at) for at, row in enumerate(own.rows))]
-        kept = keep(self.sessions_dir, Aside.CONFLICT, session.key, why, {path.name: b"".join(lines)})
+        kept = keep(self.sessions_dir, Kind.CONFLICT, session.key, why, {path.name: b"".join(lines)})
         if self._cache.get(session.key) is session:
             del self._cache[session.key]
         return SessionChanged(f"{session.key}: {why}. The file was left as it is, and this session is kept in {kept}.")
@@ -388,9 +369,3 @@ class SessionManager:
                 sync_folder(legacy.parent)
                 found = True
         return found
-
-
-def _stands(path: Path, base: Base) -> bool:
-    with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
-        return base.stands(file)
-    return False

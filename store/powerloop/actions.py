@@ -38,7 +38,7 @@ from .edits import Edit
 from .layout import Layout, newer
 from .planning import Work
 from .settling import settle
-from .writing import back_up, connected, now_ms, refuse_leased, transaction
+from .writing import back_up, connected, new_bundle, now_ms, refuse_leased, transaction
 
 if TYPE_CHECKING:
     from .reader import PowerLoopArchive
@@ -185,7 +185,8 @@ class PowerLoopActions:
             if isinstance(plan.action, Uncompact):
                 return self._unfold(conn, plan)
             what = "repair" if isinstance(plan.action, Repair) else "settling a turn"
-            bundle = self._bundle(f"{Path(self._archive.file.path).name}: {what}", " ".join(plan.reasons)[:2_000])
+            path = Path(self._archive.file.path)
+            bundle = new_bundle(path, f"{path.name}: {what}", " ".join(plan.reasons)[:2_000])
             try:
                 return self._carry_out(conn, plan, bundle, progress, cancel)
             except BaseException:
@@ -298,7 +299,8 @@ class PowerLoopActions:
             raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
         work: closing.Work = plan.work
         deleted = plan.deleted
-        bundle = self._bundle(str(deleted[0].title or deleted[0].ref.id), plan.reasons[0], Kind.TRASH)
+        bundle = new_bundle(Path(self._archive.file.path), str(deleted[0].title or deleted[0].ref.id), plan.reasons[0],
+                            Kind.TRASH)
         try:
             progress("copying", 0, 0)
             state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS),
@@ -334,13 +336,3 @@ class PowerLoopActions:
                 raise Refused("The session has changed since this was planned; nothing was done. Look again.")
             edits.apply(conn, self.layout, work.edits)
         return Receipt(plan.reasons[0], 1, SetArchived(action.ref, not action.archived))
-
-    # -- the file
-
-    def _bundle(self, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bundle:
-        path = Path(self._archive.file.path)
-        try:
-            return Bundle(path, kind, what, why)
-        except OSError as error:
-            raise Refused(f"{path}: what is changed has to be kept beside it, and that cannot be "
-                          f"({error.strerror or error}); nothing was done.") from None

@@ -12,8 +12,9 @@ from ..plans import Progress
 from ..repair import Severity
 from ..rows import Ref, Spot
 from ..sqlitefile import Read
-from .ailments import Ailment, ailment, examine
-from .chart import keys, read_chart
+from . import call_checks, compaction_checks, session_checks
+from .ailments import Ailment, ailment
+from .chart import Chart, keys, read_chart
 from .family import family, ownerless
 from .layout import Layout, layouts
 from .sessions import id_text
@@ -21,6 +22,8 @@ from .sessions import id_text
 T = TypeVar("T")
 BURST_ROWS, BURST_SESSIONS, STEPS, PROBLEMS = 20_000, 500, 100_000, 100
 REINDEX = "index-damaged"
+_CHECKS = (session_checks.bookkeeping, session_checks.values, session_checks.messages, compaction_checks.compactions,
+           call_checks.calls_and_results, call_checks.pending)
 _OF_AN_INDEX = ("missing from index", "wrong # of entries in index", "non-unique entry in index", "row not in index")
 
 
@@ -46,6 +49,12 @@ def ailments(
                 yield ail
     except Damaged as error:
         yield _damaged(str(error))
+
+
+def examine(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    """All that is wrong with a session, the bookkeeping first."""
+    for rule in _CHECKS:
+        yield from rule(chart, layout)
 
 
 def within(conn: sqlite3.Connection, layout: Layout, keys_: Collection[int], between: bool) -> Iterator[Ailment]:

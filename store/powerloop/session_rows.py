@@ -8,6 +8,7 @@ JSON that does not parse reads as `{"damaged": its text}`, within a list where a
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Struct)
 DEFAULT_DB_PATH = "./power_loop_sessions.db"
 MAX_SPAWN_DEPTH = 3
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+encode_strictly = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class SessionKind(str, Enum):
@@ -57,6 +60,21 @@ class NewMessage(TypedDict, total=False):
     name: str | None
     round_index: int | None
     meta: dict[str, Any] | None
+
+
+def message_values(
+    *,
+    role: str,
+    content: str | None = None,
+    tool_calls: list[dict[str, Any]] | None = None,
+    tool_call_id: str | None = None,
+    name: str | None = None,
+    round_index: int | None = None,
+    meta: dict[str, Any] | None = None,
+) -> tuple[Any, ...]:
+    """The values of a message from its role to its meta, as `INSERT` takes them."""
+    return (role, name, content, encode(tool_calls) if tool_calls else None, tool_call_id, round_index,
+            encode(meta) if meta else "{}")
 
 
 def _damaged(text: str) -> Any:

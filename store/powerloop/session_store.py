@@ -7,7 +7,6 @@ what a crash, a full disk or a second writer interrupts has not happened. Source
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 import time
@@ -36,6 +35,23 @@ from .session_rows import (
     SessionStatus,
     SubagentLifecycle,
     UsageRow,
+    encode,
+    encode_strictly,
+    message_values,
+)
+from .session_statements import (
+    ALONE,
+    CLOSING,
+    FOLD,
+    INSERT,
+    NEXT_NUMBER,
+    NEXT_SEQ,
+    ORPHAN,
+    SET_NEXT_SEQ,
+    TABLES_WITH_ROWS,
+    TOUCH,
+    TOUCHED,
+    WITH_ALL_BELOW,
 )
 
 __all__ = [
@@ -45,33 +61,6 @@ __all__ = [
 ]
 
 SCHEMA_SQL = TABLES
-_INSERT = """INSERT INTO messages (session_id, seq, role, name, content, tool_calls_json, tool_call_id, round_index,
-    state, meta_json, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'active', ?, ?)"""
-# A writer that died, or that commits seq and message apart, leaves counters behind the rows: those rows count.
-_NEXT_SEQ = """SELECT max(iif(typeof(next_seq) = 'integer', next_seq, 1),
-        ifnull((SELECT max(seq) FROM messages WHERE session_id = ? AND typeof(seq) = 'integer'), 0) + 1)
-    FROM session_state WHERE session_id = ?"""
-_NEXT_NUMBER = """SELECT max(iif(typeof(last_compact_seq) = 'integer', last_compact_seq, 0),
-        ifnull((SELECT max(compact_seq) FROM compactions
-            WHERE session_id = ? AND typeof(compact_seq) = 'integer'), 0)) + 1
-    FROM session_state WHERE session_id = ?"""
-_SET_NEXT_SEQ = "UPDATE session_state SET next_seq = ? WHERE session_id = ?"
-# The clock may go back, but a session is not changed before it is made.
-_TOUCHED = "updated_at = max(?, iif(typeof(created_at) = 'integer', created_at, 0))"
-_TOUCH = f"UPDATE sessions SET {_TOUCHED} WHERE session_id = ?"
-# No constraint can fail here, and without OR ROLLBACK SQLite keeps a journal of the statement in case one does.
-_FOLD = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
-    WHERE session_id = ? AND seq BETWEEN ? AND ? AND state IS NOT 'compacted_out'"""
-_CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id TEXT PRIMARY KEY)"
-_WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?) UNION
-    SELECT session_id FROM below JOIN sessions ON parent_session_id = below.id WHERE lifecycle IS NOT 'detached')
-    SELECT id FROM below WHERE id IS NOT NULL"""
-_ORPHAN = """UPDATE sessions SET parent_session_id = NULL
-    WHERE parent_session_id IN temp.closing_sessions AND session_id NOT IN temp.closing_sessions"""
-_ALONE = "INSERT INTO temp.closing_sessions VALUES (?)"
-_TABLES_WITH_ROWS = ("messages", "compactions", "usage_rounds", "session_state", "sessions")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_encode_strictly = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def _now_ms() -> int:
@@ -148,7 +137,7 @@ class SessionStore(SessionQueries):
         already, and sqlite3.IntegrityError where the id is taken.
         """
         id_ = session_id or f"sess_{secrets.token_hex(12)}"
-        stored_config, stored_metadata = _encode(config or {}), _encode(metadata or {})
+        stored_config, stored_metadata = encode(config or {}), encode(metadata or {})
         stored_kind = kind if parent_session_id is None else SessionKind.SUBAGENT
 
         def work(cursor: sqlite3.Cursor) -> str:
@@ -191,7 +180,7 @@ class SessionStore(SessionQueries):
 
     def _update(self, what: str, session_id: str, change: str, *values: object) -> None:
         def work(cursor: sqlite3.Cursor) -> None:
-            cursor.execute(f"UPDATE sessions SET {change}, {_TOUCHED} WHERE session_id = ?",
+            cursor.execute(f"UPDATE sessions SET {change}, {TOUCHED} WHERE session_id = ?",
                            (*values, _now_ms(), session_id))
             if not cursor.rowcount:
                 raise _unknown(session_id)
@@ -206,11 +195,11 @@ class SessionStore(SessionQueries):
         """
         def work(cursor: sqlite3.Cursor) -> int:
             # Asked once and kept: each of the tables would ask anew.
-            cursor.execute(_CLOSING)
+            cursor.execute(CLOSING)
             cursor.execute("DELETE FROM temp.closing_sessions")
-            cursor.execute(_WITH_ALL_BELOW if cascade else _ALONE, (session_id,))
-            cursor.execute(_ORPHAN)
-            for table in _TABLES_WITH_ROWS:
+            cursor.execute(WITH_ALL_BELOW if cascade else ALONE, (session_id,))
+            cursor.execute(ORPHAN)
+            for table in TABLES_WITH_ROWS:
                 cursor.execute(f"DELETE FROM {table} WHERE session_id IN temp.closing_sessions")
             return cursor.rowcount
 
@@ -231,13 +220,13 @@ class SessionStore(SessionQueries):
         meta: dict[str, Any] | None = None,
     ) -> int:
         """Appends a message and returns its seq. Raises ValueError for a session without bookkeeping."""
-        row = _new_message(role=role, content=content, tool_calls=tool_calls, tool_call_id=tool_call_id, name=name,
+        row = message_values(role=role, content=content, tool_calls=tool_calls, tool_call_id=tool_call_id, name=name,
                            round_index=round_index, meta=meta)
 
         def work(cursor: sqlite3.Cursor) -> int:
             now, seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
-            cursor.execute(_INSERT, (session_id, seq, *row, now))
-            cursor.execute(_TOUCH, (now, session_id))
+            cursor.execute(INSERT, (session_id, seq, *row, now))
+            cursor.execute(TOUCH, (now, session_id))
             return seq
 
         return self._transactions.run(work, "append_message", session_id)
@@ -248,12 +237,12 @@ class SessionStore(SessionQueries):
         Costs about a tenth of appending them one by one. Raises ValueError as `append_message` does, TypeError for a
         message without a role or with a key that it has no argument for.
         """
-        rows = [_new_message(**message) for message in messages]
+        rows = [message_values(**message) for message in messages]
 
         def work(cursor: sqlite3.Cursor) -> list[int]:
             now, first = _now_ms(), self._take_seqs(cursor, session_id, len(rows))
-            cursor.executemany(_INSERT, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first)))
-            cursor.execute(_TOUCH, (now, session_id))
+            cursor.executemany(INSERT, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first)))
+            cursor.execute(TOUCH, (now, session_id))
             return list(range(first, first + len(rows)))
 
         return self._transactions.run(work, "append_messages", session_id)
@@ -261,11 +250,11 @@ class SessionStore(SessionQueries):
     @staticmethod
     def _take_seqs(cursor: sqlite3.Cursor, session_id: str, count: int) -> int:
         # Asking and then setting is faster than RETURNING.
-        row = cursor.execute(_NEXT_SEQ, (session_id, session_id)).fetchone()
+        row = cursor.execute(NEXT_SEQ, (session_id, session_id)).fetchone()
         if row is None:
             raise _unknown(session_id)
         seq: int = row[0]
-        cursor.execute(_SET_NEXT_SEQ, (seq + count, session_id))
+        cursor.execute(SET_NEXT_SEQ, (seq + count, session_id))
         return seq
 
     def record_compaction(
@@ -288,23 +277,23 @@ class SessionStore(SessionQueries):
         integers and for meta that is not JSON, before anything is written.
         """
         first, last = _bound("from_seq", from_seq), _bound("to_seq", to_seq)
-        meta = _encode_strictly(dict(note_meta or {}) | {
+        meta = encode_strictly(dict(note_meta or {}) | {
             "compacted_at_round": round_index, "from_seq": first, "to_seq": last, "original_tokens": before_tokens,
             "summary_tokens": after_tokens,
         })
 
         def work(cursor: sqlite3.Cursor) -> tuple[int, int]:
             now, note_seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
-            number: int = cursor.execute(_NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
+            number: int = cursor.execute(NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
             cursor.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session_id))
-            cursor.execute(_FOLD, (session_id, first, last))
-            cursor.execute(_INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index,
+            cursor.execute(FOLD, (session_id, first, last))
+            cursor.execute(INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index,
                                      meta, now))
             cursor.execute(
                 """INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, before_tokens,
                 after_tokens, round_index, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                 (session_id, number, note_seq, first, last, before_tokens, after_tokens, round_index, now))
-            cursor.execute(_TOUCH, (now, session_id))
+            cursor.execute(TOUCH, (now, session_id))
             return number, note_seq
 
         return self._transactions.run(work, "record_compaction", session_id)
@@ -320,7 +309,7 @@ class SessionStore(SessionQueries):
 
     def set_pending(self, session_id: str, pending: dict[str, Any] | None) -> None:
         """Records the calls that wait for their answers; None or {} clears them. Nothing happens to an unknown one."""
-        stored = _encode(pending) if pending else None
+        stored = encode(pending) if pending else None
 
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET pending_json = ? WHERE session_id = ?", (stored, session_id))
@@ -347,21 +336,6 @@ class SessionStore(SessionQueries):
                  session_id))
 
         self._transactions.run(work, "record_usage", session_id)
-
-
-def _new_message(
-    *,
-    role: str,
-    content: str | None = None,
-    tool_calls: list[dict[str, Any]] | None = None,
-    tool_call_id: str | None = None,
-    name: str | None = None,
-    round_index: int | None = None,
-    meta: dict[str, Any] | None = None,
-) -> tuple[Any, ...]:
-    """The values of a message from its role to its meta, as `_INSERT` takes them."""
-    return (role, name, content, _encode(tool_calls) if tool_calls else None, tool_call_id, round_index,
-            _encode(meta) if meta else "{}")
 
 
 def _bound(name: str, value: object) -> int:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..archive import Cancel
+from ..bundle import Bundle, Kind
 from ..errors import Cancelled, Refused, StoreError
 from ..plans import Progress
 from ..sqlitefile import decode_text, uri_of
@@ -61,6 +62,15 @@ def transaction(conn: sqlite3.Connection) -> Iterator[None]:
         if conn.in_transaction:
             conn.execute("ROLLBACK")
         raise
+
+
+def new_bundle(path: Path, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bundle:
+    """Begin a bundle beside a database. Raises Refused where it cannot be made."""
+    try:
+        return Bundle(path, kind, what, why)
+    except OSError as error:
+        raise Refused(f"{path}: what is changed has to be kept beside it, and that cannot be "
+                      f"({error.strerror or error}); nothing was done.") from None
 
 
 def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:

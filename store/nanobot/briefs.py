@@ -1,0 +1,53 @@
+"""What a listing keeps of each session file, and which files belong to another: forks and leftovers of saves."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from .file import Stat
+from .names import ENDING
+from .places import Folder
+
+
+class Brief(Struct, frozen=True, gc=False):
+    """What a census keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
+
+    stat: Stat
+    id: str
+    channel: str | None
+    title: str | None
+    created_at: int | None
+    updated_at: int | None
+    first: str | None
+    offset: int
+    messages: int
+    temporary: bool
+
+
+def forks(briefs: dict[str, Brief]) -> dict[str, str]:
+    """The file that each fork came from: no release notes it, but both begin with the very same message."""
+    if len({brief.first for brief in briefs.values()}) == len(briefs):
+        return {}
+    begun: dict[str, str] = {}
+    same: dict[str, list[str]] = {}
+    for name, brief in briefs.items():
+        # A time without its microseconds may be that of two messages.
+        if brief.first is not None and "." in brief.first and not brief.temporary and brief.created_at:
+            other = begun.setdefault(brief.first, name)
+            if other != name:
+                same.setdefault(other, [other]).append(name)
+    found: dict[str, str] = {}
+    for files in same.values():
+        (made, source), *later = sorted((briefs[name].created_at or 0, name) for name in files)
+        found.update((name, source) for created_at, name in later
+                     if created_at > made and briefs[name].id != briefs[source].id)
+    return found
+
+
+def leftovers(briefs: dict[str, Brief], folder: Folder) -> dict[str, str]:
+    """The file that each leftover was to take the place of, where that is there."""
+    found: dict[str, str] = {}
+    for name, brief in briefs.items():
+        if brief.temporary and (whole := f"{folder.name_of(name).stem}{ENDING}") in briefs:
+            found[name] = whole
+    return found
