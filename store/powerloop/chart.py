@@ -115,7 +115,7 @@ def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
 
 
 def read_chart(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> Chart | None:
-    """One session by its storage key, None where it is gone; with `bodies` also how long they are and how they begin.
+    """One session by its storage key, None where it is gone; with `bodies` also their lengths and beginnings.
     """
     session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
     if session is None:

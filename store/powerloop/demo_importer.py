@@ -100,8 +100,8 @@ IMPORTER = Script(
                  "        claimed = [batch for batch in pool.map(claim, \"ab\") if batch]\n"
                  "    assert len(claimed) == 1\n"}, "tests/test_queue.py: 31 lines written"),
             Tool("run_command", {"command": "git stash push importer && pytest -q tests/test_queue.py; git stash pop"},
-                 "Error: exit status 1\nFAILED tests/test_queue.py::test_two_workers_never_share_a_batch - assert 2 == "
-                 "1\n1 failed in 0.41s\nDropped refs/stash@{0}"),
+                 "Error: exit status 1\nFAILED tests/test_queue.py::test_two_workers_never_share_a_batch - assert "
+                 "2 == 1\n1 failed in 0.41s\nDropped refs/stash@{0}"),
         )),
         Call("It fails without the fix. And with it:", (
             Tool("run_command", {"command": "pytest -q tests --count=1000 -n 2"},
@@ -140,13 +140,14 @@ IMPORTER = Script(
         Call("A duplicate is the same account, value date, amount and bank reference, from the same statement file.", (
             Tool("read_file", {"path": "importer/schema.sql", "from": 20, "to": 34},
                  "20  CREATE TABLE entries (\n21      id INTEGER PRIMARY KEY,\n22      account TEXT NOT NULL,\n"
-                 "23      value_date TEXT NOT NULL,\n24      amount_cents INTEGER NOT NULL,\n25      bank_ref TEXT,\n"
+                 "23      value_date TEXT NOT NULL,\n24      amount_cents INTEGER NOT NULL,\n"
+                 "25      bank_ref TEXT,\n"
                  "26      file_id INTEGER NOT NULL REFERENCES files(id),\n27      line INTEGER NOT NULL\n28  );"),
         )),
         Call("`line` helps: two entries of one file with the same line can only be the same booking.", (
             Tool("write_file", {"path": "scripts/find_duplicates.py", "content":
-                 "QUERY = \"\"\"\nSELECT file_id, line, count(*) AS copies, min(id) AS keep\nFROM entries\n"
-                 "GROUP BY file_id, line\nHAVING count(*) > 1\n\"\"\"\n"},
+                 "QUERY = \"\"\"\nSELECT file_id, line, count(*) AS copies, min(id) AS keep\n"
+                 "FROM entries\nGROUP BY file_id, line\nHAVING count(*) > 1\n\"\"\"\n"},
                  "scripts/find_duplicates.py: 44 lines written"),
             Tool("run_command", {"command": "python scripts/find_duplicates.py --db fixtures/with_duplicates.db"},
                  "file 12: lines 41-60 twice (20 entries, 1 204.50 EUR)\n"

@@ -103,7 +103,8 @@ _LIMITER = Script(
                  "    def take(self) -> bool:\n        now = monotonic()\n"
                  "        self.level = min(self.burst, self.level + (now - self.at) * self.rate)\n"
                  "        self.at = now\n"
-                 "        if self.level < 1:\n            return False\n        self.level -= 1\n        return True"),
+                 "        if self.level < 1:\n            return False\n"
+                 "        self.level -= 1\n        return True"),
         )),
         Say("Welcome! 🎉 It is a **token bucket**:\n\n"
             "- A bucket holds at most `burst` tokens; each request takes one.\n"

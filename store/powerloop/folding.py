@@ -175,7 +175,7 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
 
 
 def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
-    """What taking a compaction back would do. Raises Misused for one that is not in force, Refused where it cannot be.
+    """Return what undoing a compaction would do. Raises Misused if it is not in force, Refused if it cannot be.
     """
     chart = _foldable(conn, layout, action.ref.id, bodies=False)
     found = next((one for one in chart.audit.compactions if one.number == action.number), None)

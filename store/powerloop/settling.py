@@ -13,7 +13,7 @@ REASON = "settled by sessionscope"
 
 
 def settle(chart: Chart, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
-    """What answers all open calls of a session and ends its turn, and in words what that is; nothing if none is open.
+    """Return the edits that answer all open calls of a session and end its turn, and what they do in words.
     """
     opened = [(at, first_free(chart, at), calls) for at, calls in open_calls(chart, pair(chart.rows)).items()]
     rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(chart, first, len(calls))))

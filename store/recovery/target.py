@@ -76,7 +76,7 @@ class Shape(Struct, frozen=True):
 
 
 def read_shape(name: str, sql: str) -> Shape | str:
-    """What rows of a table look like that this statement makes; else, in words, why it makes none that can be filled.
+    """Return the shape of the table that a statement makes, or in words why no rows can be put into it.
     """
     if not _TABLE.match(sql):
         return "is no ordinary table"
