@@ -125,9 +125,7 @@ class Reader(Protocol):
         """The outline with what was appended since, None where more than that happened. Bounded."""
         ...
 
-    def timeline(
-        self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
-    ) -> Timeline:
+    def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Timeline:
         """A session's rows. Bounded. `limits` are for the context of an archive that is capable of "limits".
 
         Without an outline a session of at most some thousand rows is outlined on the way. A longer one gives in the
@@ -203,9 +201,7 @@ class Actions(Protocol):
         """
         ...
 
-    def apply(
-        self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False
-    ) -> Receipt:
+    def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """Carries a plan out: all of it or nothing. `offline` is a person's word that no agent is running.
 
         Cancelled is raised only while nothing was changed. Raises Refused where something changed since the plan was

@@ -92,8 +92,15 @@ class Bundle:
         """Makes all of it safe on the disk, says so in the manifest, and returns the folder."""
         for name in self._files:
             _sync(self.path / name)
-        manifest = {"kind": self._kind, "what": self._what, "why": self._why, "when": datetime.now(UTC).isoformat(),
-                    "from": os.path.abspath(self._archive), "files": sorted(self._files), "more": dict(more or {})}
+        manifest = {
+            "kind": self._kind,
+            "what": self._what,
+            "why": self._why,
+            "when": datetime.now(UTC).isoformat(),
+            "from": os.path.abspath(self._archive),
+            "files": sorted(self._files),
+            "more": dict(more or {}),
+        }
         with open(os.open(self.path / MANIFEST, _NEW, 0o600), "wb") as file:
             # Laid out for people, by what is fast also where thousands of sessions are listed.
             file.write(msgspec.json.format(json.dumps(manifest), indent=1).encode())
@@ -135,8 +142,16 @@ def keep(archive: Path, kind: Kind, what: str, why: str, files: Mapping[str, byt
 
 def trash_entry(member: Member) -> dict[str, Any]:
     """What a manifest says of a session that is closed, or that loses its parent."""
-    return {"id": member.ref.id, "fate": str(member.fate), "depth": member.depth, "lifecycle": member.lifecycle,
-            "kind": member.kind, "title": member.title, "preview": member.preview, "messages": member.messages}
+    return {
+        "id": member.ref.id,
+        "fate": str(member.fate),
+        "depth": member.depth,
+        "lifecycle": member.lifecycle,
+        "kind": member.kind,
+        "title": member.title,
+        "preview": member.preview,
+        "messages": member.messages,
+    }
 
 
 def discard(folder: Path) -> None:
@@ -153,8 +168,15 @@ def read_manifest(folder: Path) -> Manifest:
     """What a bundle says of itself. Raises NotAnArchive where there is no bundle, or its manifest is damaged."""
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
-        return Manifest(Kind(found["kind"]), str(found["what"]), str(found["why"]), str(found["when"]),
-                        str(found["from"]), tuple(map(str, found["files"])), dict(found["more"]))
+        return Manifest(
+            Kind(found["kind"]),
+            str(found["what"]),
+            str(found["why"]),
+            str(found["when"]),
+            str(found["from"]),
+            tuple(map(str, found["files"])),
+            dict(found["more"]),
+        )
     except FileNotFoundError:
         raise NotAnArchive(f"{folder}: is no bundle that sessionscope kept (there is no {MANIFEST} in it).") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -116,8 +116,11 @@ def explain(
             taken[at] = Taken((), Certainty.UNKNOWN, at in undone)
         elif fold.from_seq > fold.to_seq:
             taken[at] = Taken((), Certainty.INFERRED)
-        elif fold.told and fold.ord is None and at not in doubtful and not any(
-            _meet(fold.span, folds[before].span) for before in replayed
+        elif (
+            fold.told
+            and fold.ord is None
+            and at not in doubtful
+            and not any(_meet(fold.span, folds[before].span) for before in replayed)
         ):
             # It took its whole span: whatever stood there before its note was written.
             taken[at] = Taken(tuple(within(left, *fold.span)), Certainty.INFERRED)
@@ -183,8 +186,9 @@ class _Replay:
         # What each fold may have taken, what stands at the ends of its span, and what came to be since the one before.
         self.may = [{i for i in by_seq[low:high] if atoms[i][1]} for low, high in bounds]
         at = dict(zip(firsts, by_seq, strict=True))
-        self.ends = [{at.get(seq, NOWHERE) for seq in (fold.from_seq, fold.to_seq) if seq is not None}
-                     for fold in folds]
+        self.ends = [
+            {at.get(seq, NOWHERE) for seq in (fold.from_seq, fold.to_seq) if seq is not None} for fold in folds
+        ]
         notes = [0, *(len(atoms) if fold.note_seq is None else bisect_left(firsts, fold.note_seq) for fold in folds)]
         self.born = [by_seq[before:now] for before, now in pairwise(notes)]
         self.in_order = notes == sorted(notes)

@@ -21,7 +21,10 @@ SALVAGE = "`repair --salvage NEW.db` writes what can still be read into a new da
 
 
 def diagnose(
-    place: str | os.PathLike[str], session: str | None = None, zone: Zone = machine_zone, progress: Progress = silent,
+    place: str | os.PathLike[str],
+    session: str | None = None,
+    zone: Zone = machine_zone,
+    progress: Progress = silent,
     cancel: Cancel = never,
 ) -> Iterator[Finding]:
     """What is wrong at a place that `open_archive` takes, in one session by its id or ref or in all. It only reads.
@@ -77,7 +80,10 @@ def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref |
 
 
 def _walk(
-    path: Path, archives: Sequence[Archive], chosen: Sequence[tuple[Archive, Ref | None]], progress: Progress,
+    path: Path,
+    archives: Sequence[Archive],
+    chosen: Sequence[tuple[Archive, Ref | None]],
+    progress: Progress,
     cancel: Cancel,
 ) -> Iterator[Finding]:
     seen: set[str] = set()
@@ -108,8 +114,13 @@ def _beside(path: Path, archives: Sequence[Archive]) -> Iterator[Finding]:
     """What a file says of itself although it opens."""
     for aside in {archive.aside for archive in archives}:
         if aside and "journal" in aside:
-            yield Finding("hot-journal", Severity.INFO, Spot(), "A writer died in the middle of a transaction: its "
-                          "journal awaits recovery by the next writer, and a private copy is read meanwhile.")
+            yield Finding(
+                "hot-journal",
+                Severity.INFO,
+                Spot(),
+                "A writer died in the middle of a transaction: its "
+                "journal awaits recovery by the next writer, and a private copy is read meanwhile.",
+            )
     if (found := _quiet_look(path, archives[0])) is not None:
         yield found
 
@@ -146,16 +157,30 @@ def _of_file(path: Path, error: Exception) -> Iterator[Finding]:
         if not image.bytes:
             yield _empty(place, image)
         elif image.header and "no power-loop sessions" in str(error):
-            yield Finding("no-sessions", Severity.WARNING, place, "It is a SQLite database that opens, but it has no "
-                          "tables of sessions of any release that is known here.")
+            yield Finding(
+                "no-sessions",
+                Severity.WARNING,
+                place,
+                "It is a SQLite database that opens, but it has no "
+                "tables of sessions of any release that is known here.",
+            )
         elif image.page_size is None:
             head = image.beginning
             if head.startswith(MAGIC) or not head.strip(b"\0"):
-                yield Finding("not-a-database", Severity.ERROR, place, "Its header is no database's any more, and no "
-                              "page behind it looks like one: only a copy of it could bring it back.")
+                yield Finding(
+                    "not-a-database",
+                    Severity.ERROR,
+                    place,
+                    "Its header is no database's any more, and no "
+                    "page behind it looks like one: only a copy of it could bring it back.",
+                )
         elif image.header is None:
-            yield Finding("not-a-database", Severity.ERROR, place, "Its header is overwritten, but there are pages of "
-                          f"a database behind it; {SALVAGE}.")
+            yield Finding(
+                "not-a-database",
+                Severity.ERROR,
+                place,
+                f"Its header is overwritten, but there are pages of a database behind it; {SALVAGE}.",
+            )
         elif image.missing or image.torn:
             missing = image.missing or 1
             yield _truncated(path, missing, max(image.count, image.header.pages))
@@ -165,15 +190,29 @@ def _of_file(path: Path, error: Exception) -> Iterator[Finding]:
 
 def _empty(place: Spot, image: Image) -> Finding:
     if image.layer:
-        return Finding("empty-file", Severity.ERROR, place, "It is empty, but its -wal holds pages, which the next "
-                       f"writer would throw away; {SALVAGE}.")
-    return Finding("empty-file", Severity.ERROR, place, "It is empty: either nothing was ever written, or all of it "
-                   "was cut off, and only a copy of it could bring it back.")
+        return Finding(
+            "empty-file",
+            Severity.ERROR,
+            place,
+            f"It is empty, but its -wal holds pages, which the next writer would throw away; {SALVAGE}.",
+        )
+    return Finding(
+        "empty-file",
+        Severity.ERROR,
+        place,
+        "It is empty: either nothing was ever written, or all of it "
+        "was cut off, and only a copy of it could bring it back.",
+    )
 
 
 def _truncated(path: Path, missing: int, pages: int) -> Finding:
-    return Finding("truncated-file", Severity.ERROR, Spot(file=str(path)), f"It ends too early: {missing} of {pages} "
-                   f"pages {'is' if missing == 1 else 'are'} missing in whole or in part; {SALVAGE}.")
+    return Finding(
+        "truncated-file",
+        Severity.ERROR,
+        Spot(file=str(path)),
+        f"It ends too early: {missing} of {pages} "
+        f"pages {'is' if missing == 1 else 'are'} missing in whole or in part; {SALVAGE}.",
+    )
 
 
 def _damaged(path: Path, why: str) -> Finding:

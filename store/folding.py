@@ -74,8 +74,10 @@ class Cut(Struct, frozen=True):
     def said(self, note: str) -> list[str]:
         """What it does, in sentences: how much leaves and is saved, why it was widened, which notes leave."""
         first, last = self.span
-        found = [f"{len(self.leaves):,} messages, {first} to {last}, leave the context; {len(self.stays):,} stay: "
-                 f"about {self.before:,} tokens become {self.after(note):,}."]
+        found = [
+            f"{len(self.leaves):,} messages, {first} to {last}, leave the context; {len(self.stays):,} stay: "
+            f"about {self.before:,} tokens become {self.after(note):,}."
+        ]
         found += [f"{reason[0].upper()}{reason[1:]}." for reason in self.reasons]
         if self.notes:
             found.append(f"The notes of earlier compactions leave with them: {', '.join(map(str, self.notes))}.")
@@ -123,7 +125,7 @@ class Context(Struct, frozen=True):
         users = [at for at, row in enumerate(self.rows) if row.role == "user"]
         if exchanges < 1 or len(users) <= exchanges:
             return None
-        older = [row.seq for row in self.rows[:users[-exchanges]] if not row.kept]
+        older = [row.seq for row in self.rows[: users[-exchanges]] if not row.kept]
         return (older[0], older[-1]) if older else None
 
     @property
@@ -168,7 +170,7 @@ def growth(messages: Iterable[tuple[int, str, int]], folds: Iterable[tuple[int, 
     total, found = 0, []
     for seq, role, size in messages:
         for first, last in leaving.get(seq, ()):
-            gone = seqs[bisect_left(seqs, first):bisect_right(seqs, last)]
+            gone = seqs[bisect_left(seqs, first) : bisect_right(seqs, last)]
             total -= sum(inside.pop(at, 0) for at in gone)
         if role == "assistant":
             found.append(total)
@@ -202,8 +204,10 @@ def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
     asked = {row.seq for row in rows if begin <= row.place <= end and not row.kept}
     if not asked:
         kept = any(begin <= row.place <= end for row in rows)
-        raise Misused(f"{first} to {last}: " + ("only what is always kept is in there." if kept else
-                                                "none of it is in the context any more."))
+        raise Misused(
+            f"{first} to {last}: "
+            + ("only what is always kept is in there." if kept else "none of it is in the context any more.")
+        )
     groups = {row.group for row in rows if row.seq in asked}
     leaves: list[Candidate] = []
     stays: list[Candidate] = []

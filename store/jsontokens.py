@@ -33,12 +33,13 @@ _LISTS, _ENDS_OF_LISTS = re.compile(rb"\[++"), re.compile(rb"\]++")
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)?")
 _ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
-_PAIRED = re.compile(
-    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]){0,4096}", re.DOTALL)
+_PAIRED = re.compile(rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]){0,4096}", re.DOTALL)
 # Stops at the closing quote, and at what may be the beginning of an escape or of a surrogate pair where the bytes end.
 _ESCAPED = re.compile(
     rb'(?:[^"\\]++|\\(?!\Z|u[0-9a-fA-F]{0,3}\Z|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z)'
-    rb".){0,4096}", re.DOTALL)
+    rb".){0,4096}",
+    re.DOTALL,
+)
 
 
 def end_of(pattern: re.Pattern[bytes], data: bytes, at: int, stop: int) -> int:

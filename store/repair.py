@@ -86,7 +86,9 @@ def reasons(taken: Iterable[tuple[Finding, str]]) -> list[str]:
 
 
 def wanted(
-    findings: Iterable[Finding], only: Iterable[str] = (), choose: Mapping[str, str] | None = None,
+    findings: Iterable[Finding],
+    only: Iterable[str] = (),
+    choose: Mapping[str, str] | None = None,
     place: Spot | None = None,
 ) -> list[tuple[Finding, str]]:
     """The findings that a repair puts right, each with the choice taken, empty for its safe fix.

@@ -55,8 +55,15 @@ def _bundled(path: Path, found: Manifest) -> Bundled:
     sessions = found.more.get("sessions")
     known = tuple(one for one in sessions if isinstance(one, dict)) if isinstance(sessions, list) else ()
     size = sum(one.stat().st_size for one in path.iterdir() if one.is_file())
-    return Bundled(str(path), str(found.kind), found.what, found.why, _ms(found.when), size,
-                   tuple(one for one in known if one.get("fate") == "deleted"))
+    return Bundled(
+        str(path),
+        str(found.kind),
+        found.what,
+        found.why,
+        _ms(found.when),
+        size,
+        tuple(one for one in known if one.get("fate") == "deleted"),
+    )
 
 
 def _ms(when: str) -> int | None:
@@ -101,8 +108,12 @@ def _rows(path: Path) -> Iterator[str]:
         with closing(sqlite3.connect(f"{uri_of(str(path))}?immutable=1", uri=True)) as conn:
             conn.text_factory = decode_text
             conn.execute("PRAGMA trusted_schema=OFF")
-            tables = [name for (name,) in conn.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid")]
+            tables = [
+                name
+                for (name,) in conn.execute(
+                    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+                )
+            ]
             for table in tables:
                 quoted = '"' + table.replace('"', '""') + '"'
                 cursor = conn.execute(f"SELECT * FROM {quoted} ORDER BY rowid")

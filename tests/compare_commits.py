@@ -152,8 +152,22 @@ class Runner:
 
     def helps(self) -> None:
         """Every help, and what the program says of wrong command lines."""
-        verbs = ("demo", "ls", "show", "compactions", "compact", "uncompact", "doctor", "repair", "settle", "close",
-                 "archive", "reopen", "trash", "restore")
+        verbs = (
+            "demo",
+            "ls",
+            "show",
+            "compactions",
+            "compact",
+            "uncompact",
+            "doctor",
+            "repair",
+            "settle",
+            "close",
+            "archive",
+            "reopen",
+            "trash",
+            "restore",
+        )
         for verb in verbs:
             self.run(verb, "--help")
             self.run(verb, "--no-such-option")
@@ -270,8 +284,12 @@ def declared(base: str, commit: str) -> Declared:
 def samples(more: list[Path]) -> dict[str, Path | None]:
     """Return the samples by name: files and folders of the tests' data and of more folders."""
     folders = [ROOT / "tests" / "data" / name for name in SAMPLES] + more
-    found = {f"{folder.name}-{path.name}": path for folder in folders for path in sorted(folder.iterdir())
-             if path.suffix == ".db" or path.is_dir()}
+    found = {
+        f"{folder.name}-{path.name}": path
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix == ".db" or path.is_dir()
+    }
     return {HELP: None, DEMO: None} | found
 
 
@@ -294,14 +312,18 @@ def outputs(checkout: Path, name: str, source: Path | None, folder: Path) -> Out
         text = BUNDLE.sub("BUNDLE", text)
         return TODAY.sub(lambda match: "NOW" if match[1] == today else match[0], text)
 
-    return {steady(command): Output(status, steady(out), steady(err))
-            for command, (status, out, err) in json.loads(done.stdout).items()}
+    return {
+        steady(command): Output(status, steady(out), steady(err))
+        for command, (status, out, err) in json.loads(done.stdout).items()
+    }
 
 
 def difference(command: str, old: Output | None, new: Output | None) -> str:
     """Return how two outputs of a command differ, shortened."""
-    lines = [[f"status {output.status}", *output.out.splitlines(), *output.err.splitlines()] if output else ["not run"]
-             for output in (old, new)]
+    lines = [
+        [f"status {output.status}", *output.out.splitlines(), *output.err.splitlines()] if output else ["not run"]
+        for output in (old, new)
+    ]
     found = [line[:200] for line in difflib.unified_diff(*lines, "base", "commit", lineterm="", n=1)]
     rest = f"… {len(found) - DIFFERENCE_LINES} more lines" if len(found) > DIFFERENCE_LINES else ""
     return "\n".join([f"$ sessionscope {command}", *found[:DIFFERENCE_LINES], rest])

@@ -36,8 +36,13 @@ def _hermetic() -> None:
     folders = {"CONFIG": ".config", "CACHE": ".cache", "DATA": ".local/share", "STATE": ".local/state"}
     os.environ.update({f"XDG_{name}_HOME": f"{home}/{folder}" for name, folder in folders.items()})
     os.environ.update(
-        TESTS_HOME=home, HOME=home, TZ="UTC", TERM="xterm-256color", TEXTUAL_ANIMATIONS="none",
-        PYTHONDONTWRITEBYTECODE="1", HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
+        TESTS_HOME=home,
+        HOME=home,
+        TZ="UTC",
+        TERM="xterm-256color",
+        TEXTUAL_ANIMATIONS="none",
+        PYTHONDONTWRITEBYTECODE="1",
+        HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
     )
     time.tzset()
     # A checkout is tested as it stands, installed or not.
@@ -47,7 +52,11 @@ def _hermetic() -> None:
 
 _hermetic()
 settings.register_profile(
-    "same", derandomize=True, database=None, deadline=None, max_examples=80,
+    "same",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=80,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("same")

@@ -62,21 +62,31 @@ def test_a_module_says_in_its_first_line_what_lives_there(module: Path) -> None:
 
 def test_the_store_pulls_in_no_screen() -> None:
     """Neither by itself nor by any of its names."""
-    run(sys.executable, "-c", (
-        "import sys, store\n"
-        "early = set(sys.modules)\n"
-        "for name in store.__all__: getattr(store, name)\n"
-        "screens = {'textual', 'rich', 'tui'}\n"
-        "assert not screens & {name.split('.')[0] for name in sys.modules}, sorted(sys.modules)\n"
-        "assert 'sqlite3' not in early, 'the names of the store are to be resolved lazily'\n"
-        "assert set(store.__all__) <= set(dir(store))\n"))
+    run(
+        sys.executable,
+        "-c",
+        (
+            "import sys, store\n"
+            "early = set(sys.modules)\n"
+            "for name in store.__all__: getattr(store, name)\n"
+            "screens = {'textual', 'rich', 'tui'}\n"
+            "assert not screens & {name.split('.')[0] for name in sys.modules}, sorted(sys.modules)\n"
+            "assert 'sqlite3' not in early, 'the names of the store are to be resolved lazily'\n"
+            "assert set(store.__all__) <= set(dir(store))\n"
+        ),
+    )
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
-    run(sys.executable, "-c", (
-        "import store\n"
-        "from store import *\n"
-        "assert all(name in globals() for name in store.__all__)\n"
-        "try: store.nothing_of_the_kind\n"
-        "except AttributeError: pass\n"
-        "else: raise SystemExit('a name that is not there')\n"))
+    run(
+        sys.executable,
+        "-c",
+        (
+            "import store\n"
+            "from store import *\n"
+            "assert all(name in globals() for name in store.__all__)\n"
+            "try: store.nothing_of_the_kind\n"
+            "except AttributeError: pass\n"
+            "else: raise SystemExit('a name that is not there')\n"
+        ),
+    )

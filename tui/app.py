@@ -42,9 +42,7 @@ class Sessionscope(Quiet):
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
-    def __init__(
-        self, archives: Sequence[Archive], config: Config | None = None, failures: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, archives: Sequence[Archive], config: Config | None = None, failures: Sequence[str] = ()) -> None:
         super().__init__()
         self.failures = failures
         self.archives = archives
@@ -113,8 +111,11 @@ class Sessionscope(Quiet):
                 if binding.description and binding.action not in done and active.node is screen:
                     done.add(binding.action)
                     words = f"{binding.tooltip}, key " if binding.tooltip else "key "
-                    yield SystemCommand(binding.description, words + self.get_key_display(binding),
-                                        partial(screen.run_action, binding.action))
+                    yield SystemCommand(
+                        binding.description,
+                        words + self.get_key_display(binding),
+                        partial(screen.run_action, binding.action),
+                    )
 
 
 def _holds_palette(size: Size) -> bool:
@@ -135,10 +136,24 @@ def binding_ids() -> set[str]:
     from .widgets.session_tree import SessionTree
     from .widgets.virtual_list import VirtualList
 
-    owners = (Sessionscope, Browser, SessionTree, Inspector, AuditPane, RangedList, VirtualList, Biggest, Doctor,
-              Trash, PlanSheet, CloseSheet, FoldSheet, Gauge, Help)
-    return {binding.id for owner in owners for binding in owner.BINDINGS
-            if isinstance(binding, Binding) and binding.id}
+    owners = (
+        Sessionscope,
+        Browser,
+        SessionTree,
+        Inspector,
+        AuditPane,
+        RangedList,
+        VirtualList,
+        Biggest,
+        Doctor,
+        Trash,
+        PlanSheet,
+        CloseSheet,
+        FoldSheet,
+        Gauge,
+        Help,
+    )
+    return {binding.id for owner in owners for binding in owner.BINDINGS if isinstance(binding, Binding) and binding.id}
 
 
 def check(config: Config, themes: Iterable[str]) -> None:

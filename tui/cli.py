@@ -69,8 +69,11 @@ def run(argv: Sequence[str]) -> int:
 def _browse_parser() -> Parser:
     parser = Parser(PROGRAM, "A terminal browser for the sessions that AI agents leave on disk.", epilog=VERBS)
     parser.add_argument("archives", metavar="ARCHIVE", nargs="*", help="what to browse")
-    parser.add_argument("--summarizer", metavar="COMMAND",
-                        help="a command, run without a shell, that reads messages and prints the note of a compaction")
+    parser.add_argument(
+        "--summarizer",
+        metavar="COMMAND",
+        help="a command, run without a shell, that reads messages and prints the note of a compaction",
+    )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     return parser
 
@@ -87,13 +90,25 @@ def _ls_parser(prog: str) -> Parser:
 
 def _show_parser(prog: str) -> Parser:
     parser = session_parser(prog, "Print the messages of a session.")
-    parser.add_argument("--view", choices=list(map(str, View)), default=str(View.ALL),
-                        help="which messages, and in which order: stored (all, active, compacted) or as the model is "
-                             "sent them (context)")
-    parser.add_argument("--max-messages", metavar="N", type=int,
-                        help="in the context of a nanobot session, how many messages to look at; 0 is no limit")
-    parser.add_argument("--max-tokens", metavar="N", type=int,
-                        help="in the context of a nanobot session, about how many tokens may fit; 0 is no limit")
+    parser.add_argument(
+        "--view",
+        choices=list(map(str, View)),
+        default=str(View.ALL),
+        help="which messages, and in which order: stored (all, active, compacted) or as the model is "
+        "sent them (context)",
+    )
+    parser.add_argument(
+        "--max-messages",
+        metavar="N",
+        type=int,
+        help="in the context of a nanobot session, how many messages to look at; 0 is no limit",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        metavar="N",
+        type=int,
+        help="in the context of a nanobot session, about how many tokens may fit; 0 is no limit",
+    )
     parser.add_argument("--from", dest="first", metavar="N", type=int, help="the first seq to print")
     parser.add_argument("--to", dest="last", metavar="M", type=int, help="the last seq to print")
     return parser
@@ -121,8 +136,10 @@ def _known_places() -> list[str]:
         raise UsageError(str(error)) from None
     if not places:
         looked = ", ".join(map(str, usual))
-        raise UsageError(f"nothing to browse: there is no {looked} here, and {path()} names no archives; "
-                         f"name an ARCHIVE, or try: {PROGRAM} demo")
+        raise UsageError(
+            f"nothing to browse: there is no {looked} here, and {path()} names no archives; "
+            f"name an ARCHIVE, or try: {PROGRAM} demo"
+        )
     return list(dict.fromkeys(places))
 
 
@@ -287,6 +304,7 @@ def _compactions(args: argparse.Namespace) -> int:
 
 def _lazy(module: str, verb: str) -> tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]:
     """A verb of a module that is imported where it is asked for."""
+
     def found() -> Any:
         return import_module(f".headless.{module}", __package__)
 

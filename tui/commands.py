@@ -30,7 +30,13 @@ class SessionCommands(Provider):
                 summary = library.summary(node)
                 if summary is not None:
                     # Content, not str, and nothing of the session in the help: that would be read as markup.
-                    title = Content.assemble(f"Open {render.title_of(summary)}  ",
-                                             (render.one_line(summary.ref.id), "dim"))
-                    yield Hit(1 - place / SHOWN, title, partial(browser.open_key, library.key(node)), text=title.plain,
-                              help=f"{summary.message_count} messages")
+                    title = Content.assemble(
+                        f"Open {render.title_of(summary)}  ", (render.one_line(summary.ref.id), "dim")
+                    )
+                    yield Hit(
+                        1 - place / SHOWN,
+                        title,
+                        partial(browser.open_key, library.key(node)),
+                        text=title.plain,
+                        help=f"{summary.message_count} messages",
+                    )

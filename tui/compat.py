@@ -48,7 +48,9 @@ class Quiet(App[None]):
             super()._fatal_error()
             return
         fault = type(self._exception).__name__
-        words = Text(f"sessionscope: a fault in the program ended it ({fault}); no session was changed. "
-                     "Set TEXTUAL=debug and do the same again to see where.")
+        words = Text(
+            f"sessionscope: a fault in the program ended it ({fault}); no session was changed. "
+            "Set TEXTUAL=debug and do the same again to see where."
+        )
         self._exit_renderables.append(Segments(self.console.render(words, self.console.options)))
         self._close_messages_no_wait()

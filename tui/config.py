@@ -38,8 +38,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return zoneinfo.ZoneInfo(self.timezone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            raise ConfigError(f"the config names a timezone {self.timezone!r} that this machine does not know; "
-                              "name one such as Europe/Berlin.") from None
+            raise ConfigError(
+                f"the config names a timezone {self.timezone!r} that this machine does not know; "
+                "name one such as Europe/Berlin."
+            ) from None
 
 
 def path() -> Path:

@@ -47,12 +47,17 @@ def message_blocks(message: Message, mode: str, folded_by: Compaction | None = N
     blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in message.damage]
     if message.note is not None:
         note = message.note
-        blocks.append(_line((f"folded {note.from_seq} to {note.to_seq}", "note"), *(
-            [(f", stands at {note.ord}", "dim")] if note.ord is not None else [])))
+        blocks.append(
+            _line(
+                (f"folded {note.from_seq} to {note.to_seq}", "note"),
+                *([(f", stands at {note.ord}", "dim")] if note.ord is not None else []),
+            )
+        )
     if folded_by is not None:
         into = f"{render.NOTE}{folded_by.note_seq}" if folded_by.note_seq is not None else "the summary"
-        blocks.append(_line((f"folded into {into} by compaction {folded_by.number}", "dim"),
-                            (f" ({folded_by.fold_is})", "dim")))
+        blocks.append(
+            _line((f"folded into {into} by compaction {folded_by.number}", "dim"), (f" ({folded_by.fold_is})", "dim"))
+        )
     if mode == "raw":
         return blocks + _raw(message)
     blocks.append(_line((_when(message), "dim")))
@@ -63,8 +68,10 @@ def message_blocks(message: Message, mode: str, folded_by: Compaction | None = N
     if message.meta not in (None, {}):
         blocks += [_head("meta"), Block(tuple(json_spans(message.meta)))]
     if (stored := message.raw.get("as stored")) is not None:
-        blocks += [_head(f"bytes {message.raw.get('bytes')} of the file"),
-                   _line((visible(stored, newlines=True), "dim"))]
+        blocks += [
+            _head(f"bytes {message.raw.get('bytes')} of the file"),
+            _line((visible(stored, newlines=True), "dim")),
+        ]
     return blocks
 
 
@@ -75,8 +82,9 @@ def _title(message: Message) -> Block:
     style = "note" if message.note else "strong"
     line = message.raw.get("line")
     number = message.seq if message.seq is not None else f"line {line}" if line else message.row
-    return _line((f"{number}  {role}{name}", style),
-                 (f"  {state}", "dim" if message.state != State.ACTIVE else "title"))
+    return _line(
+        (f"{number}  {role}{name}", style), (f"  {state}", "dim" if message.state != State.ACTIVE else "title")
+    )
 
 
 def _when(message: Message) -> str:
@@ -106,8 +114,9 @@ def _content(message: Message, mode: str) -> list[Block]:
     else:
         blocks.append(_text(message.content or "", mode if message.role != "tool" else "text"))
     if message.stop < message.size:
-        blocks.append(_line((f"\n… {message.size - message.stop:,} bytes more: > reads on, e opens all in $PAGER",
-                             "hole")))
+        blocks.append(
+            _line((f"\n… {message.size - message.stop:,} bytes more: > reads on, e opens all in $PAGER", "hole"))
+        )
     return blocks
 
 
@@ -115,8 +124,11 @@ def _call(call: ToolCall) -> list[Block]:
     id_ = f"  {render.one_line(call.id)}" if call.id else "  without an id"
     title = Block((("\n", ""), (f"→ {render.one_line(call.name or '?')}", "accent"), (id_, "dim")))
     if not call.parsed:
-        return [title, _line((f"{render.DAMAGE} arguments are not valid JSON", "damage")),
-                Block(tuple(json_spans(call.arguments)))]
+        return [
+            title,
+            _line((f"{render.DAMAGE} arguments are not valid JSON", "damage")),
+            Block(tuple(json_spans(call.arguments))),
+        ]
     return [title] if call.arguments in (None, {}) else [title, Block(tuple(json_spans(call.arguments, 1)))]
 
 
@@ -137,8 +149,12 @@ def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
     blocks += [
         _fact("id", summary.ref.id),
         *([_fact("in file", summary.ref.file)] if summary.ref.file is not None else []),
-        _fact("kind", ", ".join(filter(None, (
-            summary.kind, summary.lifecycle if summary.kind != "root" else "", summary.status)))),
+        _fact(
+            "kind",
+            ", ".join(
+                filter(None, (summary.kind, summary.lifecycle if summary.kind != "root" else "", summary.status))
+            ),
+        ),
         *([_fact("parent", summary.parent_id)] if summary.parent_id else []),
         *([_fact("spawner", detail.spawn_tool_call_id)] if detail.spawn_tool_call_id else []),
         _fact("created", moment(summary.created_at)),
@@ -183,16 +199,25 @@ def _usage(usage: Usage) -> list[Block]:
     cached = f", {human(usage.cached_tokens)} cached" if usage.cached_tokens is not None else ""
     blocks = [
         _head("usage"),
-        _line((f"{human(usage.total_tokens)} tokens: {human(usage.prompt_tokens)} in{cached}, "
-               f"{human(usage.completion_tokens)} out", "")),
+        _line(
+            (
+                f"{human(usage.total_tokens)} tokens: {human(usage.prompt_tokens)} in{cached}, "
+                f"{human(usage.completion_tokens)} out",
+                "",
+            )
+        ),
         _line((f"covers {usage.coverage}", "dim")),
     ]
     for found in usage.rounds[:ROUNDS]:
         send = f"send {found.send_index} " if found.send_index is not None else ""
         model = f"  {render.one_line(found.model)}" if found.model else ""
-        blocks.append(_line((f"{send}round {found.round_index}  ", "dim"),
-                            (f"{human(found.prompt_tokens):>5} in {human(found.completion_tokens):>5} out", ""),
-                            (model, "dim")))
+        blocks.append(
+            _line(
+                (f"{send}round {found.round_index}  ", "dim"),
+                (f"{human(found.prompt_tokens):>5} in {human(found.completion_tokens):>5} out", ""),
+                (model, "dim"),
+            )
+        )
     if len(usage.rounds) > ROUNDS:
         blocks.append(_line((f"… {len(usage.rounds) - ROUNDS} rounds more", "hole")))
     return blocks
@@ -212,16 +237,29 @@ def fold_blocks(fold: Compaction) -> list[Block]:
     if fold.rows is None:
         took = f"unknown; some of {runs}{more}" if runs else "unknown"
     return [
-        _line((f"{render.NOTE}{fold.number} ", "note"), ("compaction", "strong"),
-              (" undone" if fold.undone else "", "damage")),
+        _line(
+            (f"{render.NOTE}{fold.number} ", "note"),
+            ("compaction", "strong"),
+            (" undone" if fold.undone else "", "damage"),
+        ),
         *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in fold.odd],
-        _fact("span", "rows that are no longer in the file" if fold.from_seq is None and fold.note is not None else
-              f"{fold.from_seq} to {fold.to_seq}, recorded"),
+        _fact(
+            "span",
+            "rows that are no longer in the file"
+            if fold.from_seq is None and fold.note is not None
+            else f"{fold.from_seq} to {fold.to_seq}, recorded",
+        ),
         _fact("took", took),
         _fact("tokens", render.tokens(fold)),
         _fact("when", f"{moment(fold.created_at)}{round_}"),
-        _fact("note", f"row {fold.note_seq}" if fold.note_seq is not None else
-              "no row, kept in the metadata" if fold.note is not None else "none"),
+        _fact(
+            "note",
+            f"row {fold.note_seq}"
+            if fold.note_seq is not None
+            else "no row, kept in the metadata"
+            if fold.note is not None
+            else "none",
+        ),
     ]
 
 
@@ -233,7 +271,8 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
         _fact("from", source),
         _fact("when", moment(entry.created_at)),
         _fact("session", "this one" if entry.sure else "not said"),
-        _line(("", "")), _text(entry.text, mode),
+        _line(("", "")),
+        _text(entry.text, mode),
     ]
 
 
@@ -256,8 +295,10 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
         blocks += [_head("repair  r"), _line((visible(finding.fix), ""))]
     if finding.choices:
         blocks.append(_head("a person must choose"))
-        blocks += [Block(((f"{choice.name}", "strong"), (f"  {visible(choice.about)}", "")), label=f"{number}")
-                   for number, choice in enumerate(finding.choices, 1)]
+        blocks += [
+            Block(((f"{choice.name}", "strong"), (f"  {visible(choice.about)}", "")), label=f"{number}")
+            for number, choice in enumerate(finding.choices, 1)
+        ]
     if not finding.fix and not finding.choices:
         blocks.append(_line(("\nnothing to be done here; it is good to know", "dim")))
     return blocks
@@ -265,9 +306,12 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
 
 def bundle_blocks(found: Bundled) -> list[Block]:
     """What was kept aside: when, where, and the sessions in it."""
-    blocks = [_line((render.one_line(found.what) or "(empty)", "strong")), _fact("kept", moment(found.kept_at)),
-              _fact("size", f"{found.size:,} bytes"),
-              _fact("in", render.one_line("/".join(Path(found.path).parts[-3:])))]
+    blocks = [
+        _line((render.one_line(found.what) or "(empty)", "strong")),
+        _fact("kept", moment(found.kept_at)),
+        _fact("size", f"{found.size:,} bytes"),
+        _fact("in", render.one_line("/".join(Path(found.path).parts[-3:]))),
+    ]
     if found.why:
         blocks.append(_fact("why", visible(found.why)))
     if found.sessions:
@@ -275,8 +319,13 @@ def bundle_blocks(found: Bundled) -> list[Block]:
     for one in found.sessions[:MEMBERS]:
         depth = one.get("depth")
         words = render.one_line(str(one.get("title") or one.get("preview") or "(empty)"))
-        blocks.append(_line(("  " * min(depth if isinstance(depth, int) else 0, 12), ""), (words[:80], ""),
-                            (f"  {render.one_line(str(one.get('messages')))}", "dim")))
+        blocks.append(
+            _line(
+                ("  " * min(depth if isinstance(depth, int) else 0, 12), ""),
+                (words[:80], ""),
+                (f"  {render.one_line(str(one.get('messages')))}", "dim"),
+            )
+        )
     if len(found.sessions) > MEMBERS:
         blocks.append(_line((f"… and {human(len(found.sessions) - MEMBERS)} more", "dim")))
     return blocks
@@ -288,8 +337,15 @@ def plan_blocks(plan: Plan, verb: str) -> list[Block]:
     blocks += [_line((visible(reason), "")) for reason in plan.reasons]
     blocks += [_line((f"! {visible(warning)}", "note")) for warning in plan.warnings]
     if plan.offline:
-        blocks.append(_line(("! A running nanobot keeps its sessions in memory and would overwrite this. Go on only if "
-                             "none is running.", "note")))
+        blocks.append(
+            _line(
+                (
+                    "! A running nanobot keeps its sessions in memory and would overwrite this. Go on only if "
+                    "none is running.",
+                    "note",
+                )
+            )
+        )
     blocks += [_line(("", ""))] if plan.members else []
     blocks += [Block(tuple(render.member_spans(member))) for member in plan.members[:MEMBERS]]
     if len(plan.members) > MEMBERS:
@@ -298,8 +354,15 @@ def plan_blocks(plan: Plan, verb: str) -> list[Block]:
         return blocks
     before: str | None = None
     for change in plan.changes:
-        where = " ".join(filter(None, (render.one_line(change.place.session.id) if change.place.session else "",
-                                       render.place_words(change.place))))
+        where = " ".join(
+            filter(
+                None,
+                (
+                    render.one_line(change.place.session.id) if change.place.session else "",
+                    render.place_words(change.place),
+                ),
+            )
+        )
         title = f"{change.what}  {where}"
         if title != before:
             blocks.append(Block((("\n", ""), (visible(change.what), "accent"), (f"  {where}", "dim"))))

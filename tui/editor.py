@@ -29,8 +29,12 @@ def edited(app: App[object], text: str) -> str | None:
             return None
         why = f"the editor ended with status {status}" if status else _trouble(after)
         if why:
-            app.notify(f"{why}; the note is as it was, what the editor left is kept in {keep_note(after)}",
-                       severity="warning", timeout=20, markup=False)
+            app.notify(
+                f"{why}; the note is as it was, what the editor left is kept in {keep_note(after)}",
+                severity="warning",
+                timeout=20,
+                markup=False,
+            )
             return None
         return after.decode().removesuffix("\n")
     except OSError as error:

@@ -12,8 +12,21 @@ from textual.widget import Widget
 
 from .leaving import Leaving
 
-NAMES = ("dim", "accent", "note", "damage", "strong", "title", "hole", "folded", "tab", "current", "line", "cursor",
-         "cursor-blurred")
+NAMES = (
+    "dim",
+    "accent",
+    "note",
+    "damage",
+    "strong",
+    "title",
+    "hole",
+    "folded",
+    "tab",
+    "current",
+    "line",
+    "cursor",
+    "cursor-blurred",
+)
 Result = TypeVar("Result")
 
 

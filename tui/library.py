@@ -153,8 +153,19 @@ class Shelf:
         """What stands for a session that cannot be read or is gone."""
         census = self.census
         return SessionSummary(
-            Ref(self.archive.info.layout, census.ids[at]), census.keys[at], None, "root", "", "", census.titles.get(at),
-            "", Count(census.sizes[at], False), Count(0, False), 0, census.created[at], census.updated[at],
+            Ref(self.archive.info.layout, census.ids[at]),
+            census.keys[at],
+            None,
+            "root",
+            "",
+            "",
+            census.titles.get(at),
+            "",
+            Count(census.sizes[at], False),
+            Count(0, False),
+            0,
+            census.created[at],
+            census.updated[at],
             damage=("cannot be read now",),
         )
 
@@ -288,8 +299,11 @@ class Library:
             return set()
         ancestors = shelf.census.ancestors(node & LOW)
         group = shelf.group_of(ancestors[0] if ancestors else node & LOW)
-        return {shelf.node(at) for at in ancestors} | ({group} if group is not None else set()) | (
-            {-shelf.index - 1} if len(self.shelves) > 1 else set())
+        return (
+            {shelf.node(at) for at in ancestors}
+            | ({group} if group is not None else set())
+            | ({-shelf.index - 1} if len(self.shelves) > 1 else set())
+        )
 
     def children(self, node: int) -> Sequence[int]:
         """What stands right below a node, in order."""
@@ -335,8 +349,11 @@ class Library:
             node, level = stack.pop()
             nodes.append(node)
             depths.append(level)
-            inner = inside[node] if node < 0 else [
-                at for at in shelf.census.children(node & LOW, self.order) if at in shown]
+            inner = (
+                inside[node]
+                if node < 0
+                else [at for at in shelf.census.children(node & LOW, self.order) if at in shown]
+            )
             stack += [(shelf.node(at), level + 1) for at in reversed(inner)]
 
 

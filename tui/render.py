@@ -74,13 +74,21 @@ def group_line(name: str, depth: int, opened: bool, count: int, width: int) -> l
     """A group of sessions, such as those of one channel."""
     indent = "  " * depth
     right = f" {count} "
-    return [(fit(f"{indent}{FOLD if opened else UNFOLD} {one_line(name)}", width - len(right)), "strong"),
-            (right, "dim")]
+    return [
+        (fit(f"{indent}{FOLD if opened else UNFOLD} {one_line(name)}", width - len(right)), "strong"),
+        (right, "dim"),
+    ]
 
 
 def tree_line(
-    summary: SessionSummary | None, place: Place, depth: int, fold: bool | None, children: int, width: int,
-    sick: Severity | None = None, marked: bool = False,
+    summary: SessionSummary | None,
+    place: Place,
+    depth: int,
+    fold: bool | None,
+    children: int,
+    width: int,
+    sick: Severity | None = None,
+    marked: bool = False,
 ) -> list[Span]:
     """A session in the tree; `fold` is None without children, else whether they are shown; `sick` by the doctor."""
     indent = "  " * min(depth, max(0, (width - 20) // 2))
@@ -112,8 +120,11 @@ def tree_line(
 
 def _counts(summary: SessionSummary) -> list[Span]:
     folds = f"{NOTE}{summary.compaction_count}" if summary.compaction_count else ""
-    return [(f" {folds}" if folds else "", "note"), (f" {summary.message_count!s:>4}", ""),
-            (f" {ago(summary.updated_at):>3} ", "dim")]
+    return [
+        (f" {folds}" if folds else "", "note"),
+        (f" {summary.message_count!s:>4}", ""),
+        (f" {ago(summary.updated_at):>3} ", "dim"),
+    ]
 
 
 def _between(left: list[Span], right: list[Span], width: int) -> list[Span]:
@@ -157,8 +168,11 @@ def bundle_line(found: Bundled, line: int, width: int) -> list[Span]:
         count = len(found.sessions)
         kind = "" if found.kind == "trash" else f"{one_line(found.kind)} · "
         many = f" {count} {'session' if count == 1 else 'sessions'}" if count else ""
-        right: list[Span] = [(many, "accent"), (f" {size_of(found.size):>7}", ""),
-                             (f" {ago(found.kept_at):>3} ", "dim")]
+        right: list[Span] = [
+            (many, "accent"),
+            (f" {size_of(found.size):>7}", ""),
+            (f" {ago(found.kept_at):>3} ", "dim"),
+        ]
         return _between([(f" {kind}", "note"), (one_line(found.what) or "(empty)", "strong")], right, width)
     first = found.sessions[0] if found.sessions else {}
     words = one_line(str(first.get("preview") or found.why))
@@ -180,8 +194,14 @@ def member_spans(member: Member) -> list[Span]:
     kind = f"{one_line(member.lifecycle)[:9]} · " if member.lifecycle and member.depth else ""
     words = one_line(member.title or member.preview or "(empty)")
     words = fit(words, min(cell_len(words), 40))
-    return [("  " * min(member.depth, 12), ""), (f"{glyph} ", style), (kind, "accent"), (words, ""),
-            (f"  {member.messages}", ""), (f"  {member.why}", "dim")]
+    return [
+        ("  " * min(member.depth, 12), ""),
+        (f"{glyph} ", style),
+        (kind, "accent"),
+        (words, ""),
+        (f"  {member.messages}", ""),
+        (f"  {member.why}", "dim"),
+    ]
 
 
 def _broken(text: str, width: int) -> tuple[str, str]:
@@ -212,9 +232,13 @@ def timeline_line(
     # A role is free text in the file, so a hostile one must not widen its column.
     role = fit(one_line(ROLES.get(row.role, row.role)), ROLE_WIDTH)
     seq = str(row.seq) if row.seq is not None else f"L{row.line}" if row.line is not None else "?"
-    left: list[Span] = [(f"{seq:>{digits}}", "folded" if folded else "dim"), (RANGE if marked else " ", "note"),
-                        (glyph, style), (f"{gutter}", "dim"),
-                        (f"{role} ", "note" if note else plain or _role_style(row.role))]
+    left: list[Span] = [
+        (f"{seq:>{digits}}", "folded" if folded else "dim"),
+        (RANGE if marked else " ", "note"),
+        (glyph, style),
+        (f"{gutter}", "dim"),
+        (f"{role} ", "note" if note else plain or _role_style(row.role)),
+    ]
     if width >= WIDE:
         label = fit(_label(row), 12 if width >= WIDER else 9)
         left.append((f"{label} ", "note" if note else "folded" if folded else "dim"))
@@ -291,8 +315,9 @@ def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], l
         rows, sure = "undone", ""
     second: list[Span] = [(f"   {rows}{sure}{round_}", "")]
     if fold.odd:
-        third: list[Span] = [(f"   {DAMAGE} {fold.odd[0]}" + (f", +{len(fold.odd) - 1}" if fold.odd[1:] else ""),
-                              "damage")]
+        third: list[Span] = [
+            (f"   {DAMAGE} {fold.odd[0]}" + (f", +{len(fold.odd) - 1}" if fold.odd[1:] else ""), "damage")
+        ]
         second = [(f"   {rows}{sure} · {tokens(fold)}", "")]
     else:
         third = [(f"   {tokens(fold)}", "dim")]
@@ -304,8 +329,11 @@ def archived_lines(entry: Archived, source: str, width: int) -> tuple[list[Span]
     name = f" {LOG} {entry.number if entry.number is not None else '?'} "
     whose = "   of this session" if entry.sure else "   of which session is not said"
     last: list[Span] = [(f"   {DAMAGE} {one_line(entry.damage[0])}", "damage")] if entry.damage else [(whose, "dim")]
-    return (_between([(name, "accent"), (one_line(source), "dim")], [(f" {ago(entry.created_at)} ", "dim")], width),
-            [(fit(f"   {one_line(entry.text)}", width), "")], _cut(last, width))
+    return (
+        _between([(name, "accent"), (one_line(source), "dim")], [(f" {ago(entry.created_at)} ", "dim")], width),
+        [(fit(f"   {one_line(entry.text)}", width), "")],
+        _cut(last, width),
+    )
 
 
 def _cut(spans: list[Span], width: int) -> list[Span]:

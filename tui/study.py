@@ -163,8 +163,15 @@ def weigh(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) ->
 
 
 def match_previews(
-    post: Post, archive: Archive, shelf: int, census: Census, order: Order, known: dict[int, str],
-    words: tuple[str, ...], epoch: int, cancel: Cancel,
+    post: Post,
+    archive: Archive,
+    shelf: int,
+    census: Census,
+    order: Order,
+    known: dict[int, str],
+    words: tuple[str, ...],
+    epoch: int,
+    cancel: Cancel,
 ) -> None:
     """Compares the words with every preview, reading those that are not known yet, the first in order first."""
     needles = [word.casefold() for word in words]
@@ -179,8 +186,11 @@ def match_previews(
             missing = [census.keys[at] for at in positions if census.keys[at] not in known]
             if missing:
                 known.update(reader.previews(missing))
-            found |= {census.keys[at] for at in positions if (text := known.get(census.keys[at], "").casefold())
-                      and all(needle in text for needle in needles)}
+            found |= {
+                census.keys[at]
+                for at in positions
+                if (text := known.get(census.keys[at], "").casefold()) and all(needle in text for needle in needles)
+            }
             if len(found) > told and time.monotonic() >= due:
                 told, due = len(found), time.monotonic() + TELL_EVERY_S
                 post(PreviewsMatched(shelf, epoch, set(found)))

@@ -22,8 +22,9 @@ SECONDS, NOTE_BYTES, COMPLAINT = 300, 100_000, 4_000
 TICK, GRACE = 0.1, 1.0
 _PIECE = 65_536
 # What a terminal obeys: control sequences, commands with a string, and two-character escapes.
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]",
-                      re.DOTALL)
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]", re.DOTALL
+)
 _CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -35,8 +36,10 @@ def excerpt(reader: Reader, ref: Ref, cut: Cut) -> Iterator[str]:
     """The messages that leave, as the model sees them: in its order, each under its seq and role. Raises StoreError."""
     place = {row.seq: at for at, row in enumerate(cut.leaves)}
     timeline = reader.timeline(ref, View.ALL, reader.outline(ref))
-    rows = sorted((row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in place),
-                  key=lambda row: place[row.seq or 0])
+    rows = sorted(
+        (row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in place),
+        key=lambda row: place[row.seq or 0],
+    )
     for row, pieces in reading.messages(reader, ref, iter(rows)):
         said = f", {row.name}" if row.name else ""
         yield f"#{row.seq} {row.role}{said}\n"
@@ -52,9 +55,7 @@ def _calls(message: Message) -> Iterator[str]:
         yield f"\n-> {call.name}({call.arguments})"
 
 
-def summarize(
-    command: str, pieces: Iterable[str], progress: Progress, cancel: Cancel, seconds: float = SECONDS
-) -> str:
+def summarize(command: str, pieces: Iterable[str], progress: Progress, cancel: Cancel, seconds: float = SECONDS) -> str:
     """What a command prints of the text that it is given. Its process group ends with it, whatever happens.
 
     Raises NoteError where that is no note, Cancelled, and whatever reading the pieces raises.
@@ -86,8 +87,9 @@ def _started(command: str) -> subprocess.Popen[bytes]:
     if not words:
         raise NoteError("no summarizer is named; set summarizer in the config, or use --summarizer.")
     try:
-        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                start_new_session=True)
+        return subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise NoteError(f"the summarizer {visible(words[0])} could not be started: {why}.") from None
@@ -97,7 +99,11 @@ class _Talk:
     """Writing to a command and hearing what it says, without waiting for either."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], pieces: Iterable[str], progress: Progress, cancel: Cancel,
+        self,
+        process: subprocess.Popen[bytes],
+        pieces: Iterable[str],
+        progress: Progress,
+        cancel: Cancel,
         seconds: float,
     ) -> None:
         assert process.stdin is not None
@@ -148,7 +154,7 @@ class _Talk:
                 return False
             self._unsent = piece.encode("utf-8", "replace")
         try:
-            self._unsent = self._unsent[os.write(self._in.fileno(), self._unsent[:_PIECE]):]
+            self._unsent = self._unsent[os.write(self._in.fileno(), self._unsent[:_PIECE]) :]
         except BlockingIOError:
             return True
         except BrokenPipeError:

@@ -24,9 +24,19 @@ if TYPE_CHECKING:
     from .writing import Unwritable as Unwritable
 
 __all__ = [
-    "FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "Unwritable", "estimate_message_tokens",
-    "find_legal_message_start", "image_placeholder_text", "message_preview", "safe_filename", "safe_key",
-    "scrub_subagent_announce_body", "without_runtime_context",
+    "FILE_MAX_MESSAGES",
+    "Session",
+    "SessionChanged",
+    "SessionManager",
+    "Unwritable",
+    "estimate_message_tokens",
+    "find_legal_message_start",
+    "image_placeholder_text",
+    "message_preview",
+    "safe_filename",
+    "safe_key",
+    "scrub_subagent_announce_body",
+    "without_runtime_context",
 ]
 _ELSEWHERE = {"SessionChanged": "session_manager", "SessionManager": "session_manager", "Unwritable": "writing"}
 

@@ -89,12 +89,18 @@ class NanobotActions:
                     changes += made
                     rows += len(made)
         work = tuple(target for target in targets.values() if target.before != digest(target.after))
-        return Plan(action, rows if work else 0, tuple(reasons(taken)) or (_NOTHING,), (), tuple(changes),
-                    tuple(one for one, _ in taken), offline=bool(work), work=work)
+        return Plan(
+            action,
+            rows if work else 0,
+            tuple(reasons(taken)) or (_NOTHING,),
+            (),
+            tuple(changes),
+            tuple(one for one, _ in taken),
+            offline=bool(work),
+            work=work,
+        )
 
-    def _mended(
-        self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair
-    ) -> tuple[Target, list[Change]]:
+    def _mended(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[Target, list[Change]]:
         """A file with all that is wanted of it put right, and then what only shows now."""
         before = self._files.data(file)
         if before is None:
@@ -159,8 +165,15 @@ class NanobotActions:
             name = checkpoint_name(patient)
             targets.append(Target(name, digest(self._files.data(name)), None))
             changes.append(Change(Spot(patient.ref, file=name), "a file", name, None))
-        return Plan(action, len(changes), tuple(said) or ("No call is open in it, and no turn.",), (), tuple(changes),
-                    offline=bool(targets), work=tuple(targets))
+        return Plan(
+            action,
+            len(changes),
+            tuple(said) or ("No call is open in it, and no turn.",),
+            (),
+            tuple(changes),
+            offline=bool(targets),
+            work=tuple(targets),
+        )
 
     # -- compactions
 
@@ -178,28 +191,37 @@ class NanobotActions:
         else:
             mended, fold, said = folding.plan_fold(patient, exam, data, action, waits, now)
             rows = len(fold.cut.leaves)
-        return Plan(action, rows, tuple(said), (), mended.changes, offline=True,
-                    work=(Target(file, digest(data), mended.data),), fold=fold)
+        return Plan(
+            action,
+            rows,
+            tuple(said),
+            (),
+            mended.changes,
+            offline=True,
+            work=(Target(file, digest(data), mended.data),),
+            fold=fold,
+        )
 
     def _checkpoint(self, file: str, data: bytes, exam: Exam) -> dict[str, Any] | None:
         """What a sidecar in force holds, None without one."""
         head = head_in(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
-        beside = detail.sidecar(self._folder.path, head, head_of(exam), len(exam.rows),
-                                self._files.path(file).stat().st_mtime_ns)
+        beside = detail.sidecar(
+            self._folder.path, head, head_of(exam), len(exam.rows), self._files.path(file).stat().st_mtime_ns
+        )
         held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
         return held if isinstance(held, dict) else None
 
     # -- carrying out
 
-    def apply(
-        self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False
-    ) -> Receipt:
+    def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `store.archive.Actions`."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         if plan.offline and not offline:
-            raise Misused(f"{self._folder.path}: a nanobot that runs would write its own copy over this; make sure "
-                          "that none does, and say so with --offline.")
+            raise Misused(
+                f"{self._folder.path}: a nanobot that runs would write its own copy over this; make sure "
+                "that none does, and say so with --offline."
+            )
         action = plan.action
         if isinstance(action, Compact) and not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
@@ -223,8 +245,9 @@ class NanobotActions:
             undo = Uncompact(action.ref, self._newest_fold(action.ref)) if isinstance(action, Compact) else None
             return Receipt(plan.reasons[0], plan.rows, undo)
         said = f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made."
-        return Receipt(said if isinstance(action, Repair) else " ".join(plan.reasons), plan.rows, Restore(str(bundle)),
-                       str(bundle))
+        return Receipt(
+            said if isinstance(action, Repair) else " ".join(plan.reasons), plan.rows, Restore(str(bundle)), str(bundle)
+        )
 
     def _newest_fold(self, ref: Ref) -> int:
         reader = self._archive.reader()
@@ -232,8 +255,13 @@ class NanobotActions:
 
     def _keep(self, plan: Plan, targets: Sequence[Target]) -> Path:
         if isinstance(plan.action, Close):
-            return self._files.keep(targets, Kind.TRASH, plan.deleted[0].title or plan.deleted[0].ref.id,
-                                    plan.reasons[0], {"sessions": [trash_entry(member) for member in plan.members]})
+            return self._files.keep(
+                targets,
+                Kind.TRASH,
+                plan.deleted[0].title or plan.deleted[0].ref.id,
+                plan.reasons[0],
+                {"sessions": [trash_entry(member) for member in plan.members]},
+            )
         what = targets[0].name if len(targets) == 1 else f"{len(targets)} files"
         return self._files.keep(targets, Kind.BACKUP, what, " ".join(plan.reasons)[:2_000])
 

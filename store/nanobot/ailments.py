@@ -23,13 +23,20 @@ from .survey import Sort
 DATES = ("created_at", "updated_at")
 LONGEST_TAIL = 1_000
 _LOST = {
-    Trouble.TRUNCATED: "It breaks off", Trouble.TORN: "It is torn: another object begins before it ends",
-    Trouble.GLUED: "There is more than one object on its line", Trouble.SPREAD: "It goes over several lines",
-    Trouble.CONTROL: "Control characters stand bare in a text of it", Trouble.ESCAPE: "It has an escape that is none",
-    Trouble.BAD_UTF8: "It has bytes that are not UTF-8", Trouble.UTF16: "It is UTF-16",
-    Trouble.BOM: "A byte order mark stands there", Trouble.NUL: "NUL bytes stand there",
-    Trouble.NOT_AN_OBJECT: "It is JSON, but no object", Trouble.SURROGATE: "It has half of a surrogate pair",
-    Trouble.HUGE_NUMBER: "It has an integer of more than 4300 digits", Trouble.NESTED: "It is nested too deeply",
+    Trouble.TRUNCATED: "It breaks off",
+    Trouble.TORN: "It is torn: another object begins before it ends",
+    Trouble.GLUED: "There is more than one object on its line",
+    Trouble.SPREAD: "It goes over several lines",
+    Trouble.CONTROL: "Control characters stand bare in a text of it",
+    Trouble.ESCAPE: "It has an escape that is none",
+    Trouble.BAD_UTF8: "It has bytes that are not UTF-8",
+    Trouble.UTF16: "It is UTF-16",
+    Trouble.BOM: "A byte order mark stands there",
+    Trouble.NUL: "NUL bytes stand there",
+    Trouble.NOT_AN_OBJECT: "It is JSON, but no object",
+    Trouble.SURROGATE: "It has half of a surrogate pair",
+    Trouble.HUGE_NUMBER: "It has an integer of more than 4300 digits",
+    Trouble.NESTED: "It is nested too deeply",
     Trouble.GARBAGE: "It is no JSON",
 }
 
@@ -80,8 +87,11 @@ def _damage(patient: Patient, exam: Exam) -> Iterator[Finding]:
             if told_utf16:
                 continue
             told_utf16 = True
-        words = " and ".join(dict.fromkeys(_LOST[trouble] if at == 0 else _lower(_LOST[trouble])
-                                           for at, trouble in enumerate(item.troubles)))
+        words = " and ".join(
+            dict.fromkeys(
+                _LOST[trouble] if at == 0 else _lower(_LOST[trouble]) for at, trouble in enumerate(item.troubles)
+            )
+        )
         words = words or "It shares its line with what is broken"
         effect = "nanobot loads nothing of the file" if item.line in whole_file else "nanobot loses it"
         yield finding(item.code, Severity.ERROR, patient.spot(item), f"{words}: {effect}.", _rescue(item))
@@ -109,34 +119,63 @@ def _metadata(patient: Patient, exam: Exam) -> Iterator[Finding]:
     head = exam.head
     for item in exam.items:
         if item.poses and item.sort is Sort.METADATA:
-            yield finding("message-as-metadata", Severity.ERROR, patient.spot(item), "It is a message that calls "
-                          "itself metadata: nanobot does not show it, and takes the session's title and offset from "
-                          "it.",
-                          "It becomes a message again.")
+            yield finding(
+                "message-as-metadata",
+                Severity.ERROR,
+                patient.spot(item),
+                "It is a message that calls "
+                "itself metadata: nanobot does not show it, and takes the session's title and offset from "
+                "it.",
+                "It becomes a message again.",
+            )
     if head is None:
         if exam.items:
-            yield finding("metadata-missing", Severity.ERROR, patient.spot(), "There is no metadata line, so nanobot "
-                          "does not list the session.", "One is made from what the messages and the file tell.")
+            yield finding(
+                "metadata-missing",
+                Severity.ERROR,
+                patient.spot(),
+                "There is no metadata line, so nanobot does not list the session.",
+                "One is made from what the messages and the file tell.",
+            )
         return
     if head.fidelity is Fidelity.PARTIAL:
-        yield finding("metadata-torn", Severity.ERROR, patient.spot(head), "The metadata line breaks off.",
-                      "What is left of it is completed from what the messages and the file tell.")
+        yield finding(
+            "metadata-torn",
+            Severity.ERROR,
+            patient.spot(head),
+            "The metadata line breaks off.",
+            "What is left of it is completed from what the messages and the file tell.",
+        )
     others = [item for item in exam.items if item.metadata and not item.poses and item is not head]
     for item in others:
         if item.sort is Sort.METADATA:
-            yield finding("metadata-duplicated", Severity.ERROR, patient.spot(item), "There are several metadata "
-                          "lines: nanobot lists the first and loads the last.",
-                          "The last one stays, in the first line; this one is kept aside.")
+            yield finding(
+                "metadata-duplicated",
+                Severity.ERROR,
+                patient.spot(item),
+                "There are several metadata lines: nanobot lists the first and loads the last.",
+                "The last one stays, in the first line; this one is kept aside.",
+            )
     if head.sort is Sort.METADATA and (exam.items[0] is not head or exam.blank_before) and not others:
         what = "a blank line stands before" if exam.items[0] is head else "other lines stand before"
-        yield finding("metadata-misplaced", Severity.ERROR, patient.spot(head), f"{what.capitalize()} the metadata "
-                      "line, so nanobot does not list the session.", "It becomes the first line.")
+        yield finding(
+            "metadata-misplaced",
+            Severity.ERROR,
+            patient.spot(head),
+            f"{what.capitalize()} the metadata line, so nanobot does not list the session.",
+            "It becomes the first line.",
+        )
     state = [item for item in exam.items if item.sort is Sort.STATE]
     first = next((at for at, item in enumerate(exam.items) if item.message), len(exam.items))
     for item in state:
         if exam.items.index(item) > first or item is not state[-1]:
-            yield finding("state-misplaced", Severity.ERROR, patient.spot(item), "What the provider keeps stands among "
-                          "the messages, where nanobot takes it for one.", "It becomes the second line.")
+            yield finding(
+                "state-misplaced",
+                Severity.ERROR,
+                patient.spot(item),
+                "What the provider keeps stands among the messages, where nanobot takes it for one.",
+                "It becomes the second line.",
+            )
 
 
 def head_of(exam: Exam) -> Metadata | None:
@@ -151,27 +190,52 @@ def _values(patient: Patient, exam: Exam) -> Iterator[Finding]:
     values, place = exam.values, patient.spot(head)
     if head.fidelity is not Fidelity.PARTIAL:
         if not isinstance(values.get("metadata", {}), dict):
-            yield finding("metadata-not-an-object", Severity.ERROR, place, "Its metadata is no object: nanobot fails "
-                          "to clear or consolidate the session.", "It becomes an empty one; what was there is kept "
-                          "aside.")
+            yield finding(
+                "metadata-not-an-object",
+                Severity.ERROR,
+                place,
+                "Its metadata is no object: nanobot fails to clear or consolidate the session.",
+                "It becomes an empty one; what was there is kept aside.",
+            )
         for name in DATES:
             if not is_date(values.get(name)):
-                yield finding("bad-date", Severity.ERROR, place, f"{name} is no date: nanobot may list no session at "
-                              "all.", "It is set by what the messages and the file tell.")
+                yield finding(
+                    "bad-date",
+                    Severity.ERROR,
+                    place,
+                    f"{name} is no date: nanobot may list no session at all.",
+                    "It is set by what the messages and the file tell.",
+                )
                 break
     key = values.get("key", UNSET)
     if key is not UNSET and (not isinstance(key, str) or not key):
-        yield finding("bad-key", Severity.WARNING, place, "The key that it stores is no text.",
-                      "It is taken out; the name of the file tells the key.")
+        yield finding(
+            "bad-key",
+            Severity.WARNING,
+            place,
+            "The key that it stores is no text.",
+            "It is taken out; the name of the file tells the key.",
+        )
     elif isinstance(key, str) and patient.stem not in (safe_name(key), encoded(key)):
         takes = Choice("take-name", f"store the key that the name tells: {_own_key(patient)[:60]}")
-        yield finding("key-disagrees", Severity.WARNING, place, f"It stores the key {key[:60]!r}, but the file is "
-                      "named for another: nanobot lists one session and opens another.", "",
-                      (takes, Choice("rename", "name the file for its key, if no other has that name")))
+        yield finding(
+            "key-disagrees",
+            Severity.WARNING,
+            place,
+            f"It stores the key {key[:60]!r}, but the file is "
+            "named for another: nanobot lists one session and opens another.",
+            "",
+            (takes, Choice("rename", "name the file for its key, if no other has that name")),
+        )
     if PENDING in values:
-        yield finding("save-unfinished", Severity.WARNING, place, "A save of sessionscope's own never ended: rows from "
-                      f"byte {str(values[PENDING])[:20]} on are not part of the session.",
-                      "They are taken out and kept aside.")
+        yield finding(
+            "save-unfinished",
+            Severity.WARNING,
+            place,
+            "A save of sessionscope's own never ended: rows from "
+            f"byte {str(values[PENDING])[:20]} on are not part of the session.",
+            "They are taken out and kept aside.",
+        )
 
 
 def _own_key(patient: Patient) -> str:
@@ -190,8 +254,13 @@ def _offset(patient: Patient, exam: Exam) -> Iterator[Finding]:
     metadata, count = head_of(exam), sum(item.once_a_row for item in exam.items)
     offset = offset_of(metadata, count, patient.later)
     if offset.odd:
-        yield finding("bad-offset", Severity.ERROR, patient.spot(exam.head), f"{offset.odd}.",
-                      "It becomes 0: all messages count as not consolidated.")
+        yield finding(
+            "bad-offset",
+            Severity.ERROR,
+            patient.spot(exam.head),
+            f"{offset.odd}.",
+            "It becomes 0: all messages count as not consolidated.",
+        )
 
 
 # -- rows
@@ -203,17 +272,34 @@ def _rows(patient: Patient, exam: Exam) -> Iterator[Finding]:
         if row is None:
             continue
         if row.role is None:
-            yield finding("no-role", Severity.ERROR, patient.spot(item), "It has no role: nanobot fails every turn "
-                          "that would send it.", "", (
-                              Choice("quarantine", "take it out and keep it aside"),
-                              Choice("user", "make it the user's"), Choice("assistant", "make it the assistant's")))
+            yield finding(
+                "no-role",
+                Severity.ERROR,
+                patient.spot(item),
+                "It has no role: nanobot fails every turn that would send it.",
+                "",
+                (
+                    Choice("quarantine", "take it out and keep it aside"),
+                    Choice("user", "make it the user's"),
+                    Choice("assistant", "make it the assistant's"),
+                ),
+            )
         if row.calls is None:
-            yield finding("bad-tool-calls", Severity.ERROR, patient.spot(item), "Its tool calls are no list: nanobot "
-                          "fails every turn that would send it.", "They are taken out; the line is kept aside.")
+            yield finding(
+                "bad-tool-calls",
+                Severity.ERROR,
+                patient.spot(item),
+                "Its tool calls are no list: nanobot fails every turn that would send it.",
+                "They are taken out; the line is kept aside.",
+            )
         if row.surrogate:
-            yield finding("lone-surrogate", Severity.ERROR, patient.spot(item), "It has half of a surrogate pair: "
-                          "nanobot cannot save the session any more.",
-                          "A replacement character takes its place, marked; the line is kept aside.")
+            yield finding(
+                "lone-surrogate",
+                Severity.ERROR,
+                patient.spot(item),
+                "It has half of a surrogate pair: nanobot cannot save the session any more.",
+                "A replacement character takes its place, marked; the line is kept aside.",
+            )
         if row.mark is not None:
             yield finding("saved-in-part", Severity.INFO, patient.spot(item), "A repair could save it only in part.")
 
@@ -228,10 +314,15 @@ def _pairs(patient: Patient, exam: Exam) -> Iterator[Finding]:
         sent = at >= consolidated
         row = rows[at].row
         shown = row.answers[:40] if row is not None else ""
-        yield finding("orphan-result", Severity.WARNING if sent else Severity.INFO, patient.spot(rows[at]),
-                      f"It is the result of a call {shown!r} that no message before it makes"
-                      + (": nanobot sends nothing of what comes before it." if sent else "."), "",
-                      insert if sent else ())
+        yield finding(
+            "orphan-result",
+            Severity.WARNING if sent else Severity.INFO,
+            patient.spot(rows[at]),
+            f"It is the result of a call {shown!r} that no message before it makes"
+            + (": nanobot sends nothing of what comes before it." if sent else "."),
+            "",
+            insert if sent else (),
+        )
     by_row: dict[int, list[str]] = {}
     for call in waiting:
         by_row.setdefault(call.at, []).append(call.name or call.id)
@@ -239,11 +330,20 @@ def _pairs(patient: Patient, exam: Exam) -> Iterator[Finding]:
     for at, names in by_row.items():
         shown = ", ".join(name[:40] for name in names[:5])
         if at >= consolidated and not open_turn:
-            yield finding("unanswered-calls", Severity.WARNING, patient.spot(rows[at]), f"Nobody answered {len(names)} "
-                          f"of its calls ({shown}), and no turn is open that would; settle answers them.")
+            yield finding(
+                "unanswered-calls",
+                Severity.WARNING,
+                patient.spot(rows[at]),
+                f"Nobody answered {len(names)} "
+                f"of its calls ({shown}), and no turn is open that would; settle answers them.",
+            )
     if open_turn:
-        yield finding("open-turn", Severity.INFO, patient.spot(exam.head), f"A turn is open: {open_turn}. Its agent "
-                      "may go on with it; if it never will, settle ends it.")
+        yield finding(
+            "open-turn",
+            Severity.INFO,
+            patient.spot(exam.head),
+            f"A turn is open: {open_turn}. Its agent may go on with it; if it never will, settle ends it.",
+        )
 
 
 def turn_of(exam: Exam) -> str:
@@ -258,15 +358,20 @@ def turn_of(exam: Exam) -> str:
 def _tail(patient: Patient, exam: Exam) -> Iterator[Finding]:
     if size := repeated(exam):
         rows = exam.rows
-        yield finding("duplicated-tail", Severity.WARNING, patient.spot(rows[-size]), f"The last {size} messages are "
-                      f"the same as the {size} before them, byte for byte.", "",
-                      (Choice("remove", "take the second ones out and keep them aside"),))
+        yield finding(
+            "duplicated-tail",
+            Severity.WARNING,
+            patient.spot(rows[-size]),
+            f"The last {size} messages are the same as the {size} before them, byte for byte.",
+            "",
+            (Choice("remove", "take the second ones out and keep them aside"),),
+        )
 
 
 def repeated(exam: Exam) -> int:
     """How many of the last messages repeat as many before them, the most there are; 0 or at least 2."""
     prints = [item.print for item in exam.rows]
     for size in range(min(len(prints) // 2, LONGEST_TAIL), 1, -1):
-        if prints[-1] == prints[-1 - size] and prints[-size:] == prints[-2 * size:-size]:
+        if prints[-1] == prints[-1 - size] and prints[-size:] == prints[-2 * size : -size]:
             return size
     return 0

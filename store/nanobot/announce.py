@@ -38,7 +38,7 @@ def scrub_subagent_announce_body(content: str) -> str:
     found = next(filter(None, (mark.search(text) for mark in _RESULT)), None)
     if found is None:
         return header or text
-    body = _INSTRUCTION.split(text[found.end():], maxsplit=1)[0].strip()
+    body = _INSTRUCTION.split(text[found.end() :], maxsplit=1)[0].strip()
     if len(body) > LIMIT:
         body = body[: LIMIT - 1].rstrip() + "…"
     return f"{header}\n\n{body}" if header and body else header or body or text
@@ -58,7 +58,7 @@ def without_runtime_context(message: Mapping[str, Any]) -> Any:
         return _without(content, suffix)
     if not isinstance(content, list) or not content:
         return content
-    if isinstance(blocks, list) and content[-len(blocks):] == blocks:
+    if isinstance(blocks, list) and content[-len(blocks) :] == blocks:
         return content[: -len(blocks)]
     last = content[-1]
     if isinstance(last, dict) and last.get("type") == "text" and isinstance(last.get("text"), str):

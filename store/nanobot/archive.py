@@ -54,7 +54,9 @@ class NanobotArchive:
     def info(self) -> ArchiveInfo:
         return ArchiveInfo(
             location=self.folder.path if self.folder.only is None else os.path.join(self.folder.path, self.folder.only),
-            name=self.folder.name, format=self._format, layout=self.folder.layout,
+            name=self.folder.name,
+            format=self._format,
+            layout=self.folder.layout,
             capabilities=frozenset({"browse", "limits", "repair", "settle", "close", "compact"}),
             root=os.path.realpath(self.folder.path),
         )

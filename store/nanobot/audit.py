@@ -38,8 +38,11 @@ def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | Non
     summary = metadata.summary if metadata is not None else None
     # The latest summary stands in both places; where they agree, the log tells when it was written.
     own = next((entry for entry in reversed(entries) if summary is not None and entry.text == summary), None)
-    return Audit(_folds(metadata, offset, own, clock), archived=tuple(entry for entry in entries if entry is not own),
-                 source=log.shown if log is not None else "")
+    return Audit(
+        _folds(metadata, offset, own, clock),
+        archived=tuple(entry for entry in entries if entry is not own),
+        source=log.shown if log is not None else "",
+    )
 
 
 def _folds(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
@@ -67,23 +70,44 @@ def _fold(number: int, before: int, after: int, summary: str | None, own: Archiv
     # An idle session is cut to its end: then the rows are gone from the file, and only the summary tells of them.
     runs: tuple[Run, ...] = ((before + 1, after),) if after > before else ()
     return Compaction(
-        number=number, from_seq=before + 1 if runs else None, to_seq=after if runs else None,
-        rows=after - before if runs else None, fold_runs=runs,
-        fold_is=Certainty.RECORDED if runs else Certainty.UNKNOWN, note_seq=None,
+        number=number,
+        from_seq=before + 1 if runs else None,
+        to_seq=after if runs else None,
+        rows=after - before if runs else None,
+        fold_runs=runs,
+        fold_is=Certainty.RECORDED if runs else Certainty.UNKNOWN,
+        note_seq=None,
         note_head=summary[:HEAD_CHARS] if summary is not None else None,
-        before_tokens=None, after_tokens=None, tokens_are=Certainty.UNKNOWN, round_index=None,
-        created_at=own.created_at if own is not None and own.text == summary else None, odd=tuple(said), note=summary,
+        before_tokens=None,
+        after_tokens=None,
+        tokens_are=Certainty.UNKNOWN,
+        round_index=None,
+        created_at=own.created_at if own is not None and own.text == summary else None,
+        odd=tuple(said),
+        note=summary,
     )
 
 
 def _by_hand(fold: Fold, offset: int, note: str | None, clock: Clock) -> Compaction:
     gone = fold.undone is None and fold.after > offset
     return Compaction(
-        number=fold.number, from_seq=fold.before + 1, to_seq=fold.after, rows=fold.after - fold.before,
-        fold_runs=((fold.before + 1, fold.after),), fold_is=Certainty.RECORDED, note_seq=None,
-        note_head=note[:HEAD_CHARS] if note is not None else None, before_tokens=fold.tokens[0],
-        after_tokens=fold.tokens[1], tokens_are=Certainty.ESTIMATED, round_index=None, created_at=clock.ms(fold.at),
-        undone=fold.undone is not None or gone, odd=(OVERWRITTEN,) * gone, note=note)
+        number=fold.number,
+        from_seq=fold.before + 1,
+        to_seq=fold.after,
+        rows=fold.after - fold.before,
+        fold_runs=((fold.before + 1, fold.after),),
+        fold_is=Certainty.RECORDED,
+        note_seq=None,
+        note_head=note[:HEAD_CHARS] if note is not None else None,
+        before_tokens=fold.tokens[0],
+        after_tokens=fold.tokens[1],
+        tokens_are=Certainty.ESTIMATED,
+        round_index=None,
+        created_at=clock.ms(fold.at),
+        undone=fold.undone is not None or gone,
+        odd=(OVERWRITTEN,) * gone,
+        note=note,
+    )
 
 
 def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
@@ -95,7 +119,7 @@ def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
     except StoreError as error:
         return [Archived(None, "", None, False, (str(error),))]
     if cut:
-        data = data[data.find(b"\n") + 1:]
+        data = data[data.find(b"\n") + 1 :]
     found: list[Archived] = []
     for span in scan(data):
         entry = span.value
@@ -106,9 +130,13 @@ def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
             continue
         number, text, stamp = entry.get("cursor"), entry.get("content"), entry.get("timestamp")
         created_at = clock.ms(stamp)
-        found.append(Archived(
-            number if type(number) is int else None, plain(text)[:TEXT_CHARS],
-            created_at, owner == key,
-            (*map(str, span.troubles), *(["its time is no date"] if created_at is None else [])),
-        ))
+        found.append(
+            Archived(
+                number if type(number) is int else None,
+                plain(text)[:TEXT_CHARS],
+                created_at,
+                owner == key,
+                (*map(str, span.troubles), *(["its time is no date"] if created_at is None else [])),
+            )
+        )
     return found[-ENTRIES:]

@@ -39,8 +39,9 @@ def forks(briefs: dict[str, Brief]) -> dict[str, str]:
     found: dict[str, str] = {}
     for files in same.values():
         (made, source), *later = sorted((briefs[name].created_at or 0, name) for name in files)
-        found.update((name, source) for created_at, name in later
-                     if created_at > made and briefs[name].id != briefs[source].id)
+        found.update(
+            (name, source) for created_at, name in later if created_at > made and briefs[name].id != briefs[source].id
+        )
     return found
 
 

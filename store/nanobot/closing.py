@@ -53,13 +53,23 @@ def plan_close(reading: Reading, folder: Folder, files: Files, action: Close) ->
         left += _left(folder, detail.summary.ref.id)
     gone = [member for member in members if member.fate is Fate.DELETED]
     count = sum(member.messages for member in gone)
-    said = [f"{len(gone)} {'session' if len(gone) == 1 else 'sessions'} and {count:,} "
-            f"{'message goes' if count == 1 else 'messages go'} to the trash, in {len(targets)} "
-            f"{'file' if len(targets) == 1 else 'files'}.", *left]
+    said = [
+        f"{len(gone)} {'session' if len(gone) == 1 else 'sessions'} and {count:,} "
+        f"{'message goes' if count == 1 else 'messages go'} to the trash, in {len(targets)} "
+        f"{'file' if len(targets) == 1 else 'files'}.",
+        *left,
+    ]
     warnings = tuple(f"{member.ref.id}: {text}" for member in gone for text in member.against)
-    return Plan(action, len(gone), tuple(said), warnings,
-                tuple(Change(Spot(file=target.name), "a file", target.name, None) for target in targets.values()),
-                offline=True, work=tuple(targets.values()), members=tuple(members))
+    return Plan(
+        action,
+        len(gone),
+        tuple(said),
+        warnings,
+        tuple(Change(Spot(file=target.name), "a file", target.name, None) for target in targets.values()),
+        offline=True,
+        work=tuple(targets.values()),
+        members=tuple(members),
+    )
 
 
 def _member(detail: SessionDetail) -> Member:
@@ -67,8 +77,18 @@ def _member(detail: SessionDetail) -> Member:
     against = ["a turn is open"] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
     many = len(detail.unanswered)
     against += [f"{many} {'call is' if many == 1 else 'calls are'} not answered"] if many else []
-    return Member(summary.ref, Fate.DELETED, "asked for", 0, "", summary.kind, summary.title, summary.preview,
-                  summary.message_count.value, tuple(against))
+    return Member(
+        summary.ref,
+        Fate.DELETED,
+        "asked for",
+        0,
+        "",
+        summary.kind,
+        summary.title,
+        summary.preview,
+        summary.message_count.value,
+        tuple(against),
+    )
 
 
 def _forks(reading: Reading, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
@@ -78,8 +98,17 @@ def _forks(reading: Reading, detail: SessionDetail, asked: set[str]) -> Iterator
     for child in census.children(at) if at is not None else ():
         for one in reading.summaries([census.keys[child]]):
             if one.kind == "fork" and one.ref.id not in asked:
-                yield Member(one.ref, Fate.DETACHED, "is a fork of it: stays", 1, "", one.kind, one.title, one.preview,
-                             one.message_count.value)
+                yield Member(
+                    one.ref,
+                    Fate.DETACHED,
+                    "is a fork of it: stays",
+                    1,
+                    "",
+                    one.kind,
+                    one.title,
+                    one.preview,
+                    one.message_count.value,
+                )
 
 
 def _files_of(folder: Folder, files: Files, detail: SessionDetail, name: str) -> Iterator[tuple[bool, str]]:
@@ -137,13 +166,26 @@ def plan_restore(files: Files, action: Restore) -> Plan:
     except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
         raise NotAnArchive(f"{folder}: what it keeps cannot be read ({error}).") from None
     if not targets:
-        raise Refused(f"{folder}: was put back already; nothing was done." if not notes else
-                      f"{folder}: {notes[0]}; nothing was done.")
+        raise Refused(
+            f"{folder}: was put back already; nothing was done."
+            if not notes
+            else f"{folder}: {notes[0]}; nothing was done."
+        )
     many = "1 file" if len(targets) == 1 else f"{len(targets)} files"
     said = f"{many} {'comes' if len(targets) == 1 else 'come'} back." if closed else f"{many} as before: {found.why}"
-    return Plan(action, len(targets), (said,), tuple(notes), tuple(
-        Change(Spot(file=target.name), "a file", _size(files.data(target.name, target.legacy)), _size(target.after))
-        for target in targets), offline=True, work=tuple(targets), members=members if closed else ())
+    return Plan(
+        action,
+        len(targets),
+        (said,),
+        tuple(notes),
+        tuple(
+            Change(Spot(file=target.name), "a file", _size(files.data(target.name, target.legacy)), _size(target.after))
+            for target in targets
+        ),
+        offline=True,
+        work=tuple(targets),
+        members=members if closed else (),
+    )
 
 
 def _check_names(name: str, kept: str | None) -> None:
@@ -155,9 +197,14 @@ def _check_names(name: str, kept: str | None) -> None:
 
 def _back(one: dict[str, Any]) -> Member:
     title = one.get("title")
-    return Member(Ref("", str(one.get("id"))), Fate.DELETED, "comes back",
-                  title=title if isinstance(title, str) else None,
-                  preview=str(one.get("preview", "")), messages=int(one.get("messages", 0)))
+    return Member(
+        Ref("", str(one.get("id"))),
+        Fate.DELETED,
+        "comes back",
+        title=title if isinstance(title, str) else None,
+        preview=str(one.get("preview", "")),
+        messages=int(one.get("messages", 0)),
+    )
 
 
 def _size(data: bytes | None) -> str | None:

@@ -86,9 +86,7 @@ class Context(Struct, frozen=True):
     about: str
 
 
-def context(
-    file: Opened, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool
-) -> Context:
+def context(file: Opened, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Context:
     """The messages that are sent of a file. At most `BYTES` of it are read."""
     if why := lost(outline, later):
         return Context({}, f"nanobot loads nothing of this file: {why}")
@@ -105,14 +103,24 @@ def context(
     if limits == Limits() and (broken := failure(rows, limit, later)) is not None:
         return Context({}, f"no turn works: of message {first + broken[0]} {broken[1]}")
     pairs = sent(rows, limit, max_tokens=limits.tokens, later=later)
-    return Context({first + at: entry for at, entry in pairs}, "; ".join(filter(None, (
-        f"of {last - offset.value} messages at most {limit}" if limit < last - offset.value
-        else f"all {last - offset.value} messages",
-        f"that fit about {limits.tokens} tokens" if limits.tokens > 0 else "",
-        f"only the newest {BYTES >> 20} MB were looked at" if first != asked else "",
-        "the summary of those before stands in the prompt" if summary else "",
-        offset.odd, _NOT_STORED,
-    ))))
+    return Context(
+        {first + at: entry for at, entry in pairs},
+        "; ".join(
+            filter(
+                None,
+                (
+                    f"of {last - offset.value} messages at most {limit}"
+                    if limit < last - offset.value
+                    else f"all {last - offset.value} messages",
+                    f"that fit about {limits.tokens} tokens" if limits.tokens > 0 else "",
+                    f"only the newest {BYTES >> 20} MB were looked at" if first != asked else "",
+                    "the summary of those before stands in the prompt" if summary else "",
+                    offset.odd,
+                    _NOT_STORED,
+                ),
+            )
+        ),
+    )
 
 
 def _within_reach(outline: FileOutline, first: int, last: int) -> int:
@@ -135,5 +143,5 @@ def _records(file: Opened, outline: FileOutline, first: int, last: int) -> list[
     found: list[Any] = []
     for seq in range(first, last + 1):
         start, stop = outline.span(outline.row_of(seq))
-        found.append(decode(data[start - base:stop - base], True, None).value)
+        found.append(decode(data[start - base : stop - base], True, None).value)
     return legible(found)

@@ -88,24 +88,41 @@ def provider_state(file: Opened, outline: FileOutline) -> Any:
 def damage(outline: FileOutline, head: Head, metadata: Metadata | None, offset: Offset) -> tuple[str, ...]:
     """What is wrong with a session as a whole, and what nanobot makes of it."""
     why, many = lost(outline, head.later), len(outline.strays)
-    return tuple(filter(None, (
-        f"nanobot loads nothing of this file: {why}" if why else "",
-        f"{many} lines or parts of lines that nanobot does not load" if many > 1 else
-        "a line or a part of one that nanobot does not load" if many else "",
-        f"{len(outline.metadata)} metadata lines: the first is listed, the last counts"
-        if len(outline.metadata) > 1 else "",
-        "nanobot does not load the metadata line" if head.metadata is not None and not outline.metadata else "",
-        *(metadata.damage if metadata is not None else ()), offset.odd,
-    )))
+    return tuple(
+        filter(
+            None,
+            (
+                f"nanobot loads nothing of this file: {why}" if why else "",
+                f"{many} lines or parts of lines that nanobot does not load"
+                if many > 1
+                else "a line or a part of one that nanobot does not load"
+                if many
+                else "",
+                f"{len(outline.metadata)} metadata lines: the first is listed, the last counts"
+                if len(outline.metadata) > 1
+                else "",
+                "nanobot does not load the metadata line" if head.metadata is not None and not outline.metadata else "",
+                *(metadata.damage if metadata is not None else ()),
+                offset.odd,
+            ),
+        )
+    )
 
 
 def facts(head: Head, metadata: Metadata | None, beside: Sidecar | None, provider: Any, size: int) -> tuple[Fact, ...]:
     """What else there is to know, as (what it is, what it holds), the most telling first."""
     values = metadata.values if metadata is not None else {}
-    return tuple((label, text[:TEXT_CHARS]) for label, text in (
-        *_goals(values), *_turn(values, beside), *_summary(metadata), *_channel(head, values),
-        *_provider(provider), *_file(head, size),
-    ))
+    return tuple(
+        (label, text[:TEXT_CHARS])
+        for label, text in (
+            *_goals(values),
+            *_turn(values, beside),
+            *_summary(metadata),
+            *_channel(head, values),
+            *_provider(provider),
+            *_file(head, size),
+        )
+    )
 
 
 def _goals(values: Mapping[str, Any]) -> Iterator[Fact]:
@@ -115,10 +132,15 @@ def _goals(values: Mapping[str, Any]) -> Iterator[Fact]:
             goal = _parsed(goal)
         if not isinstance(goal, Mapping):
             continue
-        words = [f"{plain(goal.get('status') or 'unknown')}{origin}: "
-                 f"{plain(goal.get('objective') or goal.get('ui_summary') or '')}"]
-        words += [f"{what} {plain(goal[name])}" for name, what in (
-            ("started_at", "since"), ("completed_at", "until"), ("recap", "recap:")) if goal.get(name)]
+        words = [
+            f"{plain(goal.get('status') or 'unknown')}{origin}: "
+            f"{plain(goal.get('objective') or goal.get('ui_summary') or '')}"
+        ]
+        words += [
+            f"{what} {plain(goal[name])}"
+            for name, what in (("started_at", "since"), ("completed_at", "until"), ("recap", "recap:"))
+            if goal.get(name)
+        ]
         yield "goal", " · ".join(words)
 
 
@@ -141,14 +163,18 @@ def _turn(values: Mapping[str, Any], beside: Sidecar | None) -> Iterator[Fact]:
 
 
 def _checkpoint(found: Mapping[str, Any]) -> str:
-    words = [f"{what}{plain(found[key])}" for key, what in (
-        ("phase", ""), ("iteration", "iteration "), ("model", "model ")) if found.get(key) is not None]
+    words = [
+        f"{what}{plain(found[key])}"
+        for key, what in (("phase", ""), ("iteration", "iteration "), ("model", "model "))
+        if found.get(key) is not None
+    ]
     for key, what in (("completed_tool_results", "answered"), ("pending_tool_calls", "waiting")):
         calls = found.get(key)
         if isinstance(calls, list) and calls:
             names = [call.name or call.id or "?" for call in tool_calls(calls, Damages())]
-            words.append(f"{len(calls)} {what}: {', '.join(names)}" if key.startswith("pending") else
-                         f"{len(calls)} {what}")
+            words.append(
+                f"{len(calls)} {what}: {', '.join(names)}" if key.startswith("pending") else f"{len(calls)} {what}"
+            )
     return " · ".join(words) or "empty"
 
 
@@ -166,8 +192,12 @@ def _channel(head: Head, values: Mapping[str, Any]) -> Iterator[Fact]:
 
 def _provider(state: Any) -> Iterator[Fact]:
     if isinstance(state, Mapping):
-        yield "provider state", " · ".join(
-            plain(state[key]) for key in ("kind", "provider", "model", "version") if state.get(key) is not None)
+        yield (
+            "provider state",
+            " · ".join(
+                plain(state[key]) for key in ("kind", "provider", "model", "version") if state.get(key) is not None
+            ),
+        )
 
 
 def _file(head: Head, size: int) -> Iterator[Fact]:

@@ -39,9 +39,7 @@ class Looked(Struct):
         return found if isinstance(found, str) and found else None
 
 
-def findings(
-    folder: Folder, name: str | None, progress: Progress, cancel: Cancel
-) -> Iterator[Finding]:
+def findings(folder: Folder, name: str | None, progress: Progress, cancel: Cancel) -> Iterator[Finding]:
     """What is wrong with all files of a folder, or with one by its name. Raises Cancelled."""
     names = sorted(entry.name for entry in folder.files())
     keys: dict[str, list[Looked]] = {}
@@ -95,8 +93,12 @@ def of_file(folder: Folder, found: Looked, file: Opened, names: list[str]) -> It
         yield from _temporary(folder, found, name, names)
         return
     if not found.exam.items:
-        yield finding("empty-file", Severity.WARNING, found.patient.spot(), "It holds nothing: either nothing was ever "
-                      "saved, or all of it was cut off.")
+        yield finding(
+            "empty-file",
+            Severity.WARNING,
+            found.patient.spot(),
+            "It holds nothing: either nothing was ever saved, or all of it was cut off.",
+        )
     yield from ailments(found.patient, found.exam)
     yield from _sidecar(folder, found, file)
     yield from _invisible(folder, found, names)
@@ -124,14 +126,30 @@ def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) 
     remove = Choice("remove", "delete it; it is kept aside")
     what = f"A save left it that was cut off. It holds {many} messages" + (", whole" if whole else ", but is broken")
     if whole and size and _same(folder, main, found.patient.file):
-        yield finding("leftover-temporary", Severity.WARNING, place, "A save left it that was cut off. It holds just "
-                      f"what {main} holds.", "It is deleted.")
+        yield finding(
+            "leftover-temporary",
+            Severity.WARNING,
+            place,
+            f"A save left it that was cut off. It holds just what {main} holds.",
+            "It is deleted.",
+        )
     elif whole and not size:
-        yield finding("leftover-temporary", Severity.ERROR, place, f"{what}, and {main} is "
-                      f"{'empty' if main in names else 'gone'}.", "It becomes that file.")
+        yield finding(
+            "leftover-temporary",
+            Severity.ERROR,
+            place,
+            f"{what}, and {main} is {'empty' if main in names else 'gone'}.",
+            "It becomes that file.",
+        )
     elif whole:
-        yield finding("leftover-temporary", Severity.WARNING, place, f"{what}; {main} has {size:,} bytes.", "", (
-            Choice("use", f"let it take the place of {main}, which is kept aside"), remove))
+        yield finding(
+            "leftover-temporary",
+            Severity.WARNING,
+            place,
+            f"{what}; {main} has {size:,} bytes.",
+            "",
+            (Choice("use", f"let it take the place of {main}, which is kept aside"), remove),
+        )
     else:
         yield finding("leftover-temporary", Severity.WARNING, place, f"{what}.", "", (remove,))
 
@@ -140,7 +158,8 @@ def _same(folder: Folder, one: str, other: str) -> bool:
     """Whether two files hold the same. In windows."""
     with opening(os.path.join(folder.path, one)) as first, opening(os.path.join(folder.path, other)) as second:
         return first.size == second.size and all(
-            first.read(at, at + CHUNK) == second.read(at, at + CHUNK) for at in range(0, first.size, CHUNK))
+            first.read(at, at + CHUNK) == second.read(at, at + CHUNK) for at in range(0, first.size, CHUNK)
+        )
 
 
 def _size(folder: Folder, name: str) -> int:
@@ -160,11 +179,22 @@ def _sidecar(folder: Folder, found: Looked, file: Opened) -> Iterator[Finding]:
         return
     place = Spot(found.patient.ref, file=beside.name)
     if beside.stale:
-        yield finding("stale-sidecar", Severity.INFO, place, f"nanobot does not use this checkpoint: {beside.stale}.",
-                      "", (Choice("remove", "delete it; it is kept aside"),))
+        yield finding(
+            "stale-sidecar",
+            Severity.INFO,
+            place,
+            f"nanobot does not use this checkpoint: {beside.stale}.",
+            "",
+            (Choice("remove", "delete it; it is kept aside"),),
+        )
     else:
-        yield finding("open-turn", Severity.INFO, place, "A turn is open: a checkpoint of it stands beside the "
-                      "session. Its agent may go on with it; if it never will, settle ends it.")
+        yield finding(
+            "open-turn",
+            Severity.INFO,
+            place,
+            "A turn is open: a checkpoint of it stands beside the "
+            "session. Its agent may go on with it; if it never will, settle ends it.",
+        )
 
 
 def _invisible(folder: Folder, found: Looked, names: list[str]) -> Iterator[Finding]:
@@ -174,16 +204,27 @@ def _invisible(folder: Folder, found: Looked, names: list[str]) -> Iterator[Find
         return
     new = f"{encoded(found.patient.ref.id)}{ENDING}"
     choices = () if new in names else (Choice("rename", f"name it {new[:80]}, so that 0.3.5 shows it"),)
-    yield finding("invisible", Severity.WARNING, found.patient.spot(), "nanobot 0.3.5 does not show it: it moved the "
-                  "file here under its old name, and lists only names in base64.", "", choices)
+    yield finding(
+        "invisible",
+        Severity.WARNING,
+        found.patient.spot(),
+        "nanobot 0.3.5 does not show it: it moved the file here under its old name, and lists only names in base64.",
+        "",
+        choices,
+    )
 
 
 def _one_key(key: str, some: list[Looked]) -> Iterator[Finding]:
     newest = max(some, key=lambda one: (str(one.exam.values.get("updated_at") or ""), one.mtime_ns))
     for one in some:
         others = ", ".join(other.patient.file for other in some if other is not one)
-        yield finding("two-files-one-key", Severity.WARNING, one.patient.spot(), f"{others} stores the key "
-                      f"{key[:60]!r} too; {'this one' if one is newest else newest.patient.file} was updated last.")
+        yield finding(
+            "two-files-one-key",
+            Severity.WARNING,
+            one.patient.spot(),
+            f"{others} stores the key "
+            f"{key[:60]!r} too; {'this one' if one is newest else newest.patient.file} was updated last.",
+        )
 
 
 def checkpoint_name(patient: Patient) -> str:

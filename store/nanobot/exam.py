@@ -25,11 +25,21 @@ MARK = "_sessionscope"
 """The member of a message that a repair could save only in part; it says so to whoever reads it later."""
 PENDING = "pending_from"
 CODES = {
-    Trouble.TRUNCATED: "truncated-line", Trouble.TORN: "torn-line", Trouble.GLUED: "glued-objects",
-    Trouble.SPREAD: "spread-object", Trouble.CONTROL: "bare-control-characters", Trouble.ESCAPE: "unknown-escape",
-    Trouble.BAD_UTF8: "invalid-utf8", Trouble.UTF16: "utf-16", Trouble.BOM: "byte-order-mark",
-    Trouble.NUL: "nul-bytes", Trouble.NOT_AN_OBJECT: "not-an-object", Trouble.SURROGATE: "lone-surrogate",
-    Trouble.HUGE_NUMBER: "huge-integer", Trouble.NESTED: "nested-too-deeply", Trouble.GARBAGE: "no-json",
+    Trouble.TRUNCATED: "truncated-line",
+    Trouble.TORN: "torn-line",
+    Trouble.GLUED: "glued-objects",
+    Trouble.SPREAD: "spread-object",
+    Trouble.CONTROL: "bare-control-characters",
+    Trouble.ESCAPE: "unknown-escape",
+    Trouble.BAD_UTF8: "invalid-utf8",
+    Trouble.UTF16: "utf-16",
+    Trouble.BOM: "byte-order-mark",
+    Trouble.NUL: "nul-bytes",
+    Trouble.NOT_AN_OBJECT: "not-an-object",
+    Trouble.SURROGATE: "lone-surrogate",
+    Trouble.HUGE_NUMBER: "huge-integer",
+    Trouble.NESTED: "nested-too-deeply",
+    Trouble.GARBAGE: "no-json",
 }
 """A code for each kind of damage that the codec tells apart."""
 BESIDE = "beside-damage"
@@ -129,22 +139,46 @@ def examined(file: Opened, cancel: Cancel = never) -> Exam:
     found = survey(file, cancel)
     items = [_item(file, piece) for piece in pieces(file, found, cancel)]
     first = file.read(0, min(file.size, 64))
-    return Exam(items, _head(items), file.size, found.outline.lost, bool(items) and items[0].start > 0
-                and not first.startswith(b"{"))
+    return Exam(
+        items,
+        _head(items),
+        file.size,
+        found.outline.lost,
+        bool(items) and items[0].start > 0 and not first.startswith(b"{"),
+    )
 
 
 def _item(file: Opened, piece: Piece) -> Item:
     data = piece.data
     if piece.sort is Sort.MESSAGE:
-        return Item(piece.sort, piece.start, piece.stop, piece.line, _row(data, piece.whole), piece.seq,
-                    print=crc32(data.strip()), id=RowId(piece.start, piece.stop, piece.seq).spelled(data))
+        return Item(
+            piece.sort,
+            piece.start,
+            piece.stop,
+            piece.line,
+            _row(data, piece.whole),
+            piece.seq,
+            print=crc32(data.strip()),
+            id=RowId(piece.start, piece.stop, piece.seq).spelled(data),
+        )
     if piece.sort is Sort.PART and piece.span is not None:
         span = piece.span
         stray = Stray(piece.line, tuple(map(str, span.troubles)))
-        return Item(piece.sort, piece.start, piece.stop, piece.line, None, None, span.value, span.fidelity,
-                    span.troubles, id=RowId(piece.start, piece.stop, None, stray).spelled(data))
-    return Item(piece.sort, piece.start, piece.stop, piece.line, None, None,
-                dict(decode(_whole(file, piece), True, None).value))
+        return Item(
+            piece.sort,
+            piece.start,
+            piece.stop,
+            piece.line,
+            None,
+            None,
+            span.value,
+            span.fidelity,
+            span.troubles,
+            id=RowId(piece.start, piece.stop, None, stray).spelled(data),
+        )
+    return Item(
+        piece.sort, piece.start, piece.stop, piece.line, None, None, dict(decode(_whole(file, piece), True, None).value)
+    )
 
 
 def _whole(file: Opened, piece: Piece) -> bytes:
@@ -165,9 +199,16 @@ def row_of(value: Mapping[str, Any], surrogate: bool = False) -> Row:
     elif stored and value.get("role") == "assistant":
         calls = tuple((str(call["id"]), _name(call)) for call in stored if isinstance(call, dict) and call.get("id"))
     answers, name = value.get("tool_call_id"), value.get("name")
-    return Row(value.get("role") if "role" in value else None, calls, str(answers) if answers else "",
-               name if isinstance(name, str) else "", value.get("timestamp"), value.get(MARK), value.get("_type"),
-               surrogate)
+    return Row(
+        value.get("role") if "role" in value else None,
+        calls,
+        str(answers) if answers else "",
+        name if isinstance(name, str) else "",
+        value.get("timestamp"),
+        value.get(MARK),
+        value.get("_type"),
+        surrogate,
+    )
 
 
 def _name(call: Mapping[str, Any]) -> str:
@@ -237,5 +278,3 @@ def readable(value: Any) -> Any:
 def strays(exam: Exam) -> Iterator[Item]:
     """The pieces that nanobot does not load."""
     return (item for item in exam.items if item.sort is Sort.PART)
-
-

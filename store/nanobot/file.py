@@ -56,7 +56,7 @@ class Held(Opened):
         self.stat, self.size, self.data = Stat(0, len(data), mtime_ns), len(data), data
 
     def read(self, start: int, stop: int) -> bytes:
-        return self.data[max(0, start):stop]
+        return self.data[max(0, start) : stop]
 
 
 @contextmanager

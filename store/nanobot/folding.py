@@ -48,8 +48,16 @@ def context_of(exam: Exam, data: bytes, offset: int) -> Context:
                 group = known.get(row.answers or "", at)
             known.update((id_, at) for id_, _ in row.calls or ())
         if at >= offset:
-            found.append(Candidate(at + 1, at + 1, str(row.role if row is not None else "?"), group,
-                                   tokens_of(item.stop - item.start), head=_head(data[item.start:item.stop], row)))
+            found.append(
+                Candidate(
+                    at + 1,
+                    at + 1,
+                    str(row.role if row is not None else "?"),
+                    group,
+                    tokens_of(item.stop - item.start),
+                    head=_head(data[item.start : item.stop], row),
+                )
+            )
     return Context(tuple(found), len(exam.rows), prefix=True)
 
 
@@ -72,19 +80,29 @@ def plan_fold(
     inner = _metadata(exam)
     stamp = exam.values.get("updated_at")
     fold = Fold(
-        number=next_number(trail_of(inner), offset, summary_text(inner.get(SUMMARY))), before=offset, after=end,
-        first=_print(exam, data, offset), last=_print(exam, data, end - 1), note=seal(action.note),
-        tokens=(found.before, found.after(action.note)), at=now.isoformat(), summary=inner.get(SUMMARY),
-        offsets={name: exam.values[name] for name in OFFSETS if name in exam.values})
-    inner |= {TRAIL: appended(inner, fold),
-              SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()}}
+        number=next_number(trail_of(inner), offset, summary_text(inner.get(SUMMARY))),
+        before=offset,
+        after=end,
+        first=_print(exam, data, offset),
+        last=_print(exam, data, end - 1),
+        note=seal(action.note),
+        tokens=(found.before, found.after(action.note)),
+        at=now.isoformat(),
+        summary=inner.get(SUMMARY),
+        offsets={name: exam.values[name] for name in OFFSETS if name in exam.values},
+    )
+    inner |= {
+        TRAIL: appended(inner, fold),
+        SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()},
+    }
     values = dict(exam.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
     said = found.said(action.note)
     if fold.summary is not None:
         said.append("The note takes the place of the summary that stands there now; undo brings that back.")
-    changes = [*(Change(patient.spot(exam.rows[row.seq - 1]), row.role, row.head, None)
-                 for row in found.leaves[:SHOWN]),
-               Change(patient.spot(), "the summary", summary_text(fold.summary), action.note)]
+    changes = [
+        *(Change(patient.spot(exam.rows[row.seq - 1]), row.role, row.head, None) for row in found.leaves[:SHOWN]),
+        Change(patient.spot(), "the summary", summary_text(fold.summary), action.note),
+    ]
     mended = Mended(_written(patient, exam, data, values), (), tuple(changes))
     return mended, FoldPlan(context, found, action.note, summary_text(fold.summary) or ""), said
 
@@ -97,7 +115,7 @@ def _metadata(exam: Exam) -> dict[str, Any]:
 def _print(exam: Exam, data: bytes, at: int) -> str:
     """Tells one message from another, however its line is written: nanobot writes all of them anew."""
     item = exam.rows[at]
-    line = data[item.start:item.stop].strip()
+    line = data[item.start : item.stop].strip()
     try:
         return seal(json.dumps(json.loads(line), sort_keys=True))
     except (ValueError, RecursionError):
@@ -121,8 +139,10 @@ def plan_unfold(
     if last is not None and last is not found:
         raise Refused(f"compaction {action.number} cannot be taken back before compaction {last.number}.")
     if offset != found.after or not _stands(exam, data, inner, found):
-        raise Refused(f"compaction {action.number} cannot be taken back: its messages, its summary or the offset are "
-                      "not those that it left; an agent has saved the session since.")
+        raise Refused(
+            f"compaction {action.number} cannot be taken back: its messages, its summary or the offset are "
+            "not those that it left; an agent has saved the session since."
+        )
     note = inner[SUMMARY]
     inner[TRAIL] = marked(inner, found, now.isoformat())
     if found.summary is None:
@@ -140,9 +160,13 @@ def plan_unfold(
 def _stands(exam: Exam, data: bytes, metadata: Mapping[str, Any], fold: Fold) -> bool:
     """Whether the messages of a fold and its note are still what it left."""
     note = summary_text(metadata.get(SUMMARY))
-    return (fold.after <= len(exam.rows) and note is not None and seal(note) == fold.note
-            and _print(exam, data, fold.before) == fold.first
-            and _print(exam, data, fold.after - 1) == fold.last)
+    return (
+        fold.after <= len(exam.rows)
+        and note is not None
+        and seal(note) == fold.note
+        and _print(exam, data, fold.before) == fold.first
+        and _print(exam, data, fold.after - 1) == fold.last
+    )
 
 
 def _written(patient: Patient, exam: Exam, data: bytes, values: Mapping[str, Any]) -> bytes:
@@ -150,4 +174,4 @@ def _written(patient: Patient, exam: Exam, data: bytes, values: Mapping[str, Any
     head = exam.head
     if head is None or head.sort is not Sort.METADATA:
         raise Refused(f"{patient.file}: it is damaged; repair it first.")
-    return data[:head.start] + dumps(values) + data[head.stop:]
+    return data[: head.start] + dumps(values) + data[head.stop :]

@@ -100,15 +100,23 @@ _REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, Re
 
 def metadata_in(line: Line) -> Metadata:
     """The values of a metadata line that is whole."""
-    return _metadata(line.key, line.created_at, line.updated_at, line.metadata, line.last_consolidated,
-                     line.last_archived, True)
+    return _metadata(
+        line.key, line.created_at, line.updated_at, line.metadata, line.last_consolidated, line.last_archived, True
+    )
 
 
 def metadata_of(record: Mapping[str, Any], whole: bool = True) -> Metadata:
     """A metadata record's values; what is of the wrong type is named."""
     get = record.get
-    return _metadata(get("key"), get("created_at"), get("updated_at"), get("metadata", UNSET),
-                     get("last_consolidated", UNSET), get("last_archived", UNSET), whole)
+    return _metadata(
+        get("key"),
+        get("created_at"),
+        get("updated_at"),
+        get("metadata", UNSET),
+        get("last_consolidated", UNSET),
+        get("last_archived", UNSET),
+        whole,
+    )
 
 
 def _metadata(
@@ -120,8 +128,14 @@ def _metadata(
     if not isinstance(values, (dict, UnsetType)):
         damage.append("metadata is not an object")
     return Metadata(
-        key[:KEY_CHARS] if isinstance(key, str) and key else None, created_at, updated_at,
-        values if isinstance(values, dict) else {}, consolidated, archived, whole, tuple(damage),
+        key[:KEY_CHARS] if isinstance(key, str) and key else None,
+        created_at,
+        updated_at,
+        values if isinstance(values, dict) else {},
+        consolidated,
+        archived,
+        whole,
+        tuple(damage),
     )
 
 
@@ -166,8 +180,13 @@ def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
         line, second = _decode(data[:cut]), _decode(data[cut:stop])
     except _REFUSED:
         return None
-    if line._type != METADATA or second._type is not None or type(line.key) is not str or not 0 < len(
-            line.key) <= KEY_CHARS or type(line.metadata) is not dict:
+    if (
+        line._type != METADATA
+        or second._type is not None
+        or type(line.key) is not str
+        or not 0 < len(line.key) <= KEY_CHARS
+        or type(line.metadata) is not dict
+    ):
         return None
     return line, second.timestamp if type(second.timestamp) is str else None
 
@@ -188,8 +207,13 @@ def _first_lines(name: FileName, data: bytes, complete: bool) -> Head | None:
             if metadata is None and found.role is UNSET:
                 return None
             stamp = found.timestamp
-            return Head(name, metadata, "", stamp if isinstance(stamp, str) else None,
-                        metadata is not None or found.role is not UNSET)
+            return Head(
+                name,
+                metadata,
+                "",
+                stamp if isinstance(stamp, str) else None,
+                metadata is not None or found.role is not UNSET,
+            )
         at = stop
     return Head(name, metadata, "", None, metadata is not None or not size)
 

@@ -22,7 +22,11 @@ _OVERHEAD, _APPS = 4, 8
 
 
 def history(
-    messages: Sequence[Row], max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False,
+    messages: Sequence[Row],
+    max_messages: int = WINDOW,
+    *,
+    max_tokens: int = 0,
+    include_timestamps: bool = False,
     later: bool = False,
 ) -> list[dict[str, Any]]:
     """The messages that the model would be sent out of those not yet consolidated, oldest first.
@@ -34,12 +38,20 @@ def history(
     With `later`, what 0.3.5 sends: 0 and less mean all rows, no text carries its time, a user's text names the command
     line apps attached to it where the row holds no runtime context yet, and a token is reckoned for each byte.
     """
-    return [entry for _, entry in sent(
-        messages, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps, later=later)]
+    return [
+        entry
+        for _, entry in sent(
+            messages, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps, later=later
+        )
+    ]
 
 
 def sent(
-    messages: Sequence[Row], max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False,
+    messages: Sequence[Row],
+    max_messages: int = WINDOW,
+    *,
+    max_tokens: int = 0,
+    include_timestamps: bool = False,
     later: bool = False,
 ) -> list[tuple[int, dict[str, Any]]]:
     """What `history` gives, each entry with the index in `messages` of the row that it was made of; indexes ascend."""
@@ -49,12 +61,15 @@ def sent(
     first = _first_turn(window)
     first += find_legal_message_start(window[first:])
     skipped = len(messages) - len(window)
-    pairs = [(skipped + at, entry) for at, message in enumerate(window[first:], first)
-             if (entry := _entry(message, include_timestamps, later)) is not None]
+    pairs = [
+        (skipped + at, entry)
+        for at, message in enumerate(window[first:], first)
+        if (entry := _entry(message, include_timestamps, later)) is not None
+    ]
     if max_tokens <= 0:
         return pairs
     tokens = later_message_tokens if later else estimate_message_tokens
-    return pairs[_fitting([entry for _, entry in pairs], max_tokens, tokens):]
+    return pairs[_fitting([entry for _, entry in pairs], max_tokens, tokens) :]
 
 
 def failure(messages: Sequence[Any], max_messages: int = WINDOW, later: bool = False) -> tuple[int, str] | None:
@@ -67,8 +82,14 @@ def failure(messages: Sequence[Any], max_messages: int = WINDOW, later: bool = F
         if message.get("role") == "assistant" and calls and not isinstance(calls, Iterable):
             return skipped + at, "tool_calls is no list"
     first += find_legal_message_start(window[first:])
-    return next(((skipped + at, "there is no role") for at, message in enumerate(window[first:], first)
-                 if not message.get("_command") and "role" not in message), None)
+    return next(
+        (
+            (skipped + at, "there is no role")
+            for at, message in enumerate(window[first:], first)
+            if not message.get("_command") and "role" not in message
+        ),
+        None,
+    )
 
 
 def legible(rows: Iterable[Any]) -> list[Row]:
@@ -104,8 +125,11 @@ def find_legal_message_start(messages: Sequence[Row]) -> int:
     for at, message in enumerate(messages):
         if message.get("role") == "assistant":
             calls = message.get("tool_calls")
-            declared.update(str(call["id"]) for call in (calls if isinstance(calls, list) else ())
-                            if isinstance(call, dict) and call.get("id"))
+            declared.update(
+                str(call["id"])
+                for call in (calls if isinstance(calls, list) else ())
+                if isinstance(call, dict) and call.get("id")
+            )
         elif message.get("role") == "tool":
             answered = message.get("tool_call_id")
             if answered and str(answered) not in declared:

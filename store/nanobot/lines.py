@@ -59,8 +59,11 @@ class FileOutline(Outline, frozen=True, kw_only=True):
     def holds(self, file: Opened) -> bool:
         """Whether the rows still stand where they did: in the same file, to which at most something was appended."""
         return file.stat == self.stat or (
-            self.stat is not None and file.stat.inode == self.stat.inode and file.size >= self.end
-            and seal_of(file, self.starts, self.end) == self.seal)
+            self.stat is not None
+            and file.stat.inode == self.stat.inode
+            and file.size >= self.end
+            and seal_of(file, self.starts, self.end) == self.seal
+        )
 
     @property
     def resumes(self) -> int:

@@ -64,15 +64,17 @@ def _call(file: Opened, outline: FileOutline, id_: str, before: Iterable[int]) -
     return None
 
 
-def _sender(
-    file: Opened, outline: FileOutline, task: str, before: Iterable[int]
-) -> tuple[int, Certainty, str] | None:
+def _sender(file: Opened, outline: FileOutline, task: str, before: Iterable[int]) -> tuple[int, Certainty, str] | None:
     """The row that told the task's id: no release records the call itself."""
     for at in before:
         value = value_of(file, outline, at)
         if value.get("role") == "tool" and f"(id: {task})" in plain(value.get("content")):
-            called = _call(file, outline, str(value.get("tool_call_id") or ""),
-                           _near(outline, range(at - 1, max(0, at - NEAR), -1)))
+            called = _call(
+                file,
+                outline,
+                str(value.get("tool_call_id") or ""),
+                _near(outline, range(at - 1, max(0, at - NEAR), -1)),
+            )
             return called or at, Certainty.INFERRED, "the call that sent the subagent off"
     return None
 
@@ -91,7 +93,7 @@ def find(file: Opened, outline: FileOutline, words: str, start: int, forward: bo
         base = min(row[1] for row in rows)
         data = file.read(base, max(row[2] for row in rows))
         for seq, first, last in rows:
-            value = decode(data[first - base:last - base], True, None).value
+            value = decode(data[first - base : last - base], True, None).value
             if any(needle in plain(value[key]).casefold() for key in _SEARCHED if value.get(key) is not None):
                 return seq
         at += step

@@ -137,14 +137,24 @@ class Listing:
         self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
         order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
         key = self._keys_of(name for name, _ in order).__getitem__
-        return Census([
-            Entry(
-                key(name), brief.id, None, brief.created_at or 0, brief.updated_at or brief.stat.mtime_ns // 1_000_000,
-                brief.messages, brief.offset, False, brief.title, brief.channel,
-                key(parents[name]) if name in parents else None,
-            )
-            for name, brief in order
-        ])
+        return Census(
+            [
+                Entry(
+                    key(name),
+                    brief.id,
+                    None,
+                    brief.created_at or 0,
+                    brief.updated_at or brief.stat.mtime_ns // 1_000_000,
+                    brief.messages,
+                    brief.offset,
+                    False,
+                    brief.title,
+                    brief.channel,
+                    key(parents[name]) if name in parents else None,
+                )
+                for name, brief in order
+            ]
+        )
 
     def _brief(self, name: str, folder: int | None) -> Brief | None:
         """What is told of a file by its first lines; None where it is no session's, or gone.
@@ -177,14 +187,20 @@ class Listing:
         if line.last_archived is not UNSET or type(offset) is not int or not 0 <= offset <= messages:
             return self._described(name, stat, data, metadata_in(line), first)
         title, ms = line.metadata.get("title"), self._clock.ms
-        return Brief(stat, line.key, channel_of(line.key),
-                      title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None, ms(line.created_at),
-                      ms(line.updated_at), first, offset, messages,
-                      not name.endswith(ENDING) and self._folder.name_of(name).temporary)
+        return Brief(
+            stat,
+            line.key,
+            channel_of(line.key),
+            title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None,
+            ms(line.created_at),
+            ms(line.updated_at),
+            first,
+            offset,
+            messages,
+            not name.endswith(ENDING) and self._folder.name_of(name).temporary,
+        )
 
-    def _described(
-        self, name: str, stat: Stat, data: bytes, metadata: Metadata | None, first: str | None
-    ) -> Brief:
+    def _described(self, name: str, stat: Stat, data: bytes, metadata: Metadata | None, first: str | None) -> Brief:
         ms, messages = self._clock.ms, _rows_in(data, stat.size, metadata is not None)
         temporary = not name.endswith(ENDING) and self._folder.name_of(name).temporary
         if metadata is None:
@@ -192,8 +208,18 @@ class Listing:
             return Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, temporary)
         key = metadata.key or key_of(self._folder.name_of(name).stem, None)
         offset = offset_of(metadata, messages, metadata.later).value
-        return Brief(stat, key, channel_of(key), metadata.title, ms(metadata.created_at), ms(metadata.updated_at),
-                      first, offset, messages, temporary)
+        return Brief(
+            stat,
+            key,
+            channel_of(key),
+            metadata.title,
+            ms(metadata.created_at),
+            ms(metadata.updated_at),
+            first,
+            offset,
+            messages,
+            temporary,
+        )
 
     def ref(self, census: Census, at: int) -> Ref:
         """The ref of a session by its position."""
@@ -248,12 +274,21 @@ class Listing:
         if outline is not None and outline.strays:
             damage.append("there are damaged lines")
         return SessionSummary(
-            ref=Ref(self._folder.layout, head.key, name), key=self.key(name), parent_id=parent,
-            kind=LEFTOVER if head.name.temporary else FORK if parent is not None else KIND, lifecycle="",
-            status="active", title=metadata.title if metadata is not None else None, preview=head.preview,
-            message_count=messages, active_count=Count(messages.value - offset, messages.exact),
+            ref=Ref(self._folder.layout, head.key, name),
+            key=self.key(name),
+            parent_id=parent,
+            kind=LEFTOVER if head.name.temporary else FORK if parent is not None else KIND,
+            lifecycle="",
+            status="active",
+            title=metadata.title if metadata is not None else None,
+            preview=head.preview,
+            message_count=messages,
+            active_count=Count(messages.value - offset, messages.exact),
             compaction_count=in_force(metadata.values, offset) if metadata is not None else 0,
-            created_at=times["created_at"], updated_at=times["updated_at"], group=head.channel, damage=tuple(damage),
+            created_at=times["created_at"],
+            updated_at=times["updated_at"],
+            group=head.channel,
+            damage=tuple(damage),
         )
 
     def _parent(self, name: str) -> str | None:
@@ -264,9 +299,20 @@ class Listing:
         """What stands for a file that cannot be read."""
         key = self._guess(name)
         return SessionSummary(
-            ref=Ref(self._folder.layout, key, name), key=self.key(name), parent_id=None, kind=KIND, lifecycle="",
-            status=State.DAMAGED, title=None, preview="", message_count=Count(0, False), active_count=Count(0, False),
-            compaction_count=0, created_at=None, updated_at=None, group=channel_of(key),
+            ref=Ref(self._folder.layout, key, name),
+            key=self.key(name),
+            parent_id=None,
+            kind=KIND,
+            lifecycle="",
+            status=State.DAMAGED,
+            title=None,
+            preview="",
+            message_count=Count(0, False),
+            active_count=Count(0, False),
+            compaction_count=0,
+            created_at=None,
+            updated_at=None,
+            group=channel_of(key),
             damage=(why,),
         )
 
@@ -284,8 +330,11 @@ class Listing:
         names = list(self._briefs)
         self._turn = (self._turn + TURN) % len(names)
         # A file that is looked at in turn counts only where it differs from what is known of it.
-        differ = tuple(name for name in names[self._turn:self._turn + TURN]
-                       if (brief := self._briefs.get(name)) and _stat(self._path(name)) != brief.stat)
+        differ = tuple(
+            name
+            for name in names[self._turn : self._turn + TURN]
+            if (brief := self._briefs.get(name)) and _stat(self._path(name)) != brief.stat
+        )
         return folder, log, tuple(_stat(self._path(name)) for name in self._hot), differ
 
     def _everything(self) -> list[str]:

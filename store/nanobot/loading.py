@@ -60,15 +60,21 @@ def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return None
     # Between two braces an object has a comma, so lines from brace to brace, as many as objects, are one object each.
-    plain = len(lines) == len(rows) + 1 and data.endswith(b"\n") and b"\r" not in data and all(
-        line.startswith(b"{") for line in lines) and all(line.rstrip().endswith(b"}") for line in lines)
+    plain = (
+        len(lines) == len(rows) + 1
+        and data.endswith(b"\n")
+        and b"\r" not in data
+        and all(line.startswith(b"{") for line in lines)
+        and all(line.rstrip().endswith(b"}") for line in lines)
+    )
     if not plain or not all(type(row) is dict and "_type" not in row for row in rows):
         return None
     if type(head) is not dict or head.get("_type") != METADATA or PENDING in head or not _usable(head):
         return None
     stops = array("q", accumulate(map(len, lines)))
-    return rows, Base(None, stops[:-1], stops[1:], len(data), prints_of(rows), head, lines[0],
-                      later="last_archived" in head)
+    return rows, Base(
+        None, stops[:-1], stops[1:], len(data), prints_of(rows), head, lines[0], later="last_archived" in head
+    )
 
 
 def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
@@ -77,7 +83,7 @@ def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
     head: dict[str, Any] | None = None
     line, harm, later, others = b"", False, False, 0
     for span in scan(data):
-        value, text = span.value, data[span.start:span.stop]
+        value, text = span.value, data[span.start : span.stop]
         if span.kind is Kind.BLANK:
             others += 1
             continue
@@ -101,8 +107,18 @@ def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
     found = head or {}
     unfinished = found.pop(PENDING, None) is not None
     whole = not harm and not unfinished and not others and -1 not in starts
-    return rows, Base(None, starts, stops, len(data), prints_of(rows), found, line if whole else b"", harm, unfinished,
-                      later or "last_archived" in found)
+    return rows, Base(
+        None,
+        starts,
+        stops,
+        len(data),
+        prints_of(rows),
+        found,
+        line if whole else b"",
+        harm,
+        unfinished,
+        later or "last_archived" in found,
+    )
 
 
 def _usable(head: Mapping[str, Any]) -> bool:
@@ -193,10 +209,12 @@ def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, An
     if base and now.prints == base.prints:
         # Ours may be other rows by now, and then an offset of theirs counts what is not there.
         if own.prints[:known] != base.prints and base.head.get("last_consolidated") != now.head.get(
-                "last_consolidated"):
+            "last_consolidated"
+        ):
             return False
     elif (not base or own.prints[:known] == base.prints) and same_rows(
-            own.rows[:known], own.prints[:known], now.prints[:known]):
+        own.rows[:known], own.prints[:known], now.prints[:known]
+    ):
         now.prints[:known] = own.prints[:known]
     elif base and own.prints[:known] != base.prints and same_rows(own.rows, own.prints, now.prints):
         known, now.prints = len(own.rows), own.prints[:]
@@ -217,8 +235,10 @@ def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, A
     `base` is the metadata that both began with. `more` says that they added rows, behind the first `known`.
     """
     was, now, own = (_texts(one) for one in (base.get("metadata"), theirs.get("metadata"), session.metadata))
-    offset, offset_was, offset_now = session.last_consolidated, *(
-        one.get("last_consolidated", 0) for one in (base, theirs))
+    offset, offset_was, offset_now = (
+        session.last_consolidated,
+        *(one.get("last_consolidated", 0) for one in (base, theirs)),
+    )
     changed = [name for name in was | now if now.get(name) not in (was.get(name), own.get(name))]
     if any(own.get(name) != was.get(name) for name in changed) or (changed and not isinstance(session.metadata, dict)):
         return False
@@ -261,8 +281,14 @@ def head_line(session: Session, base: Base | None) -> dict[str, Any]:
         except AttributeError:
             raise Unwritable(f"{name} cannot be written: it is no datetime.") from None
     offset = offset_of(session.key, session.last_consolidated, len(session.messages))
-    return {"_type": METADATA, "key": session.key, **times, "metadata": session.metadata,
-            "last_consolidated": offset, **others_in(base.head if base else {})}
+    return {
+        "_type": METADATA,
+        "key": session.key,
+        **times,
+        "metadata": session.metadata,
+        "last_consolidated": offset,
+        **others_in(base.head if base else {}),
+    }
 
 
 def stands(path: Path, base: Base) -> bool:

@@ -43,8 +43,11 @@ def wanted_of(taken: Sequence[tuple[Finding, str]]) -> Wanted:
 
 def follow_ups(patient: Patient, exam: Exam, only: Sequence[str]) -> Wanted:
     """What is fixable in a file that was mended once, so that nothing is left for a second repair."""
-    return {(one.code, one.place.start): "" for one in ailments(patient, exam)
-            if one.fixable and (not only or one.code in only)}
+    return {
+        (one.code, one.place.start): ""
+        for one in ailments(patient, exam)
+        if one.fixable and (not only or one.code in only)
+    }
 
 
 def mend(patient: Patient, data: bytes, wanted: Wanted, mtime_ns: int) -> Mended:
@@ -79,8 +82,9 @@ class _Mending:
         exam = self.exam
         tail = repeated(exam)
         rows = exam.rows
-        doubled = set(map(id, rows[-tail:])) if tail and self._choice(
-            "duplicated-tail", rows[-tail]) == "remove" else set()
+        doubled = (
+            set(map(id, rows[-tail:])) if tail and self._choice("duplicated-tail", rows[-tail]) == "remove" else set()
+        )
         orphans = {id(rows[at]) for at in pair([item.row for item in rows if item.row is not None])[1]}
         state: list[bytes] = []
         for item in exam.items:
@@ -105,8 +109,10 @@ class _Mending:
     def _joined(self) -> list[bytes]:
         """The lines, each ended but where the next piece of the same one follows."""
         follows = [*(part for _, part in self.lines), False][1:]
-        return [data if data.endswith((b"\n", b"\r")) or (part and more) else data + b"\n"
-                for (data, part), more in zip(self.lines, follows, strict=True)]
+        return [
+            data if data.endswith((b"\n", b"\r")) or (part and more) else data + b"\n"
+            for (data, part), more in zip(self.lines, follows, strict=True)
+        ]
 
     def _line(self, data: bytes) -> None:
         """A message that nanobot will load."""
@@ -117,7 +123,7 @@ class _Mending:
 
     def _bytes(self, item: Item) -> bytes:
         """A line as it stands, ended where the file ended before that was done."""
-        data = self.data[item.start:item.stop]
+        data = self.data[item.start : item.stop]
         return data if data.endswith((b"\n", b"\r")) else data + b"\n"
 
     def _state(self, item: Item, kept: list[bytes]) -> None:
@@ -132,8 +138,11 @@ class _Mending:
             self.changes.append(Change(self.patient.spot(item), "provider state", self._shown(item), _text(kept[-1])))
 
     def _mends(self, item: Item) -> bool:
-        return item.sort is not Sort.PART or self._choice(item.code, item) is not None or (
-            item.code == "utf-16" and "utf-16" in self.codes)
+        return (
+            item.sort is not Sort.PART
+            or self._choice(item.code, item) is not None
+            or (item.code == "utf-16" and "utf-16" in self.codes)
+        )
 
     def _take_out(self, item: Item, what: str) -> None:
         self.out.append((item.start, item.stop))
@@ -147,18 +156,18 @@ class _Mending:
         self.changes.append(Change(self.patient.spot(item), what, self._shown(item), _text(line)))
 
     def _shown(self, item: Item) -> str:
-        return _text(self.data[item.start:min(item.stop, item.start + 2_000)])
+        return _text(self.data[item.start : min(item.stop, item.start + 2_000)])
 
     def _part(self, item: Item) -> None:
         """What nanobot does not load: as much of it as makes a message becomes one, the rest is taken out."""
         if not self._mends(item):
-            self.lines.append((self.data[item.start:item.stop], True))
+            self.lines.append((self.data[item.start : item.stop], True))
         elif not item.message or item.value is None:
             self._take_out(item, "damage")
         elif item.poses:
             self._rewritten(item, dumps(_a_message(item.value, item.fidelity, _why(item))), "a message")
         elif item.fidelity is Fidelity.EXACT:
-            raw = self.data[item.start:item.stop].strip()
+            raw = self.data[item.start : item.stop].strip()
             line = raw + b"\n" if _plain(raw, item.value) else dumps(item.value)
             self._line(line)
             if line.strip() != raw:
@@ -170,8 +179,9 @@ class _Mending:
     def _other_metadata(self, item: Item) -> None:
         """A metadata line that is not the one that counts."""
         if item.poses and self._choice("message-as-metadata", item) is not None and item.value is not None:
-            self._rewritten(item, dumps(_a_message(item.value, Fidelity.LOSSY, "it called itself metadata")),
-                            "a message")
+            self._rewritten(
+                item, dumps(_a_message(item.value, Fidelity.LOSSY, "it called itself metadata")), "a message"
+            )
         elif not item.poses and self._choice("metadata-duplicated", item) is not None:
             self._take_out(item, "a metadata line")
         else:
@@ -183,12 +193,15 @@ class _Mending:
             return
         if orphan and self._choice("orphan-result", item) == "insert-call" and item.row is not None:
             self._insert_call(item)
-        fixes = [role in ("user", "assistant"), self._choice("bad-tool-calls", item) is not None,
-                 self._choice("lone-surrogate", item) is not None]
+        fixes = [
+            role in ("user", "assistant"),
+            self._choice("bad-tool-calls", item) is not None,
+            self._choice("lone-surrogate", item) is not None,
+        ]
         if not any(fixes):
             self._line(self._bytes(item))
             return
-        value = json.loads(self.data[item.start:item.stop].decode().strip())
+        value = json.loads(self.data[item.start : item.stop].decode().strip())
         if fixes[0]:
             value = {"role": role, **value}
         if fixes[1]:
@@ -222,17 +235,20 @@ class _Mending:
             return line
         moves = head.sort is Sort.PART or bool({"metadata-misplaced", "metadata-duplicated"} & self.codes)
         if head.sort is Sort.PART and not self._mends(head):
-            self.lines.insert(self.head_at, (self.data[head.start:head.stop], True))
+            self.lines.insert(self.head_at, (self.data[head.start : head.stop], True))
             return b""
         values = self._values(dict(exam.values))
         if head.sort is Sort.METADATA and values == exam.values:
             line = self._bytes(head)
             if moves and (exam.items[0] is not head or exam.blank_before):
-                self.changes.append(Change(self.patient.spot(head), "the metadata line, to the first line",
-                                           self._shown(head), _text(line)))
+                self.changes.append(
+                    Change(
+                        self.patient.spot(head), "the metadata line, to the first line", self._shown(head), _text(line)
+                    )
+                )
             return self._placed(line, moves)
         line = dumps(values)
-        if line.strip() != self.data[head.start:head.stop].strip():
+        if line.strip() != self.data[head.start : head.stop].strip():
             self.out.append((head.start, head.stop))
         self.changes.append(Change(self.patient.spot(head), "the metadata line", self._shown(head), _text(line)))
         return self._placed(line, moves)
@@ -256,8 +272,9 @@ class _Mending:
         if self._choice("bad-key", head) is not None:
             values.pop("key")
         if self._choice("key-disagrees", head) == "take-name":
-            values["key"] = decoded(self.patient.stem) if self.patient.naming is Naming.BASE64 else guessed_key(
-                self.patient.stem)
+            values["key"] = (
+                decoded(self.patient.stem) if self.patient.naming is Naming.BASE64 else guessed_key(self.patient.stem)
+            )
         values.pop(PENDING, None) if self._choice("save-unfinished", head) is not None else None
         return self._offsets(values)
 
@@ -317,11 +334,12 @@ def _marked(value: Mapping[str, Any], fidelity: Fidelity, why: str) -> dict[str,
 
 def _a_message(value: Mapping[str, Any], fidelity: Fidelity, why: str) -> dict[str, Any]:
     """What called itself metadata, as the message that it is."""
-    return _marked({name: inner for name, inner in value.items() if name != "_type"}, Fidelity.LOSSY
-                   if fidelity is Fidelity.EXACT else fidelity, why)
+    return _marked(
+        {name: inner for name, inner in value.items() if name != "_type"},
+        Fidelity.LOSSY if fidelity is Fidelity.EXACT else fidelity,
+        why,
+    )
 
 
 def _text(data: bytes) -> str:
     return cut(data.decode("utf-8", "backslashreplace").rstrip("\r\n"))
-
-

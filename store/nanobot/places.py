@@ -39,8 +39,11 @@ class Folder(Struct, frozen=True):
             for entry in entries:
                 name = entry.name
                 # Of thousands nearly all are plain names, for which that is enough.
-                wanted = name == self.only if self.only is not None else (
-                    name.endswith(ENDING) or file_name(name) is not None)
+                wanted = (
+                    name == self.only
+                    if self.only is not None
+                    else (name.endswith(ENDING) or file_name(name) is not None)
+                )
                 if wanted and _holds(entry.is_file):
                     yield entry
 
@@ -66,7 +69,8 @@ def is_session_file(path: Path, content: bool = False) -> bool:
     except StoreError:
         return False
     return (content or bool(data.strip())) and head_of(
-        FileName(path.name, False), data, len(data) < _LOOK, preview=False).session
+        FileName(path.name, False), data, len(data) < _LOOK, preview=False
+    ).session
 
 
 def folders(path: Path) -> list[Folder]:
@@ -80,8 +84,10 @@ def folders(path: Path) -> list[Folder]:
     for folder in _below(path):
         found.setdefault(os.path.realpath(folder.path), folder)
     if not found:
-        raise NotAnArchive(f"{path}: is a folder that holds no sessions (no power_loop_sessions.db and no nanobot "
-                           "session files in it).")
+        raise NotAnArchive(
+            f"{path}: is a folder that holds no sessions (no power_loop_sessions.db and no nanobot "
+            "session files in it)."
+        )
     return list(found.values())
 
 

@@ -119,9 +119,18 @@ class NanobotReader:
             values = metadata.values if metadata is not None else {}
             held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
             return SessionDetail(
-                summary=self._listing.summary(name, head, file, data, outline), prompt=None, prompt_size=0, model=None,
-                config=None, metadata=detail.other(values), spawn_tool_call_id=None, stored_depth=None, next_seq=None,
-                round_index=None, last_compact_seq=None, pending=held or values.get("runtime_checkpoint"),
+                summary=self._listing.summary(name, head, file, data, outline),
+                prompt=None,
+                prompt_size=0,
+                model=None,
+                config=None,
+                metadata=detail.other(values),
+                spawn_tool_call_id=None,
+                stored_depth=None,
+                next_seq=None,
+                round_index=None,
+                last_compact_seq=None,
+                pending=held or values.get("runtime_checkpoint"),
                 unanswered=detail.unanswered(file, outline),
                 extras=detail.facts(head, metadata, beside, detail.provider_state(file, outline), file.size),
                 damage=detail.damage(outline, head, metadata, offset),
@@ -186,8 +195,12 @@ class NanobotReader:
         _, offset = self._loaded(file, rows, head)
         first, last = offset.value, rows.messages
         states = {State.COMPACTED.value: [(1, first)], State.ACTIVE.value: [(first + 1, last)]}
-        return replace(rows, states={state: runs for state, runs in states.items() if runs[0][0] <= runs[0][1]},
-                       next_seq=last + 1, last_compact_seq=first)
+        return replace(
+            rows,
+            states={state: runs for state, runs in states.items() if runs[0][0] <= runs[0][1]},
+            next_seq=last + 1,
+            last_compact_seq=first,
+        )
 
     def _loaded(self, file: Opened, outline: FileOutline, head: Head) -> tuple[Metadata | None, Offset]:
         metadata = context.loaded_metadata(file, outline)
@@ -243,8 +256,9 @@ class NanobotReader:
     def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
         found = _ours(outline)
         here = [run for first, last in runs for run in outlines.within([(1, found.messages)], first, last)]
-        return Lines(self._reading(self._name_of(ref)), found, found.last_compact_seq or 0, self._clock,
-                     outlines.only(here))
+        return Lines(
+            self._reading(self._name_of(ref)), found, found.last_compact_seq or 0, self._clock, outlines.only(here)
+        )
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = PIECE) -> Message:
         name, place = self._name_of(ref), RowId.parse(row)

@@ -32,8 +32,13 @@ HEAD_CHARS, NAME_CHARS, CALLS, PIECE = 200, 2_000, 50, 65_536
 _LIES = {Fidelity.LOSSY: "some of it is lost", Fidelity.PARTIAL: "only its first fields were saved"}
 _WHYS = [str(trouble) for trouble in Trouble] + [UNLOADED, ODD_METADATA, ODD_STATE]
 _SHOWN = {"role", "content", "name", "tool_calls", "tool_call_id", "timestamp"}
-_LABELS = {"_command": "command", "_hidden_history": "hidden", "_automation_turn": "automation",
-           "_channel_delivery": "delivery", "injected_event": ""}
+_LABELS = {
+    "_command": "command",
+    "_hidden_history": "hidden",
+    "_automation_turn": "automation",
+    "_channel_delivery": "delivery",
+    "injected_event": "",
+}
 _ID = re.compile(r"(\d{1,18})-(\d{1,18})-([0-9a-f]{8})(?:-(\d{1,18})|@(\d{1,18})\.([0-9a-f]{1,16}))")
 _DAMAGED, _COMPACTED, _ACTIVE = State.DAMAGED.value, State.COMPACTED.value, State.ACTIVE.value
 _decode = msgspec.json.Decoder().decode
@@ -150,15 +155,24 @@ def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> Timeline
     found = _Read(record, _private(row.stray), clock)
     head = words_in(without_runtime_context(record.value))
     if not record.value:
-        head = data[:4 * HEAD_CHARS].decode("utf-8", "backslashreplace")
+        head = data[: 4 * HEAD_CHARS].decode("utf-8", "backslashreplace")
     tools = tuple(call.name or "?" for call in found.calls[:CALLS]) if found.calls else ()
     if not complete and not tools and found.role == "assistant":
         tools = names_in(data)
     return TimelineRow(
-        row=row.spelled(data), seq=row.seq, state=state_of(row, offset), role=found.role, name=found.name, tools=tools,
-        calls=bool(found.calls or tools), tool_call_id=found.tool_call_id,
-        size=_size(record.value) if complete and record.value else row.stop - row.start, head=head[:HEAD_CHARS],
-        created_at=found.created_at, damage=tuple(found.damages), label=label_of(record.value),
+        row=row.spelled(data),
+        seq=row.seq,
+        state=state_of(row, offset),
+        role=found.role,
+        name=found.name,
+        tools=tools,
+        calls=bool(found.calls or tools),
+        tool_call_id=found.tool_call_id,
+        size=_size(record.value) if complete and record.value else row.stop - row.start,
+        head=head[:HEAD_CHARS],
+        created_at=found.created_at,
+        damage=tuple(found.damages),
+        label=label_of(record.value),
         line=(row.stray.line or None) if row.stray is not None else None,
     )
 
@@ -204,9 +218,7 @@ def plain(value: Any) -> str:
         return "…"
 
 
-def message(
-    file: Opened, row: RowId, offset: int | None, clock: Clock, start: int, stop: int
-) -> Message | None:
+def message(file: Opened, row: RowId, offset: int | None, clock: Clock, start: int, stop: int) -> Message | None:
     """A message with bytes `start` to `stop` of its content, None where its bytes are not there any more.
 
     In a row longer than `MESSAGE_BYTES` places in the content are counted in bytes as they are stored.
@@ -231,11 +243,24 @@ def message(
         text = whole[begin:end].decode("utf-8", "surrogatepass")
         parts = value if isinstance(value, list) and (begin, end) == (0, size) else None
     return Message(
-        row=row.spelled(data), seq=row.seq, state=state_of(row, offset), role=found.role, name=found.name,
-        content=text if text or value is not None else None, start=begin, stop=end, size=size, parts=parts,
-        tool_calls=found.calls, tool_call_id=found.tool_call_id, round_index=None, send_index=None,
+        row=row.spelled(data),
+        seq=row.seq,
+        state=state_of(row, offset),
+        role=found.role,
+        name=found.name,
+        content=text if text or value is not None else None,
+        start=begin,
+        stop=end,
+        size=size,
+        parts=parts,
+        tool_calls=found.calls,
+        tool_call_id=found.tool_call_id,
+        round_index=None,
+        send_index=None,
         meta={key: inner for key, inner in record.value.items() if key not in _SHOWN},
-        created_at=found.created_at, raw=_raw(row, record, data), damage=tuple(found.damages),
+        created_at=found.created_at,
+        raw=_raw(row, record, data),
+        damage=tuple(found.damages),
     )
 
 
@@ -246,7 +271,7 @@ def _as_stored(file: Opened, row: RowId, rest: Leading, start: int, stop: int) -
     before = max(0, start - BACK)
     data = file.read(base + before, min(base + max(stop, start + BACK), row.stop))
     begin = before + _boundary(data, start - before)
-    text, used, closed = unescape(data[begin - before:])
+    text, used, closed = unescape(data[begin - before :])
     end = begin + used
     return text, begin, end, end if closed or not used else size
 
@@ -254,8 +279,8 @@ def _as_stored(file: Opened, row: RowId, rest: Leading, start: int, stop: int) -
 def _boundary(data: bytes, at: int) -> int:
     """Where the character or escape begins that goes on at byte `at` of a string as stored."""
     for slash in range(max(0, at - 5), at):
-        escapes = data[slash:slash + 1] == b"\\" and (slash - len(data[:slash].rstrip(b"\\"))) % 2 == 0
-        if escapes and slash + (6 if data[slash + 1:slash + 2] == b"u" else 2) > at:
+        escapes = data[slash : slash + 1] == b"\\" and (slash - len(data[:slash].rstrip(b"\\"))) % 2 == 0
+        if escapes and slash + (6 if data[slash + 1 : slash + 2] == b"u" else 2) > at:
             return slash
     return character_at(data, at)
 

@@ -25,8 +25,16 @@ from .history import (
 from .names import safe_name
 
 __all__ = [
-    "FILE_MAX_MESSAGES", "Session", "estimate_message_tokens", "find_legal_message_start", "image_placeholder_text",
-    "message_preview", "safe_filename", "safe_key", "scrub_subagent_announce_body", "without_runtime_context",
+    "FILE_MAX_MESSAGES",
+    "Session",
+    "estimate_message_tokens",
+    "find_legal_message_start",
+    "image_placeholder_text",
+    "message_preview",
+    "safe_filename",
+    "safe_key",
+    "scrub_subagent_announce_body",
+    "without_runtime_context",
 ]
 
 FILE_MAX_MESSAGES = 2000
@@ -86,7 +94,7 @@ class Session:
         `max_tokens` (0 and less: all), at least one. `include_timestamps` writes above a user's text when it came.
         Values are those of the rows, not copies.
         """
-        waiting = self.messages[self._consolidated():]
+        waiting = self.messages[self._consolidated() :]
         return history(waiting, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps)
 
     def clear(self) -> None:

@@ -82,8 +82,9 @@ class SessionManager:
             try:
                 lock.acquire(poll_interval=POLL_S)
             except Timeout:
-                raise SessionChanged(f"{self.sessions_dir}: another process has been writing for {WAIT_S:.0f} s; "
-                                     "try again.") from None
+                raise SessionChanged(
+                    f"{self.sessions_dir}: another process has been writing for {WAIT_S:.0f} s; try again."
+                ) from None
             self._depth = 1
             try:
                 if not self._swept:
@@ -180,14 +181,23 @@ class SessionManager:
             return None
         if not rows and not head and base.harm:
             return None
-        return {"key": stored or key, "created_at": head.get("created_at"), "updated_at": head.get("updated_at"),
-                "metadata": metadata if isinstance(metadata, dict) else {}, "messages": rows}
+        return {
+            "key": stored or key,
+            "created_at": head.get("created_at"),
+            "updated_at": head.get("updated_at"),
+            "metadata": metadata if isinstance(metadata, dict) else {},
+            "messages": rows,
+        }
 
     @staticmethod
     def _session_payload(session: Session) -> dict[str, Any]:
-        return {"key": session.key, "created_at": session.created_at.isoformat(),
-                "updated_at": session.updated_at.isoformat(), "metadata": session.metadata,
-                "messages": session.messages}
+        return {
+            "key": session.key,
+            "created_at": session.created_at.isoformat(),
+            "updated_at": session.updated_at.isoformat(),
+            "metadata": session.metadata,
+            "messages": session.messages,
+        }
 
     def list_sessions(self) -> list[dict[str, Any]]:
         """All sessions, the latest first: key, created_at, updated_at, title, preview, path. One row each file."""
@@ -208,11 +218,16 @@ class SessionManager:
                 continue
             metadata = head.metadata or Metadata()
             known = head.naming is Naming.BASE64 or (metadata.key and same_file(path, metadata.key))
-            found.append({
-                "key": head.key if known else guessed_key(path.stem), "created_at": metadata.created_at,
-                "updated_at": metadata.updated_at, "title": metadata.title or "", "preview": head.preview,
-                "path": str(path),
-            })
+            found.append(
+                {
+                    "key": head.key if known else guessed_key(path.stem),
+                    "created_at": metadata.created_at,
+                    "updated_at": metadata.updated_at,
+                    "title": metadata.title or "",
+                    "preview": head.preview,
+                    "path": str(path),
+                }
+            )
         return sorted(found, key=lambda one: str(one["updated_at"] or ""), reverse=True)
 
     # -- writing
@@ -254,12 +269,22 @@ class SessionManager:
             session.messages.extend(added)
             try:
                 plain = base and at == len(base.prints) and stands(path, base)
-                if not (base and plain and append_rows(path, base, head_line(session, base), [
-                        own.fresh[number] for number in own.prints], own.prints, fsync)):
+                if not (
+                    base
+                    and plain
+                    and append_rows(
+                        path,
+                        base,
+                        head_line(session, base),
+                        [own.fresh[number] for number in own.prints],
+                        own.prints,
+                        fsync,
+                    )
+                ):
                     self.save(session, fsync=fsync)
             except BaseException:
                 # They are the last ones, whatever was taken in before them.
-                del session.messages[len(session.messages) - len(added):]
+                del session.messages[len(session.messages) - len(added) :]
                 session.updated_at = before
                 raise
             self._cache[session.key] = session

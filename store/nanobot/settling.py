@@ -61,33 +61,41 @@ def settle(
 
 
 def _said(restored: Sequence[Any], answered: int, closed: bool) -> list[str]:
-    return [text for text, there in (
-        (f"{len(restored)} messages of the checkpoint are put back.", restored),
-        (f"{answered} {'call is' if answered == 1 else 'calls are'} answered as interrupted.", answered),
-        ("The user is told that the turn was interrupted.", closed)) if there]
+    return [
+        text
+        for text, there in (
+            (f"{len(restored)} messages of the checkpoint are put back.", restored),
+            (f"{answered} {'call is' if answered == 1 else 'calls are'} answered as interrupted.", answered),
+            ("The user is told that the turn was interrupted.", closed),
+        )
+        if there
+    ]
 
 
 def _answer(id_: str, name: str, reason: str, stamp: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": id_, "name": name, "content": reason or INTERRUPTED, "timestamp": stamp}
 
 
-def _restored(
-    exam: Exam, data: bytes, found: Mapping[str, Any], reason: str, stamp: str
-) -> list[dict[str, Any]]:
+def _restored(exam: Exam, data: bytes, found: Mapping[str, Any], reason: str, stamp: str) -> list[dict[str, Any]]:
     """The messages of a checkpoint that the session does not end with already."""
     held: list[dict[str, Any]] = []
     message = found.get("assistant_message")
     held += [dict(message)] if isinstance(message, Mapping) and message.get("role") else []
     results = found.get("completed_tool_results")
-    held += [dict(one) for one in results if isinstance(one, Mapping) and one.get("role")] if isinstance(
-        results, list) else []
+    held += (
+        [dict(one) for one in results if isinstance(one, Mapping) and one.get("role")]
+        if isinstance(results, list)
+        else []
+    )
     for one in found.get("pending_tool_calls") or () if isinstance(found.get("pending_tool_calls"), list) else ():
         if isinstance(one, Mapping) and one.get("id"):
             function = one.get("function")
             name = function.get("name") if isinstance(function, Mapping) else one.get("name")
             held.append(_answer(str(one["id"]), name if isinstance(name, str) else "tool", reason, stamp))
-    newest = [_alike(json.loads(data[item.start:item.stop].decode().strip()))
-              for item in exam.rows[len(exam.rows) - min(len(held), len(exam.rows)):]]
+    newest = [
+        _alike(json.loads(data[item.start : item.stop].decode().strip()))
+        for item in exam.rows[len(exam.rows) - min(len(held), len(exam.rows)) :]
+    ]
     wanted = [_alike(one) for one in held]
     shared = next((size for size in range(min(len(newest), len(wanted)), 0, -1) if newest[-size:] == wanted[:size]), 0)
     return [one | {"timestamp": one.get("timestamp", stamp)} for one in held[shared:]]
@@ -99,8 +107,13 @@ def _alike(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _written(
-    patient: Patient, exam: Exam, data: bytes, restored: Sequence[dict[str, Any]],
-    answers: Mapping[int, Sequence[dict[str, Any]]], closing: Sequence[dict[str, Any]], stamp: str,
+    patient: Patient,
+    exam: Exam,
+    data: bytes,
+    restored: Sequence[dict[str, Any]],
+    answers: Mapping[int, Sequence[dict[str, Any]]],
+    closing: Sequence[dict[str, Any]],
+    stamp: str,
 ) -> Mended:
     changes: list[Change] = []
 
@@ -112,12 +125,17 @@ def _written(
     lines: list[bytes] = []
     at = -1
     for item in exam.items:
-        line = data[item.start:item.stop]
+        line = data[item.start : item.stop]
         if item is exam.head:
             line = dumps(_ended(exam.values, stamp))
-            changes.append(Change(patient.spot(item), "the metadata line",
-                                  cut(data[item.start:item.stop].decode("utf-8", "replace").rstrip()),
-                                  cut(line.decode("utf-8", "replace").rstrip())))
+            changes.append(
+                Change(
+                    patient.spot(item),
+                    "the metadata line",
+                    cut(data[item.start : item.stop].decode("utf-8", "replace").rstrip()),
+                    cut(line.decode("utf-8", "replace").rstrip()),
+                )
+            )
         lines.append(line if line.endswith((b"\n", b"\r")) else line + b"\n")
         if item.sort is Sort.MESSAGE:
             at += 1

@@ -109,13 +109,20 @@ def parts(file: Opened, region: Region) -> Iterator[Piece]:
     data = _all(file, region.start, region.stop) if not region.whole else b""
     if region.whole:
         span = Span(region.start, region.stop, region.line, Kind.DAMAGE)
-        yield Piece(Sort.PART, region.start, region.stop, region.line, file.read(region.start, region.start + CHUNK),
-                    span=span)
+        yield Piece(
+            Sort.PART, region.start, region.stop, region.line, file.read(region.start, region.start + CHUNK), span=span
+        )
         return
     for line, span in spans_of(data, region.line):
         if span.kind is not Kind.BLANK:
-            yield Piece(Sort.PART, region.start + span.start, region.start + span.stop, line,
-                        data[span.start:span.stop], span=span)
+            yield Piece(
+                Sort.PART,
+                region.start + span.start,
+                region.start + span.stop,
+                line,
+                data[span.start : span.stop],
+                span=span,
+            )
 
 
 def pieces(file: Opened, found: Survey, cancel: Cancel) -> Iterator[Piece]:
@@ -149,14 +156,19 @@ def _special(file: Opened, other: Private | Region) -> Iterator[Piece]:
     if isinstance(other, Region):
         yield from parts(file, other)
     else:
-        yield Piece(other.sort, other.start, other.stop, other.line,
-                    file.read(other.start, min(other.stop, other.start + MESSAGE_BYTES)))
+        yield Piece(
+            other.sort,
+            other.start,
+            other.stop,
+            other.line,
+            file.read(other.start, min(other.stop, other.start + MESSAGE_BYTES)),
+        )
 
 
 def first_line(data: bytes) -> bytes:
     """The first line of some bytes, with what ends it."""
     cut = data.find(b"\n") + 1
-    if b"\r" in data[:cut or None]:
+    if b"\r" in data[: cut or None]:
         return data.splitlines(True)[0]
     return data[:cut] if cut else data
 
@@ -186,4 +198,4 @@ class _Window:
             if self._cancel():
                 raise Cancelled("stopped")
             self._at, self._data = start, _all(self._file, start, min(max(stop, start + CHUNK), self._file.size))
-        return self._data[start - self._at:stop - self._at]
+        return self._data[start - self._at : stop - self._at]

@@ -95,8 +95,9 @@ class Files:
                     path = bundle.add(f"{at}-{target.name}" if target.legacy else target.name, (data,))
                     status = self.path(target.name, target.legacy).stat()
                     look = [status.st_mtime_ns, stat.S_IMODE(status.st_mode)]
-                kept.append([target.name, path.name if path else None, target.before, digest(target.after),
-                             target.legacy, look])
+                kept.append(
+                    [target.name, path.name if path else None, target.before, digest(target.after), target.legacy, look]
+                )
                 if data is not None and target.out:
                     bundle.add(f"{target.name}.quarantine", (data[start:stop] for start, stop in target.out))
                     out += [[target.name, start, stop] for start, stop in target.out]
@@ -130,8 +131,10 @@ class Files:
 
     def refusal(self, error: OSError) -> Refused:
         """Why nothing can be kept aside."""
-        return Refused(f"{self.folder}: what is changed has to be kept beside it, and that cannot be "
-                       f"({error.strerror or error}); nothing was done.")
+        return Refused(
+            f"{self.folder}: what is changed has to be kept beside it, and that cannot be "
+            f"({error.strerror or error}); nothing was done."
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

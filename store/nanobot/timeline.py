@@ -34,7 +34,13 @@ class Lines:
     """
 
     def __init__(
-        self, read: Read, outline: FileOutline, offset: int, clock: Clock, display: Display, about: str = "",
+        self,
+        read: Read,
+        outline: FileOutline,
+        offset: int,
+        clock: Clock,
+        display: Display,
+        about: str = "",
         sent: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
         self._read, self._outline, self._offset, self._clock = read, outline, offset, clock
@@ -53,7 +59,8 @@ class Lines:
     def window(self, start: int, stop: int) -> list[TimelineRow]:
         rows = [
             (self._outline.row_of(seq), seq) if kind is Kind.ROWS else (seq, None)
-            for kind, first, last in self._display.slice(start, stop) for seq in range(first, last + 1)
+            for kind, first, last in self._display.slice(start, stop)
+            for seq in range(first, last + 1)
         ]
         found: list[TimelineRow] = self._read(lambda file: self.rows(file, rows)) if rows else []
         return found
@@ -70,13 +77,13 @@ class Lines:
             cut = bytes_for_line(start, stop)
             if not base <= start or cut > end:
                 base, end = start, cut
-                for begins, ends in spans[at + 1:]:
+                for begins, ends in spans[at + 1 :]:
                     if not end <= begins < base + NEAR:
                         break
                     end = bytes_for_line(begins, ends)
                 data = file.read(base, end)
             place = RowId(start, stop, seq, self._outline.stray(row))
-            line = timeline_row(place, self._offset, data[start - base:cut - base], self._clock)
+            line = timeline_row(place, self._offset, data[start - base : cut - base], self._clock)
             found.append(line if self._sent is None else self._as_sent(line))
         return found
 

@@ -62,8 +62,10 @@ def appended(metadata: Mapping[str, Any], fold: Fold) -> list[Any]:
 
 def marked(metadata: Mapping[str, Any], fold: Fold, at: str) -> list[Any]:
     """The trail with a fold marked as taken back."""
-    return [one | {"undone": at} if isinstance(one, dict) and one.get("number") == fold.number else one
-            for one in metadata[TRAIL]]
+    return [
+        one | {"undone": at} if isinstance(one, dict) and one.get("number") == fold.number else one
+        for one in metadata[TRAIL]
+    ]
 
 
 def next_number(trail: list[Fold], offset: int, summary: str | None) -> int:

@@ -28,8 +28,11 @@ CHUNK, REGION = 1 << 20, 1 << 23
 LONG = 4_300
 """The longest integer that Python reads; a line no longer than that cannot hold a longer one."""
 NO_UTF8, TOO_LONG, TOO_DEEP, NO_OBJECT = (
-    "bytes that are not UTF-8", "an integer of more than 4300 digits", "an object nested too deeply",
-    "JSON that is no object")
+    "bytes that are not UTF-8",
+    "an integer of more than 4300 digits",
+    "an object nested too deeply",
+    "JSON that is no object",
+)
 """Why a release gives up the whole file."""
 UNLOADED = "nanobot does not load it"
 _HUGE, _LONE_CR = re.compile(rb"[0-9]{%d}" % (LONG + 1)), re.compile(rb"\r(?!\n)")
@@ -73,7 +76,7 @@ class Walk:
         self.line = 1 + outline.breaks - _breaks(self._file.read(self.at, outline.end))
         self.starts = outline.starts[:last]
         self.strays = [row for row in outline.strays if row < last]
-        self.odd = list(outline.odd[:len(self.strays)])
+        self.odd = list(outline.odd[: len(self.strays)])
         self.metadata = [span for span in outline.metadata if span[0] < self.at]
         self.provider = outline.provider if outline.provider and outline.provider[0] < self.at else None
         self.lost = {why: line for why, line in outline.lost if line < self.line}
@@ -242,7 +245,16 @@ def outlined(file: Opened, walk: Walk, sure: bool = True) -> FileOutline:
     """The outline that a walk makes; `sure` unless only what was appended is read."""
     walk.run()
     return FileOutline(
-        states={}, strays=walk.strays, starts=walk.starts, end=file.size, odd=tuple(walk.odd),
-        metadata=tuple(walk.metadata), provider=walk.provider, lost=tuple(walk.lost.items()), breaks=walk.line - 1,
-        stat=file.stat, seal=seal_of(file, walk.starts, file.size), sure=sure,
+        states={},
+        strays=walk.strays,
+        starts=walk.starts,
+        end=file.size,
+        odd=tuple(walk.odd),
+        metadata=tuple(walk.metadata),
+        provider=walk.provider,
+        lost=tuple(walk.lost.items()),
+        breaks=walk.line - 1,
+        stat=file.stat,
+        seal=seal_of(file, walk.starts, file.size),
+        sure=sure,
     )

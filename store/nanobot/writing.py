@@ -93,8 +93,9 @@ def _check_keys(value: Any, place: str) -> None:
         inner, at = found.pop()
         if isinstance(inner, dict) and len(json.loads(json.dumps(dict.fromkeys(inner)))) < len(inner):
             raise Unwritable(f"{at} cannot be written: two of its keys are the same in JSON.")
-        found += [(deeper, f"{at}[{key!r}]") for key, deeper in _inside(inner)
-                  if isinstance(deeper, (dict, list, tuple))]
+        found += [
+            (deeper, f"{at}[{key!r}]") for key, deeper in _inside(inner) if isinstance(deeper, (dict, list, tuple))
+        ]
 
 
 def _where(value: Any, place: str) -> str:
@@ -131,13 +132,15 @@ def _number(row: Any) -> int:
 
 def same_rows(rows: Sequence[Any], prints: Sequence[int], stored: Sequence[int]) -> bool:
     """Whether rows of these prints are those that a file holds, in which `{1: 2}` has become `{"1": 2}`."""
+
     def as_stored(at: int) -> int:
         with suppress(Unwritable):
             return prints_of([json.loads(row_line(rows[at], at))])[0]
         return prints[at]
 
     return len(prints) == len(stored) and all(
-        own == there or as_stored(at) == there for at, (own, there) in enumerate(zip(prints, stored, strict=True)))
+        own == there or as_stored(at) == there for at, (own, there) in enumerate(zip(prints, stored, strict=True))
+    )
 
 
 # -- what a file is known to hold
@@ -205,14 +208,16 @@ def own_of(rows: list[Any], base: Base, head: dict[str, Any], begin: int = 0) ->
     """What rows of a session, from `begin` on, are now, compared with what it was made of. Raises Unwritable."""
     prints = prints_of(rows)
     first, last = common(prints, base.prints)
-    there = set(base.prints[first:len(base.prints) - last])
-    fresh = {prints[at]: row_line(rows[at], begin + at) for at in range(first, len(rows) - last)
-             if prints[at] not in there}
+    there = set(base.prints[first : len(base.prints) - last])
+    fresh = {
+        prints[at]: row_line(rows[at], begin + at) for at in range(first, len(rows) - last) if prints[at] not in there
+    }
     return Own(rows, prints, fresh, head)
 
 
 def common(one: array[int], other: array[int]) -> tuple[int, int]:
     """How many items two arrays begin with alike, and how many of the others they end with alike."""
+
     def most(limit: int, alike: Callable[[int], bool]) -> int:
         if alike(limit):
             return limit
@@ -224,7 +229,7 @@ def common(one: array[int], other: array[int]) -> tuple[int, int]:
 
     shorter = min(len(one), len(other))
     first = most(shorter, lambda size: one[:size] == other[:size])
-    return first, most(shorter - first, lambda size: one[len(one) - size:] == other[len(other) - size:])
+    return first, most(shorter - first, lambda size: one[len(one) - size :] == other[len(other) - size :])
 
 
 # -- the metadata line
@@ -260,7 +265,7 @@ def change(old: bytes, new: bytes) -> tuple[int, bytes]:
     if not odd:
         return 0, b""
     first, last = size - 1 - (odd.bit_length() - 1) // 8, size - 1 - ((odd & -odd).bit_length() - 1) // 8
-    return first, new[first:last + 1]
+    return first, new[first : last + 1]
 
 
 def within_a_page(old: bytes, new: bytes) -> bool:
@@ -280,8 +285,12 @@ def append_rows(
         return False
     coming = another(head)
     before, after = slot_of(base.head | {PENDING: base.end}, base.line), slot_of(coming, base.line)
-    if before is None or after is None or not within_a_page(base.line, before) or not within_a_page(
-            before if lines else base.line, after):
+    if (
+        before is None
+        or after is None
+        or not within_a_page(base.line, before)
+        or not within_a_page(before if lines else base.line, after)
+    ):
         return False
     at = base.end
     # Who may not write in a file may still replace it, as upstream does.
@@ -334,7 +343,7 @@ def _write(file: FileIO, at: int, data: bytes) -> None:
     file.seek(at)
     view = memoryview(data)
     while view:
-        view = view[file.write(view) or 0:]
+        view = view[file.write(view) or 0 :]
 
 
 def whole_file(slot: bytes, own: Own, base: Base, path: Path, made: Base) -> Iterator[bytes]:

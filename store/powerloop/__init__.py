@@ -28,9 +28,23 @@ if TYPE_CHECKING:
     from .session_store import UsageRow as UsageRow
 
 __all__ = [
-    "DEFAULT_DB_PATH", "MAX_SPAWN_DEPTH", "SCHEMA_SQL", "CompactionRow", "Counts", "Descendant", "MessageRow",
-    "MessageState", "NewMessage", "Page", "SessionKind", "SessionRow", "SessionStateRow", "SessionStatus",
-    "SessionStore", "SubagentLifecycle", "UsageRow",
+    "DEFAULT_DB_PATH",
+    "MAX_SPAWN_DEPTH",
+    "SCHEMA_SQL",
+    "CompactionRow",
+    "Counts",
+    "Descendant",
+    "MessageRow",
+    "MessageState",
+    "NewMessage",
+    "Page",
+    "SessionKind",
+    "SessionRow",
+    "SessionStateRow",
+    "SessionStatus",
+    "SessionStore",
+    "SubagentLifecycle",
+    "UsageRow",
 ]
 
 

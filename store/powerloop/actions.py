@@ -93,13 +93,26 @@ class PowerLoopActions:
             taken = [(ail, name) for ail, name in taken if ail.finding.code == doctor.REINDEX]
         some = planning.edits_of(taken)
         keys = [self._key(ref) for ref in dict.fromkeys(ail.finding.place.session for ail, _ in taken) if ref]
-        work = Work(tuple(some), reindex, tuple(key for key in keys if key is not None),
-                    any(ail.finding.place.row is None for ail, _ in taken))
+        work = Work(
+            tuple(some),
+            reindex,
+            tuple(key for key in keys if key is not None),
+            any(ail.finding.place.row is None for ail, _ in taken),
+        )
         count = len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex
         said = tuple(reasons((ail.finding, name) for ail, name in taken)) or (NOTHING,)
-        return reader.read(lambda conn: Plan(
-            action, count, said, (), tuple(self._changes(conn, some)), tuple(ail.finding for ail, _ in taken),
-            basis=edits.basis_of(conn, self.layout, some), work=work))
+        return reader.read(
+            lambda conn: Plan(
+                action,
+                count,
+                said,
+                (),
+                tuple(self._changes(conn, some)),
+                tuple(ail.finding for ail, _ in taken),
+                basis=edits.basis_of(conn, self.layout, some),
+                work=work,
+            )
+        )
 
     def _key(self, ref: Ref) -> int | None:
         return self._archive.reader().key(ref)
@@ -118,9 +131,15 @@ class PowerLoopActions:
         if chart is None or key is None:
             raise UnknownSession(f"session {action.ref.id!r} is gone.")
         some, said = settle(chart, action.reason, now_ms())
-        return Plan(action, len(some), tuple(said) or ("No call is open in it, and no turn.",), (),
-                    tuple(self._changes(conn, some)), basis=edits.basis_of(conn, self.layout, some),
-                    work=Work(tuple(some), scope=(key,)))
+        return Plan(
+            action,
+            len(some),
+            tuple(said) or ("No call is open in it, and no turn.",),
+            (),
+            tuple(self._changes(conn, some)),
+            basis=edits.basis_of(conn, self.layout, some),
+            work=Work(tuple(some), scope=(key,)),
+        )
 
     # -- restore
 
@@ -146,28 +165,43 @@ class PowerLoopActions:
         if stored["status"] == status:
             return Plan(action, 0, (f"It is {status} already.",), ())
         updated = stored.get("updated_at")
-        edit = Edit("sessions", key, {"status": status, "updated_at": max(
-            now_ms(), updated if type(updated) is int else 0)}, Spot(action.ref))
-        return Plan(action, 1, (f"It becomes {status}.",), (), tuple(self._changes(conn, [edit])),
-                    basis=edits.basis_of(conn, self.layout, [edit]), work=Work((edit,)))
+        edit = Edit(
+            "sessions",
+            key,
+            {"status": status, "updated_at": max(now_ms(), updated if type(updated) is int else 0)},
+            Spot(action.ref),
+        )
+        return Plan(
+            action,
+            1,
+            (f"It becomes {status}.",),
+            (),
+            tuple(self._changes(conn, [edit])),
+            basis=edits.basis_of(conn, self.layout, [edit]),
+            work=Work((edit,)),
+        )
 
     def _plan_restore(self, conn: sqlite3.Connection, action: Restore) -> Plan:
         if (closed := reviving.read_kept(Path(action.bundle))) is not None:
             return reviving.plan(conn, self.layout, action, closed)
         kept = undoing.read_kept(Path(action.bundle))
         if kept.layout != self.layout.prefix:
-            raise Misused(f"{action.bundle}: was kept from tables {kept.layout or 'without a prefix'}, which these are "
-                          "not.")
+            raise Misused(
+                f"{action.bundle}: was kept from tables {kept.layout or 'without a prefix'}, which these are not."
+            )
         undoing.check(conn, self.layout, kept)
-        return Plan(action, len(kept.rows), (f"{len(kept.rows):,} rows become again what they were "
-                                             f"before: {kept.what}",), (),
-                    tuple(undoing.changes(conn, self.layout, kept, SHOWN)), work=kept)
+        return Plan(
+            action,
+            len(kept.rows),
+            (f"{len(kept.rows):,} rows become again what they were before: {kept.what}",),
+            (),
+            tuple(undoing.changes(conn, self.layout, kept, SHOWN)),
+            work=kept,
+        )
 
     # -- carrying out
 
-    def apply(
-        self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False
-    ) -> Receipt:
+    def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `store.archive.Actions`. The database may be in use: it is locked for the transaction alone."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
@@ -213,8 +247,11 @@ class PowerLoopActions:
             more = self._follow(conn, plan, changed)
             path = bundle.seal(undoing.manifest(conn, self.layout, list(changed), plan.action))
         rows = len(changed) + work.reindex
-        said = f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right." if isinstance(
-            plan.action, Repair) else " ".join(plan.reasons)
+        said = (
+            f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right."
+            if isinstance(plan.action, Repair)
+            else " ".join(plan.reasons)
+        )
         return Receipt(said, rows, Restore(str(path)) if changed else None, str(path), more)
 
     def _recheck(self, conn: sqlite3.Connection, plan: Plan) -> None:
@@ -226,8 +263,14 @@ class PowerLoopActions:
         same = work.reindex
         if isinstance(plan.action, Settle):
             chart = read_chart(conn, self.layout, work.scope[0])
-            made = next((edit.values["created_at"] for edit in work.edits
-                         if edit.table == "messages" and edit.rowid is None and edit.values), 0)
+            made = next(
+                (
+                    edit.values["created_at"]
+                    for edit in work.edits
+                    if edit.table == "messages" and edit.rowid is None and edit.values
+                ),
+                0,
+            )
             now = settle(chart, plan.action.reason, made)[0] if chart else []
             same = planning.timeless(now) == planning.timeless(work.edits)
         elif isinstance(plan.action, Repair) and not work.reindex:
@@ -250,9 +293,13 @@ class PowerLoopActions:
             keys = work.scope
             if work.reindex or any(edit.table == "sessions" and edit.rowid is None for edit in work.edits):
                 keys = [key for (key,) in conn.execute(f"SELECT rowid FROM {self.layout.table('sessions')}")]
-            found = [ail for ail in doctor.within(conn, self.layout, keys, work.between or work.reindex)
-                     if ail.finding.fixable and (not action.only or ail.finding.code in action.only)
-                     and (action.ref is None or ail.finding.place.session == action.ref)]
+            found = [
+                ail
+                for ail in doctor.within(conn, self.layout, keys, work.between or work.reindex)
+                if ail.finding.fixable
+                and (not action.only or ail.finding.code in action.only)
+                and (action.ref is None or ail.finding.place.session == action.ref)
+            ]
             some = planning.edits_of([(ail, "") for ail in found])
             if not some:
                 break
@@ -280,7 +327,9 @@ class PowerLoopActions:
             folding.fold(conn, self.layout, work, action.note, now_ms())
             (number,) = conn.execute(
                 f"SELECT max(compact_seq) FROM {self.layout.table('compactions')} WHERE session_id = "
-                f"(SELECT session_id FROM {self.layout.table('sessions')} WHERE rowid = ?)", (work.key,)).fetchone()
+                f"(SELECT session_id FROM {self.layout.table('sessions')} WHERE rowid = ?)",
+                (work.key,),
+            ).fetchone()
         return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, int(number)))
 
     def _unfold(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
@@ -299,17 +348,22 @@ class PowerLoopActions:
             raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
         work: closing.Work = plan.work
         deleted = plan.deleted
-        bundle = new_bundle(Path(self._archive.file.path), str(deleted[0].title or deleted[0].ref.id), plan.reasons[0],
-                            Kind.TRASH)
+        bundle = new_bundle(
+            Path(self._archive.file.path), str(deleted[0].title or deleted[0].ref.id), plan.reasons[0], Kind.TRASH
+        )
         try:
             progress("copying", 0, 0)
-            state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS),
-                                 lambda: self._state() != plan.basis)
+            state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS), lambda: self._state() != plan.basis)
             # On the disk before anything is gone.
-            path = bundle.seal({
-                "archive": "power-loop", "layout": self.layout.prefix, "links": closing.links(conn, self.layout, work),
-                "tables": ["sessions", *(table for table, _ in closing.owned_tables(self.layout))],
-                "sessions": [trash_entry(member) for member in plan.members]})
+            path = bundle.seal(
+                {
+                    "archive": "power-loop",
+                    "layout": self.layout.prefix,
+                    "links": closing.links(conn, self.layout, work),
+                    "tables": ["sessions", *(table for table, _ in closing.owned_tables(self.layout))],
+                    "sessions": [trash_entry(member) for member in plan.members],
+                }
+            )
             if cancel():
                 raise Cancelled("stopped before anything was changed.")
             progress("deleting", 0, 0)
@@ -326,8 +380,12 @@ class PowerLoopActions:
         if not notes and many == len(plan.members) and not plan.warnings:
             # All of it is back, so nothing is left to be kept.
             discard(kept.folder)
-        return Receipt(plan.reasons[0], many, Close(tuple(member.ref for member in plan.members), anyway=True),
-                       notes=(*plan.warnings, *notes))
+        return Receipt(
+            plan.reasons[0],
+            many,
+            Close(tuple(member.ref for member in plan.members), anyway=True),
+            notes=(*plan.warnings, *notes),
+        )
 
     def _set_archived(self, conn: sqlite3.Connection, plan: Plan, action: SetArchived) -> Receipt:
         work: Work = plan.work

@@ -22,14 +22,21 @@ class Ailment(Struct, frozen=True):
 
 
 def ailment(
-    code: str, severity: Severity, place: Spot, message: str, fix: str = "", edits: Sequence[Edit] = (),
+    code: str,
+    severity: Severity,
+    place: Spot,
+    message: str,
+    fix: str = "",
+    edits: Sequence[Edit] = (),
     choices: Mapping[Choice, Sequence[Edit]] | None = None,
 ) -> Ailment:
     """One that has a safe fix, choices beside that of leaving it, or neither."""
     offered = choices or {}
     by_name = {choice.name: tuple(some) for choice, some in offered.items()}
-    return Ailment(Finding(code, severity, place, message, fix, (KEEP, *offered) if offered else ()),
-                   by_name | ({"": tuple(edits)} if fix else {}))
+    return Ailment(
+        Finding(code, severity, place, message, fix, (KEEP, *offered) if offered else ()),
+        by_name | ({"": tuple(edits)} if fix else {}),
+    )
 
 
 def count_rows(many: int) -> str:

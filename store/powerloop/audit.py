@@ -16,8 +16,16 @@ from .layout import NOTE_NAME, Layout
 from .messages import HEAD_BYTES, HEAD_CHARS, Owner
 
 CHUNK, NOTE_META_BYTES, EDGES = 500, 1_048_576, 64
-_COLUMNS = ("compact_seq", "from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens", "round_index",
-            "created_at")
+_COLUMNS = (
+    "compact_seq",
+    "from_seq",
+    "to_seq",
+    "note_seq",
+    "before_tokens",
+    "after_tokens",
+    "round_index",
+    "created_at",
+)
 
 
 def _chunks(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -35,8 +43,10 @@ def _stored(
         (owner.value,),
     ).fetchall()
     damages = [Damages() for _ in stored]
-    rows = [dict(zip(_COLUMNS, (number(value, name, bad) for name, value in zip(_COLUMNS, row, strict=True)),
-                     strict=True)) for row, bad in zip(stored, damages, strict=True)]
+    rows = [
+        dict(zip(_COLUMNS, (number(value, name, bad) for name, value in zip(_COLUMNS, row, strict=True)), strict=True))
+        for row, bad in zip(stored, damages, strict=True)
+    ]
     notes = _notes(conn, layout, owner, [seq for row in rows if (seq := row["note_seq"]) is not None])
     return rows, damages, notes
 
@@ -52,10 +62,19 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
     folds = []
     for row in rows:
         note = notes.get(row["note_seq"] or 0)
-        folds.append(Fold(row["compact_seq"] or 0, row["from_seq"], row["to_seq"], row["note_seq"],
-                          row["before_tokens"], row["after_tokens"],
-                          note.ord if note and layout.by_ord else None, note.recorded if note else None,
-                          told=not layout.by_ord or (note is not None and note.readable)))
+        folds.append(
+            Fold(
+                row["compact_seq"] or 0,
+                row["from_seq"],
+                row["to_seq"],
+                row["note_seq"],
+                row["before_tokens"],
+                row["after_tokens"],
+                note.ord if note and layout.by_ord else None,
+                note.recorded if note else None,
+                told=not layout.by_ord or (note is not None and note.readable),
+            )
+        )
     seqs = outline.runs()
     known = union(*(outline.runs(state) for state in (State.COMPACTED, State.ACTIVE, State.DROPPED)))
     missing = gaps(known, 1, known[-1][1]) if known else []
@@ -67,25 +86,30 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
             continue
         note = notes.get(fold.note_seq or 0)
         before, after, tokens_are = _tokens(fold, note)
-        found.append(Compaction(
-            number=fold.number,
-            from_seq=fold.from_seq,
-            to_seq=fold.to_seq,
-            rows=taken[at].rows,
-            fold_runs=taken[at].runs,
-            fold_is=taken[at].certainty,
-            note_seq=fold.note_seq,
-            note_head=note.head if note else None,
-            before_tokens=before,
-            after_tokens=after,
-            tokens_are=tokens_are,
-            round_index=rows[at]["round_index"],
-            created_at=rows[at]["created_at"],
-            undone=taken[at].undone,
-            odd=(*oddities(fold, taken[at], folds[:at], seqs),
-                 *(["it splits a tool call from its result"] if at in split else []),
-                 *(["its note row is no compaction note"] if note and not note.genuine else []), *damages[at]),
-        ))
+        found.append(
+            Compaction(
+                number=fold.number,
+                from_seq=fold.from_seq,
+                to_seq=fold.to_seq,
+                rows=taken[at].rows,
+                fold_runs=taken[at].runs,
+                fold_is=taken[at].certainty,
+                note_seq=fold.note_seq,
+                note_head=note.head if note else None,
+                before_tokens=before,
+                after_tokens=after,
+                tokens_are=tokens_are,
+                round_index=rows[at]["round_index"],
+                created_at=rows[at]["created_at"],
+                undone=taken[at].undone,
+                odd=(
+                    *oddities(fold, taken[at], folds[:at], seqs),
+                    *(["it splits a tool call from its result"] if at in split else []),
+                    *(["its note row is no compaction note"] if note and not note.genuine else []),
+                    *damages[at],
+                ),
+            )
+        )
     return Audit(found, tuple(unexplained))
 
 
@@ -107,13 +131,15 @@ class _Note:
 def _notes(conn: sqlite3.Connection, layout: Layout, owner: Owner, seqs: list[int]) -> dict[int, _Note]:
     cells = Cells(conn, layout.name("messages"))
     name = layout.column("messages", "name")
-    kinds = ", ".join(f"typeof({column})" if layout.has("messages", column) else "'null'"
-                      for column in ("content", "meta_json"))
+    kinds = ", ".join(
+        f"typeof({column})" if layout.has("messages", column) else "'null'" for column in ("content", "meta_json")
+    )
     found: dict[int, _Note] = {}
     for some in _chunks(seqs):
         for row in conn.execute(
             f"SELECT rowid, seq, {name}, {kinds} FROM {layout.table('messages')} "
-            f"WHERE {owner.condition} AND seq IN ({','.join('?' * len(some))})", (owner.value, *some),
+            f"WHERE {owner.condition} AND seq IN ({','.join('?' * len(some))})",
+            (owner.value, *some),
         ).fetchall():
             found[row[1]] = _Note(cells, row)
     return found
@@ -145,7 +171,8 @@ def _split(
     for some in _chunks(sorted(edges)):
         for (seq,) in conn.execute(
             f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} "
-            f"AND seq IN ({','.join('?' * len(some))}) AND role = 'tool'", (owner.value, *some),
+            f"AND seq IN ({','.join('?' * len(some))}) AND role = 'tool'",
+            (owner.value, *some),
         ):
             split.update(edges[seq])
     return split
@@ -155,19 +182,31 @@ def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
     """Usage by round and in total, and how much of the session that is."""
     if not layout.has("usage_rounds"):
         return Usage([], 0, 0, 0, None, "this release recorded no usage")
-    columns = ("send_index", "round_index", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens",
-               "model", "created_at")
+    columns = (
+        "send_index",
+        "round_index",
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "cached_tokens",
+        "model",
+        "created_at",
+    )
     sends = layout.has("usage_rounds", "send_index")
     damages = Damages()
     rounds = []
     for *figures, model, created in conn.execute(
         f"SELECT {', '.join(layout.column('usage_rounds', column) for column in columns)} "
         f"FROM {layout.table('usage_rounds')} WHERE {owner.condition} "
-        f"ORDER BY {'send_index, ' if sends else ''}round_index", (owner.value,)
+        f"ORDER BY {'send_index, ' if sends else ''}round_index",
+        (owner.value,),
     ):
         send, at, prompt, completion, total, cache = (number(value, "", damages) for value in figures)
-        rounds.append(UsageRound(send, at, prompt, completion, total, cache, text(model, "", damages),
-                                 number(created, "", damages)))
+        rounds.append(
+            UsageRound(
+                send, at, prompt, completion, total, cache, text(model, "", damages), number(created, "", damages)
+            )
+        )
     cached = [found.cached_tokens for found in rounds if found.cached_tokens is not None]
     return Usage(
         rounds,
@@ -183,12 +222,16 @@ def last_sent(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int | N
     """Tokens of the context as the agent recorded them of its last call; None where it did not, or compacted since."""
     if not layout.has("usage_rounds", "prompt_tokens"):
         return None
-    found = conn.execute(f"SELECT prompt_tokens, created_at FROM {layout.table('usage_rounds')} "
-                         f"WHERE {owner.condition} ORDER BY created_at DESC LIMIT 1", (owner.value,)).fetchone()
+    found = conn.execute(
+        f"SELECT prompt_tokens, created_at FROM {layout.table('usage_rounds')} "
+        f"WHERE {owner.condition} ORDER BY created_at DESC LIMIT 1",
+        (owner.value,),
+    ).fetchone()
     if found is None or type(found[0]) is not int or type(found[1]) is not int:
         return None
-    (folded,) = conn.execute(f"SELECT max(created_at) FROM {layout.table('compactions')} WHERE {owner.condition}",
-                             (owner.value,)).fetchone()
+    (folded,) = conn.execute(
+        f"SELECT max(created_at) FROM {layout.table('compactions')} WHERE {owner.condition}", (owner.value,)
+    ).fetchone()
     return found[0] if type(folded) is not int or folded <= found[1] else None
 
 

@@ -26,19 +26,30 @@ def calls_and_results(chart: Chart, layout: Layout) -> Iterator[Ailment]:
         if gone and any(row.active or row.seq in back for row in group):
             named = named_seqs(runs_of(sorted(row.seq for row in gone)))
             what = "results without their call" if gone[0] is group[0] else "a call without all of its results"
-            yield ailment("split-pair", Severity.WARNING, chart.spot(group[0]), f"The context holds {what}: {named} "
-                          "left it.", choices={
-                              Choice("reactivate", f"bring {named} back into the context"):
-                              [Edit("messages", row.rowid, {"state": State.ACTIVE.value}, chart.spot(row))
-                               for row in gone]})
+            yield ailment(
+                "split-pair",
+                Severity.WARNING,
+                chart.spot(group[0]),
+                f"The context holds {what}: {named} left it.",
+                choices={
+                    Choice("reactivate", f"bring {named} back into the context"): [
+                        Edit("messages", row.rowid, {"state": State.ACTIVE.value}, chart.spot(row)) for row in gone
+                    ]
+                },
+            )
     for at in pairing.orphans:
         yield _orphan_result(chart, chart.rows[at])
     for at, calls in open_calls(chart, pairing).items():
         left = [call for call in calls if call.id not in waits]
         if left:
             names = ", ".join(str(call.name or call.id or "?")[:40] for call in left[:5])
-            yield ailment("unanswered-calls", Severity.WARNING, chart.spot(chart.rows[at]), f"Nobody answered "
-                          f"{len(left)} of its calls ({names}), and no turn is open that would; settle answers them.")
+            yield ailment(
+                "unanswered-calls",
+                Severity.WARNING,
+                chart.spot(chart.rows[at]),
+                f"Nobody answered "
+                f"{len(left)} of its calls ({names}), and no turn is open that would; settle answers them.",
+            )
 
 
 def _orphan_result(chart: Chart, row: Row) -> Ailment:
@@ -51,15 +62,35 @@ def _orphan_result(chart: Chart, row: Row) -> Ailment:
     free = row.seq > 1 and is_free(chart, row.seq - 1, 1)
     rooms = Rooms(() if free else ((row.seq, 1),))
     moves = [*make_room(chart, rooms), *count_on(chart, rooms.moved(chart.highest))]
-    call = {"id": row.answers, "type": "function",
-            "function": {"name": row.name if isinstance(row.name, str) and row.name else "unknown", "arguments": "{}"}}
-    values = {"session_id": chart.stored_id, "seq": row.seq - 1 if free else row.seq, "role": "assistant",
-              "content": "", "tool_calls_json": dumps([call]), "round_index": row.round_index,
-              "state": State.ACTIVE.value, "meta_json": "{}", "created_at": row.created_at}
+    call = {
+        "id": row.answers,
+        "type": "function",
+        "function": {"name": row.name if isinstance(row.name, str) and row.name else "unknown", "arguments": "{}"},
+    }
+    values = {
+        "session_id": chart.stored_id,
+        "seq": row.seq - 1 if free else row.seq,
+        "role": "assistant",
+        "content": "",
+        "tool_calls_json": dumps([call]),
+        "round_index": row.round_index,
+        "state": State.ACTIVE.value,
+        "meta_json": "{}",
+        "created_at": row.created_at,
+    }
     values |= {"send_index": row.send_index} if row.send_index is not None else {}
-    return ailment("orphan-result", Severity.WARNING, place, message, choices={
-        Choice("insert-call", "put an empty call before it, so that every release can send it"):
-        [*moves, Edit("messages", None, values, place)]})
+    return ailment(
+        "orphan-result",
+        Severity.WARNING,
+        place,
+        message,
+        choices={
+            Choice("insert-call", "put an empty call before it, so that every release can send it"): [
+                *moves,
+                Edit("messages", None, values, place),
+            ]
+        },
+    )
 
 
 def pending(chart: Chart, layout: Layout) -> Iterator[Ailment]:
@@ -75,12 +106,26 @@ def pending(chart: Chart, layout: Layout) -> Iterator[Ailment]:
     if more or waits & unanswered or (not waits and nameless):
         many = len(waits & unanswered)
         what = f"{many} {'call' if many == 1 else 'calls'}" if many else "an answer"
-        yield ailment("open-turn", Severity.INFO, place, f"A turn is open: it waits for {what}. Its agent may go on "
-                      "with it; if it never will, settle ends it.")
+        yield ailment(
+            "open-turn",
+            Severity.INFO,
+            place,
+            f"A turn is open: it waits for {what}. Its agent may go on with it; if it never will, settle ends it.",
+        )
     elif not waits or waits <= {id_ for row in chart.rows for id_, _ in row.calls}:
-        yield ailment("pending-answered", Severity.ERROR, place, "Its bookkeeping waits for calls, but all of them are "
-                      "answered: power-loop refuses to go on.", "It waits for nothing any more.", clear)
+        yield ailment(
+            "pending-answered",
+            Severity.ERROR,
+            place,
+            "Its bookkeeping waits for calls, but all of them are answered: power-loop refuses to go on.",
+            "It waits for nothing any more.",
+            clear,
+        )
     else:
-        yield ailment("pending-unknown", Severity.ERROR, place, "Its bookkeeping waits for calls that no message "
-                      "makes: power-loop refuses to go on.",
-                      choices={Choice("clear", "wait for nothing any more"): clear})
+        yield ailment(
+            "pending-unknown",
+            Severity.ERROR,
+            place,
+            "Its bookkeeping waits for calls that no message makes: power-loop refuses to go on.",
+            choices={Choice("clear", "wait for nothing any more"): clear},
+        )

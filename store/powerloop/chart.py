@@ -18,11 +18,25 @@ from .layout import NOTE_NAME, Layout
 from .messages import HEAD_CHARS, Owner
 from .sessions import id_text, owner_of
 
-_MESSAGE = ("seq", "role", "name", "state", "tool_call_id", "tool_calls_json", "meta_json", "round_index", "created_at",
-            "send_index")
+_MESSAGE = (
+    "seq",
+    "role",
+    "name",
+    "state",
+    "tool_call_id",
+    "tool_calls_json",
+    "meta_json",
+    "round_index",
+    "created_at",
+    "send_index",
+)
 _FOLD = ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "after_tokens", "round_index")
-SEQ_COLUMNS = (("project_messages", "source_seq_lo"), ("project_messages", "source_seq_hi"),
-               ("hook_events", "message_seq"), ("follow_up_queue", "delivered_seq"))
+SEQ_COLUMNS = (
+    ("project_messages", "source_seq_lo"),
+    ("project_messages", "source_seq_hi"),
+    ("hook_events", "message_seq"),
+    ("follow_up_queue", "delivered_seq"),
+)
 """Where later releases name a message by its seq."""
 _ACTIVE, _COMPACTED = State.ACTIVE.value, State.COMPACTED.value
 
@@ -115,21 +129,29 @@ def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
 
 
 def read_chart(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> Chart | None:
-    """One session by its storage key, None where it is gone; with `bodies` also their lengths and beginnings.
-    """
+    """One session by its storage key, None where it is gone; with `bodies` also their lengths and beginnings."""
     session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
     if session is None:
         return None
     stored = session["session_id"]
     owner = owner_of(layout, key, stored)
-    state = _one(conn, f"SELECT rowid AS \" rowid\", * FROM {layout.table('session_state')} WHERE {owner.condition}",
-                 owner.value)
+    state = _one(
+        conn, f'SELECT rowid AS " rowid", * FROM {layout.table("session_state")} WHERE {owner.condition}', owner.value
+    )
     rows, strays = _rows(conn, layout, owner, bodies)
     folds = _folds(conn, layout, owner)
     return Chart(
-        ref=Ref(layout.prefix, id_text(key, stored)), key=key, stored_id=stored, session=session,
-        state_rowid=state.pop(" rowid") if state else None, state=state, rows=rows, strays=strays, folds=folds,
-        audit=_audit(conn, layout, owner, rows, strays, bool(folds)), mentions=_mentions(conn, layout, owner),
+        ref=Ref(layout.prefix, id_text(key, stored)),
+        key=key,
+        stored_id=stored,
+        session=session,
+        state_rowid=state.pop(" rowid") if state else None,
+        state=state,
+        rows=rows,
+        strays=strays,
+        folds=folds,
+        audit=_audit(conn, layout, owner, rows, strays, bool(folds)),
+        mentions=_mentions(conn, layout, owner),
     )
 
 
@@ -139,9 +161,7 @@ def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any]
     return {column[0]: value for column, value in zip(cursor.description, found, strict=True)} if found else None
 
 
-def _rows(
-    conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool
-) -> tuple[list[Row], list[int]]:
+def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[Row], list[int]]:
     rows, strays = [], []
     columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
     head_of = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
@@ -155,8 +175,26 @@ def _rows(
             continue
         if not calls and (not meta or meta == "{}"):
             # Most rows: nothing in them needs to be parsed.
-            rows.append(Row(rowid, seq, role, name, state, answers, (), None, None, round_index, created_at, send,
-                            (), (), size, head))
+            rows.append(
+                Row(
+                    rowid,
+                    seq,
+                    role,
+                    name,
+                    state,
+                    answers,
+                    (),
+                    None,
+                    None,
+                    round_index,
+                    created_at,
+                    send,
+                    (),
+                    (),
+                    size,
+                    head,
+                )
+            )
             continue
         bad: list[str] = []
         odd: list[str] = []
@@ -166,8 +204,26 @@ def _rows(
         if named and not bad:
             odd.append("tool_calls_json")
         values = _object(meta, "meta_json", bad, odd) if meta and meta != "{}" else None
-        rows.append(Row(rowid, seq, role, name, state, answers, made, called, values if name == NOTE_NAME else None,
-                        round_index, created_at, send, tuple(bad), tuple(odd), size, head))
+        rows.append(
+            Row(
+                rowid,
+                seq,
+                role,
+                name,
+                state,
+                answers,
+                made,
+                called,
+                values if name == NOTE_NAME else None,
+                round_index,
+                created_at,
+                send,
+                tuple(bad),
+                tuple(odd),
+                size,
+                head,
+            )
+        )
     return rows, strays
 
 
@@ -203,9 +259,13 @@ def _folds(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[Fold]
     if not layout.has("compactions"):
         return []
     columns = ", ".join(layout.column("compactions", column) for column in _FOLD)
-    return [Fold(*row) for row in conn.execute(
-        f"SELECT rowid, {columns} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
-        (owner.value,))]
+    return [
+        Fold(*row)
+        for row in conn.execute(
+            f"SELECT rowid, {columns} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
+            (owner.value,),
+        )
+    ]
 
 
 def _audit(
@@ -223,6 +283,12 @@ def _audit(
 
 
 def _mentions(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[tuple[str, int, str, int]]:
-    return [(table, rowid, column, seq) for table, column in SEQ_COLUMNS if layout.has(table, column)
-            for rowid, seq in conn.execute(f"SELECT rowid, {column} FROM {layout.table(table)} WHERE {owner.condition}",
-                                           (owner.value,)) if type(seq) is int]
+    return [
+        (table, rowid, column, seq)
+        for table, column in SEQ_COLUMNS
+        if layout.has(table, column)
+        for rowid, seq in conn.execute(
+            f"SELECT rowid, {column} FROM {layout.table(table)} WHERE {owner.condition}", (owner.value,)
+        )
+        if type(seq) is int
+    ]

@@ -28,6 +28,7 @@ CHANGED = "A session that would go has changed since this was planned; nothing w
 """Sessions of a plan that are described with titles, previews and open calls; of how many one has to go before a pass
 over all rows is less than looking each up; and the database in a bundle."""
 
+
 class Work(Struct, frozen=True):
     """Storage keys of the sessions that go and of those that lose their link, and a seal of what the plan saw."""
 
@@ -53,13 +54,15 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -
     keys = tuple(found[step.at].key for step in steps if step.fate is Fate.DELETED)
     cut = tuple(found[step.at].key for step in steps if step.fate is not Fate.DELETED)
     members = tuple(_members(conn, layout, steps, found, now_ms))
-    warnings = tuple(f"{member.ref.id}: {text}" for member in members if member.fate is Fate.DELETED
-                     for text in member.against)
+    warnings = tuple(
+        f"{member.ref.id}: {text}" for member in members if member.fate is Fate.DELETED for text in member.against
+    )
     messages = sum(member.messages for member in members if member.fate is Fate.DELETED)
     stays = f", {_many(len(cut), 'session')} {'stays' if len(cut) == 1 else 'stay'} as a root" if cut else ""
     said = f"{_many(len(keys), 'session')} and {_many(messages, 'message')} go to the trash{stays}."
-    return Plan(action, len(keys) + len(cut), (said,), warnings, work=Work(keys, cut, seal(conn, layout, keys)),
-                members=members)
+    return Plan(
+        action, len(keys) + len(cut), (said,), warnings, work=Work(keys, cut, seal(conn, layout, keys)), members=members
+    )
 
 
 def _many(count: int, what: str) -> str:
@@ -69,24 +72,38 @@ def _many(count: int, what: str) -> str:
 def _column(conn: sqlite3.Connection, layout: Layout, column: str) -> dict[int, str]:
     if not layout.has("sessions", column):
         return {}
-    return {key: str(value) for key, value in conn.execute(
-        f"SELECT rowid, {column} FROM {layout.table('sessions')} WHERE {column} IS NOT NULL")}
+    return {
+        key: str(value)
+        for key, value in conn.execute(
+            f"SELECT rowid, {column} FROM {layout.table('sessions')} WHERE {column} IS NOT NULL"
+        )
+    }
 
 
 def _members(
     conn: sqlite3.Connection, layout: Layout, steps: Sequence[Step], found: Sequence[Kin], now_ms: int
 ) -> Iterator[Member]:
     keys = [found[step.at].key for step in steps]
-    counts = dict(conn.execute(
-        f"SELECT s.rowid, count(*) FROM {layout.table('messages')} m JOIN {layout.table('sessions')} s "
-        f"ON s.session_id = m.session_id WHERE s.rowid IN {_LIST} GROUP BY s.rowid", (json.dumps(keys),)))
+    counts = dict(
+        conn.execute(
+            f"SELECT s.rowid, count(*) FROM {layout.table('messages')} m JOIN {layout.table('sessions')} s "
+            f"ON s.session_id = m.session_id WHERE s.rowid IN {_LIST} GROUP BY s.rowid",
+            (json.dumps(keys),),
+        )
+    )
     leased = _leased(conn, layout, keys, now_ms)
     for at, (step, key) in enumerate(zip(steps, keys, strict=True)):
         if at >= DESCRIBED:
             id_ = found[step.at].id
             shown = id_ if type(id_) is str else sessions.id_text(key, id_)
-            yield Member(Ref(layout.prefix, shown), step.fate, step.why, step.depth, messages=counts.get(key, 0),
-                         against=leased.get(key, ()))
+            yield Member(
+                Ref(layout.prefix, shown),
+                step.fate,
+                step.why,
+                step.depth,
+                messages=counts.get(key, 0),
+                against=leased.get(key, ()),
+            )
             continue
         row = next(iter(sessions.rows_by_key(conn, layout, [key])))
         owner = sessions.owner_of(layout, row[0], row[1])
@@ -94,23 +111,40 @@ def _members(
         against = list(leased.get(key, ()))
         pending = conn.execute(
             f"SELECT {layout.column('session_state', 'pending_json')} FROM {layout.table('session_state')} "
-            f"WHERE {owner.condition}", (owner.value,)).fetchone()
+            f"WHERE {owner.condition}",
+            (owner.value,),
+        ).fetchone()
         calls = sessions.unanswered(conn, layout, owner, highest_seq(conn, layout, owner))
         if pending and pending[0]:
             against.append("a turn is open")
         if calls:
             against.append(f"{_many(len(calls), 'call')} {'is' if len(calls) == 1 else 'are'} not answered")
-        yield Member(summary.ref, step.fate, step.why, step.depth, summary.lifecycle, summary.kind, summary.title,
-                     summary.preview, counts.get(key, 0), tuple(against))
+        yield Member(
+            summary.ref,
+            step.fate,
+            step.why,
+            step.depth,
+            summary.lifecycle,
+            summary.kind,
+            summary.title,
+            summary.preview,
+            counts.get(key, 0),
+            tuple(against),
+        )
 
 
 def _leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int], now_ms: int) -> dict[int, tuple[str, ...]]:
     """The sessions that an agent holds at this moment."""
     if not layout.has("session_leases", "expires_at"):
         return {}
-    return {key: ("an agent holds it at this moment",) for (key,) in conn.execute(
-        f"SELECT s.rowid FROM {layout.table('session_leases')} l JOIN {layout.table('sessions')} s "
-        f"ON s.session_id = l.session_id WHERE l.expires_at > ? AND s.rowid IN {_LIST}", (now_ms, json.dumps(keys)))}
+    return {
+        key: ("an agent holds it at this moment",)
+        for (key,) in conn.execute(
+            f"SELECT s.rowid FROM {layout.table('session_leases')} l JOIN {layout.table('sessions')} s "
+            f"ON s.session_id = l.session_id WHERE l.expires_at > ? AND s.rowid IN {_LIST}",
+            (now_ms, json.dumps(keys)),
+        )
+    }
 
 
 _LIST = "(SELECT value FROM json_each(?))"
@@ -145,14 +179,21 @@ def seal(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> str:
     shown = [name for name in ("updated_at", "status", "parent_session_id") if layout.has("sessions", name)]
     statements = [
         _as_text(["rowid", *shown], f"{layout.table('sessions')} WHERE rowid IN {_LIST} ORDER BY rowid"),
-        _as_text(sorted(layout.tables["session_state"]),
-                 f"{layout.table('session_state')} WHERE session_id IN {_owned(layout)} ORDER BY rowid")]
+        _as_text(
+            sorted(layout.tables["session_state"]),
+            f"{layout.table('session_state')} WHERE session_id IN {_owned(layout)} ORDER BY rowid",
+        ),
+    ]
     for table, column in _filled(conn, layout):
         if table == "session_state":
             continue
         more = ("max(seq)", "sum(seq)", "sum(state = 'active')") if table == "messages" else ()
-        statements.append(_as_text([column, "count(*)", *more], f"{layout.table(table)} WHERE {column} IN "
-                                   f"{_owned(layout)} GROUP BY {column} ORDER BY {column}"))
+        statements.append(
+            _as_text(
+                [column, "count(*)", *more],
+                f"{layout.table(table)} WHERE {column} IN {_owned(layout)} GROUP BY {column} ORDER BY {column}",
+            )
+        )
     decode, conn.text_factory = conn.text_factory, bytes
     try:
         for statement in statements:
@@ -214,9 +255,7 @@ def data_version(conn: sqlite3.Connection) -> int:
     return int(conn.execute("PRAGMA main.data_version").fetchone()[0])
 
 
-def _copy_table(
-    conn: sqlite3.Connection, layout: Layout, table: str, condition: str, values: tuple[str]
-) -> None:
+def _copy_table(conn: sqlite3.Connection, layout: Layout, table: str, condition: str, values: tuple[str]) -> None:
     """Copies rows into a table of the same columns. It has no index: that would cost as much as the rows."""
     name = layout.name(table)
     columns, key = all_columns(conn, "main", name), key_column(conn, "main", name)
@@ -224,8 +263,9 @@ def _copy_table(
     made = ", ".join(f"{quoted(column)} {types[column]}{' PRIMARY KEY' if column == key else ''}" for column in columns)
     conn.execute(f"CREATE TABLE kept.{quoted(name)} ({made})")
     shown = ", ".join([*([] if key else ["rowid"]), *map(quoted, columns)])
-    conn.execute(f"INSERT INTO kept.{quoted(name)} ({shown}) SELECT {shown} FROM main.{quoted(name)} "
-                 f"WHERE {condition}", values)
+    conn.execute(
+        f"INSERT INTO kept.{quoted(name)} ({shown}) SELECT {shown} FROM main.{quoted(name)} WHERE {condition}", values
+    )
 
 
 def _mostly(conn: sqlite3.Connection, layout: Layout, work: Work) -> str:
@@ -236,10 +276,18 @@ def _mostly(conn: sqlite3.Connection, layout: Layout, work: Work) -> str:
 
 def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any]]:
     """[storage key, id, id of its parent] of each session that loses its link, as far as ids are plain text."""
-    return [list(row) for row in conn.execute(
-        f"SELECT rowid, session_id, parent_session_id FROM {layout.table('sessions')} WHERE rowid IN {_LIST} "
-        "AND typeof(session_id) = 'text' AND typeof(parent_session_id) = 'text'",
-        (json.dumps(work.cut),))] if work.cut else []
+    return (
+        [
+            list(row)
+            for row in conn.execute(
+                f"SELECT rowid, session_id, parent_session_id FROM {layout.table('sessions')} WHERE rowid IN {_LIST} "
+                "AND typeof(session_id) = 'text' AND typeof(parent_session_id) = 'text'",
+                (json.dumps(work.cut),),
+            )
+        ]
+        if work.cut
+        else []
+    )
 
 
 def delete(conn: sqlite3.Connection, layout: Layout, work: Work, state: int) -> None:
@@ -252,15 +300,19 @@ def delete(conn: sqlite3.Connection, layout: Layout, work: Work, state: int) -> 
     values = (json.dumps(work.keys),)
     children: set[int] = set()
     if layout.has("sessions", "parent_session_id"):
-        children = {key for (key,) in conn.execute(
-            f"SELECT rowid FROM {layout.table('sessions')} WHERE parent_session_id IN {_owned(layout)}", values)}
+        children = {
+            key
+            for (key,) in conn.execute(
+                f"SELECT rowid FROM {layout.table('sessions')} WHERE parent_session_id IN {_owned(layout)}", values
+            )
+        }
     if children - set(work.keys) != set(work.cut):
         raise Refused("A session got another child since this was planned; nothing was done. Look again.")
     if work.cut:
-        conn.execute(f"UPDATE {layout.table('sessions')} SET parent_session_id = NULL WHERE rowid IN {_LIST}",
-                     (json.dumps(work.cut),))
+        conn.execute(
+            f"UPDATE {layout.table('sessions')} SET parent_session_id = NULL WHERE rowid IN {_LIST}",
+            (json.dumps(work.cut),),
+        )
     for table, column in _filled(conn, layout):
         conn.execute(f"DELETE FROM {layout.table(table)} WHERE {column} IN {_owned(layout)}", values)
     conn.execute(f"DELETE FROM {layout.table('sessions')} WHERE rowid IN {_LIST}", values)
-
-

@@ -13,9 +13,15 @@ from .chart import Chart, Row
 from .edits import Edit
 from .layout import Layout
 
-_SPANS = (("inverted", "span-inverted"), ("past the end", "span-past-end"), ("overlaps", "span-overlaps"),
-          ("not recorded as numbers", "span-unreadable"), ("took no row", "audit-without-rows"),
-          ("note is missing", "audit-without-note"), ("is no compaction note", "audit-without-note"))
+_SPANS = (
+    ("inverted", "span-inverted"),
+    ("past the end", "span-past-end"),
+    ("overlaps", "span-overlaps"),
+    ("not recorded as numbers", "span-unreadable"),
+    ("took no row", "audit-without-rows"),
+    ("note is missing", "audit-without-note"),
+    ("is no compaction note", "audit-without-note"),
+)
 
 
 def compactions(chart: Chart, layout: Layout) -> Iterator[Ailment]:
@@ -30,16 +36,24 @@ def compactions(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             number += 1
             yield _note_unrecorded(chart, row, number, spans)
     seqs = {row.seq: row for row in chart.rows}
-    back = [seq for first, last in chart.audit.unexplained for seq in range(first, last + 1)
-            if seq in seqs and seqs[seq] not in lost and not any(a <= seq <= b for a, b in spans)]
+    back = [
+        seq
+        for first, last in chart.audit.unexplained
+        for seq in range(first, last + 1)
+        if seq in seqs and seqs[seq] not in lost and not any(a <= seq <= b for a, b in spans)
+    ]
     if back:
         runs = runs_of(back)
         place = chart.spot(seqs[back[0]])
-        yield ailment("fold-unrecorded", Severity.ERROR, place, f"{count_rows(len(back))} ({named_seqs(runs)}) left "
-                      "the context, but no compaction took them and no note stands for them: the model has lost them.",
-                      "They come back into the context.",
-                      [Edit("messages", seqs[seq].rowid, {"state": State.ACTIVE.value}, chart.spot(seqs[seq]))
-                       for seq in back])
+        yield ailment(
+            "fold-unrecorded",
+            Severity.ERROR,
+            place,
+            f"{count_rows(len(back))} ({named_seqs(runs)}) left "
+            "the context, but no compaction took them and no note stands for them: the model has lost them.",
+            "They come back into the context.",
+            [Edit("messages", seqs[seq].rowid, {"state": State.ACTIVE.value}, chart.spot(seqs[seq])) for seq in back],
+        )
     yield from _spans(chart)
 
 
@@ -50,19 +64,47 @@ def _note_unrecorded(chart: Chart, row: Row, number: int, spans: list[tuple[int,
     if type(first) is not int or type(last) is not int:
         if not row.active:
             return ailment("note-unrecorded", Severity.INFO, place, message)
-        return ailment("note-unrecorded", Severity.WARNING, place, message, choices={
-            Choice("retire", "take the note out of the context"):
-            [Edit("messages", row.rowid, {"state": State.COMPACTED.value}, place)]})
+        return ailment(
+            "note-unrecorded",
+            Severity.WARNING,
+            place,
+            message,
+            choices={
+                Choice("retire", "take the note out of the context"): [
+                    Edit("messages", row.rowid, {"state": State.COMPACTED.value}, place)
+                ]
+            },
+        )
     spans.append((first, min(last, row.seq - 1)))
     made = row.created_at if type(row.created_at) is int else 0
-    edits = [Edit("compactions", None, {
-        "session_id": chart.stored_id, "compact_seq": number, "note_seq": row.seq, "from_seq": first, "to_seq": last,
-        "before_tokens": _int(meta.get("original_tokens")), "after_tokens": _int(meta.get("summary_tokens")),
-        "round_index": _int(meta.get("compacted_at_round", row.round_index)), "created_at": made}, place)]
+    edits = [
+        Edit(
+            "compactions",
+            None,
+            {
+                "session_id": chart.stored_id,
+                "compact_seq": number,
+                "note_seq": row.seq,
+                "from_seq": first,
+                "to_seq": last,
+                "before_tokens": _int(meta.get("original_tokens")),
+                "after_tokens": _int(meta.get("summary_tokens")),
+                "round_index": _int(meta.get("compacted_at_round", row.round_index)),
+                "created_at": made,
+            },
+            place,
+        )
+    ]
     if chart.state_rowid is not None:
         edits.append(Edit("session_state", chart.state_rowid, {"last_compact_seq": number}, place))
-    return ailment("note-unrecorded", Severity.ERROR, place, message,
-                   f"The audit gets compaction {number}, of {first} to {last}, as the note itself says.", edits)
+    return ailment(
+        "note-unrecorded",
+        Severity.ERROR,
+        place,
+        message,
+        f"The audit gets compaction {number}, of {first} to {last}, as the note itself says.",
+        edits,
+    )
 
 
 def _spans(chart: Chart) -> Iterator[Ailment]:
@@ -80,8 +122,9 @@ def _spans(chart: Chart) -> Iterator[Ailment]:
                 code = "span-repeated"
             if code is not None and code not in told:
                 told.add(code)
-                yield ailment(code, Severity.INFO, place, f"Compaction {fold.number} ({fold.from_seq} to "
-                              f"{fold.to_seq}): {odd}.")
+                yield ailment(
+                    code, Severity.INFO, place, f"Compaction {fold.number} ({fold.from_seq} to {fold.to_seq}): {odd}."
+                )
         seen.add(span)
 
 

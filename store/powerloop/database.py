@@ -132,7 +132,9 @@ def _refusal(conn: sqlite3.Connection) -> str | None:
     if len(ours) < len(COLUMNS) and kinds.keys() - ours:
         prefixes = [layout.prefix for layout in layouts(conn) if layout.prefix]
         if prefixes:
-            return (f"holds the sessions of power-loop 2.0 or later, in tables named {prefixes[0]}*, which are not "
-                    "written here; use another file.")
+            return (
+                f"holds the sessions of power-loop 2.0 or later, in tables named {prefixes[0]}*, which are not "
+                "written here; use another file."
+            )
         return "is a database of another program; use another file."
     return None

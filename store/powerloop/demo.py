@@ -68,8 +68,9 @@ class _Family:
         for player in self.players:
             for table, rows in player.tables().items():
                 for row in rows:
-                    moved = {name: value + self.offset if name.endswith("_at") else value
-                             for name, value in row.items()}
+                    moved = {
+                        name: value + self.offset if name.endswith("_at") else value for name, value in row.items()
+                    }
                     marks = ",".join("?" * _COLUMNS[table])
                     conn.execute(f"INSERT INTO {table} ({','.join(moved)}) VALUES ({marks})", list(moved.values()))
 
@@ -110,16 +111,28 @@ class _Player:
         self.now += 2_400 + 17 * len(text) + int(_hex(self.id, len(self.messages))[:4], 16) // 8
 
     def append(self, role: str, content: str, **more: Any) -> None:
-        row = {"session_id": self.id, "seq": len(self.messages) + 1, "role": role, "name": None, "content": content,
-               "tool_calls_json": None, "tool_call_id": None, "round_index": None, "state": "active",
-               "meta_json": "{}", "created_at": self.now}
+        row = {
+            "session_id": self.id,
+            "seq": len(self.messages) + 1,
+            "role": role,
+            "name": None,
+            "content": content,
+            "tool_calls_json": None,
+            "tool_call_id": None,
+            "round_index": None,
+            "state": "active",
+            "meta_json": "{}",
+            "created_at": self.now,
+        }
         self.messages.append(row | more)
 
     def use(self, step: Call) -> None:
         """An assistant row with calls, what they start, and their results."""
         ids = [f"call_{_hex(self.id, len(self.messages), at)}" for at in range(len(step.tools))]
-        calls = [{"id": id_, "type": "function", "function": {"name": _name(tool), "arguments": _json(_input(tool))}}
-                 for id_, tool in zip(ids, step.tools, strict=True)]
+        calls = [
+            {"id": id_, "type": "function", "function": {"name": _name(tool), "arguments": _json(_input(tool))}}
+            for id_, tool in zip(ids, step.tools, strict=True)
+        ]
         self.append("assistant", step.text, round_index=self.round, tool_calls_json=_json(calls))
         assistant_seq = len(self.messages)
         unanswered = []
@@ -146,22 +159,40 @@ class _Player:
         for row in self.messages:
             if step.first <= row["seq"] <= step.last:
                 row["state"] = "compacted_out"
-        meta = {"compacted_at_round": self.round, "from_seq": step.first, "to_seq": step.last,
-                "original_tokens": step.before, "summary_tokens": step.after}
+        meta = {
+            "compacted_at_round": self.round,
+            "from_seq": step.first,
+            "to_seq": step.last,
+            "original_tokens": step.before,
+            "summary_tokens": step.after,
+        }
         self.append("system", step.note, name=NOTE_NAME, round_index=self.round, meta_json=_json(meta))
-        self.compactions.append({
-            "session_id": self.id, "compact_seq": len(self.compactions) + 1, "note_seq": len(self.messages),
-            "from_seq": step.first, "to_seq": step.last, "before_tokens": step.before, "after_tokens": step.after,
-            "round_index": self.round, "created_at": self.now,
-        })
+        self.compactions.append(
+            {
+                "session_id": self.id,
+                "compact_seq": len(self.compactions) + 1,
+                "note_seq": len(self.messages),
+                "from_seq": step.first,
+                "to_seq": step.last,
+                "before_tokens": step.before,
+                "after_tokens": step.after,
+                "round_index": self.round,
+                "created_at": self.now,
+            }
+        )
 
     def count(self, text: str) -> None:
         """Usage as 0.2.0 keeps it: of a send's last round alone, a later send overwriting an earlier one's."""
         prompt = 820 + sum(len(row["content"]) for row in self.messages if row["state"] == "active") // 4
         completion = 12 + len(text) // 4
         self.usage[self.round] = {
-            "session_id": self.id, "round_index": self.round, "prompt_tokens": prompt, "completion_tokens": completion,
-            "total_tokens": prompt + completion, "model": None, "created_at": self.now,
+            "session_id": self.id,
+            "round_index": self.round,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "model": None,
+            "created_at": self.now,
         }
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -169,21 +200,43 @@ class _Player:
         metadata = {key: value for key, value in (("title", script.title), ("name", script.name)) if value}
         config: dict[str, Any] = {"max_rounds": 24, "max_tokens": 32_000, "temperature": 0.2}
         if script.spec:
-            config = {"spec_name": script.spec, "max_rounds": 8, "max_tokens": 16_000, "temperature": 0.0,
-                      "model": None}
+            config = {
+                "spec_name": script.spec,
+                "max_rounds": 8,
+                "max_tokens": 16_000,
+                "temperature": 0.0,
+                "model": None,
+            }
         parent = f"sess_{_hex(script.parent)}" if script.parent else self.parent
         session = {
-            "session_id": self.id, "created_at": self.started, "updated_at": self.now, "system_prompt": script.prompt,
-            "model": None, "config_json": _json(config), "status": "archived" if script.archived else "active",
-            "kind": "subagent" if script.spec else "root", "parent_session_id": parent,
-            "spawn_tool_call_id": self.call, "spawn_depth": script.depth, "lifecycle": script.lifecycle,
+            "session_id": self.id,
+            "created_at": self.started,
+            "updated_at": self.now,
+            "system_prompt": script.prompt,
+            "model": None,
+            "config_json": _json(config),
+            "status": "archived" if script.archived else "active",
+            "kind": "subagent" if script.spec else "root",
+            "parent_session_id": parent,
+            "spawn_tool_call_id": self.call,
+            "spawn_depth": script.depth,
+            "lifecycle": script.lifecycle,
             "metadata_json": _json(metadata),
         }
-        state = {"session_id": self.id, "next_seq": len(self.messages) + 1, "round_index": self.round,
-                 "last_compact_seq": len(self.compactions),
-                 "pending_json": _json(self.pending) if self.pending else None}
-        return {"sessions": [session], "messages": self.messages, "compactions": self.compactions,
-                "usage_rounds": list(self.usage.values()), "session_state": [state]}
+        state = {
+            "session_id": self.id,
+            "next_seq": len(self.messages) + 1,
+            "round_index": self.round,
+            "last_compact_seq": len(self.compactions),
+            "pending_json": _json(self.pending) if self.pending else None,
+        }
+        return {
+            "sessions": [session],
+            "messages": self.messages,
+            "compactions": self.compactions,
+            "usage_rounds": list(self.usage.values()),
+            "session_state": [state],
+        }
 
 
 def _name(tool: Tool | Spawn) -> str:

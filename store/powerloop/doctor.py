@@ -22,8 +22,14 @@ from .sessions import id_text
 T = TypeVar("T")
 BURST_ROWS, BURST_SESSIONS, STEPS, PROBLEMS = 20_000, 500, 100_000, 100
 REINDEX = "index-damaged"
-_CHECKS = (session_checks.bookkeeping, session_checks.values, session_checks.messages, compaction_checks.compactions,
-           call_checks.calls_and_results, call_checks.pending)
+_CHECKS = (
+    session_checks.bookkeeping,
+    session_checks.values,
+    session_checks.messages,
+    compaction_checks.compactions,
+    call_checks.calls_and_results,
+    call_checks.pending,
+)
 _OF_AN_INDEX = ("missing from index", "wrong # of entries in index", "non-unique entry in index", "row not in index")
 
 
@@ -89,6 +95,7 @@ def _ref(conn: sqlite3.Connection, layout: Layout, key: int | None) -> Ref | Non
 
 def _burst(read: Read, cancel: Cancel, work: Callable[[sqlite3.Connection], T]) -> T:
     """A read that stops soon where nobody waits for it any more."""
+
     def guarded(conn: sqlite3.Connection) -> T:
         conn.set_progress_handler(cancel, STEPS)
         try:
@@ -115,30 +122,50 @@ def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Itera
     if any("Page" in line or "Tree" in line or "page" in line for line in others):
         yield _damaged(f"SQLite's own check says: {others[0]}")
     elif others:
-        yield ailment("integrity", Severity.WARNING, Spot(), f"SQLite's own check says: {others[0]}"
-                      + (f" (and {len(others) - 1} more)" if len(others) > 1 else ""))
+        yield ailment(
+            "integrity",
+            Severity.WARNING,
+            Spot(),
+            f"SQLite's own check says: {others[0]}" + (f" (and {len(others) - 1} more)" if len(others) > 1 else ""),
+        )
     if of_index:
-        yield ailment(REINDEX, Severity.ERROR, Spot(), f"An index disagrees with its table ({of_index[0]}): rows may "
-                      "not be found.", "All indexes are built anew.")
+        yield ailment(
+            REINDEX,
+            Severity.ERROR,
+            Spot(),
+            f"An index disagrees with its table ({of_index[0]}): rows may not be found.",
+            "All indexes are built anew.",
+        )
     yield from _layouts(conn, layout)
 
 
 def _layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
     others = [other for other in layouts(conn) if other.prefix != layout.prefix]
-    filled = [other for other in others
-              if conn.execute(f"SELECT 1 FROM {other.table('sessions')} LIMIT 1").fetchone()]
+    filled = [other for other in others if conn.execute(f"SELECT 1 FROM {other.table('sessions')} LIMIT 1").fetchone()]
     for other in others:
         what = "holds sessions too" if other in filled else "is empty"
-        yield ailment("several-layouts", Severity.INFO, Spot(), f"The file has a second set of tables, "
-                      f"{other.prefix or 'without a prefix'} (power-loop {other.release}), which {what}; each release "
-                      "sees just its own.")
+        yield ailment(
+            "several-layouts",
+            Severity.INFO,
+            Spot(),
+            f"The file has a second set of tables, "
+            f"{other.prefix or 'without a prefix'} (power-loop {other.release}), which {what}; each release "
+            "sees just its own.",
+        )
     if layout.poisoned:
-        yield ailment("half-migrated", Severity.WARNING, Spot(), "A later release stamped these tables as its own "
-                      "without changing them, so it cannot load them. The release that wrote them still does.")
+        yield ailment(
+            "half-migrated",
+            Severity.WARNING,
+            Spot(),
+            "A later release stamped these tables as its own "
+            "without changing them, so it cannot load them. The release that wrote them still does.",
+        )
 
 
 def _damaged(why: str) -> Ailment:
-    return ailment("damaged-pages", Severity.ERROR, Spot(), f"{why.rstrip('.')}; `repair --salvage NEW.db` writes what "
-                   "can still be read into a new database.")
-
-
+    return ailment(
+        "damaged-pages",
+        Severity.ERROR,
+        Spot(),
+        f"{why.rstrip('.')}; `repair --salvage NEW.db` writes what can still be read into a new database.",
+    )

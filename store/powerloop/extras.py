@@ -38,8 +38,11 @@ def extras(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[tupl
             f"SELECT {shown} FROM {layout.table(table)} WHERE {owner.condition} LIMIT ?", (owner.value, _LIMIT)
         ):
             words = [(column, _shown(column, value)) for column, value in zip(columns, row, strict=True)]
-            pairs = [f"{column.removesuffix('_at')} {word}" if len(columns) > 2 or column.endswith("_at") else word
-                     for column, word in words if word]
+            pairs = [
+                f"{column.removesuffix('_at')} {word}" if len(columns) > 2 or column.endswith("_at") else word
+                for column, word in words
+                if word
+            ]
             found.append((label, " · ".join(pairs)))
     return tuple(found)
 

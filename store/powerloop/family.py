@@ -35,12 +35,16 @@ class Kin(Struct, frozen=True, gc=False):
 
 def kin(conn: sqlite3.Connection, layout: Layout) -> list[Kin]:
     """Every session, in storage order."""
-    columns = ", ".join(layout.column("sessions", name)
-                        for name in ("parent_session_id", "spawn_depth", "kind", "created_at"))
+    columns = ", ".join(
+        layout.column("sessions", name) for name in ("parent_session_id", "spawn_depth", "kind", "created_at")
+    )
     ignored = Damages()
-    return [Kin(key, id_, parent, depth, kind == "subagent", number(created, "", ignored) or 0)
-            for key, id_, parent, depth, kind, created in conn.execute(
-                f"SELECT rowid, session_id, {columns} FROM {layout.table('sessions')} ORDER BY rowid")]
+    return [
+        Kin(key, id_, parent, depth, kind == "subagent", number(created, "", ignored) or 0)
+        for key, id_, parent, depth, kind, created in conn.execute(
+            f"SELECT rowid, session_id, {columns} FROM {layout.table('sessions')} ORDER BY rowid"
+        )
+    ]
 
 
 def family(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
@@ -52,18 +56,30 @@ def family(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
     parents = [position.get(one.parent, -1) if one.parent is not None else -1 for one in found]
     for at, one in enumerate(found):
         if one.parent is not None and parents[at] < 0:
-            yield ailment("orphan", Severity.WARNING, _spot(layout, one), f"Its parent {str(one.parent)[:60]!r} is "
-                          "gone; a session that gets this id would adopt it.", choices={
-                              Choice("detach", "let it stand by itself, as a root"):
-                              [Edit("sessions", one.key, {"parent_session_id": None}, _spot(layout, one))]})
+            yield ailment(
+                "orphan",
+                Severity.WARNING,
+                _spot(layout, one),
+                f"Its parent {str(one.parent)[:60]!r} is gone; a session that gets this id would adopt it.",
+                choices={
+                    Choice("detach", "let it stand by itself, as a root"): [
+                        Edit("sessions", one.key, {"parent_session_id": None}, _spot(layout, one))
+                    ]
+                },
+            )
     for circle in _circles(parents):
         cut = min(circle, key=lambda at: (found[at].created_at, found[at].key))
         parents[cut] = -1
         one, many = found[cut], len(circle)
         what = "It is its own parent" if many == 1 else f"It and {many - 1} others are each other's parents in a circle"
-        yield ailment("parent-cycle", Severity.ERROR, _spot(layout, one), f"{what}: power-loop can close none of them.",
-                      "The oldest of them loses the link and stands by itself.",
-                      [Edit("sessions", one.key, {"parent_session_id": None}, _spot(layout, one))])
+        yield ailment(
+            "parent-cycle",
+            Severity.ERROR,
+            _spot(layout, one),
+            f"{what}: power-loop can close none of them.",
+            "The oldest of them loses the link and stands by itself.",
+            [Edit("sessions", one.key, {"parent_session_id": None}, _spot(layout, one))],
+        )
     if layout.has("sessions", "spawn_depth"):
         yield from _depths(layout, found, parents)
 
@@ -82,7 +98,7 @@ def _circles(parents: list[int]) -> Iterator[list[int]]:
             path.append(at)
             at = parents[at]
         if at >= 0 and seen[at] == 1:
-            yield path[path.index(at):]
+            yield path[path.index(at) :]
         for done in path:
             seen[done] = 2
 
@@ -107,10 +123,15 @@ def _depths(layout: Layout, found: list[Kin], parents: list[int]) -> Iterator[Ai
             right[at] = depth
     for at, one in enumerate(found):
         if one.depth != right[at] or type(one.depth) is not int:
-            yield ailment("wrong-depth", Severity.WARNING, _spot(layout, one), f"Its depth is {str(one.depth)[:20]}, "
-                          f"but by its parents it is {right[at]}, which limits what it may spawn.",
-                          f"Its depth becomes {right[at]}.",
-                          [Edit("sessions", one.key, {"spawn_depth": right[at]}, _spot(layout, one))])
+            yield ailment(
+                "wrong-depth",
+                Severity.WARNING,
+                _spot(layout, one),
+                f"Its depth is {str(one.depth)[:20]}, "
+                f"but by its parents it is {right[at]}, which limits what it may spawn.",
+                f"Its depth becomes {right[at]}.",
+                [Edit("sessions", one.key, {"spawn_depth": right[at]}, _spot(layout, one))],
+            )
 
 
 def ownerless(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
@@ -122,35 +143,55 @@ def ownerless(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
         for id_, many in conn.execute(
             f"SELECT session_id, count(*) FROM {name} WHERE session_id IS NOT NULL AND NOT EXISTS "
             f"(SELECT 1 FROM {layout.table('sessions')} WHERE session_id = {name}.session_id) "
-            "GROUP BY session_id LIMIT ?", (OWNERLESS,)
+            "GROUP BY session_id LIMIT ?",
+            (OWNERLESS,),
         ).fetchall():
             yield _without_owner(conn, layout, table, id_, many)
 
 
 def _without_owner(conn: sqlite3.Connection, layout: Layout, table: str, id_: Any, many: int) -> Ailment:
     place = Spot(Ref(layout.prefix, str(id_)[:200]))
-    rowids = [rowid for (rowid,) in conn.execute(
-        f"SELECT rowid FROM {layout.table(table)} WHERE session_id = ? ORDER BY rowid", (id_,))]
+    rowids = [
+        rowid
+        for (rowid,) in conn.execute(
+            f"SELECT rowid FROM {layout.table(table)} WHERE session_id = ? ORDER BY rowid", (id_,)
+        )
+    ]
     choices = {}
     if table == "messages":
         adopt = Choice("adopt", "make a session for them, so that they can be read")
         choices[adopt] = _adopted(conn, layout, id_, place)
     choices[Choice("remove", "delete them; they are kept aside")] = [
-        Edit(table, rowid, None, place) for rowid in rowids]
+        Edit(table, rowid, None, place) for rowid in rowids
+    ]
     code = {"messages": "ownerless-messages", "session_state": "ownerless-state"}.get(table, "ownerless-rows")
     rows = f"1 row of {table}" if many == 1 else f"{many:,} rows of {table}"
-    return ailment(code, Severity.WARNING, place, f"{rows} {'belongs' if many == 1 else 'belong'} to a session that is "
-                   "not there: nothing shows them, and a session that gets this id would take them.", choices=choices)
+    return ailment(
+        code,
+        Severity.WARNING,
+        place,
+        f"{rows} {'belongs' if many == 1 else 'belong'} to a session that is "
+        "not there: nothing shows them, and a session that gets this id would take them.",
+        choices=choices,
+    )
 
 
 def _adopted(conn: sqlite3.Connection, layout: Layout, id_: Any, place: Spot) -> list[Edit]:
     first, last, highest = conn.execute(
         f"SELECT min(created_at), max(created_at), max(seq) FROM {layout.table('messages')} "
-        "WHERE session_id = ? AND typeof(seq) = 'integer'", (id_,)).fetchone()
-    values = {"session_id": id_, "created_at": first or 0, "updated_at": last or 0, "config_json": "{}",
-              "metadata_json": "{}"}
-    edits = [Edit("sessions", None, {name: value for name, value in values.items() if layout.has("sessions", name)},
-                  place)]
+        "WHERE session_id = ? AND typeof(seq) = 'integer'",
+        (id_,),
+    ).fetchone()
+    values = {
+        "session_id": id_,
+        "created_at": first or 0,
+        "updated_at": last or 0,
+        "config_json": "{}",
+        "metadata_json": "{}",
+    }
+    edits = [
+        Edit("sessions", None, {name: value for name, value in values.items() if layout.has("sessions", name)}, place)
+    ]
     state = conn.execute(f"SELECT 1 FROM {layout.table('session_state')} WHERE session_id = ?", (id_,)).fetchone()
     if state is None:
         edits.append(Edit("session_state", None, {"session_id": id_, "next_seq": (highest or 0) + 1}, place))

@@ -59,8 +59,18 @@ def _context(layout: Layout, chart: Chart) -> Context:
         if note:
             place, kept = _place(layout, row), False
             elsewhere |= place != row.seq
-        found.append(Candidate(row.seq, place, str(row.role), answers[at].row if at in answers else at,
-                               tokens_of(row.size), note, kept, str(row.head) if row.head else _called(row)))
+        found.append(
+            Candidate(
+                row.seq,
+                place,
+                str(row.role),
+                answers[at].row if at in answers else at,
+                tokens_of(row.size),
+                note,
+                kept,
+                str(row.head) if row.head else _called(row),
+            )
+        )
     if elsewhere:
         found.sort(key=lambda one: (one.place, one.seq))
     return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
@@ -69,8 +79,10 @@ def _context(layout: Layout, chart: Chart) -> Context:
 def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
     """Every message's seq, role and tokens, in the order in which they were written."""
     for seq, role, size in conn.execute(
-            f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
-            f"AND {_WHOLE_SEQ} ORDER BY seq", (owner.value,)):
+        f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
+        f"AND {_WHOLE_SEQ} ORDER BY seq",
+        (owner.value,),
+    ):
         yield seq, str(role), tokens_of(size)
 
 
@@ -89,11 +101,16 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     seal = blake2b(digest_size=16)
     for found in (
         # Which rows are in which state, in a tenth of the time that their list would take.
-        conn.execute(f"SELECT state, count(*), min(seq), max(seq), sum({_MIXED}) FROM {layout.table('messages')} "
-                     f"WHERE {owner.condition} AND {_WHOLE_SEQ} GROUP BY state ORDER BY state",
-                     (owner.value,)).fetchall(),
-        conn.execute(f"SELECT next_seq || ' ' || last_compact_seq || ' ' || ifnull(pending_json, '') FROM "
-                     f"{layout.table('session_state')} WHERE {owner.condition}", (owner.value,)).fetchone(),
+        conn.execute(
+            f"SELECT state, count(*), min(seq), max(seq), sum({_MIXED}) FROM {layout.table('messages')} "
+            f"WHERE {owner.condition} AND {_WHOLE_SEQ} GROUP BY state ORDER BY state",
+            (owner.value,),
+        ).fetchall(),
+        conn.execute(
+            f"SELECT next_seq || ' ' || last_compact_seq || ' ' || ifnull(pending_json, '') FROM "
+            f"{layout.table('session_state')} WHERE {owner.condition}",
+            (owner.value,),
+        ).fetchone(),
     ):
         seal.update(repr(found).encode("utf-8", "surrogatepass"))
     return seal.hexdigest()
@@ -127,15 +144,29 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
     before, after = found.before, found.after(action.note)
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
-    work = Work(chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place,
-                (before, after))
-    place_said = "The note will stand last, as this release puts its notes." if seen.note_last else (
-        "The note will stand where they stood.")
+    work = Work(
+        chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place, (before, after)
+    )
+    place_said = (
+        "The note will stand last, as this release puts its notes."
+        if seen.note_last
+        else ("The note will stand where they stood.")
+    )
     planned = FoldPlan(seen, found, action.note, recorded=audit.last_sent(conn, layout, owner))
-    recorded = [f"The agent recorded {planned.recorded:,} tokens of its last call, prompt and tools included."] if (
-        planned.recorded is not None) else []
-    return Plan(action, len(found.leaves), (*found.said(action.note), place_said, *recorded), tuple(_against(chart)),
-                tuple(_changes(action, found)), work=work, fold=planned)
+    recorded = (
+        [f"The agent recorded {planned.recorded:,} tokens of its last call, prompt and tools included."]
+        if (planned.recorded is not None)
+        else []
+    )
+    return Plan(
+        action,
+        len(found.leaves),
+        (*found.said(action.note), place_said, *recorded),
+        tuple(_against(chart)),
+        tuple(_changes(action, found)),
+        work=work,
+        fold=planned,
+    )
 
 
 def _against(chart: Chart) -> Iterator[str]:
@@ -154,29 +185,53 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
     owner = _unchanged(conn, layout, work)
     next_seq, round_index, last = _counters(conn, layout, owner)
     # What fails here fails as a whole, so that SQLite need not keep a journal of the statement.
-    done = sum(conn.execute(
-        f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
-        f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.ACTIVE}'", (owner.value, *run)).rowcount
-        for run in work.runs)
+    done = sum(
+        conn.execute(
+            f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
+            f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.ACTIVE}'",
+            (owner.value, *run),
+        ).rowcount
+        for run in work.runs
+    )
     if done != work.rows:
         raise Refused(CHANGED)
     stored = _stored_id(conn, layout, work)
-    meta = {"compacted_at_round": round_index, "from_seq": work.span[0], "to_seq": work.span[1],
-            "original_tokens": work.tokens[0], "summary_tokens": work.tokens[1], "ord": work.place,
-            "fold_seqs": [list(run) for run in work.runs]}
-    _insert(conn, layout, "messages", {
-        "session_id": stored, "seq": next_seq, "role": "system", "name": NOTE_NAME, "content": note,
-        "round_index": round_index, "state": State.ACTIVE.value, "meta_json": dumps(meta), "created_at": now_ms})
+    meta = {
+        "compacted_at_round": round_index,
+        "from_seq": work.span[0],
+        "to_seq": work.span[1],
+        "original_tokens": work.tokens[0],
+        "summary_tokens": work.tokens[1],
+        "ord": work.place,
+        "fold_seqs": [list(run) for run in work.runs],
+    }
+    _insert(
+        conn,
+        layout,
+        "messages",
+        {
+            "session_id": stored,
+            "seq": next_seq,
+            "role": "system",
+            "name": NOTE_NAME,
+            "content": note,
+            "round_index": round_index,
+            "state": State.ACTIVE.value,
+            "meta_json": dumps(meta),
+            "created_at": now_ms,
+        },
+    )
     _audit(conn, layout, stored, last + 1, next_seq, work, round_index, now_ms)
-    conn.execute(f"UPDATE {layout.table('session_state')} SET next_seq = ?, last_compact_seq = ? "
-                 f"WHERE {owner.condition}", (next_seq + 1, last + 1, owner.value))
+    conn.execute(
+        f"UPDATE {layout.table('session_state')} SET next_seq = ?, last_compact_seq = ? WHERE {owner.condition}",
+        (next_seq + 1, last + 1, owner.value),
+    )
     _touch(conn, layout, work.key, now_ms)
     return next_seq
 
 
 def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
-    """Return what undoing a compaction would do. Raises Misused if it is not in force, Refused if it cannot be.
-    """
+    """Return what undoing a compaction would do. Raises Misused if it is not in force, Refused if it cannot be."""
     chart = _foldable(conn, layout, action.ref.id, bodies=False)
     found = next((one for one in chart.audit.compactions if one.number == action.number), None)
     if found is None:
@@ -188,13 +243,24 @@ def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> 
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
     count = found.rows or 0
     span = found.from_seq or 0, found.to_seq or 0
-    work = Work(chart.key, found.fold_runs, count, _seal(conn, layout, owner), span, 0,
-                (found.after_tokens, found.before_tokens), found.note_seq)
+    work = Work(
+        chart.key,
+        found.fold_runs,
+        count,
+        _seal(conn, layout, owner),
+        span,
+        0,
+        (found.after_tokens, found.before_tokens),
+        found.note_seq,
+    )
     said = f"{count:,} messages come back into the context, and note {found.note_seq} leaves it."
     more = " Which ones they are was worked out from what the agent recorded." * (
-        found.fold_is is not Certainty.RECORDED)
-    changes = tuple(Change(Spot(action.ref), "messages", State.COMPACTED.value, f"{first} to {last} active")
-                    for first, last in found.fold_runs)
+        found.fold_is is not Certainty.RECORDED
+    )
+    changes = tuple(
+        Change(Spot(action.ref), "messages", State.COMPACTED.value, f"{first} to {last} active")
+        for first, last in found.fold_runs
+    )
     return Plan(action, count, (said + more,), (), changes, work=work)
 
 
@@ -205,17 +271,28 @@ def _check_undoable(chart: Chart, found: Compaction) -> None:
     if note is None:
         raise Refused(f"compaction {number} cannot be taken back: its note is gone.")
     if not note.active:
-        later = next((one.number for one in chart.audit.compactions if not one.undone and one.number > number
-                      and holds(one.fold_runs, note.seq)), None)
-        raise Refused(f"compaction {number} cannot be taken back while its note is folded"
-                      + (f" by compaction {later}; take that one back first." if later else "."))
+        later = next(
+            (
+                one.number
+                for one in chart.audit.compactions
+                if not one.undone and one.number > number and holds(one.fold_runs, note.seq)
+            ),
+            None,
+        )
+        raise Refused(
+            f"compaction {number} cannot be taken back while its note is folded"
+            + (f" by compaction {later}; take that one back first." if later else ".")
+        )
     if found.fold_is is Certainty.UNKNOWN or not found.rows:
-        raise Refused(f"compaction {number} cannot be taken back: which messages it took is not known "
-                      f"({'; '.join(found.odd) or 'nothing tells'}).")
+        raise Refused(
+            f"compaction {number} cannot be taken back: which messages it took is not known "
+            f"({'; '.join(found.odd) or 'nothing tells'})."
+        )
     seqs = [seq for first, last in found.fold_runs for seq in range(first, last + 1)]
     if any(seq not in rows or rows[seq].state != State.COMPACTED for seq in seqs):
-        raise Refused(f"compaction {number} cannot be taken back: some of its messages are gone, or in the context "
-                      "again.")
+        raise Refused(
+            f"compaction {number} cannot be taken back: some of its messages are gone, or in the context again."
+        )
 
 
 def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) -> None:
@@ -226,18 +303,26 @@ def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) ->
     """
     owner = _unchanged(conn, layout, work)
     _, round_index, last = _counters(conn, layout, owner)
-    done = sum(conn.execute(
-        f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
-        f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.COMPACTED}'", (owner.value, *run)).rowcount
-        for run in work.runs)
+    done = sum(
+        conn.execute(
+            f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
+            f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.COMPACTED}'",
+            (owner.value, *run),
+        ).rowcount
+        for run in work.runs
+    )
     if done != work.rows:
         raise Refused(CHANGED)
-    conn.execute(f"UPDATE {layout.table('messages')} SET state = '{State.COMPACTED}' "
-                 f"WHERE {owner.condition} AND seq = ?", (owner.value, work.note_seq))
+    conn.execute(
+        f"UPDATE {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} AND seq = ?",
+        (owner.value, work.note_seq),
+    )
     stored = _stored_id(conn, layout, work)
     _audit(conn, layout, stored, last + 1, work.note_seq or 0, work, round_index, now_ms)
-    conn.execute(f"UPDATE {layout.table('session_state')} SET last_compact_seq = ? WHERE {owner.condition}",
-                 (last + 1, owner.value))
+    conn.execute(
+        f"UPDATE {layout.table('session_state')} SET last_compact_seq = ? WHERE {owner.condition}",
+        (last + 1, owner.value),
+    )
     _touch(conn, layout, work.key, now_ms)
 
 
@@ -261,30 +346,51 @@ def _stored_id(conn: sqlite3.Connection, layout: Layout, work: Work) -> Any:
 def _counters(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[int, int, int]:
     next_seq, round_index, last = conn.execute(
         f"SELECT next_seq, round_index, last_compact_seq FROM {layout.table('session_state')} WHERE {owner.condition}",
-        (owner.value,)).fetchone()
-    (newest,) = conn.execute(f"SELECT max(compact_seq) FROM {layout.table('compactions')} WHERE {owner.condition}",
-                             (owner.value,)).fetchone()
+        (owner.value,),
+    ).fetchone()
+    (newest,) = conn.execute(
+        f"SELECT max(compact_seq) FROM {layout.table('compactions')} WHERE {owner.condition}", (owner.value,)
+    ).fetchone()
     return int(next_seq), int(round_index or 0), max(int(last or 0), newest if type(newest) is int else 0)
 
 
 def _audit(
-    conn: sqlite3.Connection, layout: Layout, stored: Any, number: int, note_seq: int, work: Work, round_index: int,
+    conn: sqlite3.Connection,
+    layout: Layout,
+    stored: Any,
+    number: int,
+    note_seq: int,
+    work: Work,
+    round_index: int,
     now_ms: int,
 ) -> None:
-    _insert(conn, layout, "compactions", {
-        "session_id": stored, "compact_seq": number, "note_seq": note_seq, "from_seq": work.span[0],
-        "to_seq": work.span[1], "before_tokens": work.tokens[0], "after_tokens": work.tokens[1],
-        "round_index": round_index, "created_at": now_ms})
+    _insert(
+        conn,
+        layout,
+        "compactions",
+        {
+            "session_id": stored,
+            "compact_seq": number,
+            "note_seq": note_seq,
+            "from_seq": work.span[0],
+            "to_seq": work.span[1],
+            "before_tokens": work.tokens[0],
+            "after_tokens": work.tokens[1],
+            "round_index": round_index,
+            "created_at": now_ms,
+        },
+    )
 
 
 def _insert(conn: sqlite3.Connection, layout: Layout, table: str, values: dict[str, Any]) -> None:
     there = {name: value for name, value in values.items() if layout.has(table, name)}
-    conn.execute(f"INSERT INTO {layout.table(table)} ({', '.join(there)}) VALUES ({', '.join('?' * len(there))})",
-                 list(there.values()))
+    conn.execute(
+        f"INSERT INTO {layout.table(table)} ({', '.join(there)}) VALUES ({', '.join('?' * len(there))})",
+        list(there.values()),
+    )
 
 
 def _touch(conn: sqlite3.Connection, layout: Layout, key: int, now_ms: int) -> None:
-    conn.execute(f"UPDATE {layout.table('sessions')} SET updated_at = max(updated_at, ?) WHERE rowid = ?",
-                 (now_ms, key))
-
-
+    conn.execute(
+        f"UPDATE {layout.table('sessions')} SET updated_at = max(updated_at, ?) WHERE rowid = ?", (now_ms, key)
+    )

@@ -73,8 +73,9 @@ class Layout(Struct, frozen=True):
     @property
     def chars(self) -> str:
         """How many characters the model reads of a message, its content and its calls, for a SELECT."""
-        lengths = [f"ifnull(length({column}), 0)" for column in ("content", "tool_calls_json")
-                   if self.has("messages", column)]
+        lengths = [
+            f"ifnull(length({column}), 0)" for column in ("content", "tool_calls_json") if self.has("messages", column)
+        ]
         return " + ".join(lengths) or "0"
 
 

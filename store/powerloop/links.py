@@ -50,8 +50,9 @@ def _callers(
         f"ORDER BY seq {'DESC' if newest_first else ''}",
         (owner.value, max(first, LOWEST), min(last, HIGHEST)),
     ).fetchall()
-    times = {answers: created for _, _, created, answers, _ in rows if isinstance(answers, str)
-             and isinstance(created, int)}
+    times = {
+        answers: created for _, _, created, answers, _ in rows if isinstance(answers, str) and isinstance(created, int)
+    }
     # A call without a result here may have one further on, so its child came before whatever follows the last row.
     whole = not rows or max(row[1] for row in rows) < last
     end = HIGHEST if whole else max((row[2] for row in rows if isinstance(row[2], int)), default=HIGHEST)
@@ -74,13 +75,20 @@ def _children(conn: sqlite3.Connection, layout: Layout, parent: Owner) -> list[C
     found = []
     for rowid, id_, created, call, kind in conn.execute(
         f"SELECT rowid, session_id, {columns}, {config_kind} FROM {layout.table('sessions')} "
-        f"WHERE {condition} ORDER BY rowid LIMIT ?", (parent.value, CHILDREN),
+        f"WHERE {condition} ORDER BY rowid LIMIT ?",
+        (parent.value, CHILDREN),
     ).fetchall():
         stored, size = cells.head("config_json", rowid, kind, BYTES, "config", damages)
         config = parse(stored, "config", damages) if size <= BYTES else None
         spec = config.get("spec_name") if isinstance(config, dict) else None
-        found.append(Child(id_text(rowid, id_), created if isinstance(created, int) else 0,
-                           call if isinstance(call, str) else None, spec if isinstance(spec, str) else None))
+        found.append(
+            Child(
+                id_text(rowid, id_),
+                created if isinstance(created, int) else 0,
+                call if isinstance(call, str) else None,
+                spec if isinstance(spec, str) else None,
+            )
+        )
     return found
 
 
@@ -100,14 +108,16 @@ def match(callers: Iterable[Caller], children: list[Child]) -> dict[str, tuple[i
         if child.spawn_call in by_id:
             found[child.id] = (*by_id[child.spawn_call], Certainty.RECORDED)
     used = {(seq, call.id) for seq, call, _ in found.values()}
-    spawning = [(caller, call) for caller, call in calls
-                if call.name in SPAWNERS and (caller.seq, call.id) not in used]
+    spawning = [(caller, call) for caller, call in calls if call.name in SPAWNERS and (caller.seq, call.id) not in used]
     for child in sorted(children, key=lambda child: child.created_at):
         if child.id in found or child.spawn_call:
             continue
-        fits = [(caller, call) for caller, call in spawning
-                if caller.created_at <= child.created_at <= caller.until.get(call.id, HIGHEST)
-                and (child.spec is None or _spec_name(call) in (None, child.spec))]
+        fits = [
+            (caller, call)
+            for caller, call in spawning
+            if caller.created_at <= child.created_at <= caller.until.get(call.id, HIGHEST)
+            and (child.spec is None or _spec_name(call) in (None, child.spec))
+        ]
         named = [pair for pair in fits if child.spec and _spec_name(pair[1]) == child.spec]
         fits = named or fits
         if fits:
@@ -143,7 +153,8 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
     results: dict[object, int] = {}
     for answered, answers in conn.execute(
         f"SELECT tool_call_id, seq FROM {messages} WHERE {owner.condition} AND seq > ? AND seq <= ? "
-        "AND tool_call_id IS NOT NULL ORDER BY seq", (owner.value, seq, min(seq + NEAR, HIGHEST)),
+        "AND tool_call_id IS NOT NULL ORDER BY seq",
+        (owner.value, seq, min(seq + NEAR, HIGHEST)),
     ):
         results.setdefault(answered, answers)
     found = next((results[call.id] for call in calls if call.id in results), None)
@@ -171,7 +182,8 @@ def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: 
     def probe(seq: int) -> tuple[int, int] | None:
         row = conn.execute(
             f"SELECT seq, {layout.column('messages', 'created_at')} FROM {messages} "
-            f"WHERE {owner.condition} AND seq >= ? ORDER BY seq LIMIT 1", (owner.value, seq),
+            f"WHERE {owner.condition} AND seq >= ? ORDER BY seq LIMIT 1",
+            (owner.value, seq),
         ).fetchone()
         return (row[0], row[1] if isinstance(row[1], int) else 0) if row and isinstance(row[0], int) else None
 
@@ -192,12 +204,12 @@ def find(
     """The first seq from `start` on, up or down, whose text is LIKE `like`, or else where to go on; a bounded step."""
     columns = [column for column in ("content", "tool_calls_json", "name") if layout.has("messages", column)]
     condition = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns)
-    from_here = (f"FROM {layout.table('messages')} WHERE {owner.condition} AND seq {'>=' if forward else '<='} ? "
-                 "AND typeof(seq) = 'integer'")
+    from_here = (
+        f"FROM {layout.table('messages')} WHERE {owner.condition} AND seq {'>=' if forward else '<='} ? "
+        "AND typeof(seq) = 'integer'"
+    )
     order = f"ORDER BY seq {'' if forward else 'DESC'}"
-    after = conn.execute(
-        f"SELECT seq {from_here} {order} LIMIT 1 OFFSET ?", (owner.value, start, FIND_ROWS)
-    ).fetchone()
+    after = conn.execute(f"SELECT seq {from_here} {order} LIMIT 1 OFFSET ?", (owner.value, start, FIND_ROWS)).fetchone()
     end = int(after[0]) if after else HIGHEST if forward else LOWEST
     row = conn.execute(
         f"SELECT seq {from_here} AND seq {'<=' if forward else '>='} ? AND ({condition}) {order} LIMIT 1",

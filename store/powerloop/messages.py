@@ -36,7 +36,9 @@ def select(layout: Layout) -> str:
     # A name is short; one that is not must not fill a page of rows, let alone a pane.
     columns = [
         f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN substr({column}, 1, {NAME_CHARS}) ELSE {column} END"
-        if layout.has("messages", column) else "NULL" for column in _COLUMNS
+        if layout.has("messages", column)
+        else "NULL"
+        for column in _COLUMNS
     ]
     # Bodies are opened as BLOBs afterwards; numbers in a TEXT column cannot be, and are small.
     for body in _BODIES:
@@ -68,7 +70,8 @@ def highest_seq(conn: sqlite3.Connection, layout: Layout, owner: Owner, lowest: 
     """The highest (or lowest) seq of a session that is a number, 0 where there is none."""
     row = conn.execute(
         f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} AND seq < 1e300 "
-        f"AND typeof(seq) = 'integer' ORDER BY seq {'ASC' if lowest else 'DESC'} LIMIT 1", (owner.value,)
+        f"AND typeof(seq) = 'integer' ORDER BY seq {'ASC' if lowest else 'DESC'} LIMIT 1",
+        (owner.value,),
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -249,7 +252,8 @@ def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, st
     calls, _ = found.json(cells, "tool_calls_json", bound)
     content, start, stop, size, parts = _content(cells, found, meta, start, stop)
     raw = {
-        "seq": str(stored[1]), **{name: _plain(stored[2 + at]) for at, name in enumerate(_COLUMNS)},
+        "seq": str(stored[1]),
+        **{name: _plain(stored[2 + at]) for at, name in enumerate(_COLUMNS)},
         "content": content,
         "tool_calls_json": _body(cells, found, "tool_calls_json", bound),
         "meta_json": _body(cells, found, "meta_json", bound),

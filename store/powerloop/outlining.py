@@ -99,8 +99,8 @@ def _walk(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple[dic
             after = f"(SELECT state, seq FROM {messages} WHERE rowid = {last})"
             more = f"AND (state, seq) > {after}" if last is not None else ""
             return conn.execute(
-                f"SELECT state, seq, rowid FROM {messages} WHERE {owner.condition} {more} "
-                "ORDER BY state, seq LIMIT ?", (owner.value, SEQS_A_BURST),
+                f"SELECT state, seq, rowid FROM {messages} WHERE {owner.condition} {more} ORDER BY state, seq LIMIT ?",
+                (owner.value, SEQS_A_BURST),
             ).fetchall()
 
         some = read(burst)

@@ -30,8 +30,10 @@ def taken(found: Sequence[Ailment], action: Repair) -> list[tuple[Ailment, str]]
     by_finding: dict[Finding, list[Ailment]] = {}
     for ail in found:
         by_finding.setdefault(ail.finding, []).append(ail)
-    return [(by_finding[finding].pop(0), name) for finding, name in wanted(
-        [ail.finding for ail in found], action.only, dict(action.choose), action.place)]
+    return [
+        (by_finding[finding].pop(0), name)
+        for finding, name in wanted([ail.finding for ail in found], action.only, dict(action.choose), action.place)
+    ]
 
 
 def edits_of(taken: Sequence[tuple[Ailment, str]]) -> list[Edit]:
@@ -46,7 +48,11 @@ def name(edit: Edit) -> tuple[Any, ...]:
 
 def timeless(some: Sequence[Edit]) -> list[tuple[Any, ...]]:
     """Edits but for the time at which they were planned."""
-    return [(edit.table, edit.rowid, repr({name: value for name, value in (edit.values or {}).items()
-                                           if name != "updated_at"})) for edit in some]
-
-
+    return [
+        (
+            edit.table,
+            edit.rowid,
+            repr({name: value for name, value in (edit.values or {}).items() if name != "updated_at"}),
+        )
+        for edit in some
+    ]

@@ -111,6 +111,7 @@ class PowerLoopReader:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One burst; `work` may run again if the file changed under it."""
+
         def burst(conn: sqlite3.Connection) -> T:
             self._archive.probe(conn)
             return work(conn)
@@ -132,14 +133,14 @@ class PowerLoopReader:
 
     def previews(self, keys: Sequence[int]) -> dict[int, str]:
         def work(conn: sqlite3.Connection) -> dict[int, str]:
-            return {row[0]: sessions.preview_of(conn, self.layout, sessions.owner_of(self.layout, row[0], row[1]))
-                    for row in sessions.rows_by_key(conn, self.layout, keys)}
+            return {
+                row[0]: sessions.preview_of(conn, self.layout, sessions.owner_of(self.layout, row[0], row[1]))
+                for row in sessions.rows_by_key(conn, self.layout, keys)
+            }
 
         return self.read(work)
 
-    def _summaries(
-        self, conn: sqlite3.Connection, keys: Sequence[int], exact: bool = False
-    ) -> list[SessionSummary]:
+    def _summaries(self, conn: sqlite3.Connection, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
         found = {}
         for row in sessions.rows_by_key(conn, self.layout, keys):
             owner = sessions.owner_of(self.layout, row[0], row[1])
@@ -231,7 +232,8 @@ class PowerLoopReader:
                 return None
             rows = conn.execute(
                 f"SELECT seq, state FROM {self.layout.table('messages')} WHERE {owner.condition} AND seq > ? "
-                "ORDER BY seq LIMIT ?", (owner.value, newest, SMALL),
+                "ORDER BY seq LIMIT ?",
+                (owner.value, newest, SMALL),
             ).fetchall()
             plain = all(type(seq) is int and type(state) is str for seq, state in rows)
             return outline.extended(rows, next_seq) if plain and len(rows) < SMALL else None
@@ -247,7 +249,8 @@ class PowerLoopReader:
             cells, damages = Cells(conn, self.layout.name("messages")), Damages()
             for rowid, seq, kind in conn.execute(
                 f"SELECT rowid, seq, typeof(meta_json) FROM {self.layout.table('messages')} "
-                f"WHERE {owner.condition} AND state = '{State.ACTIVE}' AND name = '{NOTE_NAME}'", (owner.value,)
+                f"WHERE {owner.condition} AND state = '{State.ACTIVE}' AND name = '{NOTE_NAME}'",
+                (owner.value,),
             ).fetchall():
                 stored, _ = cells.head("meta_json", rowid, kind, audit.NOTE_META_BYTES, "meta", damages)
                 span = note_span(NOTE_NAME, parse(stored, "meta", damages))
@@ -259,14 +262,13 @@ class PowerLoopReader:
         """The session's own next_seq and last_compact_seq."""
         row = conn.execute(
             f"SELECT next_seq, {self.layout.column('session_state', 'last_compact_seq')} "
-            f"FROM {self.layout.table('session_state')} WHERE {owner.condition}", (owner.value,)
+            f"FROM {self.layout.table('session_state')} WHERE {owner.condition}",
+            (owner.value,),
         ).fetchone() or (None, None)
         next_seq, compact_seq = (value if isinstance(value, int) else None for value in row)
         return next_seq, compact_seq
 
-    def timeline(
-        self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
-    ) -> Lines:
+    def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Lines:
         owner = self._owner(ref)
         outline = outline or self.outline_if_small(ref)
         if outline is None:
@@ -336,8 +338,11 @@ class PowerLoopReader:
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         owner = self._owner(ref)
-        folds = [(fold.note_seq, fold.fold_runs) for fold in known.compactions
-                 if fold.note_seq is not None and not fold.undone]
+        folds = [
+            (fold.note_seq, fold.fold_runs)
+            for fold in known.compactions
+            if fold.note_seq is not None and not fold.undone
+        ]
         return self.read(lambda conn: growth(folding.sizes(conn, self.layout, owner), folds))
 
     def spawner(self, ref: Ref) -> Link | None:

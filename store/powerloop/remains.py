@@ -9,15 +9,29 @@ from typing import Any
 from .schema import STATEMENTS, TABLES
 
 BASE = tuple(re.findall(r"^CREATE TABLE IF NOT EXISTS (\w+)", TABLES, re.MULTILINE))
-_LATER = ("session_runtime_state", "shared_state", "background_tasks", "session_stats", "timers", "notes",
-          "project_messages", "hook_events", "session_leases", "follow_up_queue", "context_cache", "context_attempts",
-          "schema_migrations")
+_LATER = (
+    "session_runtime_state",
+    "shared_state",
+    "background_tasks",
+    "session_stats",
+    "timers",
+    "notes",
+    "project_messages",
+    "hook_events",
+    "session_leases",
+    "follow_up_queue",
+    "context_cache",
+    "context_attempts",
+    "schema_migrations",
+)
 _VARIANTS = {
     "messages": (("    created_at", "    send_index INTEGER,\n    created_at"),),
     "usage_rounds": (
         ("    total_tokens INTEGER,", "    total_tokens INTEGER,\n    cached_tokens INTEGER,"),
-        ("    round_index INTEGER NOT NULL,", "    send_index INTEGER NOT NULL DEFAULT 0,\n"
-                                              "    round_index INTEGER NOT NULL,"),
+        (
+            "    round_index INTEGER NOT NULL,",
+            "    send_index INTEGER NOT NULL DEFAULT 0,\n    round_index INTEGER NOT NULL,",
+        ),
         ("(session_id, round_index)", "(session_id, send_index, round_index)"),
     ),
 }
@@ -48,8 +62,11 @@ def statements(prefix: str, table: str) -> list[str]:
 
 def indexes(prefix: str) -> list[str]:
     """What makes the indexes of these tables."""
-    return [re.sub(r"IF NOT EXISTS (\w+) ON (\w+)", rf'"{prefix}\1" ON "{prefix}\2"', one) for one in STATEMENTS
-            if one.startswith("CREATE INDEX")]
+    return [
+        re.sub(r"IF NOT EXISTS (\w+) ON (\w+)", rf'"{prefix}\1" ON "{prefix}\2"', one)
+        for one in STATEMENTS
+        if one.startswith("CREATE INDEX")
+    ]
 
 
 def missing_messages(ask: Ask, prefix: str) -> Iterator[str]:

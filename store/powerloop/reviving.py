@@ -41,8 +41,9 @@ def kept_of(folder: Path, found: Manifest) -> Kept:
     try:
         more = found.more
         links = tuple((int(key), id_, parent) for key, id_, parent in more["links"])
-        return Kept(folder, str(more["layout"]), found.what, tuple(map(str, more["tables"])), tuple(more["sessions"]),
-                    links)
+        return Kept(
+            folder, str(more["layout"]), found.what, tuple(map(str, more["tables"])), tuple(more["sessions"]), links
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
 
@@ -54,19 +55,36 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, kept: Kept) 
     coming = tuple(member for member in members if member.ref.id not in there)
     if not coming:
         raise Refused(f"{kept.folder}: all of its sessions are there already, and none is overwritten.")
-    notes = tuple(f"session {member.ref.id!r} is there already and is not overwritten" for member in members
-                  if member.ref.id in there)
+    notes = tuple(
+        f"session {member.ref.id!r} is there already and is not overwritten"
+        for member in members
+        if member.ref.id in there
+    )
     messages = sum(member.messages for member in coming)
     word = "session comes" if len(coming) == 1 else "sessions come"
-    return Plan(action, len(coming), (f"{len(coming):,} {word} back with {messages:,} messages.",), notes, work=kept,
-                members=coming)
+    return Plan(
+        action,
+        len(coming),
+        (f"{len(coming):,} {word} back with {messages:,} messages.",),
+        notes,
+        work=kept,
+        members=coming,
+    )
 
 
 def _member(layout: Layout, one: dict[str, Any]) -> Member:
     title = one.get("title")
-    return Member(Ref(layout.prefix, str(one.get("id"))), Fate.DELETED, "comes back", int(one.get("depth", 0)),
-                  str(one.get("lifecycle", "")), str(one.get("kind", "")), title if isinstance(title, str) else None,
-                  str(one.get("preview", "")), int(one.get("messages", 0)))
+    return Member(
+        Ref(layout.prefix, str(one.get("id"))),
+        Fate.DELETED,
+        "comes back",
+        int(one.get("depth", 0)),
+        str(one.get("lifecycle", "")),
+        str(one.get("kind", "")),
+        title if isinstance(title, str) else None,
+        str(one.get("preview", "")),
+        int(one.get("messages", 0)),
+    )
 
 
 def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int, list[str]]:
@@ -78,8 +96,10 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int,
     with attached(conn, database, "immutable=1"):
         conn.execute("BEGIN IMMEDIATE")
         try:
-            conn.execute(f"CREATE TEMP TABLE coming AS SELECT session_id AS id FROM kept.{_name(kept, 'sessions')} "
-                         f"WHERE session_id NOT IN (SELECT session_id FROM main.{layout.table('sessions')})")
+            conn.execute(
+                f"CREATE TEMP TABLE coming AS SELECT session_id AS id FROM kept.{_name(kept, 'sessions')} "
+                f"WHERE session_id NOT IN (SELECT session_id FROM main.{layout.table('sessions')})"
+            )
             (many,) = conn.execute("SELECT count(*) FROM temp.coming").fetchone()
             for table in kept.tables:
                 notes += _table(conn, layout, kept, table)
@@ -122,15 +142,19 @@ def _table(conn: sqlite3.Connection, layout: Layout, kept: Kept, table: str) -> 
     listed = ", ".join(map(quoted, shared))
     keyed = listed if key != "rowid" else f"rowid, {listed}"
     before = conn.total_changes
-    conn.execute(f"INSERT OR IGNORE INTO {target} ({keyed}) SELECT {keyed} FROM {source} WHERE {condition} "
-                 f"AND {key} NOT IN (SELECT {key} FROM {target}) ORDER BY {key}")
+    conn.execute(
+        f"INSERT OR IGNORE INTO {target} ({keyed}) SELECT {keyed} FROM {source} WHERE {condition} "
+        f"AND {key} NOT IN (SELECT {key} FROM {target}) ORDER BY {key}"
+    )
     there = conn.total_changes - before
     if there < rows:
         # Somebody has their places by now, so they come behind all others.
         others = ", ".join(quoted(column) for column in shared if column != key)
-        conn.execute(f"INSERT OR IGNORE INTO {target} ({others}) SELECT {others} FROM {source} k WHERE {condition} "
-                     f"AND {key} IN (SELECT {key} FROM {target}) AND NOT EXISTS (SELECT 1 FROM {target} m WHERE "
-                     f"m.{key} = k.{key} AND m.{owner} = k.{owner}) ORDER BY {key}")
+        conn.execute(
+            f"INSERT OR IGNORE INTO {target} ({others}) SELECT {others} FROM {source} k WHERE {condition} "
+            f"AND {key} IN (SELECT {key} FROM {target}) AND NOT EXISTS (SELECT 1 FROM {target} m WHERE "
+            f"m.{key} = k.{key} AND m.{owner} = k.{owner}) ORDER BY {key}"
+        )
         moved = conn.total_changes - before - there
         if moved:
             yield f"{moved} rows of {table} stand behind later ones now, as their places were taken"
@@ -142,8 +166,11 @@ def _relink(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> Iterator[st
     for _, id_, parent in kept.links:
         if conn.execute("SELECT 1 FROM temp.coming WHERE id = ?", (parent,)).fetchone() is None:
             continue
-        done = conn.execute(f"UPDATE main.{layout.table('sessions')} SET parent_session_id = ? "
-                            "WHERE session_id = ? AND parent_session_id IS NULL", (parent, id_))
+        done = conn.execute(
+            f"UPDATE main.{layout.table('sessions')} SET parent_session_id = ? "
+            "WHERE session_id = ? AND parent_session_id IS NULL",
+            (parent, id_),
+        )
         if not done.rowcount:
             yield f"session {str(id_)!r} is not linked to its parent again: it is gone, or has another by now"
 
@@ -157,5 +184,3 @@ def _parents(conn: sqlite3.Connection, layout: Layout) -> Iterator[str]:
         f"AND parent_session_id IS NOT NULL AND parent_session_id NOT IN (SELECT session_id FROM {sessions})"
     ).fetchall():
         yield f"the parent {str(parent)!r} of session {str(id_)!r} is not there any more"
-
-

@@ -75,7 +75,10 @@ class _Table(Struct):
 
 
 def salvage(
-    path: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = silent, cancel: Cancel = never,
+    path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    progress: Progress = silent,
+    cancel: Cancel = never,
 ) -> Salvaged:
     """Writes all rows that a damaged database still holds into a new one at `target`, values as they were stored.
 
@@ -166,8 +169,9 @@ class _Work:
         for row in rows:
             kind, name, table, root, sql = row.values
             if kind in _KINDS and isinstance(name, str) and isinstance(table, str) and isinstance(root, int):
-                found.setdefault((str(kind), name), Entry(str(kind), name, table, root, sql if isinstance(sql, str)
-                                                           else ""))
+                found.setdefault(
+                    (str(kind), name), Entry(str(kind), name, table, root, sql if isinstance(sql, str) else "")
+                )
         return len(found) - before
 
     def sort(self, entries: list[Entry]) -> None:
@@ -269,8 +273,13 @@ class _Work:
     def _index(self) -> None:
         statements = [entry.sql for entry in self.indexes if entry.sql and entry.table in self.tables]
         if self.broken_schema:
-            for prefix in sorted({table.shape.name[: -len("sessions")] for table in self.tables.values()
-                                  if table.shape.name.endswith("sessions")}):
+            for prefix in sorted(
+                {
+                    table.shape.name[: -len("sessions")]
+                    for table in self.tables.values()
+                    if table.shape.name.endswith("sessions")
+                }
+            ):
                 statements += remains.indexes(prefix)
         for sql in statements:
             if (why := self.target.index(sql)) and "already exists" not in why:
@@ -285,8 +294,9 @@ class _Work:
         """
         whole = table.walk.whole
         if not whole:
-            self.target.ask("CREATE TEMP TABLE IF NOT EXISTS lost "
-                            "(name, rowid, session, seq, PRIMARY KEY (name, rowid))")
+            self.target.ask(
+                "CREATE TEMP TABLE IF NOT EXISTS lost (name, rowid, session, seq, PRIMARY KEY (name, rowid))"
+            )
         for entry in indexes:
             columns = [str(row[0]) for row in self.target.ask("SELECT name FROM pragma_index_info(?)", entry.name)]
             for values in self.trees.entries(entry.root):
@@ -295,8 +305,13 @@ class _Work:
                     continue
                 if not self.target.has(table.shape, rowid):
                     key = dict(zip(columns, values, strict=False))
-                    self.target.ask("INSERT OR IGNORE INTO lost VALUES (?, ?, ?, ?)", name, rowid,
-                                    key.get("session_id"), key.get("seq"))
+                    self.target.ask(
+                        "INSERT OR IGNORE INTO lost VALUES (?, ?, ?, ?)",
+                        name,
+                        rowid,
+                        key.get("session_id"),
+                        key.get("seq"),
+                    )
         if whole:
             return
         ((lost,),) = self.target.ask("SELECT count(*) FROM lost WHERE name = ?", name)
@@ -304,12 +319,14 @@ class _Work:
             table.lost = f"{lost} rows that its indexes name"
             self._by_session(name)
         elif table.walk.gaps or table.walk.unreadable:
-            table.lost = ("no row that an index names" if indexes else "an unknown number of rows")
+            table.lost = "no row that an index names" if indexes else "an unknown number of rows"
 
     def _by_session(self, name: str) -> None:
         for session, lost, first, last in self.target.ask(
-                "SELECT session, count(*), min(seq), max(seq) FROM lost WHERE name = ? GROUP BY session "
-                f"ORDER BY min(rowid) LIMIT {remains.SHOWN + 1}", name):
+            "SELECT session, count(*), min(seq), max(seq) FROM lost WHERE name = ? GROUP BY session "
+            f"ORDER BY min(rowid) LIMIT {remains.SHOWN + 1}",
+            name,
+        ):
             if session is not None:
                 between = f", seq {first} to {last}" if first is not None else ""
                 self.sessions.append(f"session {remains.shown(session)}: {lost} rows of {name} are lost{between}")
@@ -328,8 +345,10 @@ class _Work:
             self.note(f"the header is overwritten: a page size of {image.page_size} bytes is what the pages look like")
         if image.layer:
             pages = len(image.layer.pages)
-            self.note(f"{pages} pages were read from its " + ("-wal" if image.from_wal else "journal, which undoes a "
-                                                              "transaction that was cut off"))
+            self.note(
+                f"{pages} pages were read from its "
+                + ("-wal" if image.from_wal else "journal, which undoes a transaction that was cut off")
+            )
         if image.layer and image.layer.broken:
             self.note(f"{len(image.layer.broken)} pages of its -wal are damaged, older ones were read instead")
         if self.target.undecoded:
@@ -346,5 +365,9 @@ class _Work:
 
 
 def _like_schema(types: tuple[int, ...]) -> bool:
-    return len(types) == 5 and all(kind >= 13 and kind % 2 for kind in types[:3]) and 0 < types[3] < 10 and (
-        types[4] == 0 or types[4] >= 13)
+    return (
+        len(types) == 5
+        and all(kind >= 13 and kind % 2 for kind in types[:3])
+        and 0 < types[3] < 10
+        and (types[4] == 0 or types[4] >= 13)
+    )

@@ -27,25 +27,45 @@ def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
         values = {"session_id": chart.stored_id, "next_seq": highest + 1}
         for column, value in (("round_index", rounds), ("last_compact_seq", folds)):
             values |= {column: value} if layout.has("session_state", column) else {}
-        yield ailment("state-missing", Severity.ERROR, place, "Its bookkeeping is missing, so power-loop takes no "
-                      "message for it and says that the session is unknown.", "The bookkeeping is made from what the "
-                      "session holds.", [Edit("session_state", None, values, place)])
+        yield ailment(
+            "state-missing",
+            Severity.ERROR,
+            place,
+            "Its bookkeeping is missing, so power-loop takes no message for it and says that the session is unknown.",
+            "The bookkeeping is made from what the session holds.",
+            [Edit("session_state", None, values, place)],
+        )
         return
     next_seq = chart.state["next_seq"]
     if type(next_seq) is not int or next_seq <= highest:
-        yield ailment("next-seq-behind", Severity.ERROR, place, f"The next message would get seq {next_seq}, but there "
-                      f"is one with seq {highest} already: every append fails.",
-                      f"The next message gets seq {highest + 1}.",
-                      [Edit("session_state", chart.state_rowid, {"next_seq": highest + 1}, place)])
+        yield ailment(
+            "next-seq-behind",
+            Severity.ERROR,
+            place,
+            f"The next message would get seq {next_seq}, but there "
+            f"is one with seq {highest} already: every append fails.",
+            f"The next message gets seq {highest + 1}.",
+            [Edit("session_state", chart.state_rowid, {"next_seq": highest + 1}, place)],
+        )
     last = chart.state.get("last_compact_seq", folds)
     if type(last) is not int or last < folds:
-        yield ailment("compact-seq-behind", Severity.ERROR, place, f"Its bookkeeping counts {last} compactions, but "
-                      f"there is one with number {folds} already: the next compaction fails.",
-                      f"The next one gets number {folds + 1}.",
-                      [Edit("session_state", chart.state_rowid, {"last_compact_seq": folds}, place)])
+        yield ailment(
+            "compact-seq-behind",
+            Severity.ERROR,
+            place,
+            f"Its bookkeeping counts {last} compactions, but "
+            f"there is one with number {folds} already: the next compaction fails.",
+            f"The next one gets number {folds + 1}.",
+            [Edit("session_state", chart.state_rowid, {"last_compact_seq": folds}, place)],
+        )
     elif last > folds:
-        yield ailment("compact-seq-ahead", Severity.INFO, place, f"Its bookkeeping counts {last} compactions, and the "
-                      f"audit knows of {folds}; numbers are not used twice, so nothing fails.")
+        yield ailment(
+            "compact-seq-ahead",
+            Severity.INFO,
+            place,
+            f"Its bookkeeping counts {last} compactions, and the "
+            f"audit knows of {folds}; numbers are not used twice, so nothing fails.",
+        )
 
 
 def values(chart: Chart, layout: Layout) -> Iterator[Ailment]:
@@ -64,56 +84,98 @@ def _json(
     bad, odd = troubles(dict(values), columns)
     for column in bad:
         edit = Edit(table, rowid, {column: empty}, chart.spot())
-        yield ailment("bad-json", Severity.ERROR, chart.spot(), f"{column} is no JSON, and power-loop loads no session "
-                      "of a list with one like it.", "It is emptied; what was there is kept aside.", [edit])
+        yield ailment(
+            "bad-json",
+            Severity.ERROR,
+            chart.spot(),
+            f"{column} is no JSON, and power-loop loads no session of a list with one like it.",
+            "It is emptied; what was there is kept aside.",
+            [edit],
+        )
     for column in odd:
         edit = Edit(table, rowid, {column: empty}, chart.spot())
-        yield ailment("not-an-object", Severity.WARNING, chart.spot(), f"{column} is JSON, but no object.",
-                      choices={Choice("clear", "empty it; what was there is kept aside"): [edit]})
+        yield ailment(
+            "not-an-object",
+            Severity.WARNING,
+            chart.spot(),
+            f"{column} is JSON, but no object.",
+            choices={Choice("clear", "empty it; what was there is kept aside"): [edit]},
+        )
 
 
 def _unknown(
     chart: Chart, place: Spot, table: str, rowid: int, column: str, value: Any, known: Sequence[str]
 ) -> Ailment:
     shown = str(value)[:40]
-    return ailment(f"unknown-{column}", Severity.ERROR, place, f"{column} is {shown!r}, which no release knows: "
-                   "power-loop loads nothing that holds it.",
-                   choices={Choice(name, f"make it {name!r}"): [Edit(table, rowid, {column: name}, place)]
-                            for name in known})
+    return ailment(
+        f"unknown-{column}",
+        Severity.ERROR,
+        place,
+        f"{column} is {shown!r}, which no release knows: power-loop loads nothing that holds it.",
+        choices={Choice(name, f"make it {name!r}"): [Edit(table, rowid, {column: name}, place)] for name in known},
+    )
 
 
 def messages(chart: Chart, layout: Layout) -> Iterator[Ailment]:
     states = (State.ACTIVE.value, State.COMPACTED.value)
     known = (*states, State.DROPPED.value) if layout.has("messages", "send_index") else states
     if chart.strays:
-        yield ailment("odd-seq", Severity.WARNING, chart.spot(), f"The seq of {count_rows(len(chart.strays))} is no "
-                      "whole number, so nothing can name them.")
+        yield ailment(
+            "odd-seq",
+            Severity.WARNING,
+            chart.spot(),
+            f"The seq of {count_rows(len(chart.strays))} is no whole number, so nothing can name them.",
+        )
     for row in chart.rows:
         if row.state not in known:
             yield _unknown(chart, chart.spot(row), "messages", row.rowid, "state", row.state, known)
         for column in (*row.bad, *row.odd):
             yield _bad_column(chart, layout, row, column)
     if missing := gaps(runs_of(row.seq for row in chart.rows), 1, chart.highest):
-        yield ailment("holes", Severity.INFO, chart.spot(), f"{count_rows(size(missing))} of it are gone: pruned, or "
-                      "deleted by hand.")
+        yield ailment(
+            "holes",
+            Severity.INFO,
+            chart.spot(),
+            f"{count_rows(size(missing))} of it are gone: pruned, or deleted by hand.",
+        )
 
 
 def _bad_column(chart: Chart, layout: Layout, row: Row, column: str) -> Ailment:
     place = chart.spot(row)
     if column == "tool_calls_json":
-        return ailment("bad-tool-calls", Severity.ERROR, place, "Its tool calls are no list of calls in JSON, and "
-                       "power-loop loads no session that holds such a row.", choices={
-                           Choice("clear", "take the calls out; what was there is kept aside"):
-                           [Edit("messages", row.rowid, {column: None}, place)]})
+        return ailment(
+            "bad-tool-calls",
+            Severity.ERROR,
+            place,
+            "Its tool calls are no list of calls in JSON, and power-loop loads no session that holds such a row.",
+            choices={
+                Choice("clear", "take the calls out; what was there is kept aside"): [
+                    Edit("messages", row.rowid, {column: None}, place)
+                ]
+            },
+        )
     meta = dumps(_note_meta(chart, layout, row))
     if column in row.odd:
-        return ailment("not-an-object", Severity.WARNING, place, "Its meta is JSON, but no object.", choices={
-            Choice("clear", "empty it; what was there is kept aside"):
-            [Edit("messages", row.rowid, {column: meta}, place)]})
+        return ailment(
+            "not-an-object",
+            Severity.WARNING,
+            place,
+            "Its meta is JSON, but no object.",
+            choices={
+                Choice("clear", "empty it; what was there is kept aside"): [
+                    Edit("messages", row.rowid, {column: meta}, place)
+                ]
+            },
+        )
     rebuilt = "It is made anew from the audit" if meta != "{}" else "It is emptied"
-    return ailment("bad-json", Severity.ERROR, place, "Its meta is no JSON, and power-loop loads no session that holds "
-                   "such a row.", f"{rebuilt}; what was there is kept aside.",
-                   [Edit("messages", row.rowid, {column: meta}, place)])
+    return ailment(
+        "bad-json",
+        Severity.ERROR,
+        place,
+        "Its meta is no JSON, and power-loop loads no session that holds such a row.",
+        f"{rebuilt}; what was there is kept aside.",
+        [Edit("messages", row.rowid, {column: meta}, place)],
+    )
 
 
 def _note_meta(chart: Chart, layout: Layout, row: Row) -> dict[str, Any]:
@@ -121,6 +183,11 @@ def _note_meta(chart: Chart, layout: Layout, row: Row) -> dict[str, Any]:
     fold = next((fold for fold in chart.folds if fold.note_seq == row.seq), None) if row.note else None
     if fold is None:
         return {}
-    meta = {"compacted_at_round": fold.round_index, "from_seq": fold.from_seq, "to_seq": fold.to_seq,
-            "original_tokens": fold.before, "summary_tokens": fold.after}
+    meta = {
+        "compacted_at_round": fold.round_index,
+        "from_seq": fold.from_seq,
+        "to_seq": fold.to_seq,
+        "original_tokens": fold.before,
+        "summary_tokens": fold.after,
+    }
     return meta | ({"ord": fold.from_seq} if layout.by_ord else {})

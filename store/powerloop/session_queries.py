@@ -78,9 +78,7 @@ class SessionQueries:
             finally:
                 self._conn.text_factory = strict
 
-    def _rows(
-        self, what: str, session_id: str, row: Callable[..., T], statement: str, *values: object
-    ) -> list[T]:
+    def _rows(self, what: str, session_id: str, row: Callable[..., T], statement: str, *values: object) -> list[T]:
         return self._read(what, session_id, lambda cursor: list(starmap(row, cursor.execute(statement, values))))
 
     # -- sessions
@@ -128,8 +126,11 @@ class SessionQueries:
         """One line of at most 120 characters for a list: the first user message that says something, else the first
         assistant's, "" where there is neither. Reads at most the first 50 rows, and 4 KiB of each.
         """
-        return self._read("preview", session_id, lambda cursor: sessions.preview_of(
-            cursor.connection, LAYOUT, Owner("session_id = ?", session_id)))
+        return self._read(
+            "preview",
+            session_id,
+            lambda cursor: sessions.preview_of(cursor.connection, LAYOUT, Owner("session_id = ?", session_id)),
+        )
 
     def counts(self, session_id: str) -> Counts:
         """How many rows a session has, all 0 for one that is not there. Costs an index entry for each, no row."""
@@ -145,8 +146,9 @@ class SessionQueries:
 
     def load_active_messages(self, session_id: str) -> list[MessageRow]:
         """What the model would be sent, by seq. Costs the active rows."""
-        return self._messages("load_active_messages", session_id, "AND state = ? ORDER BY seq",
-                              MessageState.ACTIVE.value)
+        return self._messages(
+            "load_active_messages", session_id, "AND state = ? ORDER BY seq", MessageState.ACTIVE.value
+        )
 
     def load_all_messages(self, session_id: str) -> list[MessageRow]:
         """Every message by seq. Costs all rows: `messages` reads a part."""
@@ -167,8 +169,11 @@ class SessionQueries:
         if limit is not None and limit < 0:
             raise ValueError(f"limit is at least 0, not {limit}")
         rows = self._messages(
-            "messages", session_id, f"AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest else ''} LIMIT ?",
-            LOWEST if from_seq is None else from_seq, HIGHEST if to_seq is None else to_seq,
+            "messages",
+            session_id,
+            f"AND seq BETWEEN ? AND ? ORDER BY seq {'DESC' if newest else ''} LIMIT ?",
+            LOWEST if from_seq is None else from_seq,
+            HIGHEST if to_seq is None else to_seq,
             -1 if limit is None else limit,
         )
         return rows[::-1] if newest else rows
@@ -187,6 +192,7 @@ class SessionQueries:
 
     def get_state(self, session_id: str) -> SessionStateRow | None:
         """A session's bookkeeping, None where it has none. One look-up."""
+
         def row(id_: str, next_seq: int, round_index: int, last_compact_seq: int, pending: bytes) -> SessionStateRow:
             return SessionStateRow(id_, next_seq, round_index, last_compact_seq, decode_json(pending))
 

@@ -73,8 +73,15 @@ def message_values(
     meta: dict[str, Any] | None = None,
 ) -> tuple[Any, ...]:
     """The values of a message from its role to its meta, as `INSERT` takes them."""
-    return (role, name, content, encode(tool_calls) if tool_calls else None, tool_call_id, round_index,
-            encode(meta) if meta else "{}")
+    return (
+        role,
+        name,
+        content,
+        encode(tool_calls) if tool_calls else None,
+        tool_call_id,
+        round_index,
+        encode(meta) if meta else "{}",
+    )
 
 
 def _damaged(text: str) -> Any:
@@ -153,7 +160,8 @@ class _Row(Struct, eq=False):
 def _answering_to_dataclasses(row: type[R]) -> type[R]:
     """Lets the functions of `dataclasses` see a struct's fields."""
     fields = [
-        (field.name, field.type) if field.default_factory is msgspec.NODEFAULT
+        (field.name, field.type)
+        if field.default_factory is msgspec.NODEFAULT
         else (field.name, field.type, dataclasses.field(default_factory=field.default_factory))
         for field in msgspec.structs.fields(row)
     ]

@@ -55,9 +55,23 @@ from .session_statements import (
 )
 
 __all__ = [
-    "DEFAULT_DB_PATH", "MAX_SPAWN_DEPTH", "SCHEMA_SQL", "CompactionRow", "Counts", "Descendant", "MessageRow",
-    "MessageState", "NewMessage", "Page", "SessionKind", "SessionRow", "SessionStateRow", "SessionStatus",
-    "SessionStore", "SubagentLifecycle", "UsageRow",
+    "DEFAULT_DB_PATH",
+    "MAX_SPAWN_DEPTH",
+    "SCHEMA_SQL",
+    "CompactionRow",
+    "Counts",
+    "Descendant",
+    "MessageRow",
+    "MessageState",
+    "NewMessage",
+    "Page",
+    "SessionKind",
+    "SessionRow",
+    "SessionStateRow",
+    "SessionStatus",
+    "SessionStore",
+    "SubagentLifecycle",
+    "UsageRow",
 ]
 
 SCHEMA_SQL = TABLES
@@ -151,8 +165,21 @@ class SessionStore(SessionQueries):
                 """INSERT INTO sessions (session_id, created_at, updated_at, system_prompt, model, config_json, status,
                 kind, parent_session_id, spawn_tool_call_id, spawn_depth, lifecycle, metadata_json)
                 VALUES (?, ?, ?, ?, ?, ?, 'active', ?, ?, ?, ?, ?, ?)""",
-                (id_, now, now, system_prompt, model, stored_config, stored_kind.value, parent_session_id,
-                 spawn_tool_call_id, depth, lifecycle.value, stored_metadata))
+                (
+                    id_,
+                    now,
+                    now,
+                    system_prompt,
+                    model,
+                    stored_config,
+                    stored_kind.value,
+                    parent_session_id,
+                    spawn_tool_call_id,
+                    depth,
+                    lifecycle.value,
+                    stored_metadata,
+                ),
+            )
             cursor.execute("INSERT INTO session_state (session_id) VALUES (?)", (id_,))
             return id_
 
@@ -160,8 +187,10 @@ class SessionStore(SessionQueries):
 
     @staticmethod
     def _depth(cursor: sqlite3.Cursor, session_id: str) -> int:
-        row = cursor.execute("SELECT iif(typeof(spawn_depth) = 'integer', spawn_depth, 0) FROM sessions "
-                             "WHERE session_id = ?", (session_id,)).fetchone()
+        row = cursor.execute(
+            "SELECT iif(typeof(spawn_depth) = 'integer', spawn_depth, 0) FROM sessions WHERE session_id = ?",
+            (session_id,),
+        ).fetchone()
         if row is None:
             raise ValueError(f"parent session not found: {session_id}")
         return int(row[0])
@@ -180,8 +209,9 @@ class SessionStore(SessionQueries):
 
     def _update(self, what: str, session_id: str, change: str, *values: object) -> None:
         def work(cursor: sqlite3.Cursor) -> None:
-            cursor.execute(f"UPDATE sessions SET {change}, {TOUCHED} WHERE session_id = ?",
-                           (*values, _now_ms(), session_id))
+            cursor.execute(
+                f"UPDATE sessions SET {change}, {TOUCHED} WHERE session_id = ?", (*values, _now_ms(), session_id)
+            )
             if not cursor.rowcount:
                 raise _unknown(session_id)
 
@@ -193,6 +223,7 @@ class SessionStore(SessionQueries):
         With `cascade` its subagents go too, at any depth, but for detached ones: those stay with all below them and
         lose their parent. Without it every child stays and loses its parent. An unknown session is 0.
         """
+
         def work(cursor: sqlite3.Cursor) -> int:
             # Asked once and kept: each of the tables would ask anew.
             cursor.execute(CLOSING)
@@ -220,8 +251,15 @@ class SessionStore(SessionQueries):
         meta: dict[str, Any] | None = None,
     ) -> int:
         """Appends a message and returns its seq. Raises ValueError for a session without bookkeeping."""
-        row = message_values(role=role, content=content, tool_calls=tool_calls, tool_call_id=tool_call_id, name=name,
-                           round_index=round_index, meta=meta)
+        row = message_values(
+            role=role,
+            content=content,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            name=name,
+            round_index=round_index,
+            meta=meta,
+        )
 
         def work(cursor: sqlite3.Cursor) -> int:
             now, seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
@@ -277,22 +315,30 @@ class SessionStore(SessionQueries):
         integers and for meta that is not JSON, before anything is written.
         """
         first, last = _bound("from_seq", from_seq), _bound("to_seq", to_seq)
-        meta = encode_strictly(dict(note_meta or {}) | {
-            "compacted_at_round": round_index, "from_seq": first, "to_seq": last, "original_tokens": before_tokens,
-            "summary_tokens": after_tokens,
-        })
+        meta = encode_strictly(
+            dict(note_meta or {})
+            | {
+                "compacted_at_round": round_index,
+                "from_seq": first,
+                "to_seq": last,
+                "original_tokens": before_tokens,
+                "summary_tokens": after_tokens,
+            }
+        )
 
         def work(cursor: sqlite3.Cursor) -> tuple[int, int]:
             now, note_seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
             number: int = cursor.execute(NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
             cursor.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session_id))
             cursor.execute(FOLD, (session_id, first, last))
-            cursor.execute(INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index,
-                                     meta, now))
+            cursor.execute(
+                INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index, meta, now)
+            )
             cursor.execute(
                 """INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, before_tokens,
                 after_tokens, round_index, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-                (session_id, number, note_seq, first, last, before_tokens, after_tokens, round_index, now))
+                (session_id, number, note_seq, first, last, before_tokens, after_tokens, round_index, now),
+            )
             cursor.execute(TOUCH, (now, session_id))
             return number, note_seq
 
@@ -302,6 +348,7 @@ class SessionStore(SessionQueries):
 
     def set_round_index(self, session_id: str, round_index: int) -> None:
         """Records which round a session is in. Nothing happens to an unknown one."""
+
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET round_index = ? WHERE session_id = ?", (round_index, session_id))
 
@@ -327,13 +374,14 @@ class SessionStore(SessionQueries):
         model: str | None = None,
     ) -> None:
         """Records the tokens of a round, in place of an earlier record. Nothing happens to an unknown session."""
+
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(
                 """INSERT OR REPLACE INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens,
                 total_tokens, model, created_at) SELECT ?, ?, ?, ?, ?, ?, ?
                 WHERE EXISTS (SELECT 1 FROM sessions WHERE session_id = ?)""",
-                (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, _now_ms(),
-                 session_id))
+                (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, _now_ms(), session_id),
+            )
 
         self._transactions.run(work, "record_usage", session_id)
 

@@ -21,8 +21,17 @@ COUNT_LIMIT, FOLDS, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = 500, 1
 _KINDS = {"root", "subagent"}
 _LIFECYCLES = {"ephemeral", "linked", "detached"}
 _STATUSES = {"active", "archived"}
-_COLUMNS = ("created_at", "updated_at", "status", "kind", "parent_session_id", "lifecycle", "spawn_depth",
-            "spawn_tool_call_id", "model")
+_COLUMNS = (
+    "created_at",
+    "updated_at",
+    "status",
+    "kind",
+    "parent_session_id",
+    "lifecycle",
+    "spawn_depth",
+    "spawn_tool_call_id",
+    "model",
+)
 _BODIES = ("metadata_json", "config_json", "system_prompt")
 _ODD_ID = re.compile(r".*@(-?[0-9]{1,19})", re.DOTALL)
 _COUNTERS = ("next_seq", "round_index", "last_compact_seq")
@@ -133,8 +142,10 @@ def summary(
     limit = 2**62 if exact else COUNT_LIMIT
     messages = layout.table("messages")
     counts = [
-        conn.execute(f"SELECT count(*) FROM (SELECT 1 FROM {messages} WHERE {owner.condition}{more} LIMIT ?)",
-                     (owner.value, limit + 1)).fetchone()[0]
+        conn.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM {messages} WHERE {owner.condition}{more} LIMIT ?)",
+            (owner.value, limit + 1),
+        ).fetchone()[0]
         for more in ("", f" AND state = '{State.ACTIVE}'")
     ]
     highest = highest_seq(conn, layout, owner) if max(counts) > limit else 0
@@ -162,7 +173,8 @@ def _folds_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> i
         return 0
     rows = conn.execute(
         f"SELECT {', '.join(layout.column('compactions', column) for column in _SPAN)} "
-        f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq LIMIT ?", (owner.value, FOLDS)
+        f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq LIMIT ?",
+        (owner.value, FOLDS),
     ).fetchall()
     if not rows:
         return 0
@@ -194,14 +206,19 @@ def rows_by_key(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -
 def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[int]:
     """Keys of the newest created sessions without a parent, newest first."""
     where = "WHERE parent_session_id IS NULL " if layout.has("sessions", "parent_session_id") else ""
-    return [key for (key,) in conn.execute(
-        f"SELECT rowid FROM {layout.table('sessions')} {where}ORDER BY rowid DESC LIMIT ?", (limit,))]
+    return [
+        key
+        for (key,) in conn.execute(
+            f"SELECT rowid FROM {layout.table('sessions')} {where}ORDER BY rowid DESC LIMIT ?", (limit,)
+        )
+    ]
 
 
 def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) -> Iterator[Entry]:
     """What a census keeps of the next `limit` sessions after a key."""
-    columns = ", ".join(layout.column("sessions", column) for column in
-                        ("parent_session_id", "created_at", "updated_at", "kind"))
+    columns = ", ".join(
+        layout.column("sessions", column) for column in ("parent_session_id", "created_at", "updated_at", "kind")
+    )
     metadata = "NULL"
     if layout.has("sessions", "metadata_json"):
         metadata = f"CASE WHEN length(metadata_json) <= {JSON_BYTES} THEN metadata_json END"
@@ -211,15 +228,21 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
         f"SELECT rowid, session_id, {columns}, {metadata}, "
         f"(SELECT next_seq FROM {states} WHERE session_id = {sessions}.session_id), "
         f"(SELECT {last_compact} FROM {states} WHERE session_id = {sessions}.session_id) "
-        f"FROM {sessions} WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit),
+        f"FROM {sessions} WHERE rowid > ? ORDER BY rowid LIMIT ?",
+        (after, limit),
     )
     ignored = Damages()
     for key, id_, parent, created, updated, kind, stored, next_seq, compact_seq in found:
         titled = isinstance(stored, str) and ('"title"' in stored or '"name"' in stored)
         yield Entry(
-            key, id_text(key, id_), text(parent, "", ignored), number(created, "", ignored) or 0,
-            number(updated, "", ignored) or 0, max(0, (number(next_seq, "", ignored) or 1) - 1),
-            number(compact_seq, "", ignored) or 0, kind == "subagent",
+            key,
+            id_text(key, id_),
+            text(parent, "", ignored),
+            number(created, "", ignored) or 0,
+            number(updated, "", ignored) or 0,
+            max(0, (number(next_seq, "", ignored) or 1) - 1),
+            number(compact_seq, "", ignored) or 0,
+            kind == "subagent",
             title_of(parse(stored, "", ignored)) if titled else None,
         )
 
@@ -272,7 +295,8 @@ def unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: 
     open_calls: dict[str, tuple[int, str]] = {}
     for rowid, seq, role, state, answers, kind in conn.execute(
         f"SELECT rowid, seq, role, state, tool_call_id, typeof(tool_calls_json) FROM {layout.table('messages')} "
-        f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq", (owner.value, highest - NEWEST_ROWS, highest),
+        f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq",
+        (owner.value, highest - NEWEST_ROWS, highest),
     ):
         if role == "tool":
             # A call without an id is answered by a result without one.

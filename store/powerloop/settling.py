@@ -13,8 +13,7 @@ REASON = "settled by sessionscope"
 
 
 def settle(chart: Chart, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
-    """Return the edits that answer all open calls of a session and end its turn, and what they do in words.
-    """
+    """Return the edits that answer all open calls of a session and end its turn, and what they do in words."""
     opened = [(at, first_free(chart, at), calls) for at, calls in open_calls(chart, pair(chart.rows)).items()]
     rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(chart, first, len(calls))))
     edits, said, highest = make_room(chart, rooms), [], rooms.moved(chart.highest)
@@ -26,8 +25,11 @@ def settle(chart: Chart, reason: str, now_ms: int) -> tuple[list[Edit], list[str
     if opened:
         edits += count_on(chart, highest)
         updated = chart.session.get("updated_at")
-        edits.append(Edit("sessions", chart.key, {"updated_at": max(now_ms, updated if type(updated) is int else 0)},
-                          chart.spot()))
+        edits.append(
+            Edit(
+                "sessions", chart.key, {"updated_at": max(now_ms, updated if type(updated) is int else 0)}, chart.spot()
+            )
+        )
     if chart.state is not None and chart.state.get("pending_json"):
         _, more = awaited(chart)
         said.append("The question that it waits for is given up." if more else "It waits for nothing any more.")
@@ -38,9 +40,17 @@ def settle(chart: Chart, reason: str, now_ms: int) -> tuple[list[Edit], list[str
 def _answer(chart: Chart, at: int, seq: int, call: Call, reason: str, now_ms: int) -> Edit:
     caller = chart.rows[at]
     values: dict[str, Any] = {
-        "session_id": chart.stored_id, "seq": seq, "role": "tool", "content": f"<aborted: {reason or REASON}>",
-        "tool_call_id": call.id, "name": call.name, "round_index": caller.round_index, "state": State.ACTIVE.value,
-        "meta_json": "{}", "created_at": now_ms}
+        "session_id": chart.stored_id,
+        "seq": seq,
+        "role": "tool",
+        "content": f"<aborted: {reason or REASON}>",
+        "tool_call_id": call.id,
+        "name": call.name,
+        "round_index": caller.round_index,
+        "state": State.ACTIVE.value,
+        "meta_json": "{}",
+        "created_at": now_ms,
+    }
     if caller.send_index is not None:
         values["send_index"] = caller.send_index
     return Edit("messages", None, values, chart.spot(caller))

@@ -15,8 +15,10 @@ def quoted(name: str) -> str:
 
 def all_columns(conn: sqlite3.Connection, schema: str, table: str) -> list[str]:
     """The columns of a table that can be written, in order; none where there is no such table."""
-    return [str(name) for (name,) in conn.execute("SELECT name FROM pragma_table_xinfo(?, ?) WHERE hidden = 0",
-                                                  (table, schema))]
+    return [
+        str(name)
+        for (name,) in conn.execute("SELECT name FROM pragma_table_xinfo(?, ?) WHERE hidden = 0", (table, schema))
+    ]
 
 
 def key_column(conn: sqlite3.Connection, schema: str, table: str) -> str | None:

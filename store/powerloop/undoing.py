@@ -48,8 +48,9 @@ def read_kept(folder: Path) -> Kept:
     if found.kind is not Kind.BACKUP or more.get("archive") != "power-loop":
         raise Misused(f"{folder}: was not kept from a power-loop database.")
     try:
-        rows = tuple((str(table), int(rowid), None if seal is None else str(seal))
-                     for table, rowid, seal in more["rows"])
+        rows = tuple(
+            (str(table), int(rowid), None if seal is None else str(seal)) for table, rowid, seal in more["rows"]
+        )
         return Kept(folder / ROWS, str(more["layout"]), found.why, rows)
     except (KeyError, TypeError, ValueError) as error:
         raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
@@ -94,8 +95,9 @@ def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], t
     with closing(sqlite3.connect(target, isolation_level=None)) as copy:
         copy.execute("BEGIN")
         for table in dict.fromkeys(edit.table for edit in edits):
-            (sql,) = conn.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?",
-                                  (layout.name(table),)).fetchone()
+            (sql,) = conn.execute(
+                "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (layout.name(table),)
+            ).fetchone()
             copy.execute(sql)
         for table, rowid in touched(edits):
             row = read_row(conn, layout.table(table), rowid)
@@ -104,9 +106,7 @@ def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], t
         copy.execute("COMMIT")
 
 
-def _insert(
-    conn: sqlite3.Connection, table: str, rowid: int, columns: Sequence[str], values: Sequence[Any]
-) -> None:
+def _insert(conn: sqlite3.Connection, table: str, rowid: int, columns: Sequence[str], values: Sequence[Any]) -> None:
     names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
     marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, BrokenText) else "?" for value in values)
     plain = [value.raw if isinstance(value, BrokenText) else value for value in values]

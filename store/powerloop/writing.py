@@ -69,12 +69,15 @@ def new_bundle(path: Path, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bun
     try:
         return Bundle(path, kind, what, why)
     except OSError as error:
-        raise Refused(f"{path}: what is changed has to be kept beside it, and that cannot be "
-                      f"({error.strerror or error}); nothing was done.") from None
+        raise Refused(
+            f"{path}: what is changed has to be kept beside it, and that cannot be "
+            f"({error.strerror or error}); nothing was done."
+        ) from None
 
 
 def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
     """All of a database as it is, by SQLite's own online backup."""
+
     def tell(status: int, left: int, pages: int) -> None:
         if cancel():
             raise Cancelled("stopped before anything was changed.")
@@ -94,7 +97,11 @@ def refuse_leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int])
     for key in keys:
         row = conn.execute(
             f"SELECT l.session_id FROM {leases} l JOIN {layout.table('sessions')} s "
-            "ON s.session_id = l.session_id WHERE s.rowid = ? AND l.expires_at > ?", (key, now)).fetchone()
+            "ON s.session_id = l.session_id WHERE s.rowid = ? AND l.expires_at > ?",
+            (key, now),
+        ).fetchone()
         if row:
-            raise Refused(f"session {str(row[0])[:60]!r} is in use at this moment (its owner holds a lease); stop "
-                          "that agent, or wait until its lease has run out.")
+            raise Refused(
+                f"session {str(row[0])[:60]!r} is in use at this moment (its owner holds a lease); stop "
+                "that agent, or wait until its lease has run out."
+            )

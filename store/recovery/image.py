@@ -92,8 +92,9 @@ class Image:
             pages = -(-self.bytes // size)
             reserved = header.reserved if header and header.page_size == size else 0
             step = max(1, pages // _SAMPLE)
-            scores[size] = sum(is_full(self._raw(at * size, size), size, reserved, at == 0)
-                               for at in range(0, pages, step)) * size
+            scores[size] = (
+                sum(is_full(self._raw(at * size, size), size, reserved, at == 0) for at in range(0, pages, step)) * size
+            )
         best = max(SIZES, key=lambda size: (scores[size], header is not None and header.page_size == size))
         return best if scores[best] or header else None
 
@@ -190,7 +191,8 @@ def _read_journal(file: BinaryIO) -> Layer | None:
                 return layer
             number, data = int.from_bytes(record[:4], "big"), record[4:-4]
             if not number or (nonce + sum(data[size - 200 : 0 : -200])) & 0xFFFFFFFF != int.from_bytes(
-                    record[-4:], "big"):
+                record[-4:], "big"
+            ):
                 return layer
             layer.pages.setdefault(number, offset + 4)
             offset += size + 8

@@ -47,13 +47,22 @@ def read_header(data: bytes) -> Header | None:
     (size,) = unpack_from(">H", data, 16)
     size = 65536 if size == 1 else size
     changes, pages, freelist, _, _, _, _, largest, encoding, user_version, incremental, application = unpack_from(
-        ">IIIIIIIIIiIi", data, 24)
+        ">IIIIIIIIIiIi", data, 24
+    )
     if size not in SIZES or data[20] > size - 480 or encoding not in (0, 1, 2, 3):
         return None
     (valid_for,) = unpack_from(">I", data, 92)
     vacuum = 0 if not largest else 2 if incremental else 1
-    return Header(size, data[20], pages if valid_for == changes else 0, freelist, ENCODINGS[encoding or 1],
-                  user_version, application, vacuum)
+    return Header(
+        size,
+        data[20],
+        pages if valid_for == changes else 0,
+        freelist,
+        ENCODINGS[encoding or 1],
+        user_version,
+        application,
+        vacuum,
+    )
 
 
 class Node(Struct, frozen=True):

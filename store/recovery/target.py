@@ -24,17 +24,46 @@ from .pages import Undecoded, Value
 from .trees import Row
 
 _TABLE, _INDEX = re.compile(r"CREATE\s+TABLE\b", re.I), re.compile(r"CREATE\s+(UNIQUE\s+)?INDEX\b", re.I)
-_FUNCTIONS = frozenset({
-    "abs", "coalesce", "count", "date", "datetime", "ifnull", "iif", "instr", "json", "json_extract", "json_type",
-    "json_valid", "length", "like", "lower", "max", "min", "nullif", "strftime", "substr", "time", "trim", "typeof",
-    "unixepoch", "upper",
-})
+_FUNCTIONS = frozenset(
+    {
+        "abs",
+        "coalesce",
+        "count",
+        "date",
+        "datetime",
+        "ifnull",
+        "iif",
+        "instr",
+        "json",
+        "json_extract",
+        "json_type",
+        "json_valid",
+        "length",
+        "like",
+        "lower",
+        "max",
+        "min",
+        "nullif",
+        "strftime",
+        "substr",
+        "time",
+        "trim",
+        "typeof",
+        "unixepoch",
+        "upper",
+    }
+)
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
-_DENIED = frozenset({
-    sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_ATTACH,
-    sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_CREATE_VTABLE,
-    sqlite3.SQLITE_DROP_TABLE,
-})
+_DENIED = frozenset(
+    {
+        sqlite3.SQLITE_RECURSIVE,
+        sqlite3.SQLITE_ATTACH,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_CREATE_VIEW,
+        sqlite3.SQLITE_CREATE_VTABLE,
+        sqlite3.SQLITE_DROP_TABLE,
+    }
+)
 _PAGES_A_TRANSACTION = 2_000
 
 
@@ -72,12 +101,12 @@ class Shape(Struct, frozen=True):
         """How well values that fit agree with what the columns are meant to hold."""
         return (len(types) == len(self.columns)) * len(types) + sum(
             value is None or column.affinity != "integer" or isinstance(value, int)
-            for column, value in zip(self.columns, types, strict=False))
+            for column, value in zip(self.columns, types, strict=False)
+        )
 
 
 def read_shape(name: str, sql: str) -> Shape | str:
-    """Return the shape of the table that a statement makes, or in words why no rows can be put into it.
-    """
+    """Return the shape of the table that a statement makes, or in words why no rows can be put into it."""
     if not _TABLE.match(sql):
         return "is no ordinary table"
     try:
@@ -93,9 +122,12 @@ def read_shape(name: str, sql: str) -> Shape | str:
 
 
 def _shape(conn: sqlite3.Connection, name: str, sql: str) -> Shape | str:
-    listed = conn.execute("SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?)", (name,)).fetchall()
-    columns = tuple(Column(column, _affinity(type_), bool(required), hidden == 3)
-                    for column, type_, required, _, hidden in listed if hidden in (0, 3))
+    listed = conn.execute('SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?)', (name,)).fetchall()
+    columns = tuple(
+        Column(column, _affinity(type_), bool(required), hidden == 3)
+        for column, type_, required, _, hidden in listed
+        if hidden in (0, 3)
+    )
     rowid = next((one for one in _ROWID_NAMES if one not in {column.name.lower() for column in columns}), None)
     try:
         conn.execute(f"SELECT {rowid} FROM {quoted(name)}")
@@ -112,8 +144,12 @@ def _shape(conn: sqlite3.Connection, name: str, sql: str) -> Shape | str:
 def _affinity(declared: str) -> str:
     """By SQLite's own rules, in their order."""
     text = declared.upper()
-    for words, affinity in ((("INT",), "integer"), (("CHAR", "CLOB", "TEXT"), "text"), (("BLOB",), "blob"),
-                            (("REAL", "FLOA", "DOUB"), "real")):
+    for words, affinity in (
+        (("INT",), "integer"),
+        (("CHAR", "CLOB", "TEXT"), "text"),
+        (("BLOB",), "blob"),
+        (("REAL", "FLOA", "DOUB"), "real"),
+    ):
         if any(word in text for word in words):
             return affinity
     return "numeric" if text else "blob"
@@ -163,7 +199,8 @@ class Target:
         self.conn = sqlite3.connect(os.path.abspath(self.path), isolation_level=None)
         self.conn.executescript(
             f"PRAGMA page_size={page_size}; PRAGMA encoding='{encoding.replace('-le', 'le').replace('-be', 'be')}';"
-            f"PRAGMA auto_vacuum={vacuum}; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN")
+            f"PRAGMA auto_vacuum={vacuum}; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN"
+        )
         _guarded(self.conn, _allow)
         self._statements: dict[tuple[str, int, tuple[bool, ...]], str] = {}
         self._batches = 0
@@ -193,8 +230,7 @@ class Target:
         return taken
 
     def _bound(self, shape: Shape, row: Row, own_rowids: bool) -> list[Value]:
-        values = [value for at, value in enumerate(row.values) if at != shape.alias
-                  and not shape.columns[at].generated]
+        values = [value for at, value in enumerate(row.values) if at != shape.alias and not shape.columns[at].generated]
         return [row.rowid, *values] if own_rowids else values
 
     def _insert(self, shape: Shape, mask: tuple[bool, ...], own_rowids: bool) -> str:

@@ -39,8 +39,10 @@ def main() -> int:
             long = {rows: build(home / f"{rows}.db", 1, rows) for rows in (0, 1_000, many, large)}
             crowd = build(home / "crowd.db", many, 10, prompt=6_000)
             archives = {f"{rows} messages": long[rows] for rows in (0, 1_000, large)} | {f"{many} sessions": crowd}
-            archives |= {f"nanobot, {count} of {rows}": build_folder(home / f"nanobot-{count}", count, rows)
-                         for count, rows in ((1, many), (many // 10, 20))}
+            archives |= {
+                f"nanobot, {count} of {rows}": build_folder(home / f"nanobot-{count}", count, rows)
+                for count, rows in ((1, many), (many // 10, 20))
+            }
             sizes = {rows: long[rows] for rows in (1_000, many, large)}
             sections = {
                 "startup": ("Process start to first frame", startup.run(archives, rounds, home)),

@@ -32,8 +32,11 @@ def build(path: Path, sessions: int, messages: int, prompt: int = 0) -> Path:
         "sessions": (_session(ids, at, text, messages) for at in range(sessions)),
         "messages": chain.from_iterable(_messages(id_, messages, folds * chunk, chunk) for id_ in ids),
         "session_state": ((id_, messages + 1, messages // 4, folds, None) for id_ in ids),
-        "compactions": ((id_, fold, fold * chunk, (fold - 1) * chunk + 1, fold * chunk - 1, 90_000, 9_000, 1, _EPOCH_MS)
-                        for id_ in ids for fold in range(1, folds + 1)),
+        "compactions": (
+            (id_, fold, fold * chunk, (fold - 1) * chunk + 1, fold * chunk - 1, 90_000, 9_000, 1, _EPOCH_MS)
+            for id_ in ids
+            for fold in range(1, folds + 1)
+        ),
     }
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {TABLES}; BEGIN")
@@ -58,7 +61,7 @@ def build_folder(folder: Path, sessions: int, messages: int) -> Path:
 def _session(ids: list[str], at: int, prompt: str, messages: int) -> tuple[Any, ...]:
     root = at % 5 == 0 or at == len(ids) - 1
     kin = ("root", None, None, 0) if root else ("subagent", ids[at - at % 5], "call-1", 1)
-    title = json.dumps({"title": f"{_WORDS[at % 40:][:30]}{at}" if messages else NEWEST})
+    title = json.dumps({"title": f"{_WORDS[at % 40 :][:30]}{at}" if messages else NEWEST})
     return ids[at], _EPOCH_MS + at, _EPOCH_MS + at, prompt, "a-model", None, "active", *kin, "ephemeral", title
 
 
@@ -67,8 +70,16 @@ def _messages(id_: str, count: int, folded: int, chunk: int) -> Iterator[tuple[A
         note = seq <= folded and seq % chunk == 0
         role = "system" if note else _ROLES[seq % 4]
         content = f"{seq} {_WORDS}{_WORDS[: seq % 90]}"
-        yield (id_, seq, role, "compact_note" if note else None,
-               f"{NEWEST} {content} {WHOLE}" if seq == count else content,
-               _CALL if seq % 4 == 1 and not note else None, "call-1" if role == "tool" else None, seq // 4,
-               "compacted_out" if seq <= folded and not note else "active",
-               json.dumps({"from_seq": seq - chunk + 1, "to_seq": seq - 1}) if note else None, _EPOCH_MS + seq)
+        yield (
+            id_,
+            seq,
+            role,
+            "compact_note" if note else None,
+            f"{NEWEST} {content} {WHOLE}" if seq == count else content,
+            _CALL if seq % 4 == 1 and not note else None,
+            "call-1" if role == "tool" else None,
+            seq // 4,
+            "compacted_out" if seq <= folded and not note else "active",
+            json.dumps({"from_seq": seq - chunk + 1, "to_seq": seq - 1}) if note else None,
+            _EPOCH_MS + seq,
+        )

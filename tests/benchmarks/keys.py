@@ -33,8 +33,15 @@ from .table import Line
 
 SIZE, REST_S, SLICE_S, SLICES, PLACES = (120, 40), 0.15, 0.01, 3, 97
 FRAME_MS, PAGES, STATEMENTS, PAINTED = 16, 2, 2, 1_000
-KEYS = {"enter": "jump to a seq", "down": "down, not scrolling", "pagedown": "page down", "end": "end", "home": "home",
-        "2": "active rows", "f11": "a key without a binding"}
+KEYS = {
+    "enter": "jump to a seq",
+    "down": "down, not scrolling",
+    "pagedown": "page down",
+    "end": "end",
+    "home": "home",
+    "2": "active rows",
+    "f11": "a key without a binding",
+}
 _MOVE = re.compile(r"(\x1b\[(\d+);(\d+)H)")
 _connect, _window = sqlitefile._connect, Lines.window
 
@@ -86,8 +93,11 @@ async def _press(app: Sessionscope, key: str) -> Cost:
     app.post_message(Key(key, {"enter": "\r"}.get(key, key if len(key) == 1 else None)))
     await _quiet()
     done, pieces, region = time.thread_time(), _MOVE.split(Meter.written), app.screen.query_one(Timeline).region
-    painted = sum(len((move + text).encode()) for move, y, x, text in
-                  zip(*(pieces[at::4] for at in range(1, 5)), strict=True) if region.contains(int(x) - 1, int(y) - 1))
+    painted = sum(
+        len((move + text).encode())
+        for move, y, x, text in zip(*(pieces[at::4] for at in range(1, 5)), strict=True)
+        if region.contains(int(x) - 1, int(y) - 1)
+    )
     counted = Meter.pages, Meter.statements, painted
     await asyncio.sleep(REST_S)
     await _quiet()

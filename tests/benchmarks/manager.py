@@ -82,10 +82,16 @@ def _limits(ours: Side, many: int, crowd: int, rounds: int) -> Iterator[Line]:
     size = path.stat().st_size
     turn = len(TEXT) + 100
     cases = (
-        (f"append a turn, against {turn} synced bytes", partial(_append, ours, True),
-         partial(by_hand, ours.long, turn, TURNS)),
-        ("save it anew, against as many synced bytes", partial(_save, _edit, True, ours),
-         partial(by_hand, ours.long, size, 1)),
+        (
+            f"append a turn, against {turn} synced bytes",
+            partial(_append, ours, True),
+            partial(by_hand, ours.long, turn, TURNS),
+        ),
+        (
+            "save it anew, against as many synced bytes",
+            partial(_save, _edit, True, ours),
+            partial(by_hand, ours.long, size, 1),
+        ),
         (f"load {many}, against {COUNTER} -l", partial(_load, ours), partial(counted, path)),
         (f"list {crowd}, against scandir and stat", partial(_list, ours), partial(named, ours.crowd / "sessions")),
     )

@@ -57,8 +57,12 @@ def run(folder: Path, part: int, rounds: int) -> Iterator[Line]:
     for task in _tasks(manager, long, full, path, many, crowd) if manager is not None else ():
         works = partial(_time, task, task.ours, task.calls), partial(_time, task, task.theirs)
         ours, theirs = in_turns(works, rounds)
-        yield Line(task.what, f"{both(ours, theirs)}, {short(theirs / ours)}x as fast", ours / theirs,
-                   task.faster and floor(1e3 / task.faster) / 1e3)
+        yield Line(
+            task.what,
+            f"{both(ours, theirs)}, {short(theirs / ours)}x as fast",
+            ours / theirs,
+            task.faster and floor(1e3 / task.faster) / 1e3,
+        )
     yield from _limits(long, full, path, many, crowd, rounds)
 
 
@@ -83,18 +87,47 @@ def _tasks(manager: Any, long: Path, full: Path, path: Path, many: int, crowd: i
     opened = open_archive(long)[0].reader()
     ref = opened.newest(1)[0].ref
     return (
-        Task(f"load {many} messages", many, partial(_loaded, path),
-             lambda: len(manager(long).get_or_create(KEY).messages), 2.5),
-        Task(f"last {NEWEST} of {many}, folder open", NEWEST, partial(_tail, opened, ref),
-             lambda: len(manager(long).get_or_create(KEY).messages[-NEWEST:]), 500, CALLS),
-        Task(f"last {NEWEST} of {many}, and the folder", NEWEST, partial(_newest, long),
-             lambda: len(manager(long).get_or_create(KEY).messages[-NEWEST:])),
-        Task(f"list {crowd}: key, title, dates", crowd, partial(_census, full),
-             lambda: len(manager(full).list_sessions()), 3),
-        Task(f"list {crowd} again, nothing changed", crowd, lambda: len(known.census()),
-             lambda: len(manager(full).list_sessions()), 4),
-        Task(f"list {crowd} with previews and counts", crowd, partial(_listed, full),
-             lambda: len(manager(full).list_sessions())),
+        Task(
+            f"load {many} messages",
+            many,
+            partial(_loaded, path),
+            lambda: len(manager(long).get_or_create(KEY).messages),
+            2.5,
+        ),
+        Task(
+            f"last {NEWEST} of {many}, folder open",
+            NEWEST,
+            partial(_tail, opened, ref),
+            lambda: len(manager(long).get_or_create(KEY).messages[-NEWEST:]),
+            500,
+            CALLS,
+        ),
+        Task(
+            f"last {NEWEST} of {many}, and the folder",
+            NEWEST,
+            partial(_newest, long),
+            lambda: len(manager(long).get_or_create(KEY).messages[-NEWEST:]),
+        ),
+        Task(
+            f"list {crowd}: key, title, dates",
+            crowd,
+            partial(_census, full),
+            lambda: len(manager(full).list_sessions()),
+            3,
+        ),
+        Task(
+            f"list {crowd} again, nothing changed",
+            crowd,
+            lambda: len(known.census()),
+            lambda: len(manager(full).list_sessions()),
+            4,
+        ),
+        Task(
+            f"list {crowd} with previews and counts",
+            crowd,
+            partial(_listed, full),
+            lambda: len(manager(full).list_sessions()),
+        ),
     )
 
 
@@ -124,8 +157,9 @@ def _listed(folder: Path) -> int:
 def _limits(long: Path, full: Path, path: Path, many: int, crowd: int, rounds: int) -> Iterator[Line]:
     """Against counting lines in C, and against asking the system for each file's name and size."""
     outline = Task(f"outline of {many} messages, against {COUNTER} -l", many, partial(_outlined, long), int)
-    ours, least, start = in_turns((partial(_time, outline, outline.ours), partial(counted, path),
-                                   partial(counted, Path(os.devnull))), rounds)
+    ours, least, start = in_turns(
+        (partial(_time, outline, outline.ours), partial(counted, path), partial(counted, Path(os.devnull))), rounds
+    )
     least = max(least - start, 0.01)
     yield Line(outline.what, both(ours, least), ours / least)
     census = Task(f"list {crowd}, against scandir and stat", crowd, partial(_census, full), int)

@@ -51,8 +51,13 @@ def run(folder: Path, large: Path, crowd: Path, part: int) -> Iterator[Line]:
     pairs: list[tuple[str, Callable[[], object], Work, int, float | None]] = [
         (f"census of {many} sessions", crowded.census, partial(_fetch, crowd, _SESSIONS), 3, None),
         (f"outline of {rows} rows", lambda: reader.outline(ref), partial(_fetch, large, _STATES, SESSION), 3, None),
-        (f"page of {PAGE} rows of {rows}", lambda: timeline.window(at := next(places), at + PAGE),
-         lambda: _fetch(large, _ROWS, SESSION, at := next(places), at + PAGE - 1), 60, None),
+        (
+            f"page of {PAGE} rows of {rows}",
+            lambda: timeline.window(at := next(places), at + PAGE),
+            lambda: _fetch(large, _ROWS, SESSION, at := next(places), at + PAGE - 1),
+            60,
+            None,
+        ),
         (f"show, {SHOWN} messages: CPU", partial(show, folder), bare, 9, VERB),
         (f"ls, {some} sessions: CPU", partial(ls, folder), bare, 3, None),
     ]

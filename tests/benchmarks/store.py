@@ -41,8 +41,11 @@ TOP = f"sess_{'0' * 24}"
 TEXT = ("the import runs twice when a lease expires while a worker still holds its batch so claim it first " * 5)[:458]
 _CALLS = [{"id": "call-1", "type": "function", "function": {"name": "grep", "arguments": '{"pattern": "lease"}'}}]
 _TURN: tuple[dict[str, Any], ...] = (
-    {"role": "user"}, {"role": "assistant", "tool_calls": _CALLS}, {"role": "tool", "tool_call_id": "call-1"},
-    {"role": "assistant"})
+    {"role": "user"},
+    {"role": "assistant", "tool_calls": _CALLS},
+    {"role": "tool", "tool_call_id": "call-1"},
+    {"role": "assistant"},
+)
 _MESSAGES = f"SELECT * FROM messages WHERE session_id = '{TOP}' ORDER BY seq"
 _SESSIONS = f"SELECT * FROM sessions WHERE parent_session_id = '{TOP}' ORDER BY created_at"
 Work = Callable[[Any], Any]
@@ -73,8 +76,9 @@ def run(folder: Path, part: int, rounds: int) -> Iterator[Line]:
     if upstream is None:
         print(f"Not compared with power-loop, {why}: pip install power-loop=={UPSTREAM}", flush=True)
     for task in tasks.values() if upstream else ():
-        ours, theirs = in_turns((
-            partial(_time, SessionStore, task, task.ours), partial(_time, upstream, task, task.theirs)), rounds)
+        ours, theirs = in_turns(
+            (partial(_time, SessionStore, task, task.ours), partial(_time, upstream, task, task.theirs)), rounds
+        )
         figure = f"{both(ours, theirs, task.calls)}, {short(theirs / ours)}x as fast"
         yield Line(task.what, figure, ours / theirs, task.faster and floor(1e3 / task.faster) / 1e3)
     yield from _limits(folder, tasks, rounds)
@@ -97,8 +101,10 @@ def _tasks(folder: Path, part: int) -> dict[str, Task]:
     many, some, calls, synced, batched = (number // part for number in (100_000, 10_000, 5_000, 500, 30 * BATCH))
     empty, log = _seed(folder / "empty.db"), _seed(folder / "log.db", messages=many)
     brood, tree = _seed(folder / "brood.db", some, each=some), _seed(folder / "tree.db", some, each=22)
-    trees = [(below, tree if not below else _seed(folder / f"tree-{below}.db", some, each=22, below=below), least)
-             for below, least in ((0, 4), (10, 1.3), (50, 1))]
+    trees = [
+        (below, tree if not below else _seed(folder / f"tree-{below}.db", some, each=22, below=below), least)
+        for below, least in ((0, 4), (10, 1.3), (50, 1))
+    ]
     load, children = methodcaller("load_all_messages", TOP), methodcaller("list_children", TOP)
     last, walk = methodcaller("messages", TOP, newest=True, limit=FEW), methodcaller("list_descendants", TOP)
     decoded = partial(_touch, load, attrgetter("tool_calls", "meta"))
@@ -107,20 +113,42 @@ def _tasks(folder: Path, part: int) -> dict[str, Task]:
     return {
         "append": Task("append, NORMAL", empty, calls, append, append, 1.25, calls),
         "full": Task("append, FULL", empty, synced, append_synced, append_synced, 1.8, synced, full=True),
-        "batch": Task(f"append, {BATCH} in one call", empty, batched, partial(_append_many, batched),
-                      partial(_append, batched), 8, batched),
+        "batch": Task(
+            f"append, {BATCH} in one call",
+            empty,
+            batched,
+            partial(_append_many, batched),
+            partial(_append, batched),
+            8,
+            batched,
+        ),
         "load": Task(f"load {many} messages", log, many, load, load, 4, writes=False),
         "decoded": Task("  with all tool_calls and meta", log, many, decoded, decoded, writes=False),
         "last": Task(f"the last {FEW} of them", log, FEW, last, lambda store: load(store)[-FEW:], writes=False),
         "children": Task(f"list {some} children", brood, some, children, children, writes=False),
         "settings": Task("  with all config and metadata", brood, some, settings, settings, writes=False),
-        **{f"fold {rows}": Task(f"compact {rows} of {many} rows, checkpointed", log, many + 1,
-                                *(partial(_compact, rows),) * 2, 1) for rows in (some, many)},
-        "by hand": Task(f"  by hand: {many} rows read, planned and folded, FULL", log, many + 1,
-                        partial(_compacted, many), partial(_read_and_compact, many), 1, full=True),
+        **{
+            f"fold {rows}": Task(
+                f"compact {rows} of {many} rows, checkpointed", log, many + 1, *(partial(_compact, rows),) * 2, 1
+            )
+            for rows in (some, many)
+        },
+        "by hand": Task(
+            f"  by hand: {many} rows read, planned and folded, FULL",
+            log,
+            many + 1,
+            partial(_compacted, many),
+            partial(_read_and_compact, many),
+            1,
+            full=True,
+        ),
         "close": Task(f"close {some} descendants", tree, some + 1, close, close, 4),
-        **{f"trash {below}": Task(f"  as a plan, into the trash; {below} messages each", full, some + 1, _closed,
-                                  close, least) for below, full, least in trees},
+        **{
+            f"trash {below}": Task(
+                f"  as a plan, into the trash; {below} messages each", full, some + 1, _closed, close, least
+            )
+            for below, full, least in trees
+        },
         "walk": Task(f"walk a tree of {some}", tree, some, walk, _walk, 8, writes=False),
     }
 
@@ -158,14 +186,20 @@ def _seed(path: Path, sessions: int = 0, each: int = 1, messages: int = 0, below
     with SessionStore.open(path) as store, store.transaction():
         store.create_session(session_id=TOP)
         for at in range(messages):
-            store.append_message(TOP, content=f"{at} {TEXT}"[:len(TEXT)], round_index=at // 4, **_TURN[at % 4])
+            store.append_message(TOP, content=f"{at} {TEXT}"[: len(TEXT)], round_index=at // 4, **_TURN[at % 4])
         for at in range(sessions):
             # Ids come in no order, as those that a store makes up: many a figure is better with ids that do.
-            ids.append(store.create_session(
-                session_id=f"sess_{random.randbytes(12).hex()}", parent_session_id=ids[at // each],
-                config={"max_rounds": 5}, metadata={"title": f"{TEXT[:30]} {at}"}))
-            store.append_messages(ids[-1], [{"content": f"{seq} {TEXT}"[:len(TEXT)], **_TURN[seq % 4]}
-                                            for seq in range(below)])
+            ids.append(
+                store.create_session(
+                    session_id=f"sess_{random.randbytes(12).hex()}",
+                    parent_session_id=ids[at // each],
+                    config={"max_rounds": 5},
+                    metadata={"title": f"{TEXT[:30]} {at}"},
+                )
+            )
+            store.append_messages(
+                ids[-1], [{"content": f"{seq} {TEXT}"[: len(TEXT)], **_TURN[seq % 4]} for seq in range(below)]
+            )
     return path
 
 
@@ -175,16 +209,22 @@ def _limits(folder: Path, tasks: dict[str, Task], rounds: int) -> Iterator[Line]
         print(f"Without the {TOOL} command line tool there is no scan in C to compare with.", flush=True)
     for name, statement, target in scans:
         task = tasks[name]
-        ours, scanned, start = in_turns((
-            partial(_time, SessionStore, task, task.ours), partial(scan, task.seed, statement),
-            partial(scan, task.seed, "SELECT 1")), rounds)
+        ours, scanned, start = in_turns(
+            (
+                partial(_time, SessionStore, task, task.ours),
+                partial(scan, task.seed, statement),
+                partial(scan, task.seed, "SELECT 1"),
+            ),
+            rounds,
+        )
         least = max(scanned - start, LEAST_MS)
         yield Line(f"{task.what}, against C", both(ours, least), ours / least, target)
     task = tasks["full"]
     with TemporaryDirectory(dir=folder) as temp, _open(SessionStore, _copy(task, temp), full=True) as store:
         size = wal_growth(store, TOP, TEXT, PROBE)
-    ours, least = in_turns((
-        partial(_time, SessionStore, task, task.ours), partial(by_hand, folder, size, task.calls)), rounds)
+    ours, least = in_turns(
+        (partial(_time, SessionStore, task, task.ours), partial(by_hand, folder, size, task.calls)), rounds
+    )
     yield Line(f"append, FULL, against {size} synced bytes", both(ours, least, task.calls), ours / least)
 
 
@@ -196,8 +236,9 @@ def _append(messages: int, store: Any) -> Any:
 
 def _append_many(messages: int, store: Any) -> Any:
     for first in range(0, messages, BATCH):
-        seqs = store.append_messages(TOP, [{"role": "user", "content": TEXT, "round_index": at}
-                                           for at in range(first, first + BATCH)])
+        seqs = store.append_messages(
+            TOP, [{"role": "user", "content": TEXT, "round_index": at} for at in range(first, first + BATCH)]
+        )
     return seqs[-1]
 
 
@@ -210,8 +251,9 @@ def _touch(read: Work, values: Work, store: Any) -> Any:
 
 
 def _compact(rows: int, store: Any) -> Any:
-    note = store.record_compaction(TOP, from_seq=1, to_seq=rows, note_content=TEXT, before_tokens=90_000,
-                                   after_tokens=9_000, round_index=1)[1]
+    note = store.record_compaction(
+        TOP, from_seq=1, to_seq=rows, note_content=TEXT, before_tokens=90_000, after_tokens=9_000, round_index=1
+    )[1]
     return _checkpointed(store, note)
 
 

@@ -120,9 +120,7 @@ class TestDemo:
         assert "Fix the flaky importer" in result.out
         assert list(temporary.iterdir()) == []
 
-    def test_it_is_browsed_and_deleted(
-        self, cli: Cli, app: list[tuple[list[str], bool]], temporary: Path
-    ) -> None:
+    def test_it_is_browsed_and_deleted(self, cli: Cli, app: list[tuple[list[str], bool]], temporary: Path) -> None:
         assert cli("demo", terminal=True).status == 0
         assert [Path(place).name for places, _ in app for place in places] == ["demo.db"]
         assert list(temporary.iterdir()) == []
@@ -144,15 +142,33 @@ def test_hostile_text_is_shown_and_never_obeyed(cli: Cli, make: Make) -> None:
     evil = "\x1b[31m[bold red]x[/]\x1b]0;t\x07\r\x9b2J\u202e\x00\x7f"
     function = {"name": evil, "arguments": json.dumps({evil: evil})}
     message = {
-        "role": f"user{evil}", "name": evil, "content": f"{evil}\n{evil}", "tool_call_id": evil, "state": evil,
+        "role": f"user{evil}",
+        "name": evil,
+        "content": f"{evil}\n{evil}",
+        "tool_call_id": evil,
+        "state": evil,
         "tool_calls_json": json.dumps([{"id": evil, "function": function}]),
     }
-    columns = {"kind": evil, "lifecycle": evil, "status": evil, "metadata_json": json.dumps({"title": evil}),
-               "parent_session_id": evil}
+    columns = {
+        "kind": evil,
+        "lifecycle": evil,
+        "status": evil,
+        "metadata_json": json.dumps({"title": evil}),
+        "parent_session_id": evil,
+    }
     path = make((f"id{evil}", columns, [message]), ("plain", {}, []), name="a\x1b[31m\n.db")
-    runs = [cli(path), cli("ls", path), cli("show", path, f"id{evil}"), cli("compactions", path, f"id{evil}"),
-            cli("show", path, "id"), cli("show", path, evil), cli(f"{path}{evil}"), cli("ls", path, evil),
-            cli("ls", path, "--json"), cli("show", path, f"id{evil}", "--json")]
+    runs = [
+        cli(path),
+        cli("ls", path),
+        cli("show", path, f"id{evil}"),
+        cli("compactions", path, f"id{evil}"),
+        cli("show", path, "id"),
+        cli("show", path, evil),
+        cli(f"{path}{evil}"),
+        cli("ls", path, evil),
+        cli("ls", path, "--json"),
+        cli("show", path, f"id{evil}", "--json"),
+    ]
     for status, out, err in runs:
         assert status in (0, 2)
         assert err.count("\n") <= 1

@@ -39,9 +39,11 @@ def document(cli: Cli, *argv: object, status: int = 0) -> Any:
 def test_the_doctor_speaks_of_every_sample(cli: Cli, name: str) -> None:
     path = DATA / "power-loop" / f"{name}.db"
     found = document(cli, "doctor", path, status=int(name.startswith(("damaged", "poisoned"))))["findings"]
-    assert all(list(one) == ["code", "severity", "session_id", "place", "message", "fixable", "fix", "choices"]
-               and list(one["place"]) == ["session_id", "ref", "row", "seq", "file", "line", "start", "stop"]
-               for one in found)
+    assert all(
+        list(one) == ["code", "severity", "session_id", "place", "message", "fixable", "fix", "choices"]
+        and list(one["place"]) == ["session_id", "ref", "row", "seq", "file", "line", "start", "stop"]
+        for one in found
+    )
     told = cli("doctor", path).out
     assert all(one["message"] in told for one in found)
     if not found:
@@ -81,8 +83,11 @@ def test_repair_restore_and_repair_again(cli: Cli, bricked: Path) -> None:
 
 def test_a_choice_is_taken_and_a_wrong_one_is_refused(cli: Cli, tmp_path: Path) -> None:
     path = Path(shutil.copyfile(DATA / "power-loop" / "damaged-0.2.0-orphans.db", tmp_path / "a.db"))
-    for argument, words in (("orphan", "CODE=CHOICE"), ("orphan=eat", "offers detach or keep"),
-                            ("nothing=keep", "was not found here")):
+    for argument, words in (
+        ("orphan", "CODE=CHOICE"),
+        ("orphan=eat", "offers detach or keep"),
+        ("nothing=keep", "was not found here"),
+    ):
         done = cli("repair", path, "--choose", argument)
         assert done.status == 2
         assert words in done.err
@@ -119,8 +124,15 @@ def test_of_several_layouts_one_has_to_be_named(cli: Cli, tmp_path: Path) -> Non
 
 def test_what_is_no_archive_and_no_bundle(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
-    for argv in (("doctor", tmp_path / "x.txt"), ("doctor", tmp_path / "none"), ("repair", tmp_path),
-                 ("restore", tmp_path), ("settle", tmp_path / "x.txt", "y"), ("doctor",), ("restore",)):
+    for argv in (
+        ("doctor", tmp_path / "x.txt"),
+        ("doctor", tmp_path / "none"),
+        ("repair", tmp_path),
+        ("restore", tmp_path),
+        ("settle", tmp_path / "x.txt", "y"),
+        ("doctor",),
+        ("restore",),
+    ):
         done = cli(*argv)
         assert done.status == 2, argv
         assert done.err.count("\n") == 1 or "usage" in done.err

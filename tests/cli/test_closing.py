@@ -106,12 +106,18 @@ def test_the_trash_is_emptied_by_age(cli: Cli, database: Path) -> None:
     assert cli("trash", "list", database).out == "nothing is kept\n"
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    (("trash", "list", "x", "y"), "takes no BUNDLE"), (("trash", "show", "x"), "takes a BUNDLE"),
-    (("trash", "empty", "x"), "--older-than"), (("trash", "list", "x", "--older-than", "3"), "--older-than"),
-    (("trash", "empty", "x", "--older-than", "soon"), "no number of days"), (("close", "x"), "SESSION"),
-    (("trash", "burn", "x"), "invalid choice"),
-])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("trash", "list", "x", "y"), "takes no BUNDLE"),
+        (("trash", "show", "x"), "takes a BUNDLE"),
+        (("trash", "empty", "x"), "--older-than"),
+        (("trash", "list", "x", "--older-than", "3"), "--older-than"),
+        (("trash", "empty", "x", "--older-than", "soon"), "no number of days"),
+        (("close", "x"), "SESSION"),
+        (("trash", "burn", "x"), "invalid choice"),
+    ],
+)
 def test_wrong_usage_is_one_line(cli: Cli, argv: tuple[str, ...], words: str) -> None:
     done = cli(*argv)
     assert done.status == 2

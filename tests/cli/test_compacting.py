@@ -81,9 +81,11 @@ def test_what_a_summarizer_read_is_folded_and_nothing_else(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     proposed = document(cli, "compact", database, ROOT, "--keep", "1", "--dry-run")["plan"]
     before = active(cli, database)
-    append = (f"INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) VALUES "
-              f"('{ROOT}', 21, 'user', 'meanwhile', 'active', 0, 0); UPDATE session_state SET next_seq = 22 "
-              f"WHERE session_id = '{ROOT}'")
+    append = (
+        f"INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) VALUES "
+        f"('{ROOT}', 21, 'user', 'meanwhile', 'active', 0, 0); UPDATE session_state SET next_seq = 22 "
+        f"WHERE session_id = '{ROOT}'"
+    )
     fold = f"UPDATE messages SET state = 'compacted_out' WHERE session_id = '{ROOT}' AND seq = 14"
 
     def summarized(statement: str) -> Any:
@@ -104,12 +106,17 @@ def test_what_a_summarizer_read_is_folded_and_nothing_else(
     assert kept.read_text() == "from the command"
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    (("--from", "3", "--note", "x"), "go together"), (("--from", "3", "--to", "2", "--note", "x"), "no range"),
-    (("--from", "1", "--to", "999", "--note", "x"), "no message 999"),
-    (("--from", "13", "--to", "14"), "needs a --note"),
-    (("--keep", "0", "--note", "x"), "--keep"), (("--note", "x", "--note-file", "y"), "not allowed"),
-])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--from", "3", "--note", "x"), "go together"),
+        (("--from", "3", "--to", "2", "--note", "x"), "no range"),
+        (("--from", "1", "--to", "999", "--note", "x"), "no message 999"),
+        (("--from", "13", "--to", "14"), "needs a --note"),
+        (("--keep", "0", "--note", "x"), "--keep"),
+        (("--note", "x", "--note-file", "y"), "not allowed"),
+    ],
+)
 def test_what_makes_no_sense_is_said_in_one_line(cli: Cli, database: Path, argv: tuple[str, ...], words: str) -> None:
     before = database.read_bytes()
     done = cli("compact", database, ROOT, *argv)
@@ -131,8 +138,9 @@ def test_an_unknown_compaction_is_said(cli: Cli, database: Path) -> None:
     assert "there is 1, 2" in done.err
 
 
-@pytest.mark.parametrize(("name", "session"), [("v0.2.0", "telegram:42"), ("v0.3.5", "telegram:42"),
-                                               ("loop-v0.2.0", "loop:consolidated")])
+@pytest.mark.parametrize(
+    ("name", "session"), [("v0.2.0", "telegram:42"), ("v0.3.5", "telegram:42"), ("loop-v0.2.0", "loop:consolidated")]
+)
 def test_a_nanobot_session_is_folded_and_taken_back(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session: str
 ) -> None:
@@ -146,8 +154,8 @@ def test_a_nanobot_session_is_folded_and_taken_back(
     assert "--offline" in done.err
     assert document(cli, "compact", folder, session, "--keep", "1", "--note", "Facts.", "--offline")["applied"] is True
     number = document(cli, "compactions", folder, session)["compactions"][-1]["number"]
-    assert context(cli, folder, session) == shown[plan["leaves"]:]
-    check_history(folder, name, session, shown[plan["leaves"]:], "Facts.")
+    assert context(cli, folder, session) == shown[plan["leaves"] :]
+    check_history(folder, name, session, shown[plan["leaves"] :], "Facts.")
     assert cli("uncompact", folder, session, number, "--offline").status == 0
     assert context(cli, folder, session) == shown
     assert document(cli, "compactions", folder, session)["compactions"][-1]["undone"] is True

@@ -10,8 +10,18 @@ from pathlib import Path
 
 from .conftest import Cli
 
-KEYS = ["number", "from_seq", "to_seq", "rows", "note_seq", "before_tokens", "after_tokens", "tokens_are", "fold_is",
-        "undone"]
+KEYS = [
+    "number",
+    "from_seq",
+    "to_seq",
+    "rows",
+    "note_seq",
+    "before_tokens",
+    "after_tokens",
+    "tokens_are",
+    "fold_is",
+    "undone",
+]
 ROOT_SESSION = "sess_root0000000000000000000"
 
 Sample = Callable[[str], Path]
@@ -30,8 +40,18 @@ def test_json_has_exactly_the_promised_keys(cli: Cli, sample: Sample, sample_nam
 
 def test_a_fold_says_what_it_took(cli: Cli, sample: Sample) -> None:
     folds = json.loads(cli("compactions", sample("v0.2.0"), ROOT_SESSION, "--json").out)["compactions"]
-    assert folds[1] == {"number": 2, "from_seq": 6, "to_seq": 12, "rows": 7, "note_seq": 17, "before_tokens": 7000,
-                        "after_tokens": 700, "tokens_are": "recorded", "fold_is": "inferred", "undone": False}
+    assert folds[1] == {
+        "number": 2,
+        "from_seq": 6,
+        "to_seq": 12,
+        "rows": 7,
+        "note_seq": 17,
+        "before_tokens": 7000,
+        "after_tokens": 700,
+        "tokens_are": "recorded",
+        "fold_is": "inferred",
+        "undone": False,
+    }
 
 
 def test_a_set_that_cannot_be_known_is_null(cli: Cli, sample: Sample) -> None:

@@ -10,8 +10,25 @@ from pathlib import Path
 
 from .conftest import Cli, Made, Make
 
-KEYS = ["ref", "id", "layout", "file", "parent_id", "kind", "lifecycle", "status", "depth", "group", "title", "preview",
-        "message_count", "active_count", "compaction_count", "created_at", "updated_at"]
+KEYS = [
+    "ref",
+    "id",
+    "layout",
+    "file",
+    "parent_id",
+    "kind",
+    "lifecycle",
+    "status",
+    "depth",
+    "group",
+    "title",
+    "preview",
+    "message_count",
+    "active_count",
+    "compaction_count",
+    "created_at",
+    "updated_at",
+]
 
 Sample = Callable[[str], Path]
 
@@ -29,10 +46,14 @@ def test_counts_and_depths_are_those_of_the_tables(cli: Cli, sample: Sample) -> 
     path = sample("v0.2.0")
     found = {session["id"]: session for session in json.loads(cli("ls", path, "--json").out)["sessions"]}
     with closing(sqlite3.connect(path)) as conn:
-        counted = {id_: (total, active) for id_, total, active in conn.execute(
-            "SELECT session_id, (SELECT count(*) FROM messages m WHERE m.session_id = s.session_id), "
-            "(SELECT count(*) FROM messages m "
-            "WHERE m.session_id = s.session_id AND state = 'active') FROM sessions s")}
+        counted = {
+            id_: (total, active)
+            for id_, total, active in conn.execute(
+                "SELECT session_id, (SELECT count(*) FROM messages m WHERE m.session_id = s.session_id), "
+                "(SELECT count(*) FROM messages m "
+                "WHERE m.session_id = s.session_id AND state = 'active') FROM sessions s"
+            )
+        }
     assert {id_: (session["message_count"], session["active_count"]) for id_, session in found.items()} == counted
     assert found["sess_ephem000000000000000003"]["depth"] == 3
     assert found["sess_root0000000000000000000"]["compaction_count"] == 2

@@ -16,10 +16,31 @@ from .conftest import Cli
 from .test_ls import KEYS
 
 FOLDERS = [SAMPLES / name for name in ("v0.2.0", "v0.3.5", "loop-v0.2.0")]
-MESSAGE = ["row", "seq", "role", "state", "content", "name", "tool_calls", "tool_call_id", "round_index", "created_at",
-           "damage"]
-FOLD = ["number", "from_seq", "to_seq", "rows", "note_seq", "before_tokens", "after_tokens", "tokens_are", "fold_is",
-        "undone"]
+MESSAGE = [
+    "row",
+    "seq",
+    "role",
+    "state",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "round_index",
+    "created_at",
+    "damage",
+]
+FOLD = [
+    "number",
+    "from_seq",
+    "to_seq",
+    "rows",
+    "note_seq",
+    "before_tokens",
+    "after_tokens",
+    "tokens_are",
+    "fold_is",
+    "undone",
+]
 
 
 def document(cli: Cli, *words: object) -> dict[str, Any]:
@@ -58,8 +79,14 @@ def test_every_sample_opens_headless(cli: Cli, path: Path, tmp_path: Path) -> No
 
 def test_the_tree_without_a_terminal_is_by_channel(cli: Cli, tmp_path: Path) -> None:
     for at, key in enumerate(("telegram:1", "heartbeat", "slack:C:1", "telegram:2")):
-        write(tmp_path / "sessions", talk(2), f"{at}.jsonl", key, updated_at=f"2026-05-16T1{at}:00:00",
-              metadata={"title": key.upper()})
+        write(
+            tmp_path / "sessions",
+            talk(2),
+            f"{at}.jsonl",
+            key,
+            updated_at=f"2026-05-16T1{at}:00:00",
+            metadata={"title": key.upper()},
+        )
     lines = [" ".join(line.split()[:2]) for line in cli(tmp_path).out.splitlines()[1:]]
     assert lines == ["▾ telegram", "• TELEGRAM:2", "• TELEGRAM:1", "▾ slack", "• SLACK:C:1", "• HEARTBEAT"]
 
@@ -68,11 +95,25 @@ def test_the_audit_with_the_log(cli: Cli, tmp_path: Path) -> None:
     folder = workspace(tmp_path / "ws")
     (fold,) = document(cli, "compactions", folder, "loop:consolidated")["compactions"]
     assert (fold["from_seq"], fold["to_seq"], fold["rows"], fold["note_seq"], fold["fold_is"]) == (
-        1, 6, 6, None, "recorded")
+        1,
+        6,
+        6,
+        None,
+        "recorded",
+    )
     found = document(cli, "compactions", folder, "loop:plain")
-    assert found == {"compactions": [], "archived": [
-        {"number": 1, "content": "- summary of the old turns", "of_session": False,
-         "created_at": "2026-11-20T19:57:00.000Z", "damage": None}]}
+    assert found == {
+        "compactions": [],
+        "archived": [
+            {
+                "number": 1,
+                "content": "- summary of the old turns",
+                "of_session": False,
+                "created_at": "2026-11-20T19:57:00.000Z",
+                "damage": None,
+            }
+        ],
+    }
     plain = cli("compactions", folder, "loop:plain").out
     assert "no compactions" in plain
     assert "▤ 1  memory/history.jsonl, of which session is not said" in plain
@@ -90,7 +131,8 @@ def test_limits_of_the_context(cli: Cli, tmp_path: Path, make: Any) -> None:
     assert seqs("--max-messages", 4, "--max-tokens", 15) == [299, 300]
     assert "at most 4" in cli("show", folder, KEY, "--view", "context", "--max-messages", 4).out
     for words, why in (
-        (("--max-messages", 4), "go with --view context"), (("--view", "context", "--max-tokens", -1), "0 for none"),
+        (("--max-messages", 4), "go with --view context"),
+        (("--view", "context", "--max-tokens", -1), "0 for none"),
     ):
         result = cli("show", folder, KEY, *words)
         assert (result.status, result.out) == (2, "")
@@ -140,23 +182,36 @@ def test_hostile_text_is_shown_and_not_obeyed(cli: Cli, tmp_path: Path) -> None:
     """A key, a title, a role, a tool's name and a file name that hold escapes, on purpose or through damage."""
     evil = "\x1b]0;owned\x07\x1b[31m\u202e"
     folder = tmp_path / "sessions"
-    write(folder, [{"role": evil, "content": evil, "name": evil, "tool_calls": [{"id": evil, "name": evil}]}],
-          f"a{evil.replace('/', '')}.jsonl", f"{evil}:1", metadata={"title": evil, "_last_summary": {"text": evil}},
-          last_consolidated=evil)
+    write(
+        folder,
+        [{"role": evil, "content": evil, "name": evil, "tool_calls": [{"id": evil, "name": evil}]}],
+        f"a{evil.replace('/', '')}.jsonl",
+        f"{evil}:1",
+        metadata={"title": evil, "_last_summary": {"text": evil}},
+        last_consolidated=evil,
+    )
     (folder / "b.jsonl").write_bytes(f'{{"role": "user", "content": "{evil}'.encode())
     found = document(cli, "ls", folder)["sessions"]
-    for words in ((folder,), ("ls", folder), *(("show", folder, one["ref"]) for one in found),
-                  *(("compactions", folder, one["ref"]) for one in found), ("show", folder, evil)):
+    for words in (
+        (folder,),
+        ("ls", folder),
+        *(("show", folder, one["ref"]) for one in found),
+        *(("compactions", folder, one["ref"]) for one in found),
+        ("show", folder, evil),
+    ):
         result = cli(*words)
         assert not {"\x1b", "\x07", "\u202e"} & set(result.out + result.err)
     assert cli("ls", folder, "--json").out.isascii()
 
 
-@pytest.mark.parametrize(("make_it", "why"), [
-    (lambda path: path.mkdir(), "holds no sessions"),
-    (lambda path: (path.mkdir(), (path / "x.jsonl").write_text('{"a": 1}')), "holds no sessions"),
-    (lambda path: None, "there is no such file"),
-])
+@pytest.mark.parametrize(
+    ("make_it", "why"),
+    [
+        (lambda path: path.mkdir(), "holds no sessions"),
+        (lambda path: (path.mkdir(), (path / "x.jsonl").write_text('{"a": 1}')), "holds no sessions"),
+        (lambda path: None, "there is no such file"),
+    ],
+)
 def test_what_is_no_archive(cli: Cli, tmp_path: Path, make_it: Any, why: str) -> None:
     path = tmp_path / "place"
     make_it(path)

@@ -106,9 +106,19 @@ def test_an_archive_that_is_held_exclusively_is_busy(cli: Cli, sample: Sample) -
 
 @pytest.mark.parametrize(
     "argv",
-    [("ls",), ("show", "x.db"), ("compactions", "x.db"), ("ls", "x.db", "--frob"), ("demo", "x"), ("--frob",),
-     ("show", "x.db", "a", "--view", "b"), ("show", "x.db", "a", "--from", "b"), ("ls", "nowhere.db"), ("nowhere.db",),
-     ("ls", "\0")],
+    [
+        ("ls",),
+        ("show", "x.db"),
+        ("compactions", "x.db"),
+        ("ls", "x.db", "--frob"),
+        ("demo", "x"),
+        ("--frob",),
+        ("show", "x.db", "a", "--view", "b"),
+        ("show", "x.db", "a", "--from", "b"),
+        ("ls", "nowhere.db"),
+        ("nowhere.db",),
+        ("ls", "\0"),
+    ],
 )
 def test_wrong_usage_is_one_line_and_status_2(cli: Cli, argv: tuple[str, ...]) -> None:
     result = cli(*argv)

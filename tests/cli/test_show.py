@@ -15,8 +15,19 @@ from tui.headless import reading
 
 from .conftest import Cli, Make, insert
 
-KEYS = ["row", "seq", "role", "state", "content", "name", "tool_calls", "tool_call_id", "round_index", "created_at",
-        "damage"]
+KEYS = [
+    "row",
+    "seq",
+    "role",
+    "state",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "round_index",
+    "created_at",
+    "damage",
+]
 ROOT_SESSION = "sess_root0000000000000000000"
 
 Sample = Callable[[str], Path]
@@ -51,9 +62,7 @@ def test_json_has_exactly_the_promised_keys(cli: Cli, sample: Sample, sample_nam
 @pytest.mark.parametrize(
     ("name", "order"), [("v0.2.0", [13, 14, 15, 16, 17, 18, 19, 20]), ("v0.18.0", [17, 13, 14, 15, 16, 18, 19, 20])]
 )
-def test_the_context_comes_in_the_order_of_that_release(
-    cli: Cli, sample: Sample, name: str, order: list[int]
-) -> None:
+def test_the_context_comes_in_the_order_of_that_release(cli: Cli, sample: Sample, name: str, order: list[int]) -> None:
     path = sample(name)
     assert [message["seq"] for message in shown(cli, path, ROOT_SESSION, "--view", "context")] == order
     out = cli("show", path, ROOT_SESSION, "--view", "context").out
@@ -106,9 +115,7 @@ def test_multimodal_content_is_the_decoded_list(cli: Cli, make: Make) -> None:
     assert "    look\n" in cli("show", path, "a").out
 
 
-def test_long_content_comes_in_pieces_and_is_whole(
-    cli: Cli, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_content_comes_in_pieces_and_is_whole(cli: Cli, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     content = "“日本語” 🌏\n\x1b\\ " * 500
     path = make(("a", {}, [{"content": content}, {"content": "short"}]))
     text = cli("show", path, "a").out
@@ -120,10 +127,21 @@ def test_long_content_comes_in_pieces_and_is_whole(
 def test_whatever_a_value_holds_the_document_is_json(cli: Cli, make: Make) -> None:
     calls = '[{"id":"1","function":{"name":"f","arguments":"{\\"x\\": NaN, \\"y\\": [-Infinity]}"}}]'
     deep = '[{"id":"2","function":{"name":"g","arguments":' + json.dumps("[" * 900 + "]" * 900) + "}}]"
-    path = make(("a", {}, [
-        {"tool_calls_json": calls}, {"tool_calls_json": deep}, {"content": b"\xff\xfe blob"}, {"content": 7},
-        {"content": "\x7f\x9b\u202e"}, {"tool_calls_json": "{broken"}, {"state": "odd", "role": ""},
-    ]))
+    path = make(
+        (
+            "a",
+            {},
+            [
+                {"tool_calls_json": calls},
+                {"tool_calls_json": deep},
+                {"content": b"\xff\xfe blob"},
+                {"content": 7},
+                {"content": "\x7f\x9b\u202e"},
+                {"tool_calls_json": "{broken"},
+                {"state": "odd", "role": ""},
+            ],
+        )
+    )
     found = shown(cli, path, "a")
     assert found[0]["tool_calls"][0]["arguments"] == {"x": "nan", "y": ["-inf"]}
     assert found[2]["damage"]

@@ -38,12 +38,15 @@ def test_it_reads_the_messages_and_prints_the_note() -> None:
 
 def test_there_is_no_shell() -> None:
     assert note(shlex.join([sys.executable, "-c", "import sys; print(sys.argv[1])", "$(id); `id` | id"])) == (
-        "$(id); `id` | id")
+        "$(id); `id` | id"
+    )
 
 
 def test_large_text_goes_both_ways_at_once() -> None:
-    program = ("import sys\nfor piece in iter(lambda: sys.stdin.read(1000), ''):\n"
-               "    sys.stderr.write('x' * 500)\nprint('done')")
+    program = (
+        "import sys\nfor piece in iter(lambda: sys.stdin.read(1000), ''):\n"
+        "    sys.stderr.write('x' * 500)\nprint('done')"
+    )
     assert note(python(program), "y" * 3_000_000) == "done"
 
 
@@ -51,14 +54,19 @@ def test_one_that_knows_enough_need_not_read() -> None:
     assert note(python("print('short')"), "y" * 3_000_000) == "short"
 
 
-@pytest.mark.parametrize(("program", "why"), [
-    ("import sys; sys.exit('no key\\n')", r"ended with status 1: no key\."), ("pass", "printed nothing"),
-    ("print('   ')", "printed nothing"), ("import os; os.kill(os.getpid(), 15)", "was ended by SIGTERM"),
-    ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "text in UTF-8"),
-    ("import sys; sys.exit('\\x1b]0;title\\x07\\x1b[31mred')", r"status 1: red\."),
-    (f"print('x' * {2 * NOTE_BYTES})", "more than 100,000 bytes"),
-    ("while True: print('x' * 1000)", "more than 100,000 bytes"),
-])
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("import sys; sys.exit('no key\\n')", r"ended with status 1: no key\."),
+        ("pass", "printed nothing"),
+        ("print('   ')", "printed nothing"),
+        ("import os; os.kill(os.getpid(), 15)", "was ended by SIGTERM"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "text in UTF-8"),
+        ("import sys; sys.exit('\\x1b]0;title\\x07\\x1b[31mred')", r"status 1: red\."),
+        (f"print('x' * {2 * NOTE_BYTES})", "more than 100,000 bytes"),
+        ("while True: print('x' * 1000)", "more than 100,000 bytes"),
+    ],
+)
 def test_a_failure_is_one_sentence(program: str, why: str) -> None:
     with pytest.raises(NoteError, match=why) as caught:
         note(python(program))
@@ -66,9 +74,15 @@ def test_a_failure_is_one_sentence(program: str, why: str) -> None:
     assert "\x1b" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("command", "why"), [
-    ("/nowhere/at-all --x", "could not be started: No such file"), ("", "no summarizer is named"),
-    ("'open", "cannot be taken apart"), (shlex.quote(str(CHECKOUT)), "could not be started: Permission denied")])
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("/nowhere/at-all --x", "could not be started: No such file"),
+        ("", "no summarizer is named"),
+        ("'open", "cannot be taken apart"),
+        (shlex.quote(str(CHECKOUT)), "could not be started: Permission denied"),
+    ],
+)
 def test_a_command_that_is_none_is_said(command: str, why: str) -> None:
     with pytest.raises(NoteError, match=why):
         note(command)
@@ -104,8 +118,12 @@ time.sleep(600)
 def test_one_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     with pytest.raises(Cancelled):
-        summarize(shlex.join([sys.executable, "-c", HANGS, str(pid)]), iter(["x"]), lambda *_: None,
-                  lambda: pid.exists() and bool(pid.read_text()))
+        summarize(
+            shlex.join([sys.executable, "-c", HANGS, str(pid)]),
+            iter(["x"]),
+            lambda *_: None,
+            lambda: pid.exists() and bool(pid.read_text()),
+        )
     assert gone(int(pid.read_text()))
 
 
@@ -115,16 +133,19 @@ def test_one_that_takes_too_long_is_stopped() -> None:
 
 
 def test_one_that_leaves_something_running_has_answered() -> None:
-    program = ("import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-               "print('done')")
+    program = (
+        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        "print('done')"
+    )
     assert note(python(program)) == "done"
 
 
 def test_it_can_be_stopped_while_it_works() -> None:
     told: Told = []
     with pytest.raises(Cancelled):
-        summarize(python("import time; time.sleep(600)"), iter(["x"]), lambda *said: told.append(said),
-                  lambda: len(told) > 3)
+        summarize(
+            python("import time; time.sleep(600)"), iter(["x"]), lambda *said: told.append(said), lambda: len(told) > 3
+        )
     assert told
 
 

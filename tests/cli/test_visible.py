@@ -34,8 +34,13 @@ def test_what_a_terminal_would_obey_or_hide_is_shown(text: str, shown: str) -> N
 @pytest.mark.parametrize(
     "text",
     [
-        "plain, naïve, 日本語, עברית", "👩‍💻 👨‍👩‍👧‍👦 ❤️‍🔥 🏳️‍🌈 👋🏽", "🏴󠁧󠁢󠁥󠁮󠁧󠁿 🇯🇵",
-        "می‌خواهم", "क्‍ष", "é e\u0301", "葛\U000e0100城",
+        "plain, naïve, 日本語, עברית",
+        "👩‍💻 👨‍👩‍👧‍👦 ❤️‍🔥 🏳️‍🌈 👋🏽",
+        "🏴󠁧󠁢󠁥󠁮󠁧󠁿 🇯🇵",
+        "می‌خواهم",
+        "क्‍ष",
+        "é e\u0301",
+        "葛\U000e0100城",
     ],
 )
 def test_honest_text_stays_as_it_is(text: str) -> None:
@@ -49,5 +54,8 @@ def test_newlines_stay_and_tabs_are_expanded_where_lines_are_wanted() -> None:
 @given(st.text(st.characters()))
 def test_nothing_that_a_terminal_obeys_is_ever_left(text: str) -> None:
     assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in visible(text))
-    assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-                   for line in visible(text, newlines=True).split("\n") for char in line)
+    assert not any(
+        unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        for line in visible(text, newlines=True).split("\n")
+        for char in line
+    )

@@ -30,16 +30,52 @@ TEXTS = ("", "  ", "hi", "[Message Time: 2026]\nhello", "[image: /a.png]\nx", "m
 CALLS: tuple[Any, ...] = ([{"id": "a"}], [{"id": "b"}, {"id": "c"}], [], None, [{"id": ""}, {"x": 1}, 3], [{"id": 5}])
 APPS: tuple[Any, ...] = (
     [{"name": " GIT ", "entry_point": " g "}, {"name": "a"}, "x", {"entry_point": "b"}, {"name": 5}],
-    [{"name": f"app{at}"} for at in range(10)], [{"name": ""}], [], "x", None)
+    [{"name": f"app{at}"} for at in range(10)],
+    [{"name": ""}],
+    [],
+    "x",
+    None,
+)
 BLOCKS = [{"type": "text", "text": "名"}, {"type": "text", "text": "hi"}]
 CONTEXTS: tuple[Any, ...] = (
-    {"version": 1, "suffix": "名"}, {"version": 1, "suffix": "名", "blocks": BLOCKS}, {"version": 1, "blocks": BLOCKS},
-    {"version": 2, "suffix": "hi"}, {}, "hi", None)
-REPORT = ("[Subagent", "[Subagent 'a' done]", "\n", "\r\n", "\nResult:\n", "\nRESULT:", "Result:", "\nTask: x", " ",
-          "\x0b", "Summarize this naturally", "sUMMARIZE THIS NATURALLY", "found", "x" * 799, "y" * 90, "名", "\u2028")
+    {"version": 1, "suffix": "名"},
+    {"version": 1, "suffix": "名", "blocks": BLOCKS},
+    {"version": 1, "blocks": BLOCKS},
+    {"version": 2, "suffix": "hi"},
+    {},
+    "hi",
+    None,
+)
+REPORT = (
+    "[Subagent",
+    "[Subagent 'a' done]",
+    "\n",
+    "\r\n",
+    "\nResult:\n",
+    "\nRESULT:",
+    "Result:",
+    "\nTask: x",
+    " ",
+    "\x0b",
+    "Summarize this naturally",
+    "sUMMARIZE THIS NATURALLY",
+    "found",
+    "x" * 799,
+    "y" * 90,
+    "名",
+    "\u2028",
+)
 NAME = (":", "/", "\\", "..", " ", "\t", "\u3000", "a", "名", "\0", "?*", '<">|', "~", "telegram:42", "e\u0301")
-HELPERS = ("find_legal_message_start", "estimate_message_tokens", "image_placeholder_text", "safe_filename",
-           "scrub_subagent_announce_body", "_sanitize_assistant_replay_text", "_text_preview", "_message_preview_text")
+HELPERS = (
+    "find_legal_message_start",
+    "estimate_message_tokens",
+    "image_placeholder_text",
+    "safe_filename",
+    "scrub_subagent_announce_body",
+    "_sanitize_assistant_replay_text",
+    "_text_preview",
+    "_message_preview_text",
+)
 Case = tuple[list[dict[str, Any]], int, dict[str, Any]]
 """Messages, how many of them are consolidated, and the arguments of `get_history`."""
 Pick = Callable[..., Any]
@@ -61,9 +97,14 @@ def some_message(pick: Pick) -> dict[str, Any]:
     if role == "tool" and pick(*range(10)):
         made["tool_call_id"] = pick("a", "b", "c", "d", "", None, 5)
     for key, value in (
-        ("name", pick(*TEXTS)), ("reasoning_content", pick(*TEXTS, None)), ("thinking_blocks", [{"t": 1}]),
-        ("timestamp", pick("2026-01-01", "")), ("media", pick(["/a", "", 3], [], "x")), ("_command", True),
-        ("_channel_delivery", True), ("latency_ms", 1),
+        ("name", pick(*TEXTS)),
+        ("reasoning_content", pick(*TEXTS, None)),
+        ("thinking_blocks", [{"t": 1}]),
+        ("timestamp", pick("2026-01-01", "")),
+        ("media", pick(["/a", "", 3], [], "x")),
+        ("_command", True),
+        ("_channel_delivery", True),
+        ("latency_ms", 1),
     ):
         if pick(*range(7)) == 0:
             made[key] = value
@@ -73,10 +114,15 @@ def some_message(pick: Pick) -> dict[str, Any]:
 def case(seed: int) -> Case:
     pick = chooser(seed)
     messages = [some_message(pick) for _ in range(pick(*range(15)))]
-    return messages, pick(0, 0, 0, 1, 3, 20), {
-        "max_messages": pick(120, 0, -3, 1, 2, 3, 5, 8), "max_tokens": pick(0, 0, -1, 1, 10, 30, 60, 200),
-        "include_timestamps": bool(pick(0, 1)),
-    }
+    return (
+        messages,
+        pick(0, 0, 0, 1, 3, 20),
+        {
+            "max_messages": pick(120, 0, -3, 1, 2, 3, 5, 8),
+            "max_tokens": pick(0, 0, -1, 1, 10, 30, 60, 200),
+            "include_timestamps": bool(pick(0, 1)),
+        },
+    )
 
 
 def later_case(seed: int) -> Case:
@@ -127,8 +173,11 @@ def installed(release: str) -> ModuleType:
 
 def functions(module: ModuleType) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """What `answer` asks of a release's module."""
-    return (lambda messages, **arguments: module.Session("k", messages=messages).get_history(**arguments),
-            module.find_legal_message_start, module.estimate_message_tokens)
+    return (
+        lambda messages, **arguments: module.Session("k", messages=messages).get_history(**arguments),
+        module.find_legal_message_start,
+        module.estimate_message_tokens,
+    )
 
 
 # -- a session and its methods
@@ -151,13 +200,26 @@ def play(module: ModuleType, seed: int, length: int = 30) -> list[Any]:
     """
     pick, clock, said = chooser(seed), Clock(), []
     with patch.object(module, "datetime", clock):
-        session = module.Session("k", created_at=clock.now(), updated_at=clock.now(), metadata=pick(
-            {}, {"title": "t", "_last_summary": {"text": "s"}}))
+        session = module.Session(
+            "k",
+            created_at=clock.now(),
+            updated_at=clock.now(),
+            metadata=pick({}, {"title": "t", "_last_summary": {"text": "s"}}),
+        )
         for _ in range(length):
             clock.minutes += 1
             step = pick(*STEPS)
-            said.append([step.__name__, step(session, pick), session.messages, session.last_consolidated,
-                         session.metadata, session.created_at.isoformat(), session.updated_at.isoformat()])
+            said.append(
+                [
+                    step.__name__,
+                    step(session, pick),
+                    session.messages,
+                    session.last_consolidated,
+                    session.metadata,
+                    session.created_at.isoformat(),
+                    session.updated_at.isoformat(),
+                ]
+            )
             # Texts at once, since a session goes on with the same list.
             said[-1] = json.dumps(said[-1], ensure_ascii=False)
     return said
@@ -235,12 +297,17 @@ def ask_helpers(module: ModuleType, seed: int) -> dict[str, Any]:
 
 def describe(module: ModuleType) -> dict[str, Any]:
     """What a caller sees of a module without calling it."""
-    methods = [name for name, value in vars(module.Session).items()
-               if name in ("__init__", "_annotate_message_time") or (callable(value) and not name.startswith("_"))]
+    methods = [
+        name
+        for name, value in vars(module.Session).items()
+        if name in ("__init__", "_annotate_message_time") or (callable(value) and not name.startswith("_"))
+    ]
     return {
         "limit": module.FILE_MAX_MESSAGES,
-        "fields": [[field.name, "" if field.default is MISSING else repr(field.default),
-                    field.default_factory is not MISSING] for field in fields(module.Session)],
+        "fields": [
+            [field.name, "" if field.default is MISSING else repr(field.default), field.default_factory is not MISSING]
+            for field in fields(module.Session)
+        ],
         "methods": {name: _parameters(getattr(module.Session, name)) for name in sorted(methods)},
         "helpers": {name: _parameters(getattr(module, name)) for name in HELPERS},
         "shown": repr(module.Session("k", created_at=1, updated_at=2)),

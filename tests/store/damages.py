@@ -29,11 +29,22 @@ NAMES = {"0.2.0": "telegram_42.jsonl", "0.3.5": f"{base64.urlsafe_b64encode(KEY.
 _BLANKS = (b"", b"  ", b"\x0b", "\u3000".encode(), b"\x1c", b"\xc2\xa0", b"\xc2\x85")
 _ENDS = (b"\r", b" ", "\u3000".encode(), b"\x1c", b"\x0c", b",", b"\0", b" x")
 _LINES = (
-    b"null", b"1", b"[]", b'"x"', b"garbage", b"{}", b'{"role": "user", "content": "esc \\x"}',
-    b'{"role": "user",, "content": "c"}', b'{"role": "user", "role": "assistant", "content": "twice", "_type": ""}',
-    b'{"role": "user", "content": "\\ud800"}', b'{"role": "user", "content": "n", "v": NaN}',
-    b'{"role": "user", "content": "n", "v": 01}', b'{"role": "user", "content": "n", "v": 1e999}',
-    b'{"role": "user", "content": "\t"}', b'{"_type": "metadata", "metadata": {}}', b'{"_type": "other"}',
+    b"null",
+    b"1",
+    b"[]",
+    b'"x"',
+    b"garbage",
+    b"{}",
+    b'{"role": "user", "content": "esc \\x"}',
+    b'{"role": "user",, "content": "c"}',
+    b'{"role": "user", "role": "assistant", "content": "twice", "_type": ""}',
+    b'{"role": "user", "content": "\\ud800"}',
+    b'{"role": "user", "content": "n", "v": NaN}',
+    b'{"role": "user", "content": "n", "v": 01}',
+    b'{"role": "user", "content": "n", "v": 1e999}',
+    b'{"role": "user", "content": "\t"}',
+    b'{"_type": "metadata", "metadata": {}}',
+    b'{"_type": "other"}',
     b'{"role": "user", "content": "big", "n": ' + b"9" * 4300 + b"}",
     b'{"role": "user", "content": "bigger", "n": ' + b"9" * 4301 + b"}",
 )
@@ -49,9 +60,14 @@ def file(seed: int, later: bool) -> bytes:
 
     messages = case(seed)[0] * pick(1, 1, 1, 20)
     offset = pick(0, 0, 0, 1, 2, len(messages), pick(-1, -3, 999, True, None, "2", 1.5))
-    head = {"_type": "metadata", "key": KEY, "created_at": "2026-05-16T09:00:00",
-            "updated_at": pick("2026-05-16", "x", 5), "metadata": pick({}, {}, {}, None, []),
-            "last_consolidated": offset}
+    head = {
+        "_type": "metadata",
+        "key": KEY,
+        "created_at": "2026-05-16T09:00:00",
+        "updated_at": pick("2026-05-16", "x", 5),
+        "metadata": pick({}, {}, {}, None, []),
+        "last_consolidated": offset,
+    }
     if later:
         head["last_archived"] = pick(offset, offset, None, "x", 3)
     lines = [json.dumps(row, ensure_ascii=bool(pick(0, 1))).encode() for row in (head, *messages)]
@@ -59,10 +75,16 @@ def file(seed: int, later: bool) -> bytes:
         at = pick(*range(len(lines)))
         line, place = lines[at], pick(*range(len(lines[at]) + 1))
         how = pick("cut", "glue", "blank", "end", "line", "byte", "mark", "laid out", "lost", "twice")
-        lines[at:at + 1 + (how == "glue")] = {
-            "cut": [line[:place]], "glue": [b"".join(lines[at:at + 2])], "blank": [pick(*_BLANKS), line],
-            "end": [line + pick(*_ENDS)], "line": [pick(*_LINES), line], "mark": [b"\xef\xbb\xbf" + line],
-            "byte": [line[:place] + pick(*_BYTES) + line[place:]], "lost": [], "twice": [line, line],
+        lines[at : at + 1 + (how == "glue")] = {
+            "cut": [line[:place]],
+            "glue": [b"".join(lines[at : at + 2])],
+            "blank": [pick(*_BLANKS), line],
+            "end": [line + pick(*_ENDS)],
+            "line": [pick(*_LINES), line],
+            "mark": [b"\xef\xbb\xbf" + line],
+            "byte": [line[:place] + pick(*_BYTES) + line[place:]],
+            "lost": [],
+            "twice": [line, line],
             "laid out": [_laid_out(line)],
         }[how]
         lines = lines or [b""]

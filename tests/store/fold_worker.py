@@ -1,6 +1,6 @@
 """A process that folds and unfolds one session again and again, while others do the same; prints what it did.
 
-    python -IB fold_worker.py ARCHIVE SESSION TIMES SEED        waits for a line on stdin before it begins
+python -IB fold_worker.py ARCHIVE SESSION TIMES SEED        waits for a line on stdin before it begins
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def main(place: str, session: str, times: int, seed: int) -> None:
                 continue
             seqs = [row.seq for row in patiently(partial(reader.context, ref)).rows if not row.note]
             first = random.randrange(len(seqs))
-            action = Compact(ref, seqs[first], seqs[min(len(seqs) - 1, first + random.randrange(4))],
-                             f"by {seed} in {turn}")
+            action = Compact(
+                ref, seqs[first], seqs[min(len(seqs) - 1, first + random.randrange(4))], f"by {seed} in {turn}"
+            )
             receipt = actions.apply(patiently(partial(actions.plan, action)), offline=True)
             assert isinstance(receipt.undo, Uncompact)
             undos.append(receipt.undo)

@@ -30,9 +30,16 @@ def only(path: os.PathLike[str] | str) -> Archive:
 
 def together(*commands: Sequence[str | Path]) -> list[subprocess.Popen[str]]:
     """Python programs that begin at the same moment: each says that it is ready, then waits for a line."""
-    started = [subprocess.Popen([sys.executable, "-B", *map(str, command)], stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-               for command in commands]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-B", *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for command in commands
+    ]
     for process in started:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -60,8 +67,9 @@ def build(path: Path, layout: str = "0.2.0") -> Path:
         return path
     with closing(sqlite3.connect(f"file:{DATA}/power-loop/v8.0.0.db?immutable=1", uri=True)) as sample:
         schema = [sql for (sql,) in sample.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
-    raw(path, *(sql for sql in schema if "sqlite_sequence" not in sql),
-        "INSERT INTO pl_schema_migrations VALUES (1, 9)")
+    raw(
+        path, *(sql for sql in schema if "sqlite_sequence" not in sql), "INSERT INTO pl_schema_migrations VALUES (1, 9)"
+    )
     return path
 
 
@@ -73,8 +81,10 @@ def add_session(conn: sqlite3.Connection, id_: str, prefix: str = "", next_seq: 
     """A session row with its state row."""
     values = {"session_id": id_, "created_at": 1_000, "updated_at": 2_000, "config_json": "{}", "metadata_json": "{}"}
     values.update(columns)
-    conn.execute(f'INSERT INTO "{prefix}sessions" ({", ".join(values)}) VALUES ({", ".join("?" * len(values))})',
-                 list(values.values()))
+    conn.execute(
+        f'INSERT INTO "{prefix}sessions" ({", ".join(values)}) VALUES ({", ".join("?" * len(values))})',
+        list(values.values()),
+    )
     conn.execute(f'INSERT INTO "{prefix}session_state" (session_id, next_seq) VALUES (?, ?)', (id_, next_seq))
 
 

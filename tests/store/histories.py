@@ -112,9 +112,14 @@ class Author:
 
     def create(self) -> None:
         named = self.few(
-            system_prompt=TEXTS, model=["m-1", None], config=self.json, metadata=self.json,
-            spawn_tool_call_id=["call_1", None], kind=["@SessionKind.ROOT", "@SessionKind.SUBAGENT"],
-            lifecycle=["@SubagentLifecycle.EPHEMERAL", "@SubagentLifecycle.LINKED", "@SubagentLifecycle.DETACHED"])
+            system_prompt=TEXTS,
+            model=["m-1", None],
+            config=self.json,
+            metadata=self.json,
+            spawn_tool_call_id=["call_1", None],
+            kind=["@SessionKind.ROOT", "@SessionKind.SUBAGENT"],
+            lifecycle=["@SubagentLifecycle.EPHEMERAL", "@SubagentLifecycle.LINKED", "@SubagentLifecycle.DETACHED"],
+        )
         parent, depth = None, 0
         if self.tree and self.chance(0.75):
             deepest = max(self.tree, key=lambda id_: self.tree[id_][1])
@@ -122,8 +127,15 @@ class Author:
             depth = self.tree[parent][1] + 1 if parent in self.tree else 9
         fine = depth <= 3
         if fine and self.chance(0.1):
-            broken = [("config", "@set"), ("metadata", "@object"), ("config", {"x": "@surrogate"}), ("model", {}),
-                      ("system_prompt", "@surrogate"), ("lifecycle", "linked"), *([] if parent else [("kind", "root")])]
+            broken = [
+                ("config", "@set"),
+                ("metadata", "@object"),
+                ("config", {"x": "@surrogate"}),
+                ("model", {}),
+                ("system_prompt", "@surrogate"),
+                ("lifecycle", "linked"),
+                *([] if parent else [("kind", "root")]),
+            ]
             named.update([self.pick(broken)])
             fine = False
         id_ = f"sess_{len(self.steps):024x}"
@@ -140,13 +152,18 @@ class Author:
 
     def append_one(self) -> None:
         named = self.few(
-            content=[None, 5, *TEXTS], tool_calls=[[], None, ["@huge"], [{"id": "call_1", "function": {"name": "x"}}]],
-            tool_call_id=["call_1", "call_2"], name=["compact_note", "eva", ""], round_index=[None, 0, 1, 2**40],
-            meta=self.json)
+            content=[None, 5, *TEXTS],
+            tool_calls=[[], None, ["@huge"], [{"id": "call_1", "function": {"name": "x"}}]],
+            tool_call_id=["call_1", "call_2"],
+            name=["compact_note", "eva", ""],
+            round_index=[None, 0, 1, 2**40],
+            meta=self.json,
+        )
         id_ = self.some()
         if id_ in self.tree and self.chance(0.06):
-            named.update([self.pick([
-                ("content", {}), ("content", "@surrogate"), ("meta", "@set"), ("tool_calls", ["@object"])])])
+            named.update(
+                [self.pick([("content", {}), ("content", "@surrogate"), ("meta", "@set"), ("tool_calls", ["@object"])])]
+            )
         role = None if self.chance(0.02) else self.pick(["user", "assistant", "tool", "system", "", "Ünïque"])
         self.step("append_message", id_, role=role, **named)
 
@@ -154,16 +171,30 @@ class Author:
         low, high = self.pick(range(-1, 9)), self.pick(range(-1, 12))
         high = self.pick([low, high, high, 10**6])
         named = {
-            "from_seq": low, "to_seq": high, "note_content": self.pick(TEXTS),
-            "before_tokens": self.pick([None, 900]), "after_tokens": self.pick([None, 0, 30]),
+            "from_seq": low,
+            "to_seq": high,
+            "note_content": self.pick(TEXTS),
+            "before_tokens": self.pick([None, 900]),
+            "after_tokens": self.pick([None, 0, 30]),
             "round_index": self.pick([None, 0, 3]),
             **self.few(note_meta=lambda: None if self.chance(0.2) else self.object(finite=True)),
         }
         diverges = ""
         if self.divergent and self.chance(0.2):
             diverges = "compaction that cannot be stored"
-            named.update([self.pick([("from_seq", "1"), ("to_seq", None), ("to_seq", 2.0),
-                                              ("note_meta", "@nan"), ("note_meta", {"x": "@set"})])])
+            named.update(
+                [
+                    self.pick(
+                        [
+                            ("from_seq", "1"),
+                            ("to_seq", None),
+                            ("to_seq", 2.0),
+                            ("note_meta", "@nan"),
+                            ("note_meta", {"x": "@set"}),
+                        ]
+                    )
+                ]
+            )
         self.step("record_compaction", self.some(), diverges=diverges, **named)
 
     def close(self) -> None:
@@ -195,9 +226,16 @@ class Author:
         elif kind == 1:
             self.step("update_session_prompt", id_, self.pick([None, *TEXTS]), diverges=unknown)
         else:
-            self.step("record_usage", id_, diverges=unknown, round_index=self.pick(range(3)),
-                      prompt_tokens=self.pick([None, 0, 70]), completion_tokens=self.pick([None, 7]),
-                      total_tokens=self.pick([77, 2**40]), **self.few(model=["m-1", None]))
+            self.step(
+                "record_usage",
+                id_,
+                diverges=unknown,
+                round_index=self.pick(range(3)),
+                prompt_tokens=self.pick([None, 0, 70]),
+                completion_tokens=self.pick([None, 7]),
+                total_tokens=self.pick([77, 2**40]),
+                **self.few(model=["m-1", None]),
+            )
 
     def state(self) -> None:
         if self.chance(0.4):
@@ -207,8 +245,19 @@ class Author:
             self.step("set_pending", self.some(), pending)
 
     def look(self) -> None:
-        self.step(self.pick(["get_session", "list_children", "load_active_messages", "load_all_messages",
-                                      "list_compactions", "get_state"]), self.some())
+        self.step(
+            self.pick(
+                [
+                    "get_session",
+                    "list_children",
+                    "load_active_messages",
+                    "load_all_messages",
+                    "list_compactions",
+                    "get_state",
+                ]
+            ),
+            self.some(),
+        )
 
     def look_closer(self) -> None:
         self.step("get_message", self.some(), self.pick([1, 2, 3, 4, 5, 0, -1, "2", 2**64]))
@@ -267,8 +316,11 @@ def answer(module: ModuleType, store: Any, step: Step) -> str:
     """What one step returns or raises. The words of an error are compared where callers may look for them."""
     method, arguments, named = step[:3]
     try:
-        said = dump(store._conn) if method == "dump" else getattr(store, method)(
-            *_python(module, arguments), **_python(module, named))
+        said = (
+            dump(store._conn)
+            if method == "dump"
+            else getattr(store, method)(*_python(module, arguments), **_python(module, named))
+        )
     except Exception as error:
         said = {"raised": [type(error).__name__, *([str(error)] if type(error) is ValueError else [])]}
     return text(plain(said))
@@ -319,36 +371,59 @@ def describe(module: ModuleType) -> dict[str, Any]:
     store = module.SessionStore
     return {
         "constants": [module.DEFAULT_DB_PATH, module.MAX_SPAWN_DEPTH],
-        "enums": {name: [[member.name, member.value, str(member), repr(member), member == member.value]
-                         for member in getattr(module, name)] for name in ENUMS},
-        "rows": {name: [[field.name, field.default is MISSING, field.default_factory is MISSING]
-                        for field in fields(getattr(module, name))] for name in ROWS},
-        "methods": {name: [type(inspect.getattr_static(store, name)).__name__, _parameters(getattr(store, name))]
-                    for name in dir(store)
-                    if not name.startswith("_") or name in ("__init__", "__enter__", "__exit__")},
+        "enums": {
+            name: [
+                [member.name, member.value, str(member), repr(member), member == member.value]
+                for member in getattr(module, name)
+            ]
+            for name in ENUMS
+        },
+        "rows": {
+            name: [
+                [field.name, field.default is MISSING, field.default_factory is MISSING]
+                for field in fields(getattr(module, name))
+            ]
+            for name in ROWS
+        },
+        "methods": {
+            name: [type(inspect.getattr_static(store, name)).__name__, _parameters(getattr(store, name))]
+            for name in dir(store)
+            if not name.startswith("_") or name in ("__init__", "__enter__", "__exit__")
+        },
         "schema": schema(module.SCHEMA_SQL),
     }
 
 
 def _parameters(function: Any) -> list[list[str]]:
-    return [[parameter.name, parameter.kind.name, repr(parameter.default)]
-            for parameter in inspect.signature(function).parameters.values()]
+    return [
+        [parameter.name, parameter.kind.name, repr(parameter.default)]
+        for parameter in inspect.signature(function).parameters.values()
+    ]
 
 
 def schema(script: str) -> dict[str, list[Any]]:
     """The columns and indexes that a script makes, by table."""
     with closing(sqlite3.connect(":memory:")) as conn:
         conn.executescript(script)
-        return {table: [conn.execute(f"PRAGMA table_info({table})").fetchall(), [
-            [*index, conn.execute(f"PRAGMA index_xinfo({index[1]})").fetchall()]
-            for index in conn.execute(f"PRAGMA index_list({table})").fetchall()
-        ]] for (table,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()}
+        return {
+            table: [
+                conn.execute(f"PRAGMA table_info({table})").fetchall(),
+                [
+                    [*index, conn.execute(f"PRAGMA index_xinfo({index[1]})").fetchall()]
+                    for index in conn.execute(f"PRAGMA index_list({table})").fetchall()
+                ],
+            ]
+            for (table,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        }
 
 
 def record() -> None:
     module = installed()
-    names = [name for name, value in vars(module).items()
-             if name.isupper() or (getattr(value, "__module__", "") == MODULE and not name.startswith("_"))]
+    names = [
+        name
+        for name, value in vars(module).items()
+        if name.isupper() or (getattr(value, "__module__", "") == MODULE and not name.startswith("_"))
+    ]
     lines = [text({"release": RELEASE, "names": sorted(names), **describe(module)})]
     for history in map(generate, range(HISTORIES)):
         said = [json.loads(short(said)) for said in replay(history, module)]

@@ -1,6 +1,6 @@
 """Appends under a rain of interrupts, and fails where one leaves a lock held, a transaction open or a message lost.
 
-    python interrupted.py CHECKOUT DATABASE
+python interrupted.py CHECKOUT DATABASE
 """
 
 from __future__ import annotations

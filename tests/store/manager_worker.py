@@ -1,6 +1,6 @@
 """Processes that use a `SessionManager` and may be killed at it.
 
-    python -I manager_worker.py JOB [ARGUMENT ...]        says what it did, one line of JSON each
+python -I manager_worker.py JOB [ARGUMENT ...]        says what it did, one line of JSON each
 """
 
 from __future__ import annotations
@@ -94,7 +94,13 @@ def _delete(manager: SessionManager, session: Session) -> None:
 
 
 OPERATIONS: dict[str, Callable[[SessionManager, Session], None]] = {
-    "append": _append, "grow": _grow, "retitle": _retitle, "change": _change, "clear": _clear, "delete": _delete}
+    "append": _append,
+    "grow": _grow,
+    "retitle": _retitle,
+    "change": _change,
+    "clear": _clear,
+    "delete": _delete,
+}
 
 
 def state(folder: Path) -> list[Any]:
@@ -141,6 +147,7 @@ def wrong(at: int, harm: Callable[[], None], always: bool = False) -> Iterator[l
             if step():
                 harm()
             return real(*args, **more)
+
         return call
 
     with ExitStack() as stack:

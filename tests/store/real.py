@@ -35,6 +35,7 @@ def check_context(path: Path, name: str, session: str, context: Sequence[int | N
 
 async def power_loop(path: Path, prefix: str, session: str, what: str = "", seqs: Sequence[int] = ()) -> list[int]:
     """What the installed release loads as active, after it did something of its own."""
+
     async def now(value: Any) -> Any:
         return await value if inspect.isawaitable(value) else value
 
@@ -46,11 +47,23 @@ async def power_loop(path: Path, prefix: str, session: str, what: str = "", seqs
         if what == "append":
             await now(store.append_message(session, role="user", content="on"))
         elif what == "fold":
-            exact = {"fold_seqs": list(seqs)} if "fold_seqs" in inspect.signature(
-                store.record_compaction).parameters else {}
-            await now(store.record_compaction(
-                session, from_seq=min(seqs), to_seq=max(seqs), note_content="theirs", before_tokens=9, after_tokens=2,
-                round_index=0, **exact))
+            exact = (
+                {"fold_seqs": list(seqs)}
+                if "fold_seqs" in inspect.signature(store.record_compaction).parameters
+                else {}
+            )
+            await now(
+                store.record_compaction(
+                    session,
+                    from_seq=min(seqs),
+                    to_seq=max(seqs),
+                    note_content="theirs",
+                    before_tokens=9,
+                    after_tokens=2,
+                    round_index=0,
+                    **exact,
+                )
+            )
         return [row.seq for row in await now(store.load_active_messages(session))]
     finally:
         await now(store.close())

@@ -48,8 +48,11 @@ def _watched(name: str, step: Callable[..., None]) -> None:
 
 def _wanted(verb: str = "", session: str = "", *numbers: str) -> Action:
     ref, (first, last) = Ref("", session), map(int, (*numbers, "0", "0")[:2])
-    return {"close": Close((ref,), anyway=True), "compact": Compact(ref, first, last, "so far"),
-            "uncompact": Uncompact(ref, first)}.get(verb, Repair())
+    return {
+        "close": Close((ref,), anyway=True),
+        "compact": Compact(ref, first, last, "so far"),
+        "uncompact": Uncompact(ref, first),
+    }.get(verb, Repair())
 
 
 def _do(path: Path, at: int, action: Action) -> None:

@@ -1,6 +1,6 @@
 """Processes that use a `SessionStore` and may be killed at it: one that forks the others, as a test tells it.
 
-    python -I session_worker.py        then on stdin, a line each: [SERVICE, ARGUMENTS], answered by a line
+python -I session_worker.py        then on stdin, a line each: [SERVICE, ARGUMENTS], answered by a line
 """
 
 from __future__ import annotations
@@ -99,20 +99,27 @@ def _block(store: SessionStore) -> None:
         store.append_message("top", role="user", content="one more")
         store.record_usage("top", round_index=7, prompt_tokens=1, completion_tokens=1, total_tokens=2)
         store.set_pending("top", {"tool_call_ids": ["call-2"]})
-        store.record_compaction("top", from_seq=1, to_seq=4, note_content="in short", before_tokens=9, after_tokens=1,
-                                round_index=1)
+        store.record_compaction(
+            "top", from_seq=1, to_seq=4, note_content="in short", before_tokens=9, after_tokens=1, round_index=1
+        )
         store.archive_session("detached")
         store.close_session("linked")
 
 
 OPERATIONS: dict[str, Callable[[SessionStore], object]] = {
     "create_session": lambda store: store.create_session(
-        session_id="new", parent_session_id="top", system_prompt="be brief", config={"a": 1}, metadata={"title": "new"},
-        lifecycle=SubagentLifecycle.LINKED),
+        session_id="new",
+        parent_session_id="top",
+        system_prompt="be brief",
+        config={"a": 1},
+        metadata={"title": "new"},
+        lifecycle=SubagentLifecycle.LINKED,
+    ),
     "append_message": lambda store: store.append_message("top", role="user", content="one more", meta={"a": 1}),
     "append_messages": lambda store: store.append_messages("top", [{"role": "user", "content": x} for x in "abc"]),
     "record_compaction": lambda store: store.record_compaction(
-        "top", from_seq=2, to_seq=5, note_content="in short", before_tokens=90, after_tokens=10, round_index=3),
+        "top", from_seq=2, to_seq=5, note_content="in short", before_tokens=90, after_tokens=10, round_index=3
+    ),
     "close_session with all below": lambda store: store.close_session("top"),
     "close_session alone": lambda store: store.close_session("top", cascade=False),
     "a block": _block,
@@ -121,6 +128,7 @@ OPERATIONS: dict[str, Callable[[SessionStore], object]] = {
 
 def _perform(path: str, operation: str, at: int) -> bool:
     """Whether an operation, or "open", came to its end: its process is killed where its `at`th statement begins."""
+
     def work() -> None:
         time.time_ns = lambda: NOW_NS
         if operation == "open":
@@ -178,6 +186,7 @@ def _fork(work: Callable[[], None]) -> int:
 
 def _stream(name: str, path: str, seed: int) -> str:
     """Forks a process that says what it does in lines: its own number, and whatever it has done or is about to do."""
+
     def say(*what: Any) -> None:
         os.write(1, json.dumps(what).encode() + b"\n")
 
@@ -222,8 +231,15 @@ def _busy(path: str, chance: random.Random, say: Callable[..., None]) -> None:
 def _fold(store: SessionStore, id_: str, chance: random.Random) -> None:
     last = store.counts(id_).messages
     first = chance.randint(1, last + 1)
-    store.record_compaction(id_, from_seq=first, to_seq=chance.randint(first - 1, last), note_content="in short",
-                            before_tokens=9, after_tokens=1, round_index=0)
+    store.record_compaction(
+        id_,
+        from_seq=first,
+        to_seq=chance.randint(first - 1, last),
+        note_content="in short",
+        before_tokens=9,
+        after_tokens=1,
+        round_index=0,
+    )
 
 
 def _spawn(store: SessionStore, id_: str, chance: random.Random) -> None:
@@ -329,6 +345,7 @@ def _open(path: str, number: int) -> Said:
 
 def _append_carelessly(path: str, number: int, times: int) -> Said:
     """As upstream does: the message and the counter are two transactions."""
+
     def work(turn: int) -> None:
         (seq,) = conn.execute("SELECT next_seq FROM session_state WHERE session_id = 'top'").fetchone()
         conn.execute("INSERT INTO messages (session_id, seq, role, created_at) VALUES ('top', ?, 'user', 1)", (seq,))
@@ -339,7 +356,11 @@ def _append_carelessly(path: str, number: int, times: int) -> Said:
 
 
 JOBS: dict[str, Callable[..., Said]] = {
-    "append": _append, "mix": _mix, "come and go": _come_and_go, "open": _open, "append carelessly": _append_carelessly,
+    "append": _append,
+    "mix": _mix,
+    "come and go": _come_and_go,
+    "open": _open,
+    "append carelessly": _append_carelessly,
 }
 
 

@@ -14,8 +14,14 @@ IDS = [*"abcdef"]
 
 
 def entry(key: int, id_: str, parent: str | None = None, **more: object) -> Entry:
-    values: dict[str, object] = {"created_at": key, "updated_at": key, "size": 0, "compactions": 0, "subagent": False,
-                                 "title": None}
+    values: dict[str, object] = {
+        "created_at": key,
+        "updated_at": key,
+        "size": 0,
+        "compactions": 0,
+        "subagent": False,
+        "title": None,
+    }
     return Entry(key=key, id=id_, parent_id=parent, **(values | more))
 
 
@@ -24,9 +30,17 @@ def entries(draw: st.DrawFn) -> list[Entry]:
     ids = draw(st.lists(st.sampled_from(IDS), unique=True))
     keys = sorted(draw(st.lists(st.integers(-50, 50), min_size=len(ids), max_size=len(ids), unique=True)))
     return [
-        entry(key, id_, draw(st.sampled_from([*IDS, "gone", None])), created_at=draw(st.integers(0, 3)),
-              updated_at=draw(st.integers(0, 3)), size=draw(st.integers(0, 3)), compactions=draw(st.integers(0, 2)),
-              subagent=draw(st.booleans()), title=draw(st.none() | st.sampled_from(["", "Straße", "OTHER title"])))
+        entry(
+            key,
+            id_,
+            draw(st.sampled_from([*IDS, "gone", None])),
+            created_at=draw(st.integers(0, 3)),
+            updated_at=draw(st.integers(0, 3)),
+            size=draw(st.integers(0, 3)),
+            compactions=draw(st.integers(0, 2)),
+            subagent=draw(st.booleans()),
+            title=draw(st.none() | st.sampled_from(["", "Straße", "OTHER title"])),
+        )
         for key, id_ in zip(keys, ids, strict=True)
     ]
 
@@ -98,8 +112,11 @@ def test_orders_put_the_latest_or_largest_first(found: list[Entry], order: Order
 def test_the_filter_matches_id_and_title_at_once(found: list[Entry], words: list[str], also: bool) -> None:
     census = Census(found)
     extra = {0} if also and found else set()
-    expected = [at for at, session in enumerate(found) if at in extra or all(
-        word.casefold() in f"{session.id}\n{session.title or ''}".casefold() for word in words)]
+    expected = [
+        at
+        for at, session in enumerate(found)
+        if at in extra or all(word.casefold() in f"{session.id}\n{session.title or ''}".casefold() for word in words)
+    ]
     assert census.matching(words, extra) == expected
 
 

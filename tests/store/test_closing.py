@@ -20,17 +20,24 @@ def fates(parents: list[int], lifecycles: list[str], asked: list[int], cascade: 
 def test_children_go_with_their_parent_unless_they_are_detached() -> None:
     parents, lifecycles = [-1, 0, 0, 0, 0, 2], ["linked", "linked", "detached", "ephemeral", "Odd", "linked"]
     assert fates(parents, lifecycles, [0]) == {
-        0: Fate.DELETED, 1: Fate.DELETED, 2: Fate.DETACHED, 3: Fate.DELETED, 4: Fate.DELETED}
-    assert fates(parents, lifecycles, [0], cascade=False) == {
-        0: Fate.DELETED, **dict.fromkeys((1, 2, 3, 4), Fate.ROOT)}
+        0: Fate.DELETED,
+        1: Fate.DELETED,
+        2: Fate.DETACHED,
+        3: Fate.DELETED,
+        4: Fate.DELETED,
+    }
+    assert fates(parents, lifecycles, [0], cascade=False) == {0: Fate.DELETED, **dict.fromkeys((1, 2, 3, 4), Fate.ROOT)}
     assert fates(parents, lifecycles, [0, 2])[5] is Fate.DELETED
 
 
 def test_parents_come_first_with_their_depth_and_the_reason() -> None:
     steps = close([-1, 0, 1, 0], lambda at: "linked", [0])
     assert [(step.at, step.depth, step.why) for step in steps] == [
-        (0, 0, "asked for"), (1, 1, "goes with its parent"), (2, 2, "goes with its parent"),
-        (3, 1, "goes with its parent")]
+        (0, 0, "asked for"),
+        (1, 1, "goes with its parent"),
+        (2, 2, "goes with its parent"),
+        (3, 1, "goes with its parent"),
+    ]
 
 
 def test_circles_and_ones_own_parent() -> None:

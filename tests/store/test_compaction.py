@@ -38,8 +38,10 @@ class History:
 
     def line(self) -> list[int]:
         """The active rows in logical order."""
-        return sorted((seq for seq, state in self.states.items() if state == "active"),
-                      key=lambda seq: (self.ords.get(seq, seq), seq))
+        return sorted(
+            (seq for seq, state in self.states.items() if state == "active"),
+            key=lambda seq: (self.ords.get(seq, seq), seq),
+        )
 
     def _note(self, from_seq: int, to_seq: int, took: set[int], order: int | None, recorded: bool) -> None:
         note, number = self.next_seq, len(self.folds) + 1
@@ -47,8 +49,18 @@ class History:
         if order is not None:
             self.ords[note] = order
         self.truth[len(self.folds)] = took
-        self.folds.append(Fold(number, from_seq, to_seq, note, 1_000 + number, number, order,
-                               tuple(runs_of(sorted(took))) if recorded else None))
+        self.folds.append(
+            Fold(
+                number,
+                from_seq,
+                to_seq,
+                note,
+                1_000 + number,
+                number,
+                order,
+                tuple(runs_of(sorted(took))) if recorded else None,
+            )
+        )
 
     def fold_span(self, from_seq: int, to_seq: int) -> None:
         """As 0.2.0 folds: whatever stands between, with a note without a place of its own."""
@@ -73,8 +85,14 @@ class History:
     def undo(self, which: int) -> None:
         """As our own Uncompact does it: rows and note change places, and a second audit row says so."""
         undone, undoing = undone_folds(self.folds)
-        able = [at for at, fold in enumerate(self.folds) if at not in undone | undoing and at in self.truth
-                and fold.note_seq is not None and self.states.get(fold.note_seq) == "active"]
+        able = [
+            at
+            for at, fold in enumerate(self.folds)
+            if at not in undone | undoing
+            and at in self.truth
+            and fold.note_seq is not None
+            and self.states.get(fold.note_seq) == "active"
+        ]
         if not able:
             return
         at = able[which % len(able)]
@@ -84,8 +102,18 @@ class History:
             if seq in self.states:
                 self.states[seq] = "active"
         self.states[fold.note_seq] = "compacted_out"
-        self.folds.append(Fold(len(self.folds) + 1, fold.from_seq, fold.to_seq, fold.note_seq, fold.after_tokens,
-                               fold.before_tokens, fold.ord, fold.recorded))
+        self.folds.append(
+            Fold(
+                len(self.folds) + 1,
+                fold.from_seq,
+                fold.to_seq,
+                fold.note_seq,
+                fold.after_tokens,
+                fold.before_tokens,
+                fold.ord,
+                fold.recorded,
+            )
+        )
 
     def prune(self, keep: int) -> None:
         """As 0.15 and later prune: the oldest folded rows are gone."""
@@ -96,15 +124,25 @@ class History:
     def seen(self) -> list[Fold]:
         """The audit rows as a reader finds them: a pruned note tells nothing any more."""
         return [
-            fold if fold.note_seq in self.states else
-            Fold(fold.number, fold.from_seq, fold.to_seq, fold.note_seq, fold.before_tokens, fold.after_tokens,
-                 told=not self.ords)
+            fold
+            if fold.note_seq in self.states
+            else Fold(
+                fold.number,
+                fold.from_seq,
+                fold.to_seq,
+                fold.note_seq,
+                fold.before_tokens,
+                fold.after_tokens,
+                told=not self.ords,
+            )
             for fold in self.folds
         ]
 
     def explain(self) -> tuple[dict[int, Taken], list[tuple[int, int]]]:
-        by_state = {state: runs_of(sorted(seq for seq, was in self.states.items() if was == state))
-                    for state in ("compacted_out", "active")}
+        by_state = {
+            state: runs_of(sorted(seq for seq, was in self.states.items() if was == state))
+            for state in ("compacted_out", "active")
+        }
         missing = runs_of(seq for seq in range(1, max(self.states, default=0)) if seq not in self.states)
         return explain(self.seen(), by_state["compacted_out"], by_state["active"], missing)
 
@@ -357,8 +395,11 @@ def test_work_grows_with_the_folds_alone(folds: int, monkeypatch: pytest.MonkeyP
     assert made[0].visits < 400 * folds
     made.clear()
     few = _agent(folds, 5).folds
-    wide = [Fold(f.number, f.from_seq * 1_000, f.to_seq * 1_000, f.note_seq * 1_000, ord=f.ord * 1_000)
-            for f in few if f.from_seq and f.to_seq and f.note_seq and f.ord]
+    wide = [
+        Fold(f.number, f.from_seq * 1_000, f.to_seq * 1_000, f.note_seq * 1_000, ord=f.ord * 1_000)
+        for f in few
+        if f.from_seq and f.to_seq and f.note_seq and f.ord
+    ]
     last = wide[-1].note_seq or 0
     taken, _ = explain(wide, [(1_000, wide[-1].to_seq or 0)], [(last, last)])
     assert len(taken) == folds
@@ -392,13 +433,20 @@ def _write(path: Path, history: History, layout: str) -> Path:
             meta = {"from_seq": fold.from_seq, "to_seq": fold.to_seq}
             meta |= {"ord": fold.ord} if fold.ord is not None else {}
             meta |= {"fold_seqs": [list(run) for run in fold.recorded]} if fold.recorded else {}
-        rows.append({"seq": seq, "state": state, "name": "compact_note" if fold else None,
-                     "meta_json": json.dumps(meta)})
+        rows.append(
+            {"seq": seq, "state": state, "name": "compact_note" if fold else None, "meta_json": json.dumps(meta)}
+        )
     prefix = "" if layout == "0.2.0" else "pl_"
     fill(build(path, layout), "s", rows, layout, next_seq=history.next_seq)
-    raw(path, *(f"INSERT INTO {prefix}compactions VALUES ('s', {fold.number}, {fold.note_seq}, {fold.from_seq}, "
-                f"{fold.to_seq}, {fold.before_tokens}, {fold.after_tokens}, NULL, 1)" for fold in history.folds),
-        f"UPDATE {prefix}session_state SET last_compact_seq = {len(history.folds)}")
+    raw(
+        path,
+        *(
+            f"INSERT INTO {prefix}compactions VALUES ('s', {fold.number}, {fold.note_seq}, {fold.from_seq}, "
+            f"{fold.to_seq}, {fold.before_tokens}, {fold.after_tokens}, NULL, 1)"
+            for fold in history.folds
+        ),
+        f"UPDATE {prefix}session_state SET last_compact_seq = {len(history.folds)}",
+    )
     return path
 
 
@@ -411,7 +459,8 @@ def test_an_undone_fold_in_a_file_is_listed_once(tmp_path: Path) -> None:
     ref = Ref("pl_", "s")
     audit = reader.audit(ref, reader.outline(ref))
     assert [(fold.number, fold.undone, fold.fold_is, fold.fold_runs) for fold in audit.compactions] == [
-        (1, True, Certainty.RECORDED, ((1, 4),)), (3, False, Certainty.RECORDED, ((2, 4),))
+        (1, True, Certainty.RECORDED, ((1, 4),)),
+        (3, False, Certainty.RECORDED, ((2, 4),)),
     ]
     assert audit.unexplained == ()
     (summary,) = reader.summaries([reader.key(ref) or 0])
@@ -445,8 +494,11 @@ def test_an_old_layout_knows_no_places(tmp_path: Path) -> None:
 
 def test_a_fold_that_parts_a_call_from_its_result_is_odd(sample: Callable[[str], Path]) -> None:
     path = sample("v0.2.0")
-    raw(path, "UPDATE compactions SET to_seq = 2 WHERE compact_seq = 1",
-        "UPDATE messages SET state = 'active' WHERE seq BETWEEN 3 AND 5 AND session_id LIKE 'sess_root%'")
+    raw(
+        path,
+        "UPDATE compactions SET to_seq = 2 WHERE compact_seq = 1",
+        "UPDATE messages SET state = 'active' WHERE seq BETWEEN 3 AND 5 AND session_id LIKE 'sess_root%'",
+    )
     reader = only(path).reader()
     ref = Ref("", "sess_root0000000000000000000")
     first, second = reader.audit(ref, reader.outline(ref)).compactions

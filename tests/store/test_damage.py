@@ -49,16 +49,41 @@ TRIED = {
     CALLS: tuple(VALUES),
 }
 FIRST = 5
-MESSAGES = {"role": TEXT, "name": TEXT, "content": TEXT, "tool_calls_json": CALLS, "tool_call_id": TEXT,
-            "round_index": INTEGER, "state": ENUM, "meta_json": OBJECT, "created_at": INTEGER, "send_index": INTEGER}
-SESSIONS = {"created_at": INTEGER, "updated_at": INTEGER, "system_prompt": TEXT, "model": TEXT, "config_json": OBJECT,
-            "status": ENUM, "kind": ENUM, "parent_session_id": TEXT, "spawn_tool_call_id": TEXT,
-            "spawn_depth": INTEGER, "lifecycle": ENUM, "metadata_json": OBJECT}
+MESSAGES = {
+    "role": TEXT,
+    "name": TEXT,
+    "content": TEXT,
+    "tool_calls_json": CALLS,
+    "tool_call_id": TEXT,
+    "round_index": INTEGER,
+    "state": ENUM,
+    "meta_json": OBJECT,
+    "created_at": INTEGER,
+    "send_index": INTEGER,
+}
+SESSIONS = {
+    "created_at": INTEGER,
+    "updated_at": INTEGER,
+    "system_prompt": TEXT,
+    "model": TEXT,
+    "config_json": OBJECT,
+    "status": ENUM,
+    "kind": ENUM,
+    "parent_session_id": TEXT,
+    "spawn_tool_call_id": TEXT,
+    "spawn_depth": INTEGER,
+    "lifecycle": ENUM,
+    "metadata_json": OBJECT,
+}
 STATES = {"next_seq": INTEGER, "round_index": INTEGER, "last_compact_seq": INTEGER, "pending_json": OBJECT}
-COMPACTIONS = dict.fromkeys(("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "after_tokens",
-                             "round_index", "created_at"), INTEGER)
-USAGE = dict.fromkeys(("send_index", "round_index", "prompt_tokens", "completion_tokens", "total_tokens",
-                       "cached_tokens", "created_at"), INTEGER) | {"model": TEXT}
+COMPACTIONS = dict.fromkeys(
+    ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "after_tokens", "round_index", "created_at"),
+    INTEGER,
+)
+USAGE = dict.fromkeys(
+    ("send_index", "round_index", "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "created_at"),
+    INTEGER,
+) | {"model": TEXT}
 
 
 @cache
@@ -85,20 +110,46 @@ def _write(path: Path, layout: str) -> Path:
     prefix = prefix_of(layout)
     with closing(sqlite3.connect(path)) as conn, conn:
         for id_, parent in (("top", None), ("child", "top"), ("other", None)):
-            add_session(conn, id_, prefix, 8, parent_session_id=parent, kind="subagent" if parent else "root",
-                        metadata_json=json.dumps({"title": f"the {id_}"}))
-            add_messages(conn, id_, [
-                {"seq": 1, "content": f"question of {id_}", "state": "compacted_out"},
-                {"seq": 2, "role": "assistant", "content": "", "tool_calls_json": json.dumps([call("grep", "c1", a=1)]),
-                 "state": "compacted_out"},
-                {"seq": 3, "role": "tool", "content": "found", "tool_call_id": "c1", "state": "compacted_out"},
-                {"seq": 4, "role": "system", "name": "compact_note", "content": "so far",
-                 "meta_json": json.dumps({"from_seq": 1, "to_seq": 3, "ord": 1})},
-                {"seq": 5, "role": "user", "content": "and now?", "name": "anna"},
-                {"seq": 6, "role": "assistant", "content": "calling",
-                 "tool_calls_json": json.dumps([call("grep", "c2", a=2)])},
-                {"seq": 7, "role": "tool", "content": "nothing", "tool_call_id": "c2"},
-            ], prefix)
+            add_session(
+                conn,
+                id_,
+                prefix,
+                8,
+                parent_session_id=parent,
+                kind="subagent" if parent else "root",
+                metadata_json=json.dumps({"title": f"the {id_}"}),
+            )
+            add_messages(
+                conn,
+                id_,
+                [
+                    {"seq": 1, "content": f"question of {id_}", "state": "compacted_out"},
+                    {
+                        "seq": 2,
+                        "role": "assistant",
+                        "content": "",
+                        "tool_calls_json": json.dumps([call("grep", "c1", a=1)]),
+                        "state": "compacted_out",
+                    },
+                    {"seq": 3, "role": "tool", "content": "found", "tool_call_id": "c1", "state": "compacted_out"},
+                    {
+                        "seq": 4,
+                        "role": "system",
+                        "name": "compact_note",
+                        "content": "so far",
+                        "meta_json": json.dumps({"from_seq": 1, "to_seq": 3, "ord": 1}),
+                    },
+                    {"seq": 5, "role": "user", "content": "and now?", "name": "anna"},
+                    {
+                        "seq": 6,
+                        "role": "assistant",
+                        "content": "calling",
+                        "tool_calls_json": json.dumps([call("grep", "c2", a=2)]),
+                    },
+                    {"seq": 7, "role": "tool", "content": "nothing", "tool_call_id": "c2"},
+                ],
+                prefix,
+            )
             conn.execute(f"INSERT INTO {prefix}compactions VALUES (?, 1, 4, 1, 3, 900, 90, 0, 5)", (id_,))
             usage = "(?, 1, 0, 10, 20, 30, 5, 'm', 1)" if prefix else "(?, 0, 10, 20, 30, 'm', 1)"
             conn.execute(f"INSERT INTO {prefix}usage_rounds VALUES {usage}", (id_,))
@@ -127,8 +178,10 @@ def cases(kinds: dict[str, str]) -> list[tuple[str, str]]:
 
 def tried(layout: str, kind: str) -> list[tuple[str, str, bool]]:
     """What to put into a column of a kind: its name, the value, and whether it is damage there."""
-    return [(name, VALUES[name][0], kind in VALUES[name][1])
-            for name in TRIED[kind][: None if kind in (OBJECT, CALLS) else FIRST]]
+    return [
+        (name, VALUES[name][0], kind in VALUES[name][1])
+        for name in TRIED[kind][: None if kind in (OBJECT, CALLS) else FIRST]
+    ]
 
 
 def without(said: Said, *names: str) -> Said:
@@ -148,9 +201,11 @@ def test_a_message(layout: str, column: str, tmp_path: Path) -> None:
             assert said[id_] == calm[id_]
         was, now = calm["child"], said["child"]
         assert {row: line for row, line in now["rows"].items() if row != "6"} == {
-            row: line for row, line in was["rows"].items() if row != "6"}
+            row: line for row, line in was["rows"].items() if row != "6"
+        }
         assert {row: message for row, message in now["messages"].items() if row != "6"} == {
-            row: message for row, message in was["messages"].items() if row != "6"}
+            row: message for row, message in was["messages"].items() if row != "6"
+        }
         assert bool(now["rows"]["6"].damage) is marked, (name, now["rows"]["6"])
         assert bool(now["messages"]["6"].damage) is marked
         bad = column == "state" and marked
@@ -159,8 +214,11 @@ def test_a_message(layout: str, column: str, tmp_path: Path) -> None:
         for view in (View.ALL, View.COMPACTED):
             assert now["views"][view] == was["views"][view]
         assert now["audit"] == was["audit"]
-        same = ("summary", "detail", "follow") if column in ("state", "tool_calls_json", "role", "tool_call_id") else (
-            "follow",)
+        same = (
+            ("summary", "detail", "follow")
+            if column in ("state", "tool_calls_json", "role", "tool_call_id")
+            else ("follow",)
+        )
         assert without(now, "rows", "messages", "views", *same) == without(was, "rows", "messages", "views", *same)
         if bad:
             shown = {"blob": State.DAMAGED, "broken utf-8": "a\\xffb", "word": "weird"}
@@ -247,15 +305,19 @@ def test_a_session_id_that_is_no_text(value: str, layout: str, tmp_path: Path) -
     calm = everything(only(family(tmp_path / "calm.db", layout)))
     path = family(tmp_path / "bad.db", layout)
     tables = ("sessions", "messages", "session_state", "compactions", "usage_rounds")
-    raw(path, *(f"UPDATE {prefix}{table} SET session_id = {value} WHERE session_id = 'child'" for table in tables),
-        f"UPDATE {prefix}sessions SET parent_session_id = {value} WHERE session_id = 'other'")
+    raw(
+        path,
+        *(f"UPDATE {prefix}{table} SET session_id = {value} WHERE session_id = 'child'" for table in tables),
+        f"UPDATE {prefix}sessions SET parent_session_id = {value} WHERE session_id = 'other'",
+    )
     archive = only(path)
     said = everything(archive)
     odd = next(id_ for id_ in said if id_ not in ("top", "other"))
     assert odd.endswith("@2")
     assert said["top"] == calm["top"]
     assert without(said["other"], "summary", "detail", "place", "spawner") == without(
-        calm["other"], "summary", "detail", "place", "spawner")
+        calm["other"], "summary", "detail", "place", "spawner"
+    )
     apart = ("summary", "detail", "follow")
     assert without(said[odd], *apart) == without(calm["child"], *apart)
     assert "session_id is not plain text" in said[odd]["detail"].damage
@@ -263,7 +325,8 @@ def test_a_session_id_that_is_no_text(value: str, layout: str, tmp_path: Path) -
     reader = archive.reader()
     assert reader.resolve(odd) == Ref(prefix, odd)
     assert seqs(archive.reader(), Ref(prefix, odd), View.CONTEXT) == seqs(
-        only(tmp_path / "calm.db").reader(), Ref(prefix, "child"), View.CONTEXT)
+        only(tmp_path / "calm.db").reader(), Ref(prefix, "child"), View.CONTEXT
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -348,8 +411,19 @@ def test_rows_of_nobody(layout: str, table: str, tmp_path: Path) -> None:
                 assert said[id_] == calm[id_]
 
 
-@pytest.mark.parametrize("table", ["notes", "timers", "follow_up_queue", "session_leases", "session_stats",
-                                   "session_runtime_state", "project_messages", "background_tasks"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "notes",
+        "timers",
+        "follow_up_queue",
+        "session_leases",
+        "session_stats",
+        "session_runtime_state",
+        "project_messages",
+        "background_tasks",
+    ],
+)
 def test_what_later_releases_keep(table: str, tmp_path: Path) -> None:
     """Whatever stands in these tables, the session reads."""
     path = family(tmp_path / "bad.db", "8.0.0")
@@ -358,8 +432,9 @@ def test_what_later_releases_keep(table: str, tmp_path: Path) -> None:
         names = [name for (name,) in conn.execute(f"SELECT name FROM pragma_table_info('pl_{table}')")]
         for number, (value, _) in enumerate(VALUES.values()):
             values = ["'child'" if name == "session_id" else str(number) if name == "id" else value for name in names]
-            conn.execute(f"INSERT OR REPLACE INTO pl_{table} ({', '.join(names)}) "
-                         f"SELECT {', '.join(values)} WHERE 1") if "NULL" not in values else None
+            conn.execute(
+                f"INSERT OR REPLACE INTO pl_{table} ({', '.join(names)}) SELECT {', '.join(values)} WHERE 1"
+            ) if "NULL" not in values else None
         conn.commit()
     said = everything(only(path))
     assert said["child"]["detail"].extras

@@ -101,9 +101,12 @@ def test_every_child_is_linked_to_the_call_that_started_it(reader: Reader) -> No
 
 
 def test_the_bookkeeping_is_that_of_the_rows(path: Path) -> None:
-    stored = rows(path, "SELECT next_seq, last_compact_seq, (SELECT count(*) FROM messages m WHERE m.session_id = "
-                        "s.session_id), (SELECT count(*) FROM compactions c WHERE c.session_id = s.session_id) "
-                        "FROM session_state s")
+    stored = rows(
+        path,
+        "SELECT next_seq, last_compact_seq, (SELECT count(*) FROM messages m WHERE m.session_id = "
+        "s.session_id), (SELECT count(*) FROM compactions c WHERE c.session_id = s.session_id) "
+        "FROM session_state s",
+    )
     assert all(next_seq == messages + 1 and last == folds for next_seq, last, messages, folds in stored)
 
 
@@ -120,13 +123,22 @@ def test_a_later_fold_swallows_the_note_of_an_earlier_one(reader: Reader, main: 
     assert not audit.unexplained
     assert outline.count("compacted_out") == (first.rows or 0) + (second.rows or 0)
     meta = reader.message(main.ref, str(second.note_seq)).meta
-    assert meta == {"compacted_at_round": 0, "from_seq": second.from_seq, "to_seq": second.to_seq,
-                    "original_tokens": second.before_tokens, "summary_tokens": second.after_tokens}
+    assert meta == {
+        "compacted_at_round": 0,
+        "from_seq": second.from_seq,
+        "to_seq": second.to_seq,
+        "original_tokens": second.before_tokens,
+        "summary_tokens": second.after_tokens,
+    }
 
 
 def test_one_fold_is_odd(reader: Reader, sessions: list[SessionSummary]) -> None:
-    odd = [fold.odd for session in sessions
-           for fold in reader.audit(session.ref, reader.outline(session.ref)).compactions if fold.odd]
+    odd = [
+        fold.odd
+        for session in sessions
+        for fold in reader.audit(session.ref, reader.outline(session.ref)).compactions
+        if fold.odd
+    ]
     assert len(odd) == 1
     assert "its span is inverted" in odd[0]
 

@@ -45,9 +45,14 @@ def test_a_folder_and_one_file_of_nanobots(tmp_path: Path) -> None:
     assert codes(tmp_path) >= {"no-json", "bad-date"}
 
 
-@pytest.mark.parametrize(("data", "code"), [
-    (b"", "empty-file"), (b"SQLite format 3\0" + bytes(200), "not-a-database"), (bytes(8_192), "not-a-database"),
-])
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty-file"),
+        (b"SQLite format 3\0" + bytes(200), "not-a-database"),
+        (bytes(8_192), "not-a-database"),
+    ],
+)
 def test_a_file_that_is_a_database_no_more(tmp_path: Path, data: bytes, code: str) -> None:
     path = tmp_path / "power_loop_sessions.db"
     path.write_bytes(data)

@@ -36,10 +36,13 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def bookkeeping(path: Path) -> Any:
     """All of a session but for times."""
     prefix = only(path).info.layout
-    return raw(path, f"SELECT seq, role, content, state FROM \"{prefix}messages\" ORDER BY seq",
-               f"SELECT compact_seq, note_seq, from_seq, to_seq, before_tokens, after_tokens FROM "
-               f"\"{prefix}compactions\" ORDER BY compact_seq",
-               f"SELECT next_seq, last_compact_seq FROM \"{prefix}session_state\"")
+    return raw(
+        path,
+        f'SELECT seq, role, content, state FROM "{prefix}messages" ORDER BY seq',
+        f"SELECT compact_seq, note_seq, from_seq, to_seq, before_tokens, after_tokens FROM "
+        f'"{prefix}compactions" ORDER BY compact_seq',
+        f'SELECT next_seq, last_compact_seq FROM "{prefix}session_state"',
+    )
 
 
 @pytest.mark.parametrize("layout", ["0.2.0", "8.0.0"])
@@ -120,8 +123,11 @@ def test_two_processes_fold_while_an_agent_appends(tmp_path: Path, layout: str) 
     said = heard(started)
     done = [one for one in said if one[0] in ("fold", "unfold")]
     assert len(done) >= 4, said
-    assert all("changed since" in one[1] or "cannot be taken back" in one[1] or "holds it" in one[1]
-               for one in said if one[0] == "refused"), said
+    assert all(
+        "changed since" in one[1] or "cannot be taken back" in one[1] or "holds it" in one[1]
+        for one in said
+        if one[0] == "refused"
+    ), said
     assert codes(findings(path), "error", "warning") == []
     prefix = prefix_of(layout)
     assert raw(path, f"SELECT count(*) FROM {prefix}compactions") == [[(len(done),)]]
@@ -160,10 +166,17 @@ def test_a_folder_in_which_another_writes_is_waited_for(tmp_path: Path, monkeypa
     before = (folder / NAME).read_bytes()
     monkeypatch.setattr(targets, "WAIT_S", 0.05)
     with folder_lock(folder, 0):
-        code = ("import sys; from store.files import folder_lock; from pathlib import Path\n"
-                "folder_lock(Path(sys.argv[1]), 0).__enter__()")
-        other = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=Path(__file__).parents[2],
-                               capture_output=True, text=True, check=False)
+        code = (
+            "import sys; from store.files import folder_lock; from pathlib import Path\n"
+            "folder_lock(Path(sys.argv[1]), 0).__enter__()"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert "TimeoutError" in other.stderr
         with pytest.raises(Refused, match="another process holds its lock"):
             fold_file(folder, 1, 4)

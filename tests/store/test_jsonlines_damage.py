@@ -17,10 +17,13 @@ words = st.text(st.sampled_from('{}[]:,"\\ \n\tabé名😀\u2028\0'), max_size=9
 # A first key that goes on like JSON behind its quote can make a torn string in front of it look sound.
 names = words.filter(lambda name: name.strip(" ")[:1] not in (",", ":", "]", "}"))
 inner = st.recursive(
-    words | st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.floats(allow_nan=False, allow_infinity=False),
-    lambda some: st.lists(some, max_size=3) | st.dictionaries(words, some, max_size=3), max_leaves=6)
+    words | st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(words, some, max_size=3),
+    max_leaves=6,
+)
 objects = st.builds(
-    lambda name, value, more: {name: value} | more, names, inner, st.dictionaries(words, inner, max_size=3))
+    lambda name, value, more: {name: value} | more, names, inner, st.dictionaries(words, inner, max_size=3)
+)
 styles = st.sampled_from([{}, {"ensure_ascii": False}, {"ensure_ascii": False, "separators": (",", ":")}])
 written = st.builds(lambda value, style: json.dumps(value, **style).encode(), objects, styles)
 DEBRIS = [*(b"%c" % byte for byte in b'{}[]:,"\\ x1\0\xff\xc3\r\n'), b'{"', b'"}', b'": ', b'{"a": ', b"\xef\xbb\xbf"]
@@ -71,8 +74,8 @@ def test_a_line_in_the_middle_of_another(lines: list[bytes], data: st.DataObject
     # Behind a comma and before one it is a value as well, should the quote of the string around it have been lost.
     like_a_value = last_byte(begun) in (b":", b",", b"[") and rest.lstrip()[:1] in (b"]", b"}", b",")
     lost = asks_for_a_value(begun) or (begun.count(b'"') and like_a_value)
-    file = b"\n".join([*lines[:at], begun + whole + newline + rest, *lines[at + 2:]]) + b"\n"
-    assert in_order([*lines[:at], *([] if lost else [whole]), *lines[at + 2:]], exact(file))
+    file = b"\n".join([*lines[:at], begun + whole + newline + rest, *lines[at + 2 :]]) + b"\n"
+    assert in_order([*lines[:at], *([] if lost else [whole]), *lines[at + 2 :]], exact(file))
 
 
 @given(st.lists(written, min_size=1, max_size=7), st.data())
@@ -99,8 +102,12 @@ def test_what_was_not_touched_comes_back(lines: list[bytes], data: st.DataObject
             file += middle + data.draw(st.sampled_from([b"", b"\n"])) + line[start:]
         else:
             middle = {
-                "cut": b"", "flip": bytes(byte ^ 0x55 for byte in line[start:stop]), "zero": b"\0" * (stop - start),
-                "insert": b"".join(data.draw(debris)), "newline": b"\n" + line[start:stop]}[kind]
+                "cut": b"",
+                "flip": bytes(byte ^ 0x55 for byte in line[start:stop]),
+                "zero": b"\0" * (stop - start),
+                "insert": b"".join(data.draw(debris)),
+                "newline": b"\n" + line[start:stop],
+            }[kind]
             file += line[:start] + middle + line[stop:]
         file += data.draw(st.sampled_from([b"\n", b"\n", b"\n", b"", b"\r\n"]))
     assert in_order(whole, exact(file))

@@ -69,24 +69,27 @@ def test_every_cut(members: dict[str, Any], ascii: bool, space: str) -> None:
         done = len(begun)
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (b"", Leading({}, None, "", 0)),
-    (b"no object", Leading({}, None, "", 9)),
-    (b"\xef\xbb\xbf {", Leading({}, None, "", 5)),
-    (b'{"a": "x", "b": "y', Leading({"a": "x"}, "b", "y", 17)),
-    (b'{"a": 1, "b": {"c": "y', Leading({"a": 1}, None, "", 22)),
-    (b'{"a": 1, "b": ["y', Leading({"a": 1}, None, "", 17)),
-    (b'{"a": 1, "b', Leading({"a": 1}, None, "", 11)),
-    (b'{"a": 12', Leading({}, None, "", 8)),
-    (b'{"a": 1, "b": "\xc3', Leading({"a": 1}, "b", "", 15)),
-    (b'{"a": 1, "b": "\xff\\q\t', Leading({"a": 1}, "b", "\ufffd\\q\t", 15)),
-    (b'{"a": 1, "b": "\\u00e', Leading({"a": 1}, "b", "", 15)),
-    (b'{"a": 1, "b": "\\ud83d\\', Leading({"a": 1}, "b", "", 15)),
-    (b'{"a": 1, "b": "\\ud83d\\n', Leading({"a": 1}, "b", "\ud83d\n", 15)),
-    (b'{"a": 1, ~, "b": "y', Leading({"a": 1}, None, "", 19)),
-    (b'{"a": 1, "\\u00e9": "', Leading({"a": 1}, "é", "", 20)),
-    (b'{"a": 1, "n": ' + b"[" * 100_000 + b"]" * 100_000 + b', "b": "y', Leading({"a": 1}, "b", "y", 200_022)),
-])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", Leading({}, None, "", 0)),
+        (b"no object", Leading({}, None, "", 9)),
+        (b"\xef\xbb\xbf {", Leading({}, None, "", 5)),
+        (b'{"a": "x", "b": "y', Leading({"a": "x"}, "b", "y", 17)),
+        (b'{"a": 1, "b": {"c": "y', Leading({"a": 1}, None, "", 22)),
+        (b'{"a": 1, "b": ["y', Leading({"a": 1}, None, "", 17)),
+        (b'{"a": 1, "b', Leading({"a": 1}, None, "", 11)),
+        (b'{"a": 12', Leading({}, None, "", 8)),
+        (b'{"a": 1, "b": "\xc3', Leading({"a": 1}, "b", "", 15)),
+        (b'{"a": 1, "b": "\xff\\q\t', Leading({"a": 1}, "b", "\ufffd\\q\t", 15)),
+        (b'{"a": 1, "b": "\\u00e', Leading({"a": 1}, "b", "", 15)),
+        (b'{"a": 1, "b": "\\ud83d\\', Leading({"a": 1}, "b", "", 15)),
+        (b'{"a": 1, "b": "\\ud83d\\n', Leading({"a": 1}, "b", "\ud83d\n", 15)),
+        (b'{"a": 1, ~, "b": "y', Leading({"a": 1}, None, "", 19)),
+        (b'{"a": 1, "\\u00e9": "', Leading({"a": 1}, "é", "", 20)),
+        (b'{"a": 1, "n": ' + b"[" * 100_000 + b"]" * 100_000 + b', "b": "y', Leading({"a": 1}, "b", "y", 200_022)),
+    ],
+)
 def test_what_it_begins_with(data: bytes, expected: Leading) -> None:
     assert leading(data) == expected
 
@@ -102,7 +105,7 @@ def in_pieces(data: bytes, size: int) -> tuple[str, bool]:
     """What all of some bytes is, `size` of them at a time, and whether the quote was met."""
     at, whole, closed = 0, "", False
     while at < len(data) and not closed:
-        text, used, closed = unescape(data[at:at + size])
+        text, used, closed = unescape(data[at : at + size])
         assert 0 <= used <= size
         if not used and not closed:
             break
@@ -110,37 +113,60 @@ def in_pieces(data: bytes, size: int) -> tuple[str, bool]:
     return whole, closed
 
 
-parts = st.sampled_from([
-    b"\\", b"\\u", b"\\ud83d", b"\\ude00", b"\\u00e9", b"\\n", b"\\q", b'\\"', b"\xf0\x9f\x98\x80", b"\xf0\x9f",
-    b"\x80", b"\xff", b"\xc3", b"a", b"d8", b"u", b"\t", b"\n", b"\0"])
+parts = st.sampled_from(
+    [
+        b"\\",
+        b"\\u",
+        b"\\ud83d",
+        b"\\ude00",
+        b"\\u00e9",
+        b"\\n",
+        b"\\q",
+        b'\\"',
+        b"\xf0\x9f\x98\x80",
+        b"\xf0\x9f",
+        b"\x80",
+        b"\xff",
+        b"\xc3",
+        b"a",
+        b"d8",
+        b"u",
+        b"\t",
+        b"\n",
+        b"\0",
+    ]
+)
 
 
 @given(st.lists(parts, max_size=12).map(b"".join) | st.binary(max_size=30), st.integers(LONGEST, 24))
 def test_any_piece(data: bytes, size: int) -> None:
     """It gets on unless all that is there is the beginning of something, and it is the same whatever the pieces."""
     text, used, closed = unescape(data)
-    assert not closed or data[used:used + 1] == b'"'
+    assert not closed or data[used : used + 1] == b'"'
     assert closed or len(data) - LONGEST < used <= len(data)
     assert in_pieces(data, size) == (text, closed)
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (b'"', ("", 0, True)),
-    (b"", ("", 0, False)),
-    (b'a\\"b" c', ('a"b', 4, True)),
-    (b"a\\", ("a", 1, False)),
-    (b"a\\u12", ("a", 1, False)),
-    (b'a\\u12" c', ("a\\u12", 5, True)),
-    (b"\\ud83d\\ude0", ("", 0, False)),
-    (b"\\ud83d\\ude00", ("😀", 12, False)),
-    (b"\\ud83d\\u0041", ("\ud83dA", 12, False)),
-    (b'\\ud83d"', ("\ud83d", 6, True)),
-    (b"\\\\ud83d", ("\\ud83d", 7, False)),
-    (b"\xf0\x9f\x98", ("", 0, False)),
-    (b"a\xff\xf0\x9fb", ("a\ufffd\ufffdb", 5, False)),
-    (b"a\xc3\\n", ("a\ufffd\n", 4, False)),
-    (b'a\xc3"', ("a\ufffd", 2, True)),
-    (b"\\q\\x41\tb\n", ("\\q\\x41\tb\n", 9, False)),
-])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'"', ("", 0, True)),
+        (b"", ("", 0, False)),
+        (b'a\\"b" c', ('a"b', 4, True)),
+        (b"a\\", ("a", 1, False)),
+        (b"a\\u12", ("a", 1, False)),
+        (b'a\\u12" c', ("a\\u12", 5, True)),
+        (b"\\ud83d\\ude0", ("", 0, False)),
+        (b"\\ud83d\\ude00", ("😀", 12, False)),
+        (b"\\ud83d\\u0041", ("\ud83dA", 12, False)),
+        (b'\\ud83d"', ("\ud83d", 6, True)),
+        (b"\\\\ud83d", ("\\ud83d", 7, False)),
+        (b"\xf0\x9f\x98", ("", 0, False)),
+        (b"a\xff\xf0\x9fb", ("a\ufffd\ufffdb", 5, False)),
+        (b"a\xc3\\n", ("a\ufffd\n", 4, False)),
+        (b'a\xc3"', ("a\ufffd", 2, True)),
+        (b"\\q\\x41\tb\n", ("\\q\\x41\tb\n", 9, False)),
+    ],
+)
 def test_what_stands_in_a_string(data: bytes, expected: tuple[str, int, bool]) -> None:
     assert unescape(data) == expected

@@ -34,8 +34,11 @@ def restore(folder: Path, receipt: Receipt) -> Receipt:
 
 
 def looks(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    return {path.name: (path.stat().st_mtime_ns, stat.S_IMODE(path.stat().st_mode), path.read_bytes())
-            for path in folder.iterdir() if path.is_file()}
+    return {
+        path.name: (path.stat().st_mtime_ns, stat.S_IMODE(path.stat().st_mode), path.read_bytes())
+        for path in folder.iterdir()
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", ["v0.2.0", "v0.3.5", "loop-v0.2.0"])
@@ -63,9 +66,12 @@ def test_what_belongs_to_it_goes_with_it_and_a_fork_stays(tmp_path: Path) -> Non
     first = user("the very first") | {"timestamp": "2026-05-16T09:01:00.123456"}
     later = HEAD | {"key": "slack:1", "created_at": "2026-05-17T09:00:00"}
     folder = sessions(
-        tmp_path, telegram_42__jsonl=made(first, user("more", 2)), telegram_42__checkpoint__json=b"{}",
+        tmp_path,
+        telegram_42__jsonl=made(first, user("more", 2)),
+        telegram_42__checkpoint__json=b"{}",
         telegram_42__jsonl__tmp=made(first)[:30],
-        slack_1__jsonl=made(first, user("other", 5), head=later))
+        slack_1__jsonl=made(first, user("other", 5), head=later),
+    )
     plan, receipt = close(folder, KEY)
     assert list(contents(folder)) == ["slack_1.jsonl"]
     assert [(member.ref.id, str(member.fate)) for member in plan.members] == [(KEY, "deleted"), ("slack:1", "detached")]
@@ -116,8 +122,11 @@ def test_what_speaks_against_it_has_to_be_overridden(tmp_path: Path) -> None:
 
 
 def test_a_session_that_came_again_is_not_overwritten(tmp_path: Path) -> None:
-    folder = sessions(tmp_path, telegram_42__jsonl=made(user("old")), slack_1__jsonl=made(
-        user("other"), head=HEAD | {"key": "slack:1"}))
+    folder = sessions(
+        tmp_path,
+        telegram_42__jsonl=made(user("old")),
+        slack_1__jsonl=made(user("other"), head=HEAD | {"key": "slack:1"}),
+    )
     _, receipt = close(folder, KEY, "slack:1")
     (folder / NAME).write_bytes(made(user("new")))
     back = restore(folder, receipt)
@@ -141,8 +150,11 @@ def test_a_session_that_changed_since_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_in_the_trash_is_a_session_to_nanobot(tmp_path: Path) -> None:
-    folder = sessions(tmp_path, telegram_42__jsonl=made(user("old")), slack_1__jsonl=made(
-        user("other"), head=HEAD | {"key": "slack:1"}))
+    folder = sessions(
+        tmp_path,
+        telegram_42__jsonl=made(user("old")),
+        slack_1__jsonl=made(user("other"), head=HEAD | {"key": "slack:1"}),
+    )
     close(folder, KEY)
     assert not list(tmp_path.rglob("sessions.sessionscope/**/*.jsonl"))
     assert [one["key"] for one in SessionManager(tmp_path).list_sessions()] == ["slack:1"]

@@ -70,9 +70,14 @@ def loaded(folder: Path) -> Session:
 def calling() -> list[dict[str, Any]]:
     """Three turns; the second calls a tool."""
     call = {"id": "c1", "type": "function", "function": {"name": "grep", "arguments": "{}"}}
-    return [*talk(2), {"role": "user", "content": "look"}, {"role": "assistant", "content": "", "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "c1", "name": "grep", "content": "found"},
-            {"role": "assistant", "content": "there"}, *talk(2, 10)]
+    return [
+        *talk(2),
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "name": "grep", "content": "found"},
+        {"role": "assistant", "content": "there"},
+        *talk(2, 10),
+    ]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -81,8 +86,9 @@ def test_every_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_
     shutil.copytree(DATA / "nanobot" / name, folder)
     done = 0
     for id_ in only(folder).reader().census().ids:
-        path = next(path for path in folder.glob("*.jsonl") if json.loads(
-            path.read_bytes().splitlines()[0]).get("key") == id_)
+        path = next(
+            path for path in folder.glob("*.jsonl") if json.loads(path.read_bytes().splitlines()[0]).get("key") == id_
+        )
         before, seen, first = path.read_bytes(), context(folder, id_), folds(folder, id_)
         try:
             receipt = fold(folder, *_middle(folder, id_), key=id_)
@@ -92,7 +98,7 @@ def test_every_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_
         done += 1
         assert path.read_bytes().split(b"\n", 1)[1] == before.split(b"\n", 1)[1]
         assert len(context(folder, id_)) < len(seen)
-        assert [one.note for one in folds(folder, id_)][:len(first)] == [one.note for one in first]
+        assert [one.note for one in folds(folder, id_)][: len(first)] == [one.note for one in first]
         assert folds(folder, id_)[-1].note == "so far"
         unfold(folder, receipt.undo)
         assert context(folder, id_) == seen
@@ -117,8 +123,10 @@ def test_nanobot_sends_what_stays(tmp_path: Path) -> None:
     fold(folder, 1, 4, "They said hello.")
     session = loaded(folder)
     assert session.get_history() == whole[4:]
-    assert session.metadata["_last_summary"] == {"text": "They said hello.",
-                                                 "last_active": "2026-05-16T10:00:00.000002"}
+    assert session.metadata["_last_summary"] == {
+        "text": "They said hello.",
+        "last_active": "2026-05-16T10:00:00.000002",
+    }
     assert [row["content"] for row in session.messages] == [row["content"] for row in talk(12)]
 
 
@@ -171,9 +179,11 @@ def test_a_fold_is_widened_to_what_nanobot_can_do_and_says_why(tmp_path: Path) -
     plan = planned(made(tmp_path, calling()), 3, 4)
     assert plan.fold is not None
     assert (plan.fold.cut.span, len(plan.fold.cut.leaves), len(plan.fold.cut.stays)) == ((1, 6), 6, 2)
-    assert plan.reasons[1:] == ("It begins at 1: this agent folds only what comes first.",
-                                "It ends at 6: this agent folds whole turns.",
-                                "Widened by 5: message 4 calls a tool that 5 answers.")
+    assert plan.reasons[1:] == (
+        "It begins at 1: this agent folds only what comes first.",
+        "It ends at 6: this agent folds whole turns.",
+        "Widened by 5: message 4 calls a tool that 5 answers.",
+    )
     assert plan.offline
 
 
@@ -185,8 +195,10 @@ def test_a_proposal_keeps_the_newest_exchanges(tmp_path: Path) -> None:
         planned(folder, None, None)
 
 
-@pytest.mark.parametrize(("first", "last", "why"), [
-    (3, 2, "no range"), (1, 99, "no message 99"), (40, 41, "no message 40"), (1, 4, "not in the context|any more")])
+@pytest.mark.parametrize(
+    ("first", "last", "why"),
+    [(3, 2, "no range"), (1, 99, "no message 99"), (40, 41, "no message 40"), (1, 4, "not in the context|any more")],
+)
 def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int, last: int, why: str) -> None:
     folder = made(tmp_path, last_consolidated=4)
     before = (folder / NAME).read_bytes()
@@ -195,8 +207,7 @@ def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int,
     assert (folder / NAME).read_bytes() == before
 
 
-@pytest.mark.parametrize("metadata", [{"pending_user_turn": True},
-                                      {"runtime_checkpoint": {"phase": "awaiting_tools"}}])
+@pytest.mark.parametrize("metadata", [{"pending_user_turn": True}, {"runtime_checkpoint": {"phase": "awaiting_tools"}}])
 def test_an_open_turn_is_settled_first(tmp_path: Path, metadata: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="a turn is open"):
         planned(made(tmp_path, metadata=metadata), 1, 2)
@@ -249,7 +260,10 @@ def test_folds_undo_in_reverse_and_the_audit_only_grows(tmp_path: Path) -> None:
     folder = made(tmp_path, last_consolidated=2, metadata={"_last_summary": "old"})
     plan = planned(folder, 1, 4, "one")
     assert [(change.before, change.after) for change in plan.changes] == [
-        ("message 2", None), ("message 3", None), ("old", "one")]
+        ("message 2", None),
+        ("message 3", None),
+        ("old", "one"),
+    ]
     assert plan.reasons[-1].startswith("The note takes the place of the summary")
     receipts = [fold(folder, 1, 4, "one"), fold(folder, 1, 6, "two")]
     assert [(one.number, one.rows, one.note) for one in folds(folder)] == [(1, 2, "old"), (2, 2, "one"), (3, 2, "two")]
@@ -319,9 +333,16 @@ def test_no_pair_is_split_and_nothing_is_lost(
     rows: list[dict[str, Any]] = []
     for at, role in enumerate(roles):
         if role == "call":
-            rows += [{"role": "assistant", "content": "", "tool_calls": [
-                        {"id": f"c{at}", "type": "function", "function": {"name": "grep", "arguments": "{}"}}]},
-                     {"role": "tool", "tool_call_id": f"c{at}", "name": "grep", "content": "found"}]
+            rows += [
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [
+                        {"id": f"c{at}", "type": "function", "function": {"name": "grep", "arguments": "{}"}}
+                    ],
+                },
+                {"role": "tool", "tool_call_id": f"c{at}", "name": "grep", "content": "found"},
+            ]
         else:
             rows.append({"role": role, "content": f"{role} {at}"})
     folder = made(tmp_path_factory.mktemp("w"), rows)

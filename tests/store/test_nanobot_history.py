@@ -55,7 +55,8 @@ def test_each_entry_comes_with_the_row_that_it_was_made_of(later: bool) -> None:
         for at, entry in pairs:
             assert entry["role"] == messages[at]["role"]
             assert {key: messages[at][key] for key in entry.keys() - {"role", "content"}} == {
-                key: entry[key] for key in entry.keys() - {"role", "content"}}
+                key: entry[key] for key in entry.keys() - {"role", "content"}
+            }
 
 
 def test_later_releases_send_all_rows_and_name_what_was_attached() -> None:
@@ -74,17 +75,22 @@ def test_later_releases_send_all_rows_and_name_what_was_attached() -> None:
     assert later_message_tokens({"content": "\ud800名"}) == 10
 
 
-@pytest.mark.parametrize(("offset", "counts"), [
-    (0, 0), (2, 2), (5, 5), (6, 0), (-1, 0), (True, 0), (2.0, 0), ("2", 0), (None, 0), ([2], 0), (10**30, 0)])
+@pytest.mark.parametrize(
+    ("offset", "counts"),
+    [(0, 0), (2, 2), (5, 5), (6, 0), (-1, 0), (True, 0), (2.0, 0), ("2", 0), (None, 0), ([2], 0), (10**30, 0)],
+)
 def test_an_offset_that_cannot_be_counts_as_none(offset: Any, counts: int) -> None:
     assert consolidated(offset, 5) == counts
 
 
 def test_a_window_begins_with_a_turn() -> None:
     talk: list[dict[str, Any]] = [
-        {"role": "assistant", "content": "late"}, {"role": "assistant", "content": "news", "_channel_delivery": True},
-        {"role": "user", "content": "which?"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "c"}]},
-        {"role": "tool", "content": "found", "tool_call_id": "c"}, {"role": "assistant", "content": "these"},
+        {"role": "assistant", "content": "late"},
+        {"role": "assistant", "content": "news", "_channel_delivery": True},
+        {"role": "user", "content": "which?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "c"}]},
+        {"role": "tool", "content": "found", "tool_call_id": "c"},
+        {"role": "assistant", "content": "these"},
     ]
     assert [one["content"] for one in history(talk)] == ["news", "which?", "", "found", "these"]
     assert [one["content"] for one in history(talk, 2)] == ["these"]
@@ -92,10 +98,27 @@ def test_a_window_begins_with_a_turn() -> None:
 
 
 odd = st.sampled_from([None, 5, "x", [], {}, [None], [{"type": "text", "text": 5}], {"role": "user"}, True, -1.5, [[]]])
-malformed = st.dictionaries(st.sampled_from([
-    "role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking_blocks", "timestamp",
-    "media", "cli_apps", "_runtime_context", "_command", "_channel_delivery"]),
-    odd | st.sampled_from(["user", "assistant", "tool"]), max_size=6)
+malformed = st.dictionaries(
+    st.sampled_from(
+        [
+            "role",
+            "content",
+            "tool_calls",
+            "tool_call_id",
+            "name",
+            "reasoning_content",
+            "thinking_blocks",
+            "timestamp",
+            "media",
+            "cli_apps",
+            "_runtime_context",
+            "_command",
+            "_channel_delivery",
+        ]
+    ),
+    odd | st.sampled_from(["user", "assistant", "tool"]),
+    max_size=6,
+)
 
 
 @given(st.lists(malformed | odd, max_size=6), st.integers(-1, 5), st.integers(-1, 40), st.booleans(), st.booleans())

@@ -61,8 +61,9 @@ def check(path: Path, data: bytes) -> FileOutline:
     assert all(stop == start for (_, stop), (start, _) in pairwise(spans))
     assert all(start < stop for start, stop in spans)
     assert not spans or spans[-1][1] == len(data)
-    values = [decode(data[slice(*found.span(found.row_of(seq)))], True, None).value
-              for seq in range(1, found.messages + 1)]
+    values = [
+        decode(data[slice(*found.span(found.row_of(seq)))], True, None).value for seq in range(1, found.messages + 1)
+    ]
     theirs = loaded(data)
     if theirs is None:
         assert found.lost or b"\xff\xfe" in data[:2] + data[:1], data
@@ -70,32 +71,76 @@ def check(path: Path, data: bytes) -> FileOutline:
         assert [json.dumps(value) for value in values] == [json.dumps(value) for value in theirs]
     assert len(found.odd) == len(found.strays)
     for row, stray in zip(found.strays, found.odd, strict=True):
-        before = data[:found.starts[row]]
+        before = data[: found.starts[row]]
         assert stray.line == 1 + len(before.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[1:]), stray
         assert found.stray(row) == stray
     return found
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"\n", b" \n\n", b"{}", b"{}\n", b"{}\r{}\r\n{}", b"\r\n{}\n", b"x", b"{", b"[]\n{}\n", b"{}{}\n{}\n",
-    b"\0\0\n{}\n", b"\xef\xbb\xbf{}\n{}\n", "\u3000{}\x1c\n".encode(), b'{"a": "\r"}\n{}\n',
-    b'{"_type": "metadata"}\n{"_type": "metadata"}\n',
-    b'{"_type": "provider_state"}\n{}\n{"_type": "provider_state"}\n{}\n', b'{\n"a": 1\n}\n{}\n', b'{"s": "\\ud800"}\n',
-    b'{"a": NaN}\n', b'{"a": "' + b"x" * 500 + b'"}\n{}\n', b'{"a": "' + b"x" * 500 + b"\n{}\n",
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n",
+        b" \n\n",
+        b"{}",
+        b"{}\n",
+        b"{}\r{}\r\n{}",
+        b"\r\n{}\n",
+        b"x",
+        b"{",
+        b"[]\n{}\n",
+        b"{}{}\n{}\n",
+        b"\0\0\n{}\n",
+        b"\xef\xbb\xbf{}\n{}\n",
+        "\u3000{}\x1c\n".encode(),
+        b'{"a": "\r"}\n{}\n',
+        b'{"_type": "metadata"}\n{"_type": "metadata"}\n',
+        b'{"_type": "provider_state"}\n{}\n{"_type": "provider_state"}\n{}\n',
+        b'{\n"a": 1\n}\n{}\n',
+        b'{"s": "\\ud800"}\n',
+        b'{"a": NaN}\n',
+        b'{"a": "' + b"x" * 500 + b'"}\n{}\n',
+        b'{"a": "' + b"x" * 500 + b"\n{}\n",
+    ],
+)
 def test_by_example(tmp_path: Path, data: bytes) -> None:
     check(tmp_path / "a.jsonl", data)
 
 
-whole = st.dictionaries(st.sampled_from(["role", "content", "_type", "x"]),
-                        st.sampled_from(["user", "metadata", "é😀", "a" * 70, "{}", 1, None, [{"k": "}"}]]), max_size=3)
-broken = st.sampled_from([
-    b"", b" ", b"x", b"{", b'{"a": 1', b'{"a": "', b"123", b"[1]", b"\0\0", b"{}{}", b"{} x", b"\xc3\xa9",
-    b'{"a":\t"\t"}', b"{\n\n}", b"\xff", b"7" * 60, b'{"a": ' + b"7" * 4400 + b"}"])
+whole = st.dictionaries(
+    st.sampled_from(["role", "content", "_type", "x"]),
+    st.sampled_from(["user", "metadata", "é😀", "a" * 70, "{}", 1, None, [{"k": "}"}]]),
+    max_size=3,
+)
+broken = st.sampled_from(
+    [
+        b"",
+        b" ",
+        b"x",
+        b"{",
+        b'{"a": 1',
+        b'{"a": "',
+        b"123",
+        b"[1]",
+        b"\0\0",
+        b"{}{}",
+        b"{} x",
+        b"\xc3\xa9",
+        b'{"a":\t"\t"}',
+        b"{\n\n}",
+        b"\xff",
+        b"7" * 60,
+        b'{"a": ' + b"7" * 4400 + b"}",
+    ]
+)
 
 
-@given(st.lists(whole.map(lambda value: json.dumps(value, ensure_ascii=False).encode()) | broken, max_size=9),
-       st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n"]), st.booleans())
+@given(
+    st.lists(whole.map(lambda value: json.dumps(value, ensure_ascii=False).encode()) | broken, max_size=9),
+    st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n"]),
+    st.booleans(),
+)
 def test_any_lines(tmp_path: Path, parts: list[bytes], end: bytes, closed: bool) -> None:
     check(tmp_path / "a.jsonl", end.join(parts) + (end if closed and parts else b""))
 
@@ -108,9 +153,16 @@ def test_damage_at_random(tmp_path: Path, data: st.DataObject) -> None:
         start = data.draw(st.integers(0, len(text)))
         stop = min(len(text), start + data.draw(st.integers(0, 40)))
         middle = data.draw(st.sampled_from(["cut", "flip", "insert", "zero"]))
-        text = text[:start] + {
-            "cut": b"", "flip": bytes(byte ^ 0x15 for byte in text[start:stop]), "zero": b"\0" * (stop - start),
-            "insert": text[start:stop] * 2}[middle] + text[stop:]
+        text = (
+            text[:start]
+            + {
+                "cut": b"",
+                "flip": bytes(byte ^ 0x15 for byte in text[start:stop]),
+                "zero": b"\0" * (stop - start),
+                "insert": text[start:stop] * 2,
+            }[middle]
+            + text[stop:]
+        )
     check(tmp_path / "a.jsonl", text)
 
 
@@ -118,17 +170,25 @@ def test_damage_at_random(tmp_path: Path, data: st.DataObject) -> None:
 def test_what_is_appended_is_found_as_if_all_was_read(tmp_path: Path, kinds: list[int], cut: int) -> None:
     parts = [lines(talk(4)), *((b'{"role": "user"}\n', b"x\n", b'{"role": "us', b"\n")[kind] for kind in kinds)]
     data, path = b"".join(parts), tmp_path / "a.jsonl"
-    path.write_bytes(data[:max(len(parts[0]), len(data) - cut)])
+    path.write_bytes(data[: max(len(parts[0]), len(data) - cut)])
     before = outline(path)
     with path.open("ab") as file:
-        file.write(data[before.end:])
+        file.write(data[before.end :])
     grown, anew = outline(path, before), outline(path)
     assert (grown.sure, anew.sure) == (False, True)
     assert replace(grown, sure=True) == anew
 
 
-BAD_LINES = [b'{"a": NaN}\n', b'{"s": "\\ud83d"}\n', b'{"a": 1,\n', b"x\n", b'{"a": "\xff"}\n', b"{}{}\n", b"\0\n",
-             b"[1]\n"]
+BAD_LINES = [
+    b'{"a": NaN}\n',
+    b'{"s": "\\ud83d"}\n',
+    b'{"a": 1,\n',
+    b"x\n",
+    b'{"a": "\xff"}\n',
+    b"{}{}\n",
+    b"\0\n",
+    b"[1]\n",
+]
 
 
 @pytest.mark.parametrize("line", BAD_LINES)

@@ -91,7 +91,8 @@ def test_what_grew_is_read_alone(long: Path, tmp_path: Path, monkeypatch: pytest
     assert work.bytes < 200_000
     assert (grown.starts, grown.states) == (reader.outline(ref).starts, reader.outline(ref).states)
     assert [row.head for row in reader.timeline(ref, View.ALL, grown).window(MANY, MANY + 10)] == [
-        f"message {at}" for at in range(MANY, MANY + 10)]
+        f"message {at}" for at in range(MANY, MANY + 10)
+    ]
     # Saved anew, it is for a worker to read.
     write(tmp_path, talk(MANY - 7))
     assert reader.grown(ref, grown) is None
@@ -148,7 +149,7 @@ def test_a_census_reads_the_heads_and_only_once(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_message_of_any_size_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "é\"\\ \u2028😀x\n" * 1_200_000
+    text = 'é"\\ \u2028😀x\n' * 1_200_000
     path = write(tmp_path, [*talk(1), {"role": "tool", "tool_call_id": "c", "name": "cat", "content": text}, *talk(1)])
     assert path.stat().st_size > 12_000_000
     reader, ref = the_session(path)
@@ -219,8 +220,12 @@ def test_a_session_that_goes_away(tmp_path: Path) -> None:
     path.unlink()
     assert reader.key(ref) is None
     assert len(reader.census()) == 0
-    for question in (lambda: reader.outline(ref), lambda: reader.session(ref), lambda: reader.message(ref, row),
-                     lambda: reader.timeline(ref, View.ALL)):
+    for question in (
+        lambda: reader.outline(ref),
+        lambda: reader.session(ref),
+        lambda: reader.message(ref, row),
+        lambda: reader.timeline(ref, View.ALL),
+    ):
         with pytest.raises(UnknownSession, match="is gone"):
             question()
 
@@ -336,21 +341,31 @@ def test_a_path_that_a_folder_names_is_not_followed(tmp_path: Path) -> None:
     assert [archive.info.layout for archive in open_archive(workspace_)] == [""]
 
 
-@pytest.mark.parametrize(("make", "why"), [
-    (lambda folder: None, "holds no sessions"),
-    (lambda folder: (folder / "notes.txt").write_text("hello"), "holds no sessions"),
-    (lambda folder: (folder / "data.jsonl").write_text('{"x": 1}\n'), "holds no sessions"),
-])
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda folder: None, "holds no sessions"),
+        (lambda folder: (folder / "notes.txt").write_text("hello"), "holds no sessions"),
+        (lambda folder: (folder / "data.jsonl").write_text('{"x": 1}\n'), "holds no sessions"),
+    ],
+)
 def test_a_folder_that_holds_no_sessions(tmp_path: Path, make: Callable[[Path], object], why: str) -> None:
     make(tmp_path)
     with pytest.raises(NotAnArchive, match=why):
         open_archive(tmp_path)
 
 
-@pytest.mark.parametrize("data", [
-    b"\0" * 5_000, lines(talk(2))[:40], lines(talk(6)).replace(b"_type", b"_typf", 1),
-    b'{"content": "no role"}\n' + lines(talk(6)), b"garbage \xff\n", b"",
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0" * 5_000,
+        lines(talk(2))[:40],
+        lines(talk(6)).replace(b"_type", b"_typf", 1),
+        b'{"content": "no role"}\n' + lines(talk(6)),
+        b"garbage \xff\n",
+        b"",
+    ],
+)
 def test_no_file_of_a_folder_is_hidden_by_damage(tmp_path: Path, data: bytes) -> None:
     write(tmp_path, talk(1))
     (tmp_path / "cli_1.jsonl").write_bytes(data)
@@ -433,9 +448,14 @@ def test_a_fork_stands_below_what_it_was_copied_from(tmp_path: Path) -> None:
 
 
 def test_times_without_a_zone_are_in_the_zone_that_is_set(tmp_path: Path) -> None:
-    write(tmp_path, [{"role": "user", "content": "x", "timestamp": "2026-05-16T12:00:00.123999"},
-                     {"role": "user", "content": "y", "timestamp": "2026-05-16T12:00:00.5+00:00"},
-                     {"role": "user", "content": "z", "timestamp": "yesterday"}])
+    write(
+        tmp_path,
+        [
+            {"role": "user", "content": "x", "timestamp": "2026-05-16T12:00:00.123999"},
+            {"role": "user", "content": "y", "timestamp": "2026-05-16T12:00:00.5+00:00"},
+            {"role": "user", "content": "z", "timestamp": "yesterday"},
+        ],
+    )
     (archive,) = open_archive(tmp_path, lambda: ZoneInfo("Europe/Berlin"))
     reader = archive.reader()
     (ref,) = found(archive).values()
@@ -472,9 +492,20 @@ def test_later_releases_send_all_that_is_not_archived(tmp_path: Path) -> None:
     assert any("it is read as 0" in damage for damage in reader.session(ref).damage)
 
 
-@pytest.mark.parametrize(("stored", "active", "sent"), [
-    (999, 0, 0), (-1, 1, 1), (True, 3, 2), (None, 4, 4), ("2", 4, 0), (1.5, 4, 0), ([1], 4, 0), (0, 4, 4), (4, 0, 0),
-])
+@pytest.mark.parametrize(
+    ("stored", "active", "sent"),
+    [
+        (999, 0, 0),
+        (-1, 1, 1),
+        (True, 3, 2),
+        (None, 4, 4),
+        ("2", 4, 0),
+        (1.5, 4, 0),
+        ([1], 4, 0),
+        (0, 4, 4),
+        (4, 0, 0),
+    ],
+)
 def test_an_offset_that_cannot_be(tmp_path: Path, stored: object, active: int, sent: int) -> None:
     """As 0.2.0 slices with it, or fails to."""
     reader, ref = the_session(write(tmp_path, talk(4), last_consolidated=stored))
@@ -484,9 +515,13 @@ def test_an_offset_that_cannot_be(tmp_path: Path, stored: object, active: int, s
         assert any("last_consolidated" in damage for damage in reader.session(ref).damage)
 
 
-@pytest.mark.parametrize(("row", "why"), [
-    ({"content": "x"}, "there is no role"), ({"role": "assistant", "tool_calls": 5}, "tool_calls is no list"),
-])
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"content": "x"}, "there is no role"),
+        ({"role": "assistant", "tool_calls": 5}, "tool_calls is no list"),
+    ],
+)
 def test_a_row_for_which_every_turn_fails(tmp_path: Path, row: dict[str, object], why: str) -> None:
     reader, ref = the_session(write(tmp_path, [*talk(2), row, *talk(2)]))
     sent = reader.timeline(ref, View.CONTEXT, reader.outline(ref))
@@ -500,26 +535,49 @@ def test_an_idle_session_that_was_cut_to_its_end(tmp_path: Path) -> None:
     reader, ref = the_session(write(tmp_path, talk(8), metadata={"_last_summary": {"text": "so far"}}))
     (fold,) = reader.audit(ref, reader.outline(ref)).compactions
     assert (fold.from_seq, fold.rows, fold.fold_is, fold.note, fold.odd) == (
-        None, None, Certainty.UNKNOWN, "so far", ())
-    assert "the summary of those before stands in the prompt" in reader.timeline(
-        ref, View.CONTEXT, reader.outline(ref)).about
+        None,
+        None,
+        Certainty.UNKNOWN,
+        "so far",
+        (),
+    )
+    assert (
+        "the summary of those before stands in the prompt"
+        in reader.timeline(ref, View.CONTEXT, reader.outline(ref)).about
+    )
 
 
 def test_the_context_shows_what_is_sent(tmp_path: Path) -> None:
-    reader, ref = the_session(write(tmp_path, [
-        {"role": "user", "content": "/new", "_command": True}, {"role": "user", "content": "see", "media": ["/a.png"]},
-        {"role": "assistant", "content": "[Message Time: 2026]\nit is a cat"}, {"role": "assistant", "content": " "},
-    ]))
+    reader, ref = the_session(
+        write(
+            tmp_path,
+            [
+                {"role": "user", "content": "/new", "_command": True},
+                {"role": "user", "content": "see", "media": ["/a.png"]},
+                {"role": "assistant", "content": "[Message Time: 2026]\nit is a cat"},
+                {"role": "assistant", "content": " "},
+            ],
+        )
+    )
     assert [(row.seq, row.head) for row in rows(reader, ref, View.CONTEXT)] == [
-        (2, "see\n[image: /a.png]"), (3, "it is a cat")]
+        (2, "see\n[image: /a.png]"),
+        (3, "it is a cat"),
+    ]
     assert [row.label for row in rows(reader, ref)] == ["command", "", "", ""]
 
 
 def test_what_a_later_release_added_for_the_model_is_not_what_somebody_said(tmp_path: Path) -> None:
     suffix = "[Runtime Context]\nnow\n[/Runtime Context]"
-    reader, ref = the_session(write(tmp_path, [
-        {"role": "user", "content": f"hello\n\n{suffix}", "_runtime_context": {"version": 1, "suffix": suffix}},
-        {"role": "user", "content": "Continue the task.", "_hidden_history": True}], last_archived=0))
+    reader, ref = the_session(
+        write(
+            tmp_path,
+            [
+                {"role": "user", "content": f"hello\n\n{suffix}", "_runtime_context": {"version": 1, "suffix": suffix}},
+                {"role": "user", "content": "Continue the task.", "_hidden_history": True},
+            ],
+            last_archived=0,
+        )
+    )
     first, second = rows(reader, ref)
     assert (first.head, second.label) == ("hello", "hidden")
     assert reader.session(ref).summary.preview == "hello"
@@ -531,11 +589,18 @@ def test_what_a_later_release_added_for_the_model_is_not_what_somebody_said(tmp_
 
 
 def test_links(tmp_path: Path) -> None:
-    call = {"role": "assistant", "content": "", "tool_calls": [
-        {"id": "c", "type": "function", "function": {"name": "spawn", "arguments": "{}"}}]}
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "spawn", "arguments": "{}"}}],
+    }
     started = {"role": "tool", "tool_call_id": "c", "name": "spawn", "content": "Subagent [r] started (id: T1). Wait."}
-    report = {"role": "assistant", "content": "[Subagent 'r' completed]", "injected_event": "subagent_result",
-              "subagent_task_id": "T1"}
+    report = {
+        "role": "assistant",
+        "content": "[Subagent 'r' completed]",
+        "injected_event": "subagent_result",
+        "subagent_task_id": "T1",
+    }
     reader, ref = the_session(write(tmp_path, [*talk(1), call, started, *talk(2, 1), report, *talk(1, 3)]))
     shown = rows(reader, ref)
 
@@ -551,17 +616,27 @@ def test_links(tmp_path: Path) -> None:
 
 
 def test_unanswered_calls(tmp_path: Path) -> None:
-    calls = [{"id": id_, "type": "function", "function": {"name": name, "arguments": "{}"}}
-             for id_, name in (("c", "grep"), ("d", "exec"))]
-    reader, ref = the_session(write(tmp_path, [
-        *talk(1), {"role": "assistant", "content": None, "tool_calls": calls},
-        {"role": "tool", "tool_call_id": "c", "content": "ok"}]))
+    calls = [
+        {"id": id_, "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for id_, name in (("c", "grep"), ("d", "exec"))
+    ]
+    reader, ref = the_session(
+        write(
+            tmp_path,
+            [
+                *talk(1),
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                {"role": "tool", "tool_call_id": "c", "content": "ok"},
+            ],
+        )
+    )
     assert reader.session(ref).unanswered == ((2, "exec"),)
 
 
 def test_finding(tmp_path: Path) -> None:
-    reader, ref = the_session(write(tmp_path, [*talk(3_000), {"role": "tool", "content": [
-        {"type": "text", "text": "Größe"}]}]))
+    reader, ref = the_session(
+        write(tmp_path, [*talk(3_000), {"role": "tool", "content": [{"type": "text", "text": "Größe"}]}])
+    )
     assert reader.find(ref, "MESSAGE 1500", 1, True) == 1_501
     assert reader.find(ref, "message 1500", 1_502, True) is None
     assert reader.find(ref, "message 1500", 3_000, False) == 1_501
@@ -570,20 +645,31 @@ def test_finding(tmp_path: Path) -> None:
 
 
 def sidecar(path: Path, **values: object) -> None:
-    held = {"version": 1, "session_key": KEY, "base_updated_at": "2026-05-16T10:00:00.000002", "base_message_count": 2,
-            "checkpoint": {"phase": "awaiting_tools", "pending_tool_calls": [{"id": "c", "function": {"name": "ls"}}]},
-            "provider_state": None} | values
+    held = {
+        "version": 1,
+        "session_key": KEY,
+        "base_updated_at": "2026-05-16T10:00:00.000002",
+        "base_message_count": 2,
+        "checkpoint": {"phase": "awaiting_tools", "pending_tool_calls": [{"id": "c", "function": {"name": "ls"}}]},
+        "provider_state": None,
+    } | values
     beside = path.with_name(f"{encoded(KEY)}.checkpoint.json")
     beside.write_text(json.dumps(held))
     status = path.stat()
     os.utime(beside, ns=(status.st_atime_ns, status.st_mtime_ns + 5))
 
 
-@pytest.mark.parametrize(("values", "why"), [
-    ({}, ""), ({"version": 2}, "its version is not 1"), ({"session_key": "x"}, "it names another session"),
-    ({"base_updated_at": "x"}, "the session was changed since"), ({"base_message_count": 3}, "other messages"),
-    ({"checkpoint": None}, "no checkpoint"),
-])
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({}, ""),
+        ({"version": 2}, "its version is not 1"),
+        ({"session_key": "x"}, "it names another session"),
+        ({"base_updated_at": "x"}, "the session was changed since"),
+        ({"base_message_count": 3}, "other messages"),
+        ({"checkpoint": None}, "no checkpoint"),
+    ],
+)
 def test_a_checkpoint_beside_a_session(tmp_path: Path, values: dict[str, object], why: str) -> None:
     path = write(tmp_path, talk(2), f"{encoded(KEY)}.jsonl", last_archived=0)
     sidecar(path, **values)
@@ -611,8 +697,12 @@ def test_the_log_of_later_releases_says_whose_a_summary_is(tmp_path: Path) -> No
     log = folder / "memory" / "history.jsonl"
     with log.open("a") as file:
         for number, owner in enumerate(("loop:plain", "loop:other", None), 2):
-            file.write(json.dumps({"cursor": number, "timestamp": "2026-11-21 08:00", "content": f"s{number}",
-                                   "session_key": owner}) + "\n")
+            file.write(
+                json.dumps(
+                    {"cursor": number, "timestamp": "2026-11-21 08:00", "content": f"s{number}", "session_key": owner}
+                )
+                + "\n"
+            )
         file.write('{"cursor": 9, "timestamp": "2026')
     (archive,) = open_archive(folder)
     reader = archive.reader()

@@ -28,8 +28,14 @@ from .helpers import DATA, only
 from .real import installed
 
 SAMPLES = sorted(path.name for path in (DATA / "nanobot-damaged").iterdir() if path.name[0].isdigit())
-HEAD = {"_type": "metadata", "key": "telegram:42", "created_at": "2026-05-16T09:00:00",
-        "updated_at": "2026-05-16T10:00:00", "metadata": {}, "last_consolidated": 0}
+HEAD = {
+    "_type": "metadata",
+    "key": "telegram:42",
+    "created_at": "2026-05-16T09:00:00",
+    "updated_at": "2026-05-16T10:00:00",
+    "metadata": {},
+    "last_consolidated": 0,
+}
 SEVERE = ("error", "warning")
 
 
@@ -78,8 +84,9 @@ def sessions(tmp_path: Path, **files: bytes) -> Path:
 def made(*rows: Any, head: Any = HEAD) -> bytes:
     """A session's file of these rows, or of lines as they are."""
     every = [*([head] if head is not None else []), *rows]
-    return b"".join(row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode() + b"\n"
-                    for row in every)
+    return b"".join(
+        row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in every
+    )
 
 
 def user(text: str, minute: int = 1) -> dict[str, Any]:
@@ -87,8 +94,11 @@ def user(text: str, minute: int = 1) -> dict[str, Any]:
 
 
 def calling(*ids: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": "", "tool_calls": [
-        {"id": id_, "type": "function", "function": {"name": "exec", "arguments": "{}"}} for id_ in ids]}
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": id_, "type": "function", "function": {"name": "exec", "arguments": "{}"}} for id_ in ids],
+    }
 
 
 def result(id_: str) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def test_each_message_that_can_be_had_is_there_in_order_and_unchanged(sample: tu
     assert all(one["digest"] in there for one in wanted), "one that can be had exactly is missing, or out of order"
     marked = [row["_sessionscope"]["fidelity"] for row in rows if "_sessionscope" in row]
     told = [one["fidelity"] for one in expected["recoverable"]["messages"] if one["fidelity"] != "exact"]
-    assert marked[:len(told)] == told
+    assert marked[: len(told)] == told
     kept = b"".join(path.read_bytes() for path in Path(receipt.bundle).iterdir()) if receipt.bundle else b""
     assert all(data in kept or after.get(name) == data for name, data in before.items())
     left = findings(folder)
@@ -277,8 +287,12 @@ def test_where_a_person_must_decide_nothing_happens_until_then(tmp_path: Path, c
 
 def test_an_offset_counts_what_it_counted_before(tmp_path: Path) -> None:
     glued = json.dumps(user("a")).encode() + json.dumps(user("b", 2)).encode() + b"\n"
-    folder = sessions(tmp_path, telegram_42__jsonl=made(
-        glued, b'{"role": "us\n', b"null\n", user("c", 3), user("d", 4), head=HEAD | {"last_consolidated": 4}))
+    folder = sessions(
+        tmp_path,
+        telegram_42__jsonl=made(
+            glued, b'{"role": "us\n', b"null\n", user("c", 3), user("d", 4), head=HEAD | {"last_consolidated": 4}
+        ),
+    )
     repair(folder)
     head, *rows = lines(folder / "telegram_42.jsonl")
     assert [row["content"] for row in rows] == ["a", "b", "c", "d"]
@@ -379,8 +393,14 @@ def test_settling_answers_in_the_right_place(tmp_path: Path) -> None:
     _, receipt = repair(folder, Settle(Ref("", "telegram:42", "telegram_42.jsonl")))
     _, *after = lines(folder / "telegram_42.jsonl")
     assert [(row["role"], row.get("tool_call_id")) for row in after] == [
-        ("user", None), ("assistant", None), ("tool", "a"), ("tool", "b"), ("user", None), ("assistant", None),
-        ("tool", "c")]
+        ("user", None),
+        ("assistant", None),
+        ("tool", "a"),
+        ("tool", "b"),
+        ("user", None),
+        ("assistant", None),
+        ("tool", "c"),
+    ]
     assert after[3]["content"] == "Error: Task interrupted before this tool finished."
     assert codes(findings(folder)) == []
     assert actions(folder).plan(Settle(Ref("", "telegram:42", "telegram_42.jsonl"))).empty
@@ -390,9 +410,12 @@ def test_settling_answers_in_the_right_place(tmp_path: Path) -> None:
 
 
 def test_settling_ends_an_open_turn_as_nanobot_does(tmp_path: Path) -> None:
-    checkpoint = {"phase": "awaiting_tools", "assistant_message": calling("a", "b"),
-                  "completed_tool_results": [result("a")], "pending_tool_calls": [
-                      {"id": "b", "function": {"name": "exec", "arguments": "{}"}}]}
+    checkpoint = {
+        "phase": "awaiting_tools",
+        "assistant_message": calling("a", "b"),
+        "completed_tool_results": [result("a")],
+        "pending_tool_calls": [{"id": "b", "function": {"name": "exec", "arguments": "{}"}}],
+    }
     head = HEAD | {"metadata": {"title": "t", "pending_user_turn": True, "runtime_checkpoint": checkpoint}}
     folder = sessions(tmp_path, telegram_42__jsonl=made(user("go"), calling("a", "b"), head=head))
     assert codes(findings(folder)) == ["open-turn"]
@@ -400,7 +423,11 @@ def test_settling_ends_an_open_turn_as_nanobot_does(tmp_path: Path) -> None:
     first, *rows = lines(folder / "telegram_42.jsonl")
     assert first["metadata"] == {"title": "t"}
     assert [(row["role"], row.get("tool_call_id")) for row in rows] == [
-        ("user", None), ("assistant", None), ("tool", "a"), ("tool", "b")]
+        ("user", None),
+        ("assistant", None),
+        ("tool", "a"),
+        ("tool", "b"),
+    ]
     assert rows[-1]["content"] == "power cut"
     assert codes(findings(folder)) == []
 
@@ -573,8 +600,9 @@ def sound(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
-def test_any_damage_is_repaired_once_and_for_all(tmp_path_factory: pytest.TempPathFactory, seed: int, later: bool
-                                                 ) -> None:
+def test_any_damage_is_repaired_once_and_for_all(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, later: bool
+) -> None:
     folder = tmp_path_factory.mktemp("any") / "sessions"
     folder.mkdir()
     data = damages.file(seed, later)

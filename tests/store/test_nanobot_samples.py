@@ -52,15 +52,18 @@ def test_a_folder_of_sessions(name: str, tmp_path: Path) -> None:
         assert reader.resolve(head["key"]) == reader.resolve(str(ref)) == reader.resolve(file) == ref
         detail = reader.session(ref)
         summary = detail.summary
-        assert (summary.title, summary.group) == (head["metadata"].get("title"), head["key"].partition(":")[0]
-                                                  if ":" in head["key"] else None)
+        assert (summary.title, summary.group) == (
+            head["metadata"].get("title"),
+            head["key"].partition(":")[0] if ":" in head["key"] else None,
+        )
         assert (summary.message_count.value, summary.active_count.value) == (len(messages), len(messages) - offset)
         assert not summary.damage
         assert not detail.damage
         lines = rows(reader, ref)
         assert [line.seq for line in lines] == list(range(1, len(messages) + 1))
         assert [line.state for line in lines] == [
-            State.COMPACTED if at < offset else State.ACTIVE for at in range(len(messages))]
+            State.COMPACTED if at < offset else State.ACTIVE for at in range(len(messages))
+        ]
         whole = reader.messages(ref, [line.row or "" for line in lines], 1 << 20)
         for line, message, record in zip(lines, whole, messages, strict=True):
             assert (line.role, message.role, line.damage, message.damage) == (record["role"], record["role"], (), ())
@@ -71,8 +74,7 @@ def test_a_folder_of_sessions(name: str, tmp_path: Path) -> None:
             shown = {"role", "content", "tool_calls", "tool_call_id", "name", "timestamp"}
             assert message.meta == {key: value for key, value in record.items() if key not in shown}
         for view, state in ((View.ACTIVE, State.ACTIVE), (View.COMPACTED, State.COMPACTED)):
-            assert [line.seq for line in rows(reader, ref, view)] == [
-                line.seq for line in lines if line.state == state]
+            assert [line.seq for line in rows(reader, ref, view)] == [line.seq for line in lines if line.state == state]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,7 +101,10 @@ def test_a_damaged_session(name: str, tmp_path: Path) -> None:
         (listed,) = theirs["list_sessions"]
         summary = reader.session(ref).summary
         assert (summary.ref.id, summary.title, summary.preview) == (
-            expected["key"], listed["title"] or summary.title, listed["preview"])
+            expected["key"],
+            listed["title"] or summary.title,
+            listed["preview"],
+        )
 
 
 def as_stored(raw: dict[str, str | None]) -> dict[str, Any]:
@@ -177,7 +182,9 @@ def test_what_stands_beside_the_messages(tmp_path: Path) -> None:
     assert both[1] == "completed (legacy): legacy str blob"
     open_turn = early.session(early.resolve("discord:7"))
     assert [text for label, text in open_turn.extras if label == "open turn"] == [
-        "a user's turn is marked as not yet answered", "awaiting_tools · iteration 0 · model m · 1 waiting: exec"]
+        "a user's turn is marked as not yet answered",
+        "awaiting_tools · iteration 0 · model m · 1 waiting: exec",
+    ]
     assert open_turn.pending["phase"] == "awaiting_tools"
     assert ("channel", "discord · chat 7") in open_turn.extras
     folder = Path(shutil.copytree(SAMPLES / "v0.3.5", tmp_path / "later"))

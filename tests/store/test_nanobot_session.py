@@ -55,7 +55,12 @@ def test_a_session_is_what_its_fields_are(module: ModuleType) -> None:
     assert before <= session.created_at <= session.updated_at <= datetime.now()
     session.add_message("user", "hi", timestamp="then", _type="x", media=["/a"])
     assert list(session.messages[0].items()) == [
-        ("role", "user"), ("content", "hi"), ("timestamp", "then"), ("_type", "x"), ("media", ["/a"])]
+        ("role", "user"),
+        ("content", "hi"),
+        ("timestamp", "then"),
+        ("_type", "x"),
+        ("media", ["/a"]),
+    ]
     session.add_message("assistant", "yes")
     assert before <= datetime.fromisoformat(session.messages[1]["timestamp"]) <= session.updated_at <= datetime.now()
     assert copy.deepcopy(session) == session != module.Session("telegram:42")
@@ -89,8 +94,10 @@ def turn(calls: int) -> Rows:
     """A question and so many calls with their results."""
     rows: Rows = [{"role": "user", "content": "q"}]
     for at in range(calls):
-        rows += [{"role": "assistant", "content": "", "tool_calls": [{"id": f"c{at}"}]},
-                 {"role": "tool", "content": f"r{at}", "tool_call_id": f"c{at}"}]
+        rows += [
+            {"role": "assistant", "content": "", "tool_calls": [{"id": f"c{at}"}]},
+            {"role": "tool", "content": f"r{at}", "tool_call_id": f"c{at}"},
+        ]
     return rows
 
 
@@ -115,7 +122,7 @@ def test_an_offset_stays_right_where_rows_go_from_the_middle(known: int) -> None
     rows = session.messages
     waiting = rows[known:]
     session.enforce_file_cap(given.extend, 5)
-    remaining = session.messages[session.last_consolidated:]
+    remaining = session.messages[session.last_consolidated :]
     assert remaining == [row for row in session.messages if row in waiting]
     assert given == [row for row in waiting if row not in remaining]
 
@@ -124,12 +131,15 @@ calls = st.lists(st.sampled_from("abc"), max_size=2)
 good = st.one_of(
     st.just({"role": "user", "content": "q"}),
     st.builds(lambda ids: {"role": "assistant", "content": "x", "tool_calls": [{"id": id_} for id_ in ids]}, calls),
-    st.builds(lambda id_: {"role": "tool", "content": "r", "tool_call_id": id_}, st.sampled_from("abc")))
+    st.builds(lambda id_: {"role": "tool", "content": "r", "tool_call_id": id_}, st.sampled_from("abc")),
+)
 good_rows, bad_rows = (
     # Numbered, so that equal rows are told apart; a list stands for all that is no object.
     st.lists(some, max_size=14).map(
-        lambda rows: [row | {"n": at} if isinstance(row, dict) else [at] for at, row in enumerate(rows)])
-    for some in (good, good | malformed | st.just([])))
+        lambda rows: [row | {"n": at} if isinstance(row, dict) else [at] for at, row in enumerate(rows)]
+    )
+    for some in (good, good | malformed | st.just([]))
+)
 
 
 def number(row: Any) -> int:
@@ -169,10 +179,10 @@ def test_what_is_retained(rows: Rows, limit: int) -> None:
     users = [row["n"] for row in rows if row["role"] == "user"]
     within = [at for at in users if at >= len(rows) - limit]
     if within:
-        assert kept == rows[within[0]:][find_legal_message_start(rows[within[0]:]):], "as upstream has it"
+        assert kept == rows[within[0] :][find_legal_message_start(rows[within[0] :]) :], "as upstream has it"
     elif users:
         assert kept[0] == rows[users[-1]], "the question that began the turn"
-        assert kept[1:] == rows[len(rows) - len(kept) + 1:], "and the newest"
+        assert kept[1:] == rows[len(rows) - len(kept) + 1 :], "and the newest"
     if rows[-1]["role"] != "tool" and (limit > 1 or not users):
         assert kept[-1] == rows[-1]
 
@@ -186,7 +196,7 @@ def test_each_row_is_kept_or_known_or_given_away(rows: list[Any], offset: Any, l
         assert (session.messages, session.last_consolidated, given) == (rows, offset, [])
         return
     assert type(session.last_consolidated) is int
-    remaining = session.messages[session.last_consolidated:]
+    remaining = session.messages[session.last_consolidated :]
     assert len(given) <= 1
     assert all(part == sorted(part, key=number) for part in (session.messages, *given))
     assert sorted([*remaining, *(given[0] if given else [])], key=number) == rows[known:]
@@ -228,10 +238,17 @@ def test_a_callback_finds_the_session_without_what_it_is_given(module: ModuleTyp
 # -- the helpers
 
 
-@pytest.mark.parametrize(("name", "safe"), [
-    ("telegram:42", "telegram_42"), ('<>:"/\\|?*', "_" * 9), (" \t\u3000a\n", "a"), ("..", ".."), ("", ""),
-    ("a\0b", "a\0b"),
-])
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("telegram:42", "telegram_42"),
+        ('<>:"/\\|?*', "_" * 9),
+        (" \t\u3000a\n", "a"),
+        ("..", ".."),
+        ("", ""),
+        ("a\0b", "a\0b"),
+    ],
+)
 def test_a_name_that_a_file_may_have(name: str, safe: str) -> None:
     assert safe_filename(name) == safe_key(name) == safe
 
@@ -257,23 +274,28 @@ def with_context(content: Any, **marker: Any) -> dict[str, Any]:
 BLOCK = {"type": "text", "text": "ctx"}
 
 
-@pytest.mark.parametrize(("message", "content"), [
-    ({"content": "q\n\nctx"}, "q\n\nctx"), ({}, None),
-    (with_context("q\n\nctx", suffix="ctx"), "q"),
-    (with_context("ctx", suffix="ctx"), ""),
-    (with_context("q ctx", suffix="ctx"), "q ctx"),
-    (with_context("q\n\nctx", suffix=""), "q\n\nctx"),
-    (with_context("q\n\nctx", suffix=5), "q\n\nctx"),
-    (with_context("q\n\nctx", suffix="ctx", version=2), "q\n\nctx"),
-    (with_context("q\n\nctx") | {"_runtime_context": "ctx"}, "q\n\nctx"),
-    (with_context([{"type": "text", "text": "q"}, BLOCK], blocks=[BLOCK]), [{"type": "text", "text": "q"}]),
-    (with_context([BLOCK, {"type": "image_url"}], blocks=[BLOCK]), [BLOCK, {"type": "image_url"}]),
-    (with_context([{"type": "text", "text": "q\n\nctx"}], suffix="ctx"), [{"type": "text", "text": "q"}]),
-    (with_context([BLOCK], blocks=[]), [BLOCK]),
-    (with_context([{"type": "input", "text": "ctx"}], suffix="ctx"), [{"type": "input", "text": "ctx"}]),
-    (with_context([None], suffix="ctx"), [None]), (with_context([], suffix="ctx", blocks=[]), []),
-    (with_context({"a": 1}, suffix="ctx"), {"a": 1}),
-])
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        ({"content": "q\n\nctx"}, "q\n\nctx"),
+        ({}, None),
+        (with_context("q\n\nctx", suffix="ctx"), "q"),
+        (with_context("ctx", suffix="ctx"), ""),
+        (with_context("q ctx", suffix="ctx"), "q ctx"),
+        (with_context("q\n\nctx", suffix=""), "q\n\nctx"),
+        (with_context("q\n\nctx", suffix=5), "q\n\nctx"),
+        (with_context("q\n\nctx", suffix="ctx", version=2), "q\n\nctx"),
+        (with_context("q\n\nctx") | {"_runtime_context": "ctx"}, "q\n\nctx"),
+        (with_context([{"type": "text", "text": "q"}, BLOCK], blocks=[BLOCK]), [{"type": "text", "text": "q"}]),
+        (with_context([BLOCK, {"type": "image_url"}], blocks=[BLOCK]), [BLOCK, {"type": "image_url"}]),
+        (with_context([{"type": "text", "text": "q\n\nctx"}], suffix="ctx"), [{"type": "text", "text": "q"}]),
+        (with_context([BLOCK], blocks=[]), [BLOCK]),
+        (with_context([{"type": "input", "text": "ctx"}], suffix="ctx"), [{"type": "input", "text": "ctx"}]),
+        (with_context([None], suffix="ctx"), [None]),
+        (with_context([], suffix="ctx", blocks=[]), []),
+        (with_context({"a": 1}, suffix="ctx"), {"a": 1}),
+    ],
+)
 def test_a_content_without_its_runtime_context(message: dict[str, Any], content: Any) -> None:
     before = copy.deepcopy(message)
     assert without_runtime_context(message) == content
@@ -292,15 +314,19 @@ def test_previews_of_later_rows_as_the_installed_release_makes_them() -> None:
 
 def test_what_stands_for_a_message_in_a_list() -> None:
     assert message_preview({"content": REPORT, "injected_event": "subagent_result"}) == (
-        "[Subagent 'a' completed] İ found it")
+        "[Subagent 'a' completed] İ found it"
+    )
     assert message_preview({"content": REPORT}).startswith("[Subagent 'a' completed] Task: find")
     assert message_preview(with_context("q\n\nctx", suffix="ctx")) == "q"
 
 
 @given(malformed, odd, odd)
 def test_no_message_breaks_its_preview(message: dict[str, Any], content: Any, marker: Any) -> None:
-    for one in (message, message | {"content": content, "injected_event": "subagent_result"},
-                message | {"content": content, "_runtime_context": {"version": 1, "suffix": marker, "blocks": marker}}):
+    for one in (
+        message,
+        message | {"content": content, "injected_event": "subagent_result"},
+        message | {"content": content, "_runtime_context": {"version": 1, "suffix": marker, "blocks": marker}},
+    ):
         assert len(message_preview(one)) <= 120
 
 

@@ -100,8 +100,12 @@ def test_the_logical_order_is_by_ord_then_seq(states: dict[int, str], places: di
     assert found == sorted(states, key=lambda seq: (places.get(seq, seq), seq))
 
 
-@given(STATES, st.dictionaries(st.integers(-3, 30), st.integers(-5, 40), max_size=6), st.integers(0, 30),
-       st.integers(0, 30))
+@given(
+    STATES,
+    st.dictionaries(st.integers(-3, 30), st.integers(-5, 40), max_size=6),
+    st.integers(0, 30),
+    st.integers(0, 30),
+)
 def test_a_window_is_a_slice_and_locate_its_inverse(
     states: dict[int, str], places: dict[int, int], start: int, stop: int
 ) -> None:
@@ -124,8 +128,11 @@ def test_lines_of_everything_are_found_again(states: dict[int, str], start: int,
     whole = lines(display)
     cut: list[object] = []
     for kind, first, last in display.slice(start, stop):
-        cut += range(first, last + 1) if kind is Kind.ROWS else [
-            ("hole", first, last) if kind is Kind.HOLE else ("stray", first)]
+        cut += (
+            range(first, last + 1)
+            if kind is Kind.ROWS
+            else [("hole", first, last) if kind is Kind.HOLE else ("stray", first)]
+        )
     assert cut == whole[start:stop]
     for at, line in enumerate(whole):
         if isinstance(line, int):

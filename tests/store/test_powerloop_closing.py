@@ -20,8 +20,14 @@ from .ailing import dump, sample
 from .helpers import DETACHED, LINKED, ROOT, add_messages, add_session, build, fill, only, prefix_of, raw
 from .test_powerloop_repair import actions, codes, findings
 
-SAMPLES = ("v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty",
-           "poisoned-0.2.0-opened-by-8.0.0-prefix-empty")
+SAMPLES = (
+    "v0.2.0",
+    "v0.18.0",
+    "v2.2.0",
+    "v8.0.0",
+    "v8.0.0-prefix-empty",
+    "poisoned-0.2.0-opened-by-8.0.0-prefix-empty",
+)
 
 
 def ref_of(path: Path, id_: str) -> Ref:
@@ -101,8 +107,12 @@ def test_without_cascade_the_children_become_roots(tmp_path: Path) -> None:
 
 def test_what_speaks_against_it_is_said_and_overridden_in_words(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.db", "v8.0.0")
-    raw(path, "DELETE FROM pl_session_leases", "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, "
-        f"expires_at, fence) VALUES ('{ROOT}', 'me', 1, 9999999999999, 1)")
+    raw(
+        path,
+        "DELETE FROM pl_session_leases",
+        "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, "
+        f"expires_at, fence) VALUES ('{ROOT}', 'me', 1, 9999999999999, 1)",
+    )
     before = dump(path)
     with pytest.raises(Refused, match="an agent holds it at this moment"):
         close(path, ROOT, anyway=False)
@@ -125,12 +135,15 @@ def test_a_child_that_came_meanwhile_is_not_orphaned(tmp_path: Path) -> None:
     assert bundles(path) == []
 
 
-@pytest.mark.parametrize("statement", [
-    f"UPDATE session_state SET pending_json = NULL WHERE session_id = '{ROOT}'",
-    f"UPDATE sessions SET updated_at = updated_at + 1 WHERE session_id = '{LINKED}'",
-    f"DELETE FROM messages WHERE session_id = '{ROOT}' AND seq = 3",
-    f"DELETE FROM sessions WHERE session_id = '{LINKED}'",
-])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE session_state SET pending_json = NULL WHERE session_id = '{ROOT}'",
+        f"UPDATE sessions SET updated_at = updated_at + 1 WHERE session_id = '{LINKED}'",
+        f"DELETE FROM messages WHERE session_id = '{ROOT}' AND seq = 3",
+        f"DELETE FROM sessions WHERE session_id = '{LINKED}'",
+    ],
+)
 def test_a_tree_that_changed_since_is_left_alone(tmp_path: Path, statement: str) -> None:
     path = sample(tmp_path / "a.db")
     doing = actions(only(path))
@@ -193,7 +206,8 @@ def test_a_child_that_found_another_parent_keeps_it(tmp_path: Path) -> None:
     back = restore(path, receipt)
     assert any(DETACHED in note for note in back.notes)
     assert raw(path, f"SELECT parent_session_id FROM sessions WHERE session_id = '{DETACHED}'") == [
-        [("sess_archived00000000000000",)]]
+        [("sess_archived00000000000000",)]
+    ]
 
 
 @pytest.mark.parametrize("layout", ["0.2.0", "8.0.0"])
@@ -260,16 +274,20 @@ def _repaired_bundle(tmp_path: Path) -> str:
 
 def test_the_trash_is_listed_exported_and_emptied(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.db")
-    raw(path, f"UPDATE messages SET content = CAST(x'ff41' AS TEXT) WHERE session_id = '{ROOT}' AND seq = 1",
-        f"UPDATE messages SET content = x'00ff' WHERE session_id = '{ROOT}' AND seq = 2")
+    raw(
+        path,
+        f"UPDATE messages SET content = CAST(x'ff41' AS TEXT) WHERE session_id = '{ROOT}' AND seq = 1",
+        f"UPDATE messages SET content = x'00ff' WHERE session_id = '{ROOT}' AND seq = 2",
+    )
     close(path, ROOT)
     close(path, "sess_archived00000000000000")
     found = bundles(path)
     assert [one.what for one in found] == ["Old chat", "Fix the flaky CI job"]
     assert all(one.kind == "trash" and one.size > 4_096 and one.kept_at for one in found)
     lines = [json.loads(line) for line in export_bundle(found[1].path)]
-    texts = [line["row"]["content"] for line in lines
-             if line["table"] == "messages" and line["row"]["session_id"] == ROOT]
+    texts = [
+        line["row"]["content"] for line in lines if line["table"] == "messages" and line["row"]["session_id"] == ROOT
+    ]
     assert texts[:2] == [{"bytes": "ff41"}, {"bytes": "00ff"}]
     assert len(texts) == 20
     assert empty_trash(path, 0) == []
@@ -314,7 +332,10 @@ TREES = st.lists(st.tuples(st.integers(-1, 11), LIFECYCLES, st.integers(0, 3)), 
 @settings(max_examples=25, deadline=None)
 @given(TREES, st.sets(st.integers(0, 11), min_size=1, max_size=3), st.booleans(), st.sampled_from(["0.2.0", "8.0.0"]))
 def test_whatever_is_closed_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, tree: list[tuple[int, str, int]], asked: set[int], cascade: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+    tree: list[tuple[int, str, int]],
+    asked: set[int],
+    cascade: bool,
     layout: str,
 ) -> None:
     path = build(tmp_path_factory.mktemp("any") / "a.db", layout)
@@ -322,8 +343,14 @@ def test_whatever_is_closed_comes_back(
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("PRAGMA synchronous=OFF")
         for at, (parent, lifecycle, many) in enumerate(tree):
-            add_session(conn, f"s{at}", prefix, many + 1, lifecycle=lifecycle,
-                        parent_session_id=f"s{parent}" if 0 <= parent < len(tree) else None)
+            add_session(
+                conn,
+                f"s{at}",
+                prefix,
+                many + 1,
+                lifecycle=lifecycle,
+                parent_session_id=f"s{parent}" if 0 <= parent < len(tree) else None,
+            )
             add_messages(conn, f"s{at}", [{"seq": seq, "content": f"{at} {seq}"} for seq in range(1, many + 1)], prefix)
     before = dump(path)
     wanted = [f"s{at}" for at in sorted(asked) if at < len(tree)] or ["s0"]
@@ -347,6 +374,7 @@ def _upstream(tree: list[tuple[int, str, int]], wanted: list[str]) -> set[str]:
         at = stack.pop()
         if at not in gone:
             gone.add(at)
-            stack += [child for child, (parent, lifecycle, _) in enumerate(tree)
-                      if parent == at and lifecycle != "detached"]
+            stack += [
+                child for child, (parent, lifecycle, _) in enumerate(tree) if parent == at and lifecycle != "detached"
+            ]
     return {f"s{at}" for at in gone}

@@ -88,8 +88,10 @@ def test_a_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_path
         unfold(path, receipt)
 
 
-@pytest.mark.parametrize(("layout", "first"), [("0.2.0", [9, 10, 11, 12, 13, 14, 15, 16, 17]),
-                                               ("8.0.0", [17, 9, 10, 11, 12, 13, 14, 15, 16])])
+@pytest.mark.parametrize(
+    ("layout", "first"),
+    [("0.2.0", [9, 10, 11, 12, 13, 14, 15, 16, 17]), ("8.0.0", [17, 9, 10, 11, 12, 13, 14, 15, 16])],
+)
 def test_the_note_stands_where_that_release_puts_it(tmp_path: Path, layout: str, first: list[int]) -> None:
     path = talk(tmp_path / "a.db", layout)
     fold(path, "s", 1, 8)
@@ -104,9 +106,14 @@ def test_a_call_and_its_result_stay_on_one_side(tmp_path: Path) -> None:
     assert any("Widened by 7" in reason for reason in plan.reasons)
 
 
-@pytest.mark.parametrize(("first", "last", "why"), [
-    (5, 4, "ends before it begins"), (90, 99, "there is no message 90"), (1, 99, "there is no message 99 yet"),
-])
+@pytest.mark.parametrize(
+    ("first", "last", "why"),
+    [
+        (5, 4, "ends before it begins"),
+        (90, 99, "there is no message 90"),
+        (1, 99, "there is no message 99 yet"),
+    ],
+)
 def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int, last: int, why: str) -> None:
     path = talk(tmp_path / "a.db")
     with pytest.raises(Misused, match=why):
@@ -163,8 +170,9 @@ def test_folds_undo_in_reverse(tmp_path: Path) -> None:
 def test_a_fold_of_an_agents_own_is_taken_back_where_it_is_sure(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db")
     with SessionStore.open(path) as store:
-        store.record_compaction("s", from_seq=1, to_seq=4, note_content="n", before_tokens=9, after_tokens=3,
-                                round_index=0)
+        store.record_compaction(
+            "s", from_seq=1, to_seq=4, note_content="n", before_tokens=9, after_tokens=3, round_index=0
+        )
     raw(path)
     doing = actions(only(path))
     plan = doing.plan(Uncompact(Ref("", "s"), 1))
@@ -197,8 +205,11 @@ def test_other_rows_with_the_same_sums_are_a_change(tmp_path: Path) -> None:
     path = fill(build(tmp_path / "a.db"), "s", rows)
 
     def put_out(*out: int) -> None:
-        raw(path, "UPDATE messages SET state = 'active'",
-            f"UPDATE messages SET state = 'compacted_out' WHERE seq IN {out}")
+        raw(
+            path,
+            "UPDATE messages SET state = 'active'",
+            f"UPDATE messages SET state = 'compacted_out' WHERE seq IN {out}",
+        )
 
     # As many rows, from the same first to the same last, with the same sum and the same sum of squares.
     one, other = (5, 11, 15, 16, 19), (5, 12, 13, 17, 19)
@@ -215,8 +226,11 @@ def test_other_rows_with_the_same_sums_are_a_change(tmp_path: Path) -> None:
 
 def test_a_row_that_is_no_message_stays_as_it_is(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db")
-    raw(path, "INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) "
-        "VALUES ('s', 3.5, 'user', 'between', 'active', 0, 0)")
+    raw(
+        path,
+        "INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) "
+        "VALUES ('s', 3.5, 'user', 'between', 'active', 0, 0)",
+    )
     _, receipt = fold(path, "s", 1, 6)
     assert receipt.rows == 7
     assert states(path, "s")[3.5] == "active"
@@ -229,8 +243,11 @@ def test_a_note_is_needed_and_a_session_in_use_is_left_alone(tmp_path: Path) -> 
     path = talk(tmp_path / "a.db", "8.0.0")
     with pytest.raises(Misused, match="needs a note"):
         fold(path, "s", 1, 4, " ")
-    raw(path, "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, expires_at, fence) "
-        "VALUES ('s', 'me', 1, 9999999999999, 1)")
+    raw(
+        path,
+        "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, expires_at, fence) "
+        "VALUES ('s', 'me', 1, 9999999999999, 1)",
+    )
     with pytest.raises(Refused, match="is in use"):
         fold(path, "s", 1, 4)
 
@@ -270,14 +287,17 @@ def test_the_installed_release_loads_each_state_and_folds_on(tmp_path: Path) -> 
     assert len(agree()) == len(before) + 2
 
 
-ROWS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool", "system"]), st.integers(0, 5)), min_size=1,
-                max_size=20)
+ROWS = st.lists(
+    st.tuples(st.sampled_from(["user", "assistant", "tool", "system"]), st.integers(0, 5)), min_size=1, max_size=20
+)
 
 
 @given(ROWS, st.integers(-1, 22), st.integers(-1, 22))
 def test_no_pair_is_split_and_nothing_is_lost(made: list[tuple[str, int]], first: int, last: int) -> None:
-    rows = [Candidate(seq, seq, role, group, 5, kept=seq == 1 and role == "system")
-            for seq, (role, group) in enumerate(made, 1)]
+    rows = [
+        Candidate(seq, seq, role, group, 5, kept=seq == 1 and role == "system")
+        for seq, (role, group) in enumerate(made, 1)
+    ]
     try:
         found = Context(tuple(rows), len(rows)).cut(first, last)
     except Misused:
@@ -343,8 +363,11 @@ def test_what_the_agent_recorded_of_its_last_call_is_told(tmp_path: Path) -> Non
 
     assert recorded() is None
     for at, (tokens, made) in enumerate([(1_200, 20), (1_500, 10)]):
-        raw(path, "INSERT INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, "
-                  f"model, created_at) VALUES ('s', {at}, {tokens}, 1, {tokens + 1}, 'm', {made})")
+        raw(
+            path,
+            "INSERT INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, "
+            f"model, created_at) VALUES ('s', {at}, {tokens}, 1, {tokens + 1}, 'm', {made})",
+        )
     assert recorded() == 1_200
     # Of a context that was folded since, it tells nothing.
     fold(path, "s", 1, 4)
@@ -365,18 +388,25 @@ def test_the_context_grows_with_each_message_and_falls_where_it_was_folded(tmp_p
     fold(path, "s", 1, 8, "n")
     # Nothing was said since, so no call has seen less yet.
     assert grown() == before
-    raw(path, script=f"INSERT INTO {prefix_of('8.0.0')}messages "
-                     "(session_id, seq, role, content, state, round_index, created_at) "
-                     "VALUES ('s', 18, 'assistant', 'after', 'active', 0, 0)")
+    raw(
+        path,
+        script=f"INSERT INTO {prefix_of('8.0.0')}messages "
+        "(session_id, seq, role, content, state, round_index, created_at) "
+        "VALUES ('s', 18, 'assistant', 'after', 'active', 0, 0)",
+    )
     total = sum(row.tokens for row in archive.reader().context(ref).rows if row.seq != 18)
     assert grown() == [*before, total]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integers(0, 50)), max_size=30),
-       st.lists(st.tuples(st.integers(-5, 40), st.integers(-5, 40)), max_size=3))
+@given(
+    st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integers(0, 50)), max_size=30),
+    st.lists(st.tuples(st.integers(-5, 40), st.integers(-5, 40)), max_size=3),
+)
 def test_growth_is_what_is_inside_at_each_call(messages: list[tuple[str, int]], folds: list[tuple[int, int]]) -> None:
-    found = growth([(seq, role, size) for seq, (role, size) in enumerate(messages, 1)],
-                   [(last + 1, [(first, last)]) for first, last in folds])
+    found = growth(
+        [(seq, role, size) for seq, (role, size) in enumerate(messages, 1)],
+        [(last + 1, [(first, last)]) for first, last in folds],
+    )
     inside: dict[int, int] = {}
     runs = {last + 1: (first, last) for first, last in folds}
     expected = []

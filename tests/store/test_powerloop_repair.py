@@ -109,12 +109,15 @@ def test_what_the_real_packages_wrote_has_nothing_to_put_right(tmp_path: Path, n
 
 def test_an_undone_compaction_is_no_finding(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.db")
-    raw(path, f"UPDATE messages SET state = 'active' WHERE session_id = '{ROOT}' AND seq BETWEEN 1 AND 16 AND state = "
+    raw(
+        path,
+        f"UPDATE messages SET state = 'active' WHERE session_id = '{ROOT}' AND seq BETWEEN 1 AND 16 AND state = "
         "'compacted_out' AND seq IN (SELECT seq FROM messages)",
         f"UPDATE messages SET state = 'compacted_out' WHERE session_id = '{ROOT}' AND name = 'compact_note'",
         "INSERT INTO compactions SELECT session_id, compact_seq + 2, note_seq, from_seq, to_seq, after_tokens, "
         f"before_tokens, round_index, created_at FROM compactions WHERE session_id = '{ROOT}'",
-        f"UPDATE session_state SET last_compact_seq = 4 WHERE session_id = '{ROOT}'")
+        f"UPDATE session_state SET last_compact_seq = 4 WHERE session_id = '{ROOT}'",
+    )
     assert codes(findings(path)) == ["open-turn"]
 
 
@@ -169,13 +172,16 @@ def test_a_damaged_index_is_built_anew(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.db")
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("PRAGMA writable_schema=ON")
-        conn.execute("UPDATE sqlite_master SET sql = replace(sql, '(session_id, state, seq)', '(session_id, state, "
-                     "seq) WHERE 0') WHERE name = 'idx_messages_session_state'")
+        conn.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, '(session_id, state, seq)', '(session_id, state, "
+            "seq) WHERE 0') WHERE name = 'idx_messages_session_state'"
+        )
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("REINDEX")
         conn.execute("PRAGMA writable_schema=ON")
-        conn.execute("UPDATE sqlite_master SET sql = replace(sql, ' WHERE 0', '') "
-                     "WHERE name = 'idx_messages_session_state'")
+        conn.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, ' WHERE 0', '') WHERE name = 'idx_messages_session_state'"
+        )
     assert "index-damaged" in codes(findings(path), "error")
     repair(path)
     assert "index-damaged" not in codes(findings(path))
@@ -199,8 +205,11 @@ def test_a_plan_whose_reason_is_gone_is_refused(tmp_path: Path) -> None:
     path = made(tmp_path / "a.db", DEFECTS["an orphan"])
     doing = actions(only(path))
     plan = doing.plan(Repair(choose=(("orphan", "detach"),)))
-    raw(path, "INSERT INTO sessions (session_id, created_at, updated_at) VALUES ('gone', 1, 1)",
-        "INSERT INTO session_state (session_id) VALUES ('gone')")
+    raw(
+        path,
+        "INSERT INTO sessions (session_id, created_at, updated_at) VALUES ('gone', 1, 1)",
+        "INSERT INTO session_state (session_id) VALUES ('gone')",
+    )
     with pytest.raises(Refused, match="changed since"):
         doing.apply(plan)
 
@@ -221,10 +230,13 @@ def test_a_lock_that_is_held_refuses_and_changes_nothing(tmp_path: Path, monkeyp
 
 def test_a_session_in_use_is_left_alone(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.db", "v8.0.0")
-    raw(path, f"UPDATE pl_session_state SET next_seq = 2 WHERE session_id = '{ROOT}'",
+    raw(
+        path,
+        f"UPDATE pl_session_state SET next_seq = 2 WHERE session_id = '{ROOT}'",
         "DELETE FROM pl_session_leases",
         "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, expires_at, fence) "
-        f"VALUES ('{ROOT}', 'me', 1, 9999999999999, 1)")
+        f"VALUES ('{ROOT}', 'me', 1, 9999999999999, 1)",
+    )
     doing = actions(only(path))
     with pytest.raises(Refused, match="is in use at this moment"):
         doing.apply(doing.plan(Repair()))
@@ -339,30 +351,53 @@ def test_an_answer_in_the_midst_of_a_session_stands_behind_its_call(tmp_path: Pa
     from .helpers import build
 
     calls = json.dumps([call("bash", "c1"), call("bash", "c2")])
-    path = fill(build(tmp_path / "a.db", layout), "s", [
-        {"seq": 1, "content": "go"},
-        {"seq": 2, "role": "assistant", "tool_calls_json": calls},
-        {"seq": 3, "role": "tool", "tool_call_id": "c1", "content": "done"},
-        {"seq": 4, "content": "and then?"},
-        {"seq": 5, "role": "assistant", "content": "well"},
-        {"seq": 6, "role": "system", "name": "compact_note", "content": "note", "state": "active",
-         "meta_json": json.dumps({"from_seq": 5, "to_seq": 5, "ord": 5})},
-    ], layout)
+    path = fill(
+        build(tmp_path / "a.db", layout),
+        "s",
+        [
+            {"seq": 1, "content": "go"},
+            {"seq": 2, "role": "assistant", "tool_calls_json": calls},
+            {"seq": 3, "role": "tool", "tool_call_id": "c1", "content": "done"},
+            {"seq": 4, "content": "and then?"},
+            {"seq": 5, "role": "assistant", "content": "well"},
+            {
+                "seq": 6,
+                "role": "system",
+                "name": "compact_note",
+                "content": "note",
+                "state": "active",
+                "meta_json": json.dumps({"from_seq": 5, "to_seq": 5, "ord": 5}),
+            },
+        ],
+        layout,
+    )
     prefix = "" if layout == "0.2.0" else "pl_"
-    raw(path, f"UPDATE {prefix}messages SET state = 'compacted_out' WHERE seq = 5",
+    raw(
+        path,
+        f"UPDATE {prefix}messages SET state = 'compacted_out' WHERE seq = 5",
         f"INSERT INTO {prefix}compactions (session_id, compact_seq, note_seq, from_seq, to_seq, created_at) "
-        "VALUES ('s', 1, 6, 5, 5, 1)", f"UPDATE {prefix}session_state SET last_compact_seq = 1")
+        "VALUES ('s', 1, 6, 5, 5, 1)",
+        f"UPDATE {prefix}session_state SET last_compact_seq = 1",
+    )
     before = dump(path)
     archive = only(path)
     ref = Ref(prefix, "s")
     doing = actions(archive)
     receipt = doing.apply(doing.plan(Settle(ref)))
     reader = only(path).reader()
-    lines = [(row.seq, row.role, row.tool_call_id, row.state) for row in reader.timeline(
-        ref, View.ALL, reader.outline(ref)).window(0, 9)]
-    assert lines == [(1, "user", None, "active"), (2, "assistant", None, "active"), (3, "tool", "c1", "active"),
-                     (4, "tool", "c2", "active"), (5, "user", None, "active"), (6, "assistant", None, "compacted_out"),
-                     (7, "system", None, "active")]
+    lines = [
+        (row.seq, row.role, row.tool_call_id, row.state)
+        for row in reader.timeline(ref, View.ALL, reader.outline(ref)).window(0, 9)
+    ]
+    assert lines == [
+        (1, "user", None, "active"),
+        (2, "assistant", None, "active"),
+        (3, "tool", "c1", "active"),
+        (4, "tool", "c2", "active"),
+        (5, "user", None, "active"),
+        (6, "assistant", None, "compacted_out"),
+        (7, "system", None, "active"),
+    ]
     assert codes(list(reader.findings())) == []
     (fold,) = reader.audit(ref, reader.outline(ref)).compactions
     assert (fold.from_seq, fold.to_seq, fold.note_seq, fold.rows) == (6, 6, 7, 1)

@@ -66,9 +66,7 @@ def show(tmp_path: Path, *messages: dict[str, Any]) -> str:
         ([], ""),
     ],
 )
-def test_a_session_shows_its_first_user_message(
-    messages: list[dict[str, Any]], expected: str, tmp_path: Path
-) -> None:
+def test_a_session_shows_its_first_user_message(messages: list[dict[str, Any]], expected: str, tmp_path: Path) -> None:
     assert show(tmp_path, *messages) == expected
 
 

@@ -35,7 +35,7 @@ def refused(place: str | os.PathLike[str], folder: Path, words: str, kind: type[
     sentence = str(caught.value)
     assert words in sentence
     assert "\n" not in sentence
-    assert sentence.endswith(("." , ")."))
+    assert sentence.endswith((".", ")."))
     assert type(caught.value) is kind
     assert tree(folder) == before
 
@@ -70,13 +70,20 @@ def _unrelated(path: Path) -> None:
 
 
 def _other_app(path: Path) -> None:
-    raw(path, "CREATE TABLE sessions (session_id, token, expires)", "CREATE TABLE messages (id, body)",
-        "INSERT INTO sessions VALUES ('a', 'b', 5)")
+    raw(
+        path,
+        "CREATE TABLE sessions (session_id, token, expires)",
+        "CREATE TABLE messages (id, body)",
+        "INSERT INTO sessions VALUES ('a', 'b', 5)",
+    )
 
 
 def _views(path: Path) -> None:
-    raw(path, "CREATE TABLE t (session_id, seq, role, state, next_seq)",
-        *(f"CREATE VIEW {name} AS SELECT * FROM t" for name in ("sessions", "messages", "session_state")))
+    raw(
+        path,
+        "CREATE TABLE t (session_id, seq, role, state, next_seq)",
+        *(f"CREATE VIEW {name} AS SELECT * FROM t" for name in ("sessions", "messages", "session_state")),
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,8 +97,10 @@ def _views(path: Path) -> None:
         (_short, "is not a SQLite database"),
         (_fifo, "is not a regular file"),
         (_socket, "is not a regular file"),
-        (lambda path: path.mkdir(), "is a folder that holds no sessions (no power_loop_sessions.db and no "
-                                      "nanobot session files in it)"),
+        (
+            lambda path: path.mkdir(),
+            "is a folder that holds no sessions (no power_loop_sessions.db and no nanobot session files in it)",
+        ),
         (lambda path: path.symlink_to("nowhere"), "there is no such file"),
         (lambda path: path.symlink_to(path.name), "cannot be read"),
         (_unrelated, "holds no power-loop sessions that we know"),
@@ -135,7 +144,9 @@ def test_the_default_name_is_found_in_a_folder(sample: Sample, tmp_path: Path, m
     sample("v0.2.0").rename(tmp_path / "sample" / "power_loop_sessions.db")
     monkeypatch.chdir(tmp_path / "sample")
     assert [str(place) for place in usual_places()[1:]] == [
-        str(Path.home() / ".nanobot" / "workspace" / "sessions"), str(Path.home() / ".nanobot" / "sessions")]
+        str(Path.home() / ".nanobot" / "workspace" / "sessions"),
+        str(Path.home() / ".nanobot" / "sessions"),
+    ]
     for place in (tmp_path / "sample", ".", "power_loop_sessions.db", usual_places()[0]):
         assert len(refs(only(place))) == 7
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -170,9 +181,24 @@ def test_a_file_that_may_not_be_read(sample: Sample, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-NAMES = ["with space.db", "ques?tion.db", "per%41cent.db", "ha#sh.db", "ha#sh#.db", "semi;colon&and.db", "quo'te\".db",
-         "back\\slash.db", "new\nline.db", "ünï😀.db", b"not-\xff-utf8.db", "file:x.db", "?mode=memory", "-wal",
-         ":memory:", " "]
+NAMES = [
+    "with space.db",
+    "ques?tion.db",
+    "per%41cent.db",
+    "ha#sh.db",
+    "ha#sh#.db",
+    "semi;colon&and.db",
+    "quo'te\".db",
+    "back\\slash.db",
+    "new\nline.db",
+    "ünï😀.db",
+    b"not-\xff-utf8.db",
+    "file:x.db",
+    "?mode=memory",
+    "-wal",
+    ":memory:",
+    " ",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -205,7 +231,7 @@ def test_a_link_is_followed_to_the_files_beside_its_target(sample: Sample, tmp_p
     link.parent.mkdir()
     link.symlink_to(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
-        writer.execute("UPDATE sessions SET metadata_json = '{\"title\": \"in the wal\"}'")
+        writer.execute('UPDATE sessions SET metadata_json = \'{"title": "in the wal"}\'')
         before = tree(link.parent)
         archive = only(link)
         assert archive.info.location == str(link)

@@ -33,11 +33,14 @@ def test_the_default_choice_changes_nothing() -> None:
     assert wanted(ALL, only=["orphan"], choose={"orphan": "keep"}) == []
 
 
-@pytest.mark.parametrize(("only", "choose", "says"), [
-    (["nonsense"], {}, "nonsense was not found here; the doctor found bricked, hole, orphan."),
-    ([], {"orphan": "burn"}, "orphan offers detach or keep, not 'burn'."),
-    ([], {"hole": "fill"}, "hole offers no choice, not 'fill'."),
-])
+@pytest.mark.parametrize(
+    ("only", "choose", "says"),
+    [
+        (["nonsense"], {}, "nonsense was not found here; the doctor found bricked, hole, orphan."),
+        ([], {"orphan": "burn"}, "orphan offers detach or keep, not 'burn'."),
+        ([], {"hole": "fill"}, "hole offers no choice, not 'fill'."),
+    ],
+)
 def test_what_is_not_there_is_named(only: list[str], choose: dict[str, str], says: str) -> None:
     with pytest.raises(Misused) as error:
         wanted(ALL, only, choose)

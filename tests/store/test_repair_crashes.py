@@ -35,8 +35,12 @@ def repaired(path: Path) -> None:
 def killed(source: Path, folder: Path, *verb: str) -> int:
     """Repairs copies of an archive, or does what a verb says, each killed a step later; in which the last was done."""
     folder.mkdir()
-    done = subprocess.run([sys.executable, "-IB", str(WORKER), str(source), str(folder), *verb],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-IB", str(WORKER), str(source), str(folder), *verb],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return int(json.loads(done.stdout))
 
 
@@ -146,13 +150,15 @@ def test_two_processes_close_one_tree(tmp_path: Path) -> None:
         fill(path, f"s{at}", [{"seq": 1, "content": "x"}], parent_session_id=f"s{at - 1}" if at else None)
     raw(path)
     before = dump(path)
-    code = ("import sys; from store import *; from store import open_archive\n"
-            "(archive,) = open_archive(sys.argv[1]); doing = archive.actions\n"
-            "plan = doing.plan(Close((Ref('', 's0'),)))\n"
-            "print('ready', flush=True)\n"
-            "sys.stdin.readline()\n"
-            "try: print(doing.apply(plan).bundle)\n"
-            "except StoreError as error: print('refused', error)")
+    code = (
+        "import sys; from store import *; from store import open_archive\n"
+        "(archive,) = open_archive(sys.argv[1]); doing = archive.actions\n"
+        "plan = doing.plan(Close((Ref('', 's0'),)))\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "try: print(doing.apply(plan).bundle)\n"
+        "except StoreError as error: print('refused', error)"
+    )
     said = [process.communicate()[0].strip() for process in together(*[("-c", code, path)] * 2)]
     assert [one.startswith("refused") for one in sorted(said)] == [False, True], said
     assert raw(path, "SELECT count(*) FROM sessions") == [[(0,)]]

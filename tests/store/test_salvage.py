@@ -29,8 +29,11 @@ def settled(path: Path) -> Path:
     """A sample with some more, larger sessions, so that trees have several levels and rows overflow pages."""
     sample(path)
     for many, size in ((300, 50), (40, 9_000)):
-        fill(path, f"long-{size}", [{"seq": seq, "role": "user", "content": f"{seq} " + "x" * size}
-                                    for seq in range(1, many + 1)])
+        fill(
+            path,
+            f"long-{size}",
+            [{"seq": seq, "role": "user", "content": f"{seq} " + "x" * size} for seq in range(1, many + 1)],
+        )
     raw(path)
     return path
 
@@ -146,12 +149,15 @@ def test_what_stands_in_a_wal_is_saved_too(whole: Path, tmp_path: Path) -> None:
     assert os.path.getsize(f"{path}-wal") > 0
 
 
-@pytest.mark.parametrize("statement", [
-    "CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM sessions; END",
-    "CREATE VIEW v AS SELECT load_extension('x')",
-    "CREATE TABLE other AS SELECT 1 AS one",
-    "CREATE TABLE strange (a, b GENERATED ALWAYS AS (a || 'x') STORED)",
-])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM sessions; END",
+        "CREATE VIEW v AS SELECT load_extension('x')",
+        "CREATE TABLE other AS SELECT 1 AS one",
+        "CREATE TABLE strange (a, b GENERATED ALWAYS AS (a || 'x') STORED)",
+    ],
+)
 def test_a_schema_is_a_strangers(tmp_path: Path, statement: str) -> None:
     path = sample(tmp_path / "a.db")
     raw(path, statement)
@@ -163,8 +169,9 @@ def test_a_schema_is_a_strangers(tmp_path: Path, statement: str) -> None:
 
 def test_values_of_every_kind_come_over(tmp_path: Path) -> None:
     path = fill(build(tmp_path / "a.db"), "s", [{"seq": seq, "role": "user"} for seq in range(1, 9)])
-    for seq, value in enumerate(("9e999", "-1", "x'00ff'", "CAST(x'ff41' AS TEXT)", "1.5", "9223372036854775807", "''",
-                                 "'\u00e4\u4f60'"), 1):
+    for seq, value in enumerate(
+        ("9e999", "-1", "x'00ff'", "CAST(x'ff41' AS TEXT)", "1.5", "9223372036854775807", "''", "'\u00e4\u4f60'"), 1
+    ):
         raw(path, f"UPDATE messages SET content = {value} WHERE seq = {seq}")
     _, target = saved(path)
     assert dump(target) == dump(path)

@@ -69,11 +69,22 @@ def agree(archive: Archive, truth: dict[str, Any]) -> None:
             for m, calls in zip(messages, raw_calls, strict=True)
         ] == real["rows"]
         audit = reader.audit(ref, outline)
-        assert [[c.number, c.from_seq, c.to_seq, c.note_seq, c.before_tokens, c.after_tokens, c.round_index,
-                 c.created_at] for c in audit.compactions] == real["compactions"]
+        assert [
+            [c.number, c.from_seq, c.to_seq, c.note_seq, c.before_tokens, c.after_tokens, c.round_index, c.created_at]
+            for c in audit.compactions
+        ] == real["compactions"]
         detail, (summary,) = reader.session(ref), reader.summaries([census.keys[at]])
-        assert [summary.status, summary.kind, summary.lifecycle, summary.parent_id, detail.config or {},
-                detail.metadata or {}, detail.prompt, summary.created_at, summary.updated_at] == real["session"]
+        assert [
+            summary.status,
+            summary.kind,
+            summary.lifecycle,
+            summary.parent_id,
+            detail.config or {},
+            detail.metadata or {},
+            detail.prompt,
+            summary.created_at,
+            summary.updated_at,
+        ] == real["session"]
         assert [census.ids[child] for child in census.children(at, Order.CREATED)] == real["children"][::-1]
         assert summary.message_count.value == len(real["states"])
         assert summary.active_count.value == len(real["context"])
@@ -134,19 +145,24 @@ def test_a_note_stands_where_its_release_puts_it(sample: Sample) -> None:
         archive = only(sample(name))
         lines = archive.reader().timeline(Ref(layout, ref.id), View.CONTEXT)
         assert [row.seq for row in lines.window(0, 99)] == context
-        assert lines.about == ("no release loads this layout" if "poisoned" in name else
-                               "not stored, so not shown: the prompt, recalled memories and projections")
+        assert lines.about == (
+            "no release loads this layout"
+            if "poisoned" in name
+            else "not stored, so not shown: the prompt, recalled memories and projections"
+        )
 
 
 @pytest.mark.parametrize(
     ("stamp", "shared", "by_ord"), [(0, False, False), (0, True, True), (1, False, True), (2, False, True)]
 )
-def test_which_release_orders_how_is_told_by_tables(
-    stamp: int, shared: bool, by_ord: bool, sample: Sample
-) -> None:
+def test_which_release_orders_how_is_told_by_tables(stamp: int, shared: bool, by_ord: bool, sample: Sample) -> None:
     path = sample("v0.2.0")
-    raw(path, f"PRAGMA user_version={stamp}", *(["CREATE TABLE shared_state (owner, key)"] if shared else []),
-        f"UPDATE messages SET meta_json = json_set(meta_json, '$.ord', 1) WHERE session_id = '{ROOT}' AND seq = 17")
+    raw(
+        path,
+        f"PRAGMA user_version={stamp}",
+        *(["CREATE TABLE shared_state (owner, key)"] if shared else []),
+        f"UPDATE messages SET meta_json = json_set(meta_json, '$.ord', 1) WHERE session_id = '{ROOT}' AND seq = 17",
+    )
     context = seqs(only(path).reader(), Ref("", ROOT), View.CONTEXT)
     assert context == ([17, 13, 14, 15, 16, 18, 19, 20] if by_ord else [13, 14, 15, 16, 17, 18, 19, 20])
 
@@ -183,8 +199,12 @@ def test_any_prefix(prefix: str, sample: Sample) -> None:
     expected = everything(only(path))
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA journal_mode=DELETE")
-        names = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE name LIKE 'pl#_%' ESCAPE '#' "
-                                                  "AND type = 'table'")]
+        names = [
+            name
+            for (name,) in conn.execute(
+                "SELECT name FROM sqlite_master WHERE name LIKE 'pl#_%' ESCAPE '#' AND type = 'table'"
+            )
+        ]
         quoted = prefix.replace('"', '""')
         for name in names:
             conn.execute(f'ALTER TABLE "{name}" RENAME TO "{quoted}{name[3:]}"')
@@ -210,8 +230,16 @@ def test_the_real_table_prefix(prefix: str, tmp_path: Path) -> None:
         id_ = await store.create_session()
         for n in range(4):
             await store.append_message(id_, role="user", content=f"word {n}")
-        await store.record_compaction(id_, from_seq=1, to_seq=2, note_content="so far", before_tokens=9, after_tokens=2,
-                                      round_index=0, fold_seqs=[1, 2])
+        await store.record_compaction(
+            id_,
+            from_seq=1,
+            to_seq=2,
+            note_content="so far",
+            before_tokens=9,
+            after_tokens=2,
+            round_index=0,
+            fold_seqs=[1, 2],
+        )
         await store.close()
 
     asyncio.run(write())
@@ -235,13 +263,18 @@ def test_encoded_multimodal_content_reads_as_its_blocks(sample: Sample) -> None:
     blocks = [{"type": "text", "text": "what is 你好"}, {"type": "image_url", "image_url": {"url": "data:x"}}]
     huge = [{"type": "text", "text": "and this?"}, {"type": "image_url", "image_url": {"url": "data:" + "A" * 9_000}}]
     marked = '{"content_encoding":"json"}'
-    fill(path, "media", [
-        {"seq": 1, "content": json.dumps(blocks, ensure_ascii=False), "meta_json": marked},
-        {"seq": 2, "content": json.dumps(huge), "meta_json": marked},
-        {"seq": 3, "content": json.dumps(blocks)},
-        {"seq": 4, "content": "[not json", "meta_json": marked},
-        {"seq": 5, "content": "", "meta_json": marked},
-    ], layout="8.0.0")
+    fill(
+        path,
+        "media",
+        [
+            {"seq": 1, "content": json.dumps(blocks, ensure_ascii=False), "meta_json": marked},
+            {"seq": 2, "content": json.dumps(huge), "meta_json": marked},
+            {"seq": 3, "content": json.dumps(blocks)},
+            {"seq": 4, "content": "[not json", "meta_json": marked},
+            {"seq": 5, "content": "", "meta_json": marked},
+        ],
+        layout="8.0.0",
+    )
     reader, ref = only(path).reader(), Ref("pl_", "media")
     lines = rows(reader, ref)
     assert [line.head for line in lines[:2]] == ["what is 你好 [image_url]", "and this? […]"]
@@ -258,7 +291,22 @@ def test_pruned_rows_are_one_line_a_run(sample: Sample) -> None:
     reader = only(path).reader()
     lines = rows(reader, ref)
     assert [line.hole or line.seq for line in lines] == [
-        (1, 3), 4, 5, 6, (7, 7), 8, 9, (10, 11), 12, 13, 14, 15, 16, 17, 18, (19, 20)
+        (1, 3),
+        4,
+        5,
+        6,
+        (7, 7),
+        8,
+        9,
+        (10, 11),
+        12,
+        13,
+        14,
+        15,
+        16,
+        17,
+        18,
+        (19, 20),
     ]
     assert {line.state for line in lines if line.row is None} == {State.HOLE}
     timeline = reader.timeline(ref, View.ALL)
@@ -303,11 +351,14 @@ def test_usage_says_how_complete_it_is(sample: Sample) -> None:
     ):
         usage = only(sample(name)).reader().usage(Ref(layout, ROOT))
         with closing(sqlite3.connect(f"file:{DATA}/power-loop/{name}.db?immutable=1", uri=True)) as conn:
-            stored = conn.execute(f"SELECT prompt_tokens, completion_tokens, total_tokens FROM {layout}usage_rounds "
-                                  f"WHERE session_id = '{ROOT}'").fetchall()
+            stored = conn.execute(
+                f"SELECT prompt_tokens, completion_tokens, total_tokens FROM {layout}usage_rounds "
+                f"WHERE session_id = '{ROOT}'"
+            ).fetchall()
         assert {(at.prompt_tokens, at.completion_tokens, at.total_tokens) for at in usage.rounds} == set(stored)
         assert [(at.send_index or 0, at.round_index) for at in usage.rounds] == (
-            [(1, 0), (1, 1), (2, 0), (2, 2), (3, 1)] if name == "v8.0.0" else [(0, 0), (0, 1), (0, 2)])
+            [(1, 0), (1, 1), (2, 0), (2, 2), (3, 1)] if name == "v8.0.0" else [(0, 0), (0, 1), (0, 2)]
+        )
         assert len(usage.rounds) == rounds
         assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.cached_tokens) == totals
         assert usage.coverage.startswith(coverage)
@@ -348,13 +399,17 @@ def test_prompt_config_pending_and_unanswered_calls(sample: Sample) -> None:
 
 def test_unanswered_calls_come_from_messages_alone(sample: Sample) -> None:
     three = [call("a", "1"), call("b", None), call("c", None)]
-    path = fill(sample("v0.2.0"), "calls", [
-        {"seq": 1, "role": "assistant", "tool_calls_json": json.dumps(three)},
-        {"seq": 2, "role": "tool", "content": "for b"},
-        {"seq": 3, "role": "assistant", "tool_calls_json": json.dumps([call("d", "2"), call("e", "3")])},
-        {"seq": 4, "role": "tool", "tool_call_id": "2"},
-        {"seq": 5, "role": "assistant", "state": "compacted_out", "tool_calls_json": json.dumps([call("f", "9")])},
-    ])
+    path = fill(
+        sample("v0.2.0"),
+        "calls",
+        [
+            {"seq": 1, "role": "assistant", "tool_calls_json": json.dumps(three)},
+            {"seq": 2, "role": "tool", "content": "for b"},
+            {"seq": 3, "role": "assistant", "tool_calls_json": json.dumps([call("d", "2"), call("e", "3")])},
+            {"seq": 4, "role": "tool", "tool_call_id": "2"},
+            {"seq": 5, "role": "assistant", "state": "compacted_out", "tool_calls_json": json.dumps([call("f", "9")])},
+        ],
+    )
     assert only(path).reader().session(Ref("", "calls")).unanswered == ((1, "a"), (1, "c"), (3, "e"))
 
 
@@ -399,9 +454,12 @@ def test_links_between_calls_results_and_children(name: str, sample: Sample) -> 
 
 def test_an_unrecorded_spawn_is_inferred_by_name_and_time(sample: Sample) -> None:
     path, ref = sample("v0.2.0"), Ref("", ROOT)
-    raw(path, f"UPDATE sessions SET spawn_tool_call_id = NULL WHERE session_id = '{LINKED}'",
+    raw(
+        path,
+        f"UPDATE sessions SET spawn_tool_call_id = NULL WHERE session_id = '{LINKED}'",
         "UPDATE sessions SET created_at = (SELECT created_at + 1 FROM messages "
-        f"WHERE session_id = '{ROOT}' AND seq = 14) WHERE session_id = '{LINKED}'")
+        f"WHERE session_id = '{ROOT}' AND seq = 14) WHERE session_id = '{LINKED}'",
+    )
     reader = only(path).reader()
     there, back = reader.follow(ref, "14"), reader.spawner(Ref("", LINKED))
     assert there is not None
@@ -413,18 +471,37 @@ def test_an_unrecorded_spawn_is_inferred_by_name_and_time(sample: Sample) -> Non
 def test_spawns_are_told_apart_by_time_and_spec(tmp_path: Path, sample: Sample) -> None:
     """Three calls, three children: two of the same spec in order of time, one by its name; none for a fourth child."""
     path = sample("v0.2.0")
-    spawn = [[call("run_agent", None, spec={"name": "docs"}, input="x")], [call("spawn_agent", None, spec="test")],
-             [call("run_agent", None, spec={"name": "docs"})]]
-    fill(path, "boss", [{"seq": seq, "role": "assistant", "tool_calls_json": json.dumps(calls), "created_at": seq * 100}
-                        for seq, calls in enumerate(spawn, 1)])
+    spawn = [
+        [call("run_agent", None, spec={"name": "docs"}, input="x")],
+        [call("spawn_agent", None, spec="test")],
+        [call("run_agent", None, spec={"name": "docs"})],
+    ]
+    fill(
+        path,
+        "boss",
+        [
+            {"seq": seq, "role": "assistant", "tool_calls_json": json.dumps(calls), "created_at": seq * 100}
+            for seq, calls in enumerate(spawn, 1)
+        ],
+    )
     children = (("late", "docs", 350), ("early", "docs", 150), ("tester", "test", 360), ("none", "other", 370))
     for id_, spec, created in children:
-        fill(path, id_, [], parent_session_id="boss", kind="subagent", created_at=created,
-             config_json=json.dumps({"spec_name": spec}))
+        fill(
+            path,
+            id_,
+            [],
+            parent_session_id="boss",
+            kind="subagent",
+            created_at=created,
+            config_json=json.dumps({"spec_name": spec}),
+        )
     reader = only(path).reader()
     rows_of = {id_: reader.spawner(Ref("", id_)) for id_ in ("early", "tester", "late", "none")}
     assert {id_: link and link.row for id_, link in rows_of.items()} == {
-        "early": "1", "tester": "2", "late": "3", "none": None
+        "early": "1",
+        "tester": "2",
+        "late": "3",
+        "none": None,
     }
     assert rows_of["none"] is not None
     assert rows_of["none"].ref == Ref("", "boss")
@@ -434,13 +511,22 @@ def test_spawns_are_told_apart_by_time_and_spec(tmp_path: Path, sample: Sample) 
 
 def test_a_call_that_names_the_child_comes_before_one_that_names_none(sample: Sample) -> None:
     path = sample("v0.2.0")
-    fill(path, "boss", [
-        {"seq": 1, "role": "assistant", "created_at": 100,
-         "tool_calls_json": json.dumps([call("run_agent", "a", spec={"name": "docs"})])},
-        {"seq": 2, "role": "assistant", "created_at": 200, "tool_calls_json": json.dumps([call("run_agent", "b")])},
-    ])
-    fill(path, "kid", [], parent_session_id="boss", kind="subagent", created_at=300,
-         config_json='{"spec_name": "docs"}')
+    fill(
+        path,
+        "boss",
+        [
+            {
+                "seq": 1,
+                "role": "assistant",
+                "created_at": 100,
+                "tool_calls_json": json.dumps([call("run_agent", "a", spec={"name": "docs"})]),
+            },
+            {"seq": 2, "role": "assistant", "created_at": 200, "tool_calls_json": json.dumps([call("run_agent", "b")])},
+        ],
+    )
+    fill(
+        path, "kid", [], parent_session_id="boss", kind="subagent", created_at=300, config_json='{"spec_name": "docs"}'
+    )
     reader = only(path).reader()
     link = reader.spawner(Ref("", "kid"))
     assert link is not None
@@ -459,16 +545,26 @@ def test_find_walks_both_ways(sample: Sample) -> None:
     for literal in ("%", "_____", "\\", "\ud800"):
         found = reader.find(ref, literal, 1, True)
         assert found is None or literal in (reader.message(ref, str(found)).raw["content"] or "") + (
-            reader.message(ref, str(found)).raw["tool_calls_json"] or "")
+            reader.message(ref, str(found)).raw["tool_calls_json"] or ""
+        )
     assert reader.find(ref, "read_file", 10**30, False) == 3
     assert reader.find(ref, "read_file", -(10**30), True) == 2
 
 
 def test_find_goes_past_holes_and_strange_seqs(sample: Sample) -> None:
-    path = fill(sample("v0.2.0"), "wide", [
-        {"seq": -5, "content": "first needle"}, {"seq": 7}, {"seq": 2**63 - 1, "content": "last needle"},
-        {"seq": "text", "content": "stray needle"}, {"seq": float("inf"), "content": "needle"},
-    ] + [{"seq": seq, "content": "hay"} for seq in range(100, 12_000)], next_seq=1)
+    path = fill(
+        sample("v0.2.0"),
+        "wide",
+        [
+            {"seq": -5, "content": "first needle"},
+            {"seq": 7},
+            {"seq": 2**63 - 1, "content": "last needle"},
+            {"seq": "text", "content": "stray needle"},
+            {"seq": float("inf"), "content": "needle"},
+        ]
+        + [{"seq": seq, "content": "hay"} for seq in range(100, 12_000)],
+        next_seq=1,
+    )
     reader, ref = only(path).reader(), Ref("", "wide")
     assert reader.find(ref, "needle", -100, True) == -5
     assert reader.find(ref, "needle", 0, True) == 2**63 - 1
@@ -496,11 +592,15 @@ def test_names_that_look_like_something_else_resolve(sample: Sample) -> None:
 
 def test_an_archive_of_nothing_but_the_needed_columns(tmp_path: Path) -> None:
     path = tmp_path / "bare.db"
-    raw(path, "CREATE TABLE sessions (session_id TEXT)",
+    raw(
+        path,
+        "CREATE TABLE sessions (session_id TEXT)",
         "CREATE TABLE session_state (session_id TEXT, next_seq INTEGER)",
         "CREATE TABLE messages (session_id TEXT, seq INTEGER, role TEXT, state TEXT)",
-        "INSERT INTO sessions VALUES ('s')", "INSERT INTO session_state VALUES ('s', 3)",
-        "INSERT INTO messages VALUES ('s', 1, 'user', 'active'), ('s', 2, 'assistant', 'compacted_out')")
+        "INSERT INTO sessions VALUES ('s')",
+        "INSERT INTO session_state VALUES ('s', 3)",
+        "INSERT INTO messages VALUES ('s', 1, 'user', 'active'), ('s', 2, 'assistant', 'compacted_out')",
+    )
     (said,) = everything(only(path)).values()
     assert said["views"] == {View.ALL: ["1", "2"], View.ACTIVE: ["1"], View.COMPACTED: ["2"], View.CONTEXT: ["1"]}
     assert said["audit"].unexplained == ((2, 2),)
@@ -508,7 +608,12 @@ def test_an_archive_of_nothing_but_the_needed_columns(tmp_path: Path) -> None:
 
 def test_tables_that_only_resemble_a_layout_are_none(tmp_path: Path) -> None:
     path = tmp_path / "near.db"
-    raw(path, "CREATE TABLE sessions (session_id)", "CREATE TABLE messages (session_id, seq, role)",
-        "CREATE TABLE session_state (session_id, next_seq)", "INSERT INTO sessions VALUES ('s')")
+    raw(
+        path,
+        "CREATE TABLE sessions (session_id)",
+        "CREATE TABLE messages (session_id, seq, role)",
+        "CREATE TABLE session_state (session_id, next_seq)",
+        "INSERT INTO sessions VALUES ('s')",
+    )
     with pytest.raises(NotAnArchive):
         open_archive(path)

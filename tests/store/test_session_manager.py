@@ -21,10 +21,20 @@ from store.nanobot import FILE_MAX_MESSAGES, Session, SessionManager
 
 KEY = "telegram:42"
 METHODS = {
-    "__init__": "(self, workspace)", "_get_legacy_session_path": "(self, key)", "_get_session_path": "(self, key)",
-    "_load": "(self, key)", "_repair": "(self, key)", "_session_payload": "(session)", "delete_session": "(self, key)",
-    "flush_all": "(self)", "get_or_create": "(self, key)", "invalidate": "(self, key)", "list_sessions": "(self)",
-    "read_session_file": "(self, key)", "safe_key": "(key)", "save": "(self, session, *, fsync=False)",
+    "__init__": "(self, workspace)",
+    "_get_legacy_session_path": "(self, key)",
+    "_get_session_path": "(self, key)",
+    "_load": "(self, key)",
+    "_repair": "(self, key)",
+    "_session_payload": "(session)",
+    "delete_session": "(self, key)",
+    "flush_all": "(self)",
+    "get_or_create": "(self, key)",
+    "invalidate": "(self, key)",
+    "list_sessions": "(self)",
+    "read_session_file": "(self, key)",
+    "safe_key": "(key)",
+    "save": "(self, session, *, fsync=False)",
 }
 """What 0.2.0's class has, by `inspect` of the package."""
 ATTRIBUTES = ["_cache", "legacy_sessions_dir", "sessions_dir", "workspace"]
@@ -32,13 +42,32 @@ LISTED = ["created_at", "key", "path", "preview", "title", "updated_at"]
 READ = ["created_at", "key", "messages", "metadata", "updated_at"]
 HEAD = ["_type", "key", "created_at", "updated_at", "metadata", "last_consolidated"]
 
-LEAVES = st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.floats(allow_nan=False) | st.text(
-    st.characters(codec="utf-8"), max_size=12)
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.text(st.characters(codec="utf-8"), max_size=4), inner, max_size=3), max_leaves=5)
-ROWS = st.lists(st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant"]), "content": VALUES, "timestamp": st.just("2026-05-16T10:00:00")},
-    optional={"media": VALUES, "latency_ms": st.integers(0, 9)}), max_size=4)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"), max_size=12)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["user", "assistant"]),
+            "content": VALUES,
+            "timestamp": st.just("2026-05-16T10:00:00"),
+        },
+        optional={"media": VALUES, "latency_ms": st.integers(0, 9)},
+    ),
+    max_size=4,
+)
 METADATA = st.dictionaries(st.sampled_from(["title", "goal_state", "x"]), VALUES)
 KEYS = st.sampled_from([KEY, "cli:direct", "heartbeat", "slack:C1:17.5", "ünï:çøde", "my_chan:1"])
 
@@ -104,8 +133,14 @@ def test_what_upstream_does(tmp_path: Path) -> None:
     assert row == session.messages[0]
     (listed,) = manager.list_sessions()
     assert sorted(listed) == LISTED
-    assert listed == {"key": KEY, "created_at": session.created_at.isoformat(), "updated_at": updated.isoformat(),
-                      "title": "A talk", "preview": "hello you", "path": str(path)}
+    assert listed == {
+        "key": KEY,
+        "created_at": session.created_at.isoformat(),
+        "updated_at": updated.isoformat(),
+        "title": "A talk",
+        "preview": "hello you",
+        "path": str(path),
+    }
     read = manager.read_session_file(KEY)
     assert read is not None
     assert sorted(read) == READ
@@ -178,8 +213,10 @@ def test_a_replace_copies_what_did_not_change(tmp_path: Path) -> None:
     """Byte for byte, however it was written."""
     manager = SessionManager(tmp_path)
     rows = [{"role": "user", "content": f"é {at}"} for at in range(30)]
-    lines = [json.dumps(row, ensure_ascii=bool(at % 2), separators=((",", ":"), None)[at % 3 == 0]).encode() + b"\n"
-             for at, row in enumerate(rows)]
+    lines = [
+        json.dumps(row, ensure_ascii=bool(at % 2), separators=((",", ":"), None)[at % 3 == 0]).encode() + b"\n"
+        for at, row in enumerate(rows)
+    ]
     manager._get_session_path(KEY).write_bytes(b'{"_type":"metadata","key":"telegram:42"}\n' + b"".join(lines))
     session = manager.get_or_create(KEY)
     moved = session.messages.pop(20)

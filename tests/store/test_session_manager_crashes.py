@@ -18,10 +18,18 @@ from store.nanobot import SessionManager
 
 from .manager_worker import KEY, OPERATIONS, STEPS, Said, prepare, rows, state, wrong
 
-CASES = [(prepared, operation) for prepared, operations in {
-    "plain": list(OPERATIONS), "damaged": ["append", "delete"], "unfinished": ["append", "clear"],
-    "upstream": ["change"], "missing": ["grow"], "wide": ["append", "retitle"],
-}.items() for operation in operations]
+CASES = [
+    (prepared, operation)
+    for prepared, operations in {
+        "plain": list(OPERATIONS),
+        "damaged": ["append", "delete"],
+        "unfinished": ["append", "clear"],
+        "upstream": ["change"],
+        "missing": ["grow"],
+        "wide": ["append", "retitle"],
+    }.items()
+    for operation in operations
+]
 KILLS = 12
 
 
@@ -37,8 +45,11 @@ def goes_on(folder: Path) -> None:
     manager.append(manager.get_or_create(KEY), rows(1, "later"))
     assert state(folder)[1] == (before[0] if before else []) + rows(1, "later")
     assert [one["key"] for one in manager.list_sessions()] == [KEY]
-    assert not [path for path in manager.sessions_dir.iterdir() if path.suffix == ".tmp"
-                and manager._get_session_path(KEY).name in path.name and before]
+    assert not [
+        path
+        for path in manager.sessions_dir.iterdir()
+        if path.suffix == ".tmp" and manager._get_session_path(KEY).name in path.name and before
+    ]
     listed_by_upstream(folder)
 
 

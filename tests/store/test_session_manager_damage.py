@@ -22,15 +22,25 @@ from .workspaces import DAMAGED, SAMPLES, damaged, encoded, lines, talk, write
 
 MORE = {
     "no metadata in it": b'{"_type": "metadata", "key": "telegram:42"}\n{"role": "user"}\n',
-    "empty": b"", "blank": b"\n \n", "NULs": b"\0" * 50, "garbage": b"not json at all\n{[\n", "half": b"\xff\xfe\x00{",
-    "number": b"12\n", "CRLF": lines(talk(3)).replace(b"\n", b"\r\n"), "CR": lines(talk(3)).replace(b"\n", b"\r"),
-    "UTF-16": lines(talk(3)).decode().encode("utf-16"), "no end": lines(talk(3))[:-1],
+    "empty": b"",
+    "blank": b"\n \n",
+    "NULs": b"\0" * 50,
+    "garbage": b"not json at all\n{[\n",
+    "half": b"\xff\xfe\x00{",
+    "number": b"12\n",
+    "CRLF": lines(talk(3)).replace(b"\n", b"\r\n"),
+    "CR": lines(talk(3)).replace(b"\n", b"\r"),
+    "UTF-16": lines(talk(3)).decode().encode("utf-16"),
+    "no end": lines(talk(3))[:-1],
     "control": lines([*talk(2), {"role": "user", "content": "a"}]).replace(b'"a"', b'"a\tb"'),
     "huge": lines([{"role": "user", "n": 0}]).replace(b'"n": 0', b'"n": ' + b"7" * 5_000),
     "deep": lines(talk(1)) + b'{"role": "user", "content": ' + b"[" * 5_000 + b"]" * 5_000 + b"}\n",
-    "two heads": lines(talk(2)) + lines(talk(1, 5), title="other"), "head last": lines(talk(2))[200:] + lines([]),
-    "metadata is a list": lines(talk(2), metadata=[1, 2]), "no date": lines(talk(2), created_at="yesterday"),
-    "glued": lines(talk(3)).replace(b"}\n{", b"}{"), "repeated": lines([{"role": "user", "content": "same"}] * 3),
+    "two heads": lines(talk(2)) + lines(talk(1, 5), title="other"),
+    "head last": lines(talk(2))[200:] + lines([]),
+    "metadata is a list": lines(talk(2), metadata=[1, 2]),
+    "no date": lines(talk(2), created_at="yesterday"),
+    "glued": lines(talk(3)).replace(b"}\n{", b"}{"),
+    "repeated": lines([{"role": "user", "content": "same"}] * 3),
 }
 
 
@@ -40,8 +50,10 @@ def manager(tmp_path: Path) -> SessionManager:
 
 
 def quarantined(manager: SessionManager) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(
-        (manager.workspace / "sessions.sessionscope" / "quarantine").glob("*/*.kept"))]
+    return [
+        path.read_bytes()
+        for path in sorted((manager.workspace / "sessions.sessionscope" / "quarantine").glob("*/*.kept"))
+    ]
 
 
 def check_kept(manager: SessionManager, key: str, original: bytes) -> None:
@@ -61,7 +73,7 @@ def check_kept(manager: SessionManager, key: str, original: bytes) -> None:
     if kept != [original]:
         assert kept == []
         # What is not there byte for byte was laid out otherwise.
-        values = [span.value for span in scan(original) if original[span.start:span.stop].strip() not in now]
+        values = [span.value for span in scan(original) if original[span.start : span.stop].strip() not in now]
         assert [one for one in values if one and one.get("_type") != "metadata" and one not in stored] == []
     manager.save(found)
     manager.append(found, rows(1))
@@ -108,10 +120,25 @@ def test_a_file_cut_off_anywhere(cut: int, manager: SessionManager) -> None:
         check_kept(manager, KEY, data)
 
 
-DATA_OF_THREE = lines([*talk(2), {"role": "tool", "content": "é {\"a\": [1, 2]} 😀", "tool_call_id": "c"}])
-PIECES = st.binary(max_size=4) | st.sampled_from([
-    b"\0", b"\n", b"{", b"}", b'"', b"\\", b"}{", b"[1]\n", b"\xff", b"\r", b'{"_type": "metadata"}\n', b'{"a": 1}',
-    b"\xef\xbb\xbf", b", "])
+DATA_OF_THREE = lines([*talk(2), {"role": "tool", "content": 'é {"a": [1, 2]} 😀', "tool_call_id": "c"}])
+PIECES = st.binary(max_size=4) | st.sampled_from(
+    [
+        b"\0",
+        b"\n",
+        b"{",
+        b"}",
+        b'"',
+        b"\\",
+        b"}{",
+        b"[1]\n",
+        b"\xff",
+        b"\r",
+        b'{"_type": "metadata"}\n',
+        b'{"a": 1}',
+        b"\xef\xbb\xbf",
+        b", ",
+    ]
+)
 
 
 @settings(max_examples=150)
@@ -119,7 +146,7 @@ PIECES = st.binary(max_size=4) | st.sampled_from([
 def test_bytes_that_somebody_changed(changes: list[tuple[int, int, bytes]]) -> None:
     data = DATA_OF_THREE
     for at, size, piece in changes:
-        data = data[:at] + piece + data[at + size:]
+        data = data[:at] + piece + data[at + size :]
     with tempfile.TemporaryDirectory() as folder:
         manager = SessionManager(Path(folder))
         manager._get_session_path(KEY).write_bytes(data)
@@ -219,8 +246,14 @@ def test_two_keys_never_share_a_file(other: str, manager: SessionManager) -> Non
 
 
 def test_whatever_is_listed_can_be_loaded_saved_and_deleted(manager: SessionManager) -> None:
-    for name, key in (("telegram_42", KEY), ("telegram_42 (copy)", KEY), ("my_chan_1", None), ("heartbeat", None),
-                      ("a_b", "a:b"), ("x_y", 7)):
+    for name, key in (
+        ("telegram_42", KEY),
+        ("telegram_42 (copy)", KEY),
+        ("my_chan_1", None),
+        ("heartbeat", None),
+        ("a_b", "a:b"),
+        ("x_y", 7),
+    ):
         write(manager.sessions_dir, talk(2), f"{name}.jsonl", key)  # type: ignore[arg-type]
     listed = manager.list_sessions()
     assert len({one["key"] for one in listed}) == len(listed) == 6
@@ -283,8 +316,10 @@ def test_a_file_of_the_first_releases(home: Path, tmp_path: Path) -> None:
     assert SessionManager(tmp_path / "ws").get_or_create(KEY).messages == []
 
 
-@pytest.mark.parametrize(("workspace", "key", "moved"), [
-    ("ws", None, False), (".nanobot/workspace", None, True), (".nanobot/workspace", "telegram_42", False)])
+@pytest.mark.parametrize(
+    ("workspace", "key", "moved"),
+    [("ws", None, False), (".nanobot/workspace", None, True), (".nanobot/workspace", "telegram_42", False)],
+)
 def test_whose_a_file_of_the_first_releases_is(workspace: str, key: str | None, moved: bool, home: Path) -> None:
     manager = SessionManager(home / workspace)
     path = legacy(manager, key)
@@ -294,9 +329,14 @@ def test_whose_a_file_of_the_first_releases_is(workspace: str, key: str | None, 
     assert path.exists() is not moved
 
 
-@pytest.mark.parametrize("data", [
-    lines(talk(2), last_archived=1), lines([{"_type": "provider_state", "state": {}}, *talk(2)]),
-], ids=["archived", "state"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        lines(talk(2), last_archived=1),
+        lines([{"_type": "provider_state", "state": {}}, *talk(2)]),
+    ],
+    ids=["archived", "state"],
+)
 def test_a_file_of_a_later_release_is_left_to_it(data: bytes, manager: SessionManager) -> None:
     path = manager._get_session_path(KEY)
     path.write_bytes(data)

@@ -17,12 +17,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from store.nanobot import SessionChanged, SessionManager
 
 KEY, OTHER = "telegram:42", "cli:direct"
-LEAVES = st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.floats(allow_nan=False) | st.text(
-    max_size=8) | st.sampled_from(["\ud83d", "\u2028", "é", "x" * 3_000])
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.text(max_size=4), inner, max_size=3), max_leaves=6)
-ROWS = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool"]), "content": VALUES},
-                             optional={"media": VALUES, "latency_ms": VALUES})
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["\ud83d", "\u2028", "é", "x" * 3_000])
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+ROWS = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool"]), "content": VALUES},
+    optional={"media": VALUES, "latency_ms": VALUES},
+)
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -82,8 +93,8 @@ class Machine(RuleBasedStateMachine):
             return deepcopy(own)
         if text(own) == text(known) and not self.retitled:
             return deepcopy(stored)
-        if text([own[:len(known)], stored[:len(known)]]) == text([known, known]):
-            return deepcopy(stored + own[len(known):])
+        if text([own[: len(known)], stored[: len(known)]]) == text([known, known]):
+            return deepcopy(stored + own[len(known) :])
         return deepcopy(own) if text(own) == text(stored) else None
 
     @rule(fsync=st.booleans())
@@ -107,7 +118,7 @@ class Machine(RuleBasedStateMachine):
         own = self.session.messages
         if len(own) == len(self.known) and text(self.stored) == text(self.known):
             self.manager.append(self.session, rows, fsync=fsync)
-            assert text(own) == text([*own[:len(self.known)], *rows])
+            assert text(own) == text([*own[: len(self.known)], *rows])
             now = text(read(self.path)[1])
             assert now in (text(self.known + rows), text(own))
             self.settle(json.loads(now))
@@ -115,7 +126,7 @@ class Machine(RuleBasedStateMachine):
         before = text(own)
         own += rows
         expected = self.merged()
-        del own[len(own) - len(rows):]
+        del own[len(own) - len(rows) :]
         if expected is None:
             with pytest.raises(SessionChanged):
                 self.manager.append(self.session, rows, fsync=fsync)

@@ -44,8 +44,11 @@ def test_four_processes_write_one_session(begun: bool, tmp_path: Path) -> None:
 
 def test_saves_beside_deletes(tmp_path: Path) -> None:
     """Nothing comes back that was deleted, and what was refused is kept aside."""
-    said = [one for process in [Said("deleter", tmp_path, f"process {number}", TIMES, number) for number in range(3)]
-            for one in process.all()]
+    said = [
+        one
+        for process in [Said("deleter", tmp_path, f"process {number}", TIMES, number) for number in range(3)]
+        for one in process.all()
+    ]
     kinds = Counter(kind for kind, _ in said)
     assert kinds["saved"]
     assert kinds["deleted"]
@@ -95,8 +98,11 @@ def test_a_lock_that_is_not_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     session.add_message("user", "hi")
     monkeypatch.setattr(session_manager, "WAIT_S", 0.0)
     with FileLock(manager.sessions_dir / ".session-files.lock"):
-        for call in (lambda: manager.save(session), lambda: manager.append(session, rows(1)),
-                     lambda: manager.delete_session(KEY)):
+        for call in (
+            lambda: manager.save(session),
+            lambda: manager.append(session, rows(1)),
+            lambda: manager.delete_session(KEY),
+        ):
             with pytest.raises(SessionChanged, match="another process"):
                 call()
         assert manager.flush_all() == 0
@@ -141,16 +147,30 @@ def consolidate(session: Session) -> None:
 
 
 MEET: list[tuple[Callable[[Session], None], Callable[[Session], None], bool]] = [
-    (add, add, True), (add, note, True), (note, add, True), (add, change, False), (change, add, False),
-    (change, change, True), (change, note, False), (note, change, True), (add, Session.clear, False),
-    (Session.clear, add, False), (retitle, retitle, True), (note, retitle, True), (consolidate, add, True),
-    (add, consolidate, True), (consolidate, note, True), (consolidate, change, False),
+    (add, add, True),
+    (add, note, True),
+    (note, add, True),
+    (add, change, False),
+    (change, add, False),
+    (change, change, True),
+    (change, note, False),
+    (note, change, True),
+    (add, Session.clear, False),
+    (Session.clear, add, False),
+    (retitle, retitle, True),
+    (note, retitle, True),
+    (consolidate, add, True),
+    (add, consolidate, True),
+    (consolidate, note, True),
+    (consolidate, change, False),
 ]
 
 
 @pytest.mark.parametrize(("theirs", "ours", "merges"), MEET)
 def test_two_managers(
-    theirs: Callable[[Session], None], ours: Callable[[Session], None], merges: bool,
+    theirs: Callable[[Session], None],
+    ours: Callable[[Session], None],
+    merges: bool,
     two: tuple[SessionManager, SessionManager],
 ) -> None:
     one, other = two
@@ -164,8 +184,12 @@ def test_two_managers(
         other.save(second)
         merged = SessionManager(one.workspace).get_or_create(KEY)
         for done in (theirs, ours):
-            again = Session(KEY, json.loads(json.dumps(merged.messages)), metadata=dict(merged.metadata),
-                            last_consolidated=merged.last_consolidated)
+            again = Session(
+                KEY,
+                json.loads(json.dumps(merged.messages)),
+                metadata=dict(merged.metadata),
+                last_consolidated=merged.last_consolidated,
+            )
             done(again)
             assert again.metadata == merged.metadata
             assert again.last_consolidated == merged.last_consolidated
@@ -207,7 +231,10 @@ def test_two_saves_within_one_tick(two: tuple[SessionManager, SessionManager], m
     one.save(first)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) == (
-        status.st_ino, status.st_size, status.st_mtime_ns)
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+    )
     second.messages += rows(1, "ours")
     other.save(second)
     assert second.metadata == {"title": "theirs"}

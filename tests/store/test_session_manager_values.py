@@ -25,15 +25,25 @@ def manager(tmp_path: Path) -> SessionManager:
     return SessionManager(tmp_path)
 
 
-@pytest.mark.parametrize(("value", "place"), [
-    ({1, 2}, r"messages\[1\]\['a'\]"), ({"x": [0, {"y": b""}]}, r"messages\[1\]\['a'\]\['x'\]\[1\]\['y'\]"),
-    (datetime(2026, 1, 1), r"messages\[1\]\['a'\]"), (10**5000, r"messages\[1\]\['a'\]"),
-    ({1: "a", "1": "b"}, r"messages\[1\]\['a'\]"), ({(1,): 2}, r"messages\[1\]\['a'\]"),
-    ([({"x": {None: 1, "null": 2}},)], r"messages\[1\]\['a'\]\[0\]\[0\]\['x'\]"),
-], ids=["set", "bytes", "date", "huge", "two keys", "no key", "two keys within a tuple"])
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({1, 2}, r"messages\[1\]\['a'\]"),
+        ({"x": [0, {"y": b""}]}, r"messages\[1\]\['a'\]\['x'\]\[1\]\['y'\]"),
+        (datetime(2026, 1, 1), r"messages\[1\]\['a'\]"),
+        (10**5000, r"messages\[1\]\['a'\]"),
+        ({1: "a", "1": "b"}, r"messages\[1\]\['a'\]"),
+        ({(1,): 2}, r"messages\[1\]\['a'\]"),
+        ([({"x": {None: 1, "null": 2}},)], r"messages\[1\]\['a'\]\[0\]\[0\]\['x'\]"),
+    ],
+    ids=["set", "bytes", "date", "huge", "two keys", "no key", "two keys within a tuple"],
+)
 @pytest.mark.parametrize("known", [False, True])
 def test_what_cannot_be_written_is_refused_with_its_place(
-    value: Any, place: str, known: bool, manager: SessionManager,
+    value: Any,
+    place: str,
+    known: bool,
+    manager: SessionManager,
 ) -> None:
     found = manager.get_or_create(KEY)
     found.messages += rows(1)
@@ -52,7 +62,7 @@ def test_what_cannot_be_written_is_refused_with_its_place(
         assert found.messages == rows(1)
     assert isinstance(Unwritable(), TypeError)
     assert manager._get_session_path(KEY).read_bytes() == before
-    assert manager.flush_all() == 0 ** known
+    assert manager.flush_all() == 0**known
     found.messages[1:] = rows(1)
     manager.save(found)
 
@@ -64,8 +74,12 @@ def test_more_that_cannot_be_written(manager: SessionManager) -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    for row, place in ((circle, "messages"), ("text", "messages"), ({"_type": "metadata"}, "_type"),
-                       ({"role": "user", "content": deep}, r"messages\[0\]")):
+    for row, place in (
+        (circle, "messages"),
+        ("text", "messages"),
+        ({"_type": "metadata"}, "_type"),
+        ({"role": "user", "content": deep}, r"messages\[0\]"),
+    ):
         found.messages = [row]  # type: ignore[list-item]
         with pytest.raises(Unwritable, match=place):
             manager.save(found)
@@ -80,8 +94,9 @@ def test_more_that_cannot_be_written(manager: SessionManager) -> None:
     assert manager.flush_all() == 0
 
 
-@pytest.mark.parametrize("value", [
-    "\ud83d", float("nan"), float("inf"), {1: "a"}, ("a", ["b"]), 10**4000, -0.0, True, 1])
+@pytest.mark.parametrize(
+    "value", ["\ud83d", float("nan"), float("inf"), {1: "a"}, ("a", ["b"]), 10**4000, -0.0, True, 1]
+)
 def test_odd_values_that_can_be_written(value: Any, manager: SessionManager) -> None:
     """Half a surrogate pair as its escape; NaN as nanobot does; other keys and tuples as JSON has them."""
     found = manager.get_or_create(KEY)
@@ -142,8 +157,11 @@ def test_mode_and_links_stay(manager: SessionManager, tmp_path: Path) -> None:
     elsewhere.parent.mkdir()
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
-    for change in (lambda: found.messages[0].update(content="other"), lambda: found.messages.extend(rows(1)),
-                   found.clear):
+    for change in (
+        lambda: found.messages[0].update(content="other"),
+        lambda: found.messages.extend(rows(1)),
+        found.clear,
+    ):
         change()
         manager.save(found)
         assert path.is_symlink()
@@ -214,8 +232,9 @@ def test_a_clock_that_goes_backwards(manager: SessionManager, monkeypatch: pytes
     assert state(manager.workspace)[1] == found.messages
 
 
-@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))],
-                         ids=["copy", "deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "make", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "deepcopy", "pickle"]
+)
 def test_copies_of_a_session(make: Any, manager: SessionManager) -> None:
     found = manager.get_or_create(KEY)
     manager.append(found, rows(3))

@@ -47,8 +47,10 @@ def say(store: SessionStore, id_: str, count: int) -> list[int]:
 
 def dump(store: SessionStore) -> dict[str, list[tuple[Any, ...]]]:
     """Every stored row."""
-    return {table: [tuple(row) for row in store._conn.execute(f"SELECT * FROM {table} ORDER BY rowid")]
-            for table in ("sessions", "messages", "compactions", "usage_rounds", "session_state")}
+    return {
+        table: [tuple(row) for row in store._conn.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+        for table in ("sessions", "messages", "compactions", "usage_rounds", "session_state")
+    }
 
 
 def chain(store: SessionStore, *lifecycles: str, top: str | None = None) -> list[str]:
@@ -68,7 +70,10 @@ def test_a_new_session(store: SessionStore) -> None:
     assert row is not None
     assert (row.config, row.metadata, row.system_prompt, row.model, row.parent_session_id) == ({}, {}, None, None, None)
     assert (row.status, row.kind, row.lifecycle) == (
-        SessionStatus.ACTIVE, SessionKind.ROOT, SubagentLifecycle.EPHEMERAL)
+        SessionStatus.ACTIVE,
+        SessionKind.ROOT,
+        SubagentLifecycle.EPHEMERAL,
+    )
     assert isinstance(row.status, SessionStatus)
     assert row.created_at == row.updated_at
     state = store.get_state(id_)
@@ -103,7 +108,9 @@ def test_a_message_comes_back_as_it_was(store: SessionStore) -> None:
     assert store.get_message(id_, 2) == second
     assert store.get_message(id_, 3) is None
     assert store._conn.execute("SELECT tool_calls_json, meta_json FROM messages").fetchone()[:] == (
-        '[{"id":"c1","type":"function","function":{"name":"grep","arguments":"{\\"für\\": \\"名前\\"}"}}]', "{}")
+        '[{"id":"c1","type":"function","function":{"name":"grep","arguments":"{\\"für\\": \\"名前\\"}"}}]',
+        "{}",
+    )
     assert store.append_message(id_, role="user", tool_calls=[]) == 3
     assert store._conn.execute("SELECT tool_calls_json FROM messages WHERE seq = 3").fetchone()[0] is None
     for bad in ("nobody", ""):
@@ -130,8 +137,12 @@ def test_rows_are_what_dataclasses_are(store: SessionStore) -> None:
     message.meta["mine"] = 1
     message.state = MessageState.COMPACTED_OUT
     assert (message.meta, message.state) == ({"mine": 1}, MessageState.COMPACTED_OUT)
-    assert SessionRow("s", 1, 2, None, None, {}, SessionStatus.ACTIVE, SessionKind.ROOT, None, None, 0,
-                      SubagentLifecycle.LINKED).metadata == {}
+    assert (
+        SessionRow(
+            "s", 1, 2, None, None, {}, SessionStatus.ACTIVE, SessionKind.ROOT, None, None, 0, SubagentLifecycle.LINKED
+        ).metadata
+        == {}
+    )
 
 
 def test_a_compaction(store: SessionStore) -> None:
@@ -142,8 +153,14 @@ def test_a_compaction(store: SessionStore) -> None:
     note = store.get_message(id_, 6)
     assert note is not None
     assert (note.role, note.name, note.content, note.round_index) == ("system", "compact_note", "so far", 1)
-    assert note.meta == {"why": "long", "to_seq": 4, "compacted_at_round": 1, "from_seq": 2, "original_tokens": 90,
-                         "summary_tokens": 9}
+    assert note.meta == {
+        "why": "long",
+        "to_seq": 4,
+        "compacted_at_round": 1,
+        "from_seq": 2,
+        "original_tokens": 90,
+        "summary_tokens": 9,
+    }
     (audit,) = store.list_compactions(id_)
     assert audit == powerloop.CompactionRow(id_, 1, 6, 2, 4, 90, 9, 1, audit.created_at)
     # The range takes in the earlier note, and what power-loop's loop passes besides: nothing, and the future.
@@ -154,10 +171,18 @@ def test_a_compaction(store: SessionStore) -> None:
     assert say(store, id_, 1) == [10]
 
 
-@pytest.mark.parametrize("change", [
-    {"from_seq": None}, {"to_seq": "3"}, {"from_seq": 1.0}, {"to_seq": 2**70}, {"note_content": object()},
-    {"note_meta": {"x": object()}}, {"note_meta": {"x": math.nan}},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"from_seq": None},
+        {"to_seq": "3"},
+        {"from_seq": 1.0},
+        {"to_seq": 2**70},
+        {"note_content": object()},
+        {"note_meta": {"x": object()}},
+        {"note_meta": {"x": math.nan}},
+    ],
+)
 def test_a_compaction_that_cannot_be_stored_changes_nothing(store: SessionStore, change: dict[str, Any]) -> None:
     id_ = store.create_session()
     say(store, id_, 3)
@@ -179,10 +204,13 @@ def test_what_only_looks_like_damage_is_given_back(store: SessionStore) -> None:
 
 def test_what_is_done_to_an_unknown_session(store: SessionStore) -> None:
     before = dump(store)
-    for act in (lambda: store.archive_session("nobody"), lambda: store.reopen_session("nobody"),
-                lambda: store.update_session_prompt("nobody", "p"),
-                lambda: store.record_compaction("nobody", from_seq=1, to_seq=1, **NOTE),
-                lambda: store.append_messages("nobody", [{"role": "user"}])):
+    for act in (
+        lambda: store.archive_session("nobody"),
+        lambda: store.reopen_session("nobody"),
+        lambda: store.update_session_prompt("nobody", "p"),
+        lambda: store.record_compaction("nobody", from_seq=1, to_seq=1, **NOTE),
+        lambda: store.append_messages("nobody", [{"role": "user"}]),
+    ):
         with pytest.raises(ValueError, match="unknown session: nobody"):
             act()
     store.set_round_index("nobody", 3)
@@ -206,7 +234,9 @@ def test_state_and_usage(store: SessionStore) -> None:
         store.record_usage(id_, round_index=0, prompt_tokens=tokens, completion_tokens=1, total_tokens=tokens + 1)
     store.record_usage(id_, round_index=1, prompt_tokens=None, completion_tokens=None, total_tokens=None, model="m")
     assert [(row.round_index, row.prompt_tokens, row.model) for row in store.usage(id_)] == [
-        (0, 20, None), (1, None, "m")]
+        (0, 20, None),
+        (1, None, "m"),
+    ]
 
 
 def test_archiving_is_a_label_that_comes_off(store: SessionStore) -> None:
@@ -252,8 +282,10 @@ def test_closing_knows_cycles_any_depth_and_unknown_lifecycles(store: SessionSto
     conn = store._conn
     for n in range(1_500):
         id_ = store.create_session(session_id=f"s{n}")
-        conn.execute("UPDATE sessions SET parent_session_id = ?, lifecycle = 'Detached' WHERE session_id = ?",
-                     (f"s{n - 1}" if n else None, id_))
+        conn.execute(
+            "UPDATE sessions SET parent_session_id = ?, lifecycle = 'Detached' WHERE session_id = ?",
+            (f"s{n - 1}" if n else None, id_),
+        )
     ring = [store.create_session(session_id=f"r{n}") for n in range(3)]
     for n in range(3):
         conn.execute("UPDATE sessions SET parent_session_id = ? WHERE session_id = ?", (ring[n - 1], ring[n]))

@@ -35,13 +35,19 @@ def worker() -> Iterator[Worker]:
 def fill(store: SessionStore) -> None:
     """A tree with a branch of each kind and a session beside it, all with rows in every table."""
     linked, detached = SubagentLifecycle.LINKED, SubagentLifecycle.DETACHED
-    for id_, parent, lifecycle in (("top", None, linked), ("linked", "top", linked), ("deep", "linked", linked),
-                                   ("detached", "top", detached), ("below", "detached", linked),
-                                   ("bystander", None, linked)):
+    for id_, parent, lifecycle in (
+        ("top", None, linked),
+        ("linked", "top", linked),
+        ("deep", "linked", linked),
+        ("detached", "top", detached),
+        ("below", "detached", linked),
+        ("bystander", None, linked),
+    ):
         store.create_session(session_id=id_, parent_session_id=parent, lifecycle=lifecycle, metadata={"title": id_})
         store.append_messages(id_, [{"role": "user", "content": f"{id_} {n}"} for n in range(3)])
-        store.record_compaction(id_, from_seq=1, to_seq=1, note_content="so far", before_tokens=9, after_tokens=1,
-                                round_index=0)
+        store.record_compaction(
+            id_, from_seq=1, to_seq=1, note_content="so far", before_tokens=9, after_tokens=1, round_index=0
+        )
         store.record_usage(id_, round_index=0, prompt_tokens=1, completion_tokens=1, total_tokens=2)
         store.set_pending(id_, {"tool_call_ids": ["call-1"]})
         # The first sessions stand in the file itself, all that follows in its -wal.

@@ -26,17 +26,38 @@ def store(path: Path) -> Iterator[SessionStore]:
 
 
 BROKEN = {
-    """'{"a": '""": '{"a": ', "'[1, 2'": "[1, 2", "'so'": "so", "x'FF'": "\\xff", "' '": " ",
-    "CAST(x'7B2261223A2022FF227D' AS TEXT)": '{"a": "\\xff"}', "x'7B2261223A2022FF227D'": '{"a": "\\xff"}',
+    """'{"a": '""": '{"a": ',
+    "'[1, 2'": "[1, 2",
+    "'so'": "so",
+    "x'FF'": "\\xff",
+    "' '": " ",
+    "CAST(x'7B2261223A2022FF227D' AS TEXT)": '{"a": "\\xff"}',
+    "x'7B2261223A2022FF227D'": '{"a": "\\xff"}',
     "replace(hex(zeroblob(5000)), '00', '[')": "[" * 5_000,
 }
-JSON = {"config_json": "sessions", "metadata_json": "sessions", "tool_calls_json": "messages", "meta_json": "messages",
-        "pending_json": "session_state"}
+JSON = {
+    "config_json": "sessions",
+    "metadata_json": "sessions",
+    "tool_calls_json": "messages",
+    "meta_json": "messages",
+    "pending_json": "session_state",
+}
 ENUMS = {"status": "sessions", "kind": "sessions", "lifecycle": "sessions", "state": "messages"}
-TEXTS = {"system_prompt": "sessions", "model": "sessions", "spawn_tool_call_id": "sessions", "role": "messages",
-         "name": "messages", "content": "messages", "tool_call_id": "messages"}
-PLAIN = {"CAST(x'61FF62' AS TEXT)": "a\\xffb", "CAST(x'61E282' AS TEXT)": "a\\xe2\\x82", "x'61FF'": b"a\xff",
-         "'weird'": "weird"}
+TEXTS = {
+    "system_prompt": "sessions",
+    "model": "sessions",
+    "spawn_tool_call_id": "sessions",
+    "role": "messages",
+    "name": "messages",
+    "content": "messages",
+    "tool_call_id": "messages",
+}
+PLAIN = {
+    "CAST(x'61FF62' AS TEXT)": "a\\xffb",
+    "CAST(x'61E282' AS TEXT)": "a\\xe2\\x82",
+    "x'61FF'": b"a\xff",
+    "'weird'": "weird",
+}
 
 
 def look(store: SessionStore) -> dict[tuple[object, ...], Any]:
@@ -120,8 +141,10 @@ def test_counters_that_are_ahead_stay_ahead(store: SessionStore) -> None:
 
 def test_a_session_without_bookkeeping_hides_no_other(store: SessionStore) -> None:
     store._conn.execute("DELETE FROM session_state WHERE session_id = 'second'")
-    writes = (lambda: store.append_messages("second", [{"role": "user"}]),
-              lambda: store.record_compaction("second", from_seq=1, to_seq=2, **NOTE))
+    writes = (
+        lambda: store.append_messages("second", [{"role": "user"}]),
+        lambda: store.record_compaction("second", from_seq=1, to_seq=2, **NOTE),
+    )
     for write in writes:
         with pytest.raises(ValueError, match="unknown session: second"):
             write()
@@ -150,7 +173,8 @@ def test_a_session_without_an_id(store: SessionStore) -> None:
     """It keeps no detached session tied to a parent that is gone."""
     store._conn.execute("UPDATE sessions SET lifecycle = 'detached' WHERE session_id = 'third'")
     store._conn.execute(
-        "INSERT INTO sessions (session_id, created_at, updated_at, parent_session_id) VALUES (NULL, 1, 1, 'top')")
+        "INSERT INTO sessions (session_id, created_at, updated_at, parent_session_id) VALUES (NULL, 1, 1, 'top')"
+    )
     assert store.close_session("top") == 3
     third = store.get_session("third")
     assert third is not None

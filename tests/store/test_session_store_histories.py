@@ -58,9 +58,15 @@ def test_a_recorded_history_is_answered_as_the_real_release_answered_it(at: int)
 def test_the_record_is_of_every_method_and_of_this_generator() -> None:
     """Whoever changes the generator records anew, so that clones without the package see what others see."""
     assert {step[0] for history in HISTORIES for step, _ in history} == FACTS["methods"].keys() - {
-        "__init__", "__enter__", "__exit__", "open", "close"} | {"dump"}
+        "__init__",
+        "__enter__",
+        "__exit__",
+        "open",
+        "close",
+    } | {"dump"}
     assert [[step for step, _ in history] for history in HISTORIES] == [
-        json.loads(histories.text(histories.generate(seed))) for seed in range(histories.HISTORIES)]
+        json.loads(histories.text(histories.generate(seed))) for seed in range(histories.HISTORIES)
+    ]
 
 
 @settings(max_examples=300)
@@ -93,8 +99,9 @@ def test_a_divergence_is_where_the_first_difference_comes_from(seed: int) -> Non
 @given(seed=seeds)
 def test_whatever_is_asked_of_ours_the_rows_stay_consistent(seed: int) -> None:
     steps = histories.generate(seed, 60, divergent=True)
-    dumps = [json.loads(said) for step, said in zip(steps, histories.replay(steps, ours), strict=True)
-             if step[0] == "dump"]
+    dumps = [
+        json.loads(said) for step, said in zip(steps, histories.replay(steps, ours), strict=True) if step[0] == "dump"
+    ]
     for rows in dumps:
         ids = {row["session_id"] for row in rows["sessions"]}
         notes = {(row["session_id"], row["seq"]) for row in rows["messages"]}
@@ -116,12 +123,17 @@ def usage_of_nobody(store: Any) -> Any:
 
 
 def fold(**named: Any) -> Scene:
-    return call("record_compaction", "a", **{"from_seq": 1, "to_seq": 2, "note_content": "", "before_tokens": 9,
-                                             "after_tokens": 1, "round_index": 0} | named)
+    return call(
+        "record_compaction",
+        "a",
+        **{"from_seq": 1, "to_seq": 2, "note_content": "", "before_tokens": 9, "after_tokens": 1, "round_index": 0}
+        | named,
+    )
 
 
 def bad_fold(**named: Any) -> Scene:
     """What a compaction of two rows says, how many rows it folded, and whether the session goes on."""
+
     def scene(store: Any) -> Any:
         said = attempt(fold(**named), store)
         states = [row["state"] for row in histories.dump(store._conn)["messages"]]
@@ -145,6 +157,7 @@ def damaged(change: str, look: Scene) -> Scene:
 
 def interrupted(event: str, act: Scene) -> Scene:
     """The tables in which a call leaves traces that cannot end."""
+
     def scene(store: Any) -> Any:
         before = histories.dump(store._conn)
         store._conn.execute(f"CREATE TRIGGER no BEFORE {event} BEGIN SELECT RAISE(ABORT, 'no'); END")
@@ -157,10 +170,12 @@ def interrupted(event: str, act: Scene) -> Scene:
 
 def chain(length: int, parent_of_first: str | None = None) -> Scene:
     """How many sessions are deleted with the first of a chain."""
+
     def scene(store: Any) -> Any:
         store._conn.executemany(
             "INSERT INTO sessions (session_id, parent_session_id, created_at, updated_at) VALUES (?, ?, 1, 1)",
-            [(f"s{n}", f"s{n - 1}" if n else parent_of_first) for n in range(length)])
+            [(f"s{n}", f"s{n - 1}" if n else parent_of_first) for n in range(length)],
+        )
         return store.close_session("s0")
 
     return scene
@@ -191,16 +206,31 @@ DIVERGENCES: dict[str, tuple[Scene, Any, Any]] = {
     "meta-set": (bad_fold(note_meta={"x": {1}}), ("TypeError", 2, 3), ("TypeError", 0, 3)),
     "meta-nan": (bad_fold(note_meta={"x": math.nan}), ((1, 3), 2, 4), ("ValueError", 0, 3)),
     "left-behind": (left_behind, (1, "a"), (1, None)),
-    "config": (damaged("sessions SET config_json = '{'", lambda store: store.get_session("a").config),
-               "JSONDecodeError", {"damaged": "{"}),
-    "status": (damaged("sessions SET status = 'odd'", lambda store: store.get_session("a").status),
-               "ValueError", "odd"),
-    "calls": (damaged("messages SET tool_calls_json = '['", lambda store: store.get_message("a", 1).tool_calls),
-              "JSONDecodeError", [{"damaged": "["}]),
-    "pending": (damaged("session_state SET pending_json = '!'", lambda store: store.get_state("a").pending),
-                "JSONDecodeError", {"damaged": "!"}),
-    "not-utf-8": (damaged("messages SET content = CAST(x'61ff' AS TEXT)", lambda store: len(
-        store.load_all_messages("a"))), "OperationalError", 2),
+    "config": (
+        damaged("sessions SET config_json = '{'", lambda store: store.get_session("a").config),
+        "JSONDecodeError",
+        {"damaged": "{"},
+    ),
+    "status": (
+        damaged("sessions SET status = 'odd'", lambda store: store.get_session("a").status),
+        "ValueError",
+        "odd",
+    ),
+    "calls": (
+        damaged("messages SET tool_calls_json = '['", lambda store: store.get_message("a", 1).tool_calls),
+        "JSONDecodeError",
+        [{"damaged": "["}],
+    ),
+    "pending": (
+        damaged("session_state SET pending_json = '!'", lambda store: store.get_state("a").pending),
+        "JSONDecodeError",
+        {"damaged": "!"},
+    ),
+    "not-utf-8": (
+        damaged("messages SET content = CAST(x'61ff' AS TEXT)", lambda store: len(store.load_all_messages("a"))),
+        "OperationalError",
+        2,
+    ),
     "half-create": (interrupted("INSERT ON session_state", call("create_session")), ["sessions"], []),
     "half-append": (interrupted("UPDATE ON session_state", call("append_message", "a", role="user")), ["messages"], []),
     "half-fold": (interrupted("INSERT ON compactions", fold()), ["messages"], []),
@@ -209,8 +239,14 @@ DIVERGENCES: dict[str, tuple[Scene, Any, Any]] = {
     "deep": (chain(1_500), "RecursionError", 1_500),
     "clock": (clock_set_back, False, True),
     # And two in which they are to agree: what an import may leave.
-    "empty-json": (damaged("sessions SET config_json = NULL, metadata_json = '[]'", lambda store: (
-        store.get_session("a").config, store.get_session("a").metadata)), ({}, {}), ({}, {})),
+    "empty-json": (
+        damaged(
+            "sessions SET config_json = NULL, metadata_json = '[]'",
+            lambda store: (store.get_session("a").config, store.get_session("a").metadata),
+        ),
+        ({}, {}),
+        ({}, {}),
+    ),
     "state-ahead": (damaged("session_state SET next_seq = 9, last_compact_seq = 7", fold()), (8, 9), (8, 9)),
 }
 
@@ -225,9 +261,16 @@ def test_a_divergence_that_is_meant(name: str, module: ModuleType) -> None:
         assert attempt(scene, store) == (mine if module is ours else theirs)
 
 
-@pytest.mark.parametrize(("name", "change"), [
-    ("v8.0.0", ""), ("v0.2.0", "PRAGMA user_version = 3"), ("v0.2.0", "ALTER TABLE messages DROP COLUMN name"),
-    ("v0.2.0", "ALTER TABLE usage_rounds RENAME TO todo"), ("v0.2.0", "PRAGMA user_version = 2")])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("v8.0.0", ""),
+        ("v0.2.0", "PRAGMA user_version = 3"),
+        ("v0.2.0", "ALTER TABLE messages DROP COLUMN name"),
+        ("v0.2.0", "ALTER TABLE usage_rounds RENAME TO todo"),
+        ("v0.2.0", "PRAGMA user_version = 2"),
+    ],
+)
 def test_a_file_of_another_layout_is_refused(name: str, change: str, module: ModuleType, sample: Any) -> None:
     path = sample(name)
     raw(path, change)
@@ -245,8 +288,10 @@ def test_appends_of_two_do_not_collide_but_wait(module: ModuleType, tmp_path: Pa
     """Another appends when the first has read its seq: upstream both take that seq, with ours the other waits."""
     said: list[str] = []
     patience = {"timeout": 0.01} if module is ours else {}
-    with module.SessionStore.open(tmp_path / "a.db") as first, module.SessionStore.open(
-            tmp_path / "a.db", **patience) as second:
+    with (
+        module.SessionStore.open(tmp_path / "a.db") as first,
+        module.SessionStore.open(tmp_path / "a.db", **patience) as second,
+    ):
         first.create_session(session_id="a")
 
         def between(statement: str) -> None:
@@ -290,8 +335,17 @@ def test_every_name_of_the_module_is_there(module: ModuleType) -> None:
 def test_a_new_database_has_upstreams_tables_and_settings(module: ModuleType, tmp_path: Path) -> None:
     with module.SessionStore.open(tmp_path / "a.db") as store:
         made = ";".join(sql for (sql,) in store._conn.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL"))
-        set_to = [store._conn.execute(f"PRAGMA {name}").fetchone()[0] for name in (
-            "journal_mode", "synchronous", "foreign_keys", "busy_timeout", "user_version", "application_id")]
+        set_to = [
+            store._conn.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in (
+                "journal_mode",
+                "synchronous",
+                "foreign_keys",
+                "busy_timeout",
+                "user_version",
+                "application_id",
+            )
+        ]
         assert store._conn.isolation_level is None
         assert store._conn.row_factory is sqlite3.Row
         assert store.path == str(tmp_path / "a.db")
@@ -374,8 +428,27 @@ def test_what_is_changed_within_a_row_stays_changed(module: ModuleType) -> None:
     session.metadata["title"] = message.meta["m"]["x"] = "y"
     message.tool_calls[0]["id"] = "z"
     assert (session.config, session.metadata, message.meta, message.tool_calls) == (
-        {"n": [1, 2]}, {"title": "y"}, {"m": {"x": "y"}}, [{"id": "z"}])
-    made = [module.SessionRow("a", 1, 2, None, None, {}, module.SessionStatus.ACTIVE, module.SessionKind.ROOT, None,
-                              None, 0, module.SubagentLifecycle.LINKED) for _ in range(2)]
+        {"n": [1, 2]},
+        {"title": "y"},
+        {"m": {"x": "y"}},
+        [{"id": "z"}],
+    )
+    made = [
+        module.SessionRow(
+            "a",
+            1,
+            2,
+            None,
+            None,
+            {},
+            module.SessionStatus.ACTIVE,
+            module.SessionKind.ROOT,
+            None,
+            None,
+            0,
+            module.SubagentLifecycle.LINKED,
+        )
+        for _ in range(2)
+    ]
     made[0].metadata["mine"] = 1
     assert made[1].metadata == {}

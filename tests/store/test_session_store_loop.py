@@ -34,13 +34,20 @@ class Crash(BaseException):
 
 def call(name: str, id_: str = "", **arguments: Any) -> dict[str, Any]:
     """A tool call as a model makes it."""
-    return {"id": id_ or f"call_{name}", "type": "function",
-            "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}}
+    return {
+        "id": id_ or f"call_{name}",
+        "type": "function",
+        "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)},
+    }
 
 
 def spawn(name: str, lifecycle: str, **more: Any) -> dict[str, Any]:
-    return call("run_agent", f"call_{name}", input=f"do {name} 你好",
-                spec={"name": name, "lifecycle": lifecycle, **TASK, **more})
+    return call(
+        "run_agent",
+        f"call_{name}",
+        input=f"do {name} 你好",
+        spec={"name": name, "lifecycle": lifecycle, **TASK, **more},
+    )
 
 
 class Stage:
@@ -73,15 +80,23 @@ class Stage:
         """A loop that the script drives, on the shared store or on one that it opens itself."""
         where = {"store": self.store} if self.store else {"db_path": str(self.path)}
         made = self.power_loop.StatefulAgentLoop(
-            llm=self, config=self.power_loop.AgentLoopConfig(**config), tool_registry=self.tools() if tools else None,
-            **where)
+            llm=self,
+            config=self.power_loop.AgentLoopConfig(**config),
+            tool_registry=self.tools() if tools else None,
+            **where,
+        )
         self.loops.append(made)
         return made
 
     def tools(self) -> Any:
         registry = self.power_loop.ToolRegistry()
-        for name, work in {"echo": lambda text="": f"<{text}>", "big": lambda: BIG, "rows": lambda: {"é": [1, None]},
-                           "fail": lambda: 1 // 0, "crash": _crash}.items():
+        for name, work in {
+            "echo": lambda text="": f"<{text}>",
+            "big": lambda: BIG,
+            "rows": lambda: {"é": [1, None]},
+            "fail": lambda: 1 // 0,
+            "crash": _crash,
+        }.items():
             registry.register(self.power_loop.ToolDefinition(name, name), work)
         self.power_loop.register_spawn_agent(registry)
         return registry
@@ -138,8 +153,13 @@ async def plain_sends(stage: Stage) -> None:
 
 async def tool_rounds(stage: Stage) -> None:
     loop = stage.loop()
-    calls = [call("echo", "c1", text="a"), call("fail", "c2"), call("nobody", "c3"), call("rows", "c4"),
-             {"id": "c5", "type": "function", "function": {"name": "echo", "arguments": "{not json"}}]
+    calls = [
+        call("echo", "c1", text="a"),
+        call("fail", "c2"),
+        call("nobody", "c3"),
+        call("rows", "c4"),
+        {"id": "c5", "type": "function", "function": {"name": "echo", "arguments": "{not json"}},
+    ]
     one = await stage.send(loop, "work", None, [calls, [call("big", "c6"), call("spawn_agent", "c7")], "done"])
     await stage.send(loop, "more", one, [[{**call("echo"), "id": None}, call("echo", "c1")], "done again"])
     stage.look(loop.get_messages(one))
@@ -151,14 +171,37 @@ async def subagents(stage: Stage) -> None:
     The answers are in the order in which a child's run lies within its parent's.
     """
     loop = stage.loop()
-    one = await stage.send(loop, "delegate", None, [
-        [spawn("brief", "ephemeral"), spawn("stuck", "ephemeral", max_rounds=1), spawn("kept", "linked"),
-         spawn("free", "detached", metadata={"título": "ü"}), call("spawn_agent", task="last"), spawn("odd", "?")],
-        [spawn("below", "detached")], "below is done", "brief is done",
-        [call("echo", text="busy")], "stuck at the limit",
-        [spawn("two", "linked")], [spawn("three", "linked")], [spawn("four", "linked")], "three", "two", "kept is done",
-        [spawn("under", "linked", tools=["echo"])], "under is done", "free is done",
-        "last is done", "all done"])
+    one = await stage.send(
+        loop,
+        "delegate",
+        None,
+        [
+            [
+                spawn("brief", "ephemeral"),
+                spawn("stuck", "ephemeral", max_rounds=1),
+                spawn("kept", "linked"),
+                spawn("free", "detached", metadata={"título": "ü"}),
+                call("spawn_agent", task="last"),
+                spawn("odd", "?"),
+            ],
+            [spawn("below", "detached")],
+            "below is done",
+            "brief is done",
+            [call("echo", text="busy")],
+            "stuck at the limit",
+            [spawn("two", "linked")],
+            [spawn("three", "linked")],
+            [spawn("four", "linked")],
+            "three",
+            "two",
+            "kept is done",
+            [spawn("under", "linked", tools=["echo"])],
+            "under is done",
+            "free is done",
+            "last is done",
+            "all done",
+        ],
+    )
     stage.look([child.lifecycle.value for child in loop.store.list_children(one)])
     stage.said.append(loop.close_session(one))
     stage.look()
@@ -180,8 +223,7 @@ async def compactions_in_one_run(stage: Stage) -> None:
     for n in range(5):
         await stage.send(large, f"question {n} " + "word " * 40, one, [f"answer {n} " + "words " * 40])
     loop = stage.loop(max_tokens=200, compactor=compactor)
-    await stage.send(loop, "work", one, [
-        [call("echo", text="word " * 100)], [call("echo", "c2", text="x")], "done"])
+    await stage.send(loop, "work", one, [[call("echo", text="word " * 100)], [call("echo", "c2", text="x")], "done"])
     stage.look(loop.get_messages(one))
     assert spans(loop, one) == [(2, 8), (14, 10), (17, 12)]
     await stage.send(loop, "what was that?", one, ["that"])
@@ -243,13 +285,21 @@ async def limits_and_troubles(stage: Stage) -> None:
 
 Scenario = Callable[[Stage], Awaitable[None]]
 SCENARIOS: list[Scenario] = [
-    plain_sends, tool_rounds, subagents, compactions_in_one_run, compactions_of_the_default, pending_and_resumed,
-    killed_between_tools, limits_and_troubles]
+    plain_sends,
+    tool_rounds,
+    subagents,
+    compactions_in_one_run,
+    compactions_of_the_default,
+    pending_and_resumed,
+    killed_between_tools,
+    limits_and_troubles,
+]
 
 
 @contextmanager
 def in_place_of_upstreams() -> Iterator[None]:
     """Imports power-loop anew with our module where its own store was."""
+
     def of_package() -> dict[str, ModuleType]:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "power_loop"}
 

@@ -80,8 +80,13 @@ def test_an_empty_listing(store: SessionStore) -> None:
     assert (store.list_sessions(), store.list_roots().next, store.list_children("x")) == ([], None, [])
 
 
-@given(st.integers(0, 9), st.one_of(st.none(), st.integers(-2, 12)), st.one_of(st.none(), st.integers(-2, 12)),
-       st.one_of(st.none(), st.integers(0, 12)), st.booleans())
+@given(
+    st.integers(0, 9),
+    st.one_of(st.none(), st.integers(-2, 12)),
+    st.one_of(st.none(), st.integers(-2, 12)),
+    st.one_of(st.none(), st.integers(0, 12)),
+    st.booleans(),
+)
 def test_a_part_of_the_messages(
     count: int, first: int | None, last: int | None, limit: int | None, newest: bool
 ) -> None:
@@ -91,7 +96,7 @@ def test_a_part_of_the_messages(
         inside = [seq for seq in seqs if (first is None or seq >= first) and (last is None or seq <= last)]
         limited = inside if limit is None else inside[:limit]
         if newest and limit is not None:
-            limited = inside[max(0, len(inside) - limit):]
+            limited = inside[max(0, len(inside) - limit) :]
         found = store.messages(id_, from_seq=first, to_seq=last, limit=limit, newest=newest)
         assert [row.seq for row in found] == limited
         assert [row.content for row in found] == [str(seq - 1) for seq in limited]
@@ -139,15 +144,20 @@ def test_counts(store: SessionStore) -> None:
 
 
 def test_a_batch_is_what_its_messages_are_one_by_one(tmp_path: Path) -> None:
-    batch = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"id": "c"}], "round_index": 0},
-             {"role": "tool", "content": "b", "tool_call_id": "c", "name": "grep", "meta": {"x": "名"}}]
+    batch = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": [{"id": "c"}], "round_index": 0},
+        {"role": "tool", "content": "b", "tool_call_id": "c", "name": "grep", "meta": {"x": "名"}},
+    ]
     with SessionStore.open(":memory:") as store:
         one, other = store.create_session(), store.create_session()
         assert store.append_messages(one, iter(batch)) == [1, 2, 3]
         assert [store.append_message(other, **message) for message in batch] == [1, 2, 3]
         columns = "seq, role, name, content, tool_calls_json, tool_call_id, round_index, state, meta_json"
-        first, second = ([tuple(row) for row in store._conn.execute(
-            f"SELECT {columns} FROM messages WHERE session_id = ?", (id_,))] for id_ in (one, other))
+        first, second = (
+            [tuple(row) for row in store._conn.execute(f"SELECT {columns} FROM messages WHERE session_id = ?", (id_,))]
+            for id_ in (one, other)
+        )
         assert first == second
         assert store.append_messages(one, []) == []
         for bad in ({"role": "user", "text": "x"}, {"content": "x"}, {"role": "user", "meta": {"x": object()}}):
@@ -195,18 +205,23 @@ def grown(store: SessionStore, size: int) -> str:
     return id_
 
 
-@pytest.mark.parametrize("ask", [
-    lambda store, id_: store.messages(id_, limit=50, newest=True),
-    lambda store, id_: store.messages(id_, from_seq=70, to_seq=90),
-    lambda store, id_: store.get_message(id_, 60),
-    lambda store, id_: store.list_sessions(limit=3),
-    lambda store, id_: store.list_roots(limit=1),
-    lambda store, id_: store.preview(id_),
-    lambda store, id_: store.get_session(id_),
-    lambda store, id_: store.append_message(id_, role="user"),
-    lambda store, id_: store.record_compaction(id_, from_seq=5, to_seq=9, note_content="", before_tokens=1,
-                                               after_tokens=1, round_index=0),
-], ids=["newest", "range", "one", "sessions", "roots", "preview", "session", "append", "compact"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, id_: store.messages(id_, limit=50, newest=True),
+        lambda store, id_: store.messages(id_, from_seq=70, to_seq=90),
+        lambda store, id_: store.get_message(id_, 60),
+        lambda store, id_: store.list_sessions(limit=3),
+        lambda store, id_: store.list_roots(limit=1),
+        lambda store, id_: store.preview(id_),
+        lambda store, id_: store.get_session(id_),
+        lambda store, id_: store.append_message(id_, role="user"),
+        lambda store, id_: store.record_compaction(
+            id_, from_seq=5, to_seq=9, note_content="", before_tokens=1, after_tokens=1, round_index=0
+        ),
+    ],
+    ids=["newest", "range", "one", "sessions", "roots", "preview", "session", "append", "compact"],
+)
 def test_what_does_not_grow_with_the_archive(ask: Callable[[SessionStore, str], object]) -> None:
     costs = []
     for size in (200, 5_000):
@@ -221,13 +236,19 @@ def test_every_write_is_one_transaction_and_every_read_one_statement(store: Sess
     store.append_messages(id_, [{"role": "user", "content": "x"}] * 3)
     note = {"note_content": "", "before_tokens": 1, "after_tokens": 1, "round_index": 0}
     writes = (
-        lambda: store.append_message(id_, role="user"), lambda: store.append_messages(id_, [{"role": "user"}] * 3),
-        lambda: store.record_compaction(id_, from_seq=1, to_seq=2, **note), lambda: store.create_session(),
-        lambda: store.create_session(parent_session_id=id_), lambda: store.archive_session(id_),
-        lambda: store.reopen_session(id_), lambda: store.update_session_prompt(id_, ""),
-        lambda: store.set_pending(id_, {}), lambda: store.set_round_index(id_, 1),
+        lambda: store.append_message(id_, role="user"),
+        lambda: store.append_messages(id_, [{"role": "user"}] * 3),
+        lambda: store.record_compaction(id_, from_seq=1, to_seq=2, **note),
+        lambda: store.create_session(),
+        lambda: store.create_session(parent_session_id=id_),
+        lambda: store.archive_session(id_),
+        lambda: store.reopen_session(id_),
+        lambda: store.update_session_prompt(id_, ""),
+        lambda: store.set_pending(id_, {}),
+        lambda: store.set_round_index(id_, 1),
         lambda: store.record_usage(id_, round_index=0, prompt_tokens=1, completion_tokens=1, total_tokens=2),
-        lambda: store.close_session(id_, cascade=False), lambda: store.close_session(id_),
+        lambda: store.close_session(id_, cascade=False),
+        lambda: store.close_session(id_),
     )
     for write in writes:
         first, *between, last = statements(store, write)
@@ -235,8 +256,16 @@ def test_every_write_is_one_transaction_and_every_read_one_statement(store: Sess
         assert not {"BEGIN", "COMMIT", "SAVEPOINT"}.intersection(between)
         assert not store._conn.in_transaction
     reads = (
-        store.get_session, store.list_children, store.list_descendants, store.preview, store.counts,
-        store.load_active_messages, store.load_all_messages, store.messages, store.list_compactions, store.get_state,
+        store.get_session,
+        store.list_children,
+        store.list_descendants,
+        store.preview,
+        store.counts,
+        store.load_active_messages,
+        store.load_all_messages,
+        store.messages,
+        store.list_compactions,
+        store.get_state,
         store.usage,
     )
     for read in reads:
@@ -259,10 +288,18 @@ def test_no_answer_sorts_or_scans_what_it_need_not(tmp_path: Path) -> None:
         store.append_message(id_, role="user")
         store.close_session(id_)
         store._conn.set_trace_callback(None)
-        plans = [store._conn.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in asked
-                 if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")]
+        plans = [
+            store._conn.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+            for statement in asked
+            if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")
+        ]
     assert len(plans) > 15
     details = [detail for plan in plans for *_, detail in plan]
-    assert not [detail for detail in details if detail.startswith("SCAN") and "CONSTANT" not in detail
-                and not detail.startswith(("SCAN closing_sessions", "SCAN below"))], details
+    assert not [
+        detail
+        for detail in details
+        if detail.startswith("SCAN")
+        and "CONSTANT" not in detail
+        and not detail.startswith(("SCAN closing_sessions", "SCAN below"))
+    ], details
     assert not [detail for detail in details if "ORDER BY" in detail]

@@ -54,8 +54,9 @@ def test_a_sample_that_it_writes(name: str, sample: Sample) -> None:
         known = store.counts(id_).messages
         seq = store.append_message(id_, role="user", content="one more")
         store.record_usage(id_, round_index=99, prompt_tokens=1, completion_tokens=1, total_tokens=2)
-        store.record_compaction(id_, from_seq=1, to_seq=seq, note_content="all", before_tokens=1, after_tokens=1,
-                                round_index=0)
+        store.record_compaction(
+            id_, from_seq=1, to_seq=seq, note_content="all", before_tokens=1, after_tokens=1, round_index=0
+        )
         assert [row.content for row in store.load_active_messages(id_)] == ["all"]
         assert store.counts(id_).messages == known + 2
         assert store.close_session(id_) >= 1
@@ -67,15 +68,18 @@ def test_a_sample_of_another_layout(name: str, sample: Sample) -> None:
     refused(sample(name), OTHERS[name])
 
 
-@pytest.mark.parametrize(("script", "words"), [
-    ("CREATE TABLE books (title)", "another program"),
-    ("CREATE VIEW sessions AS SELECT 1 AS session_id", "another program"),
-    ("CREATE TABLE Sessions (id)", "its sessions has no config_json, created_at"),
-    (f"{STATEMENTS[0]}; CREATE TABLE books (title)", "another program"),
-    (f"{TABLES}; ALTER TABLE messages RENAME seq TO number", "its messages has no seq"),
-    (f"{TABLES}; PRAGMA user_version = 3", "later than we know (user_version 3)"),
-    ("PRAGMA user_version = 99", "user_version 99"),
-])
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("CREATE TABLE books (title)", "another program"),
+        ("CREATE VIEW sessions AS SELECT 1 AS session_id", "another program"),
+        ("CREATE TABLE Sessions (id)", "its sessions has no config_json, created_at"),
+        (f"{STATEMENTS[0]}; CREATE TABLE books (title)", "another program"),
+        (f"{TABLES}; ALTER TABLE messages RENAME seq TO number", "its messages has no seq"),
+        (f"{TABLES}; PRAGMA user_version = 3", "later than we know (user_version 3)"),
+        ("PRAGMA user_version = 99", "user_version 99"),
+    ],
+)
 def test_another_layout(script: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     raw(path, script=script)
@@ -98,8 +102,11 @@ def test_another_programs_database_in_use(wal: bool, tmp_path: Path) -> None:
 def test_a_file_of_a_synchronous_store(version: int, tmp_path: Path) -> None:
     """One more column, and other tables beside the five, are no reason to refuse."""
     path = tmp_path / "kin.db"
-    raw(path, script=f"{TABLES}; ALTER TABLE usage_rounds ADD COLUMN send_index INTEGER NOT NULL DEFAULT 0; "
-                     f"CREATE TABLE timers (id); PRAGMA user_version = {version}")
+    raw(
+        path,
+        script=f"{TABLES}; ALTER TABLE usage_rounds ADD COLUMN send_index INTEGER NOT NULL DEFAULT 0; "
+        f"CREATE TABLE timers (id); PRAGMA user_version = {version}",
+    )
     with SessionStore.open(path) as store:
         id_ = store.create_session()
         store.record_usage(id_, round_index=0, prompt_tokens=1, completion_tokens=1, total_tokens=2)
@@ -132,8 +139,12 @@ def test_where_a_new_file_comes_to_be(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "empty.db").touch()
-    for path, place in ((DEFAULT_DB_PATH, tmp_path / "power_loop_sessions.db"), ("~/a/b.db", tmp_path / "home/a/b.db"),
-                        (Path("c/d.db"), tmp_path / "c/d.db"), ("empty.db", tmp_path / "empty.db")):
+    for path, place in (
+        (DEFAULT_DB_PATH, tmp_path / "power_loop_sessions.db"),
+        ("~/a/b.db", tmp_path / "home/a/b.db"),
+        (Path("c/d.db"), tmp_path / "c/d.db"),
+        ("empty.db", tmp_path / "empty.db"),
+    ):
         with SessionStore.open(path) as store:
             assert store.path == str(Path(path).expanduser())
             store.create_session()
@@ -152,8 +163,10 @@ def test_how_a_connection_is_set(durability: str, synchronous: int, tmp_path: Pa
         assert isinstance(conn, sqlite3.Connection)
         assert conn.row_factory is sqlite3.Row
         assert conn.isolation_level is None
-        found = [conn.execute(f"PRAGMA {name}").fetchone()[0]
-                 for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys", "page_size", "encoding")]
+        found = [
+            conn.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys", "page_size", "encoding")
+        ]
         assert found == ["wal", synchronous, 1500, 1, 4096, "UTF-8"]
 
 

@@ -87,12 +87,14 @@ WRITES: dict[str, Callable[[SessionStore], object]] = {
     "append_message": lambda store: store.append_message("top", role="user"),
     "append_messages": lambda store: store.append_messages("top", [{"role": "user"}]),
     "record_compaction": lambda store: store.record_compaction(
-        "top", from_seq=1, to_seq=1, note_content="", before_tokens=1, after_tokens=1, round_index=0),
+        "top", from_seq=1, to_seq=1, note_content="", before_tokens=1, after_tokens=1, round_index=0
+    ),
     "create_session": lambda store: store.create_session(session_id="top-2", parent_session_id="top"),
     "archive_session": lambda store: store.archive_session("top"),
     "set_pending": lambda store: store.set_pending("top", {"a": 1}),
     "record_usage": lambda store: store.record_usage(
-        "top", round_index=0, prompt_tokens=1, completion_tokens=1, total_tokens=1),
+        "top", round_index=0, prompt_tokens=1, completion_tokens=1, total_tokens=1
+    ),
     "close_session": lambda store: store.close_session("top"),
 }
 
@@ -121,8 +123,10 @@ def test_a_lock_is_waited_for_and_then_named(path: Path) -> None:
 def test_a_block_waits_at_its_beginning_and_never_within(path: Path) -> None:
     with SessionStore.open(path, timeout=0.3) as store, SessionStore.open(path, timeout=0) as other:
         with other.transaction():
-            with pytest.raises(sqlite3.OperationalError, match="database is locked: transaction waited"), \
-                    store.transaction():
+            with (
+                pytest.raises(sqlite3.OperationalError, match="database is locked: transaction waited"),
+                store.transaction(),
+            ):
                 pytest.fail("the block was entered")
             assert store.list_sessions(), "reading waits for nobody"
         with store.transaction():
@@ -194,8 +198,10 @@ def test_between_the_two_halves_of_a_careless_append(path: Path) -> None:
         assert store.append_messages("top", [{"role": "user"}] * 2) == [2, 3]
         careless.execute("UPDATE session_state SET next_seq = 2 WHERE session_id = 'top'")
         assert store.record_compaction("top", from_seq=1, to_seq=2, **compaction) == (1, 4)
-        careless.execute("INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, created_at) "
-                         "VALUES ('top', 2, 4, 1, 1, 1)")
+        careless.execute(
+            "INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, created_at) "
+            "VALUES ('top', 2, 4, 1, 1, 1)"
+        )
         careless.execute(insert, (5,))
         assert store.record_compaction("top", from_seq=3, to_seq=3, **compaction) == (3, 6)
         careless.execute("UPDATE session_state SET next_seq = 6, last_compact_seq = 2 WHERE session_id = 'top'")

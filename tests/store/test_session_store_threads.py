@@ -60,8 +60,9 @@ def test_appends_of_all_threads_are_all_there(store: SessionStore) -> None:
 
     futures = [started(work, number) for number in range(THREADS)]
     assert sorted(all_of(futures)) == list(range(1, 50 * THREADS + 1))
-    written = {seq: f"{number} {turn}" for number, future in enumerate(futures)
-               for turn, seq in enumerate(future.result())}
+    written = {
+        seq: f"{number} {turn}" for number, future in enumerate(futures) for turn, seq in enumerate(future.result())
+    }
     assert {row.seq: row.content for row in store.load_all_messages("top")} == written
     assert flaws(store) == {}
 
@@ -75,8 +76,17 @@ def test_all_kinds_of_writes_of_all_threads_are_whole(store: SessionStore) -> No
         for turn in range(15):
             id_ = store.create_session(parent_session_id="top")
             seqs += store.append_messages("top", [{"role": "user"}] * 3)
-            seqs.append(store.record_compaction("top", from_seq=seqs[-3], to_seq=seqs[-1], note_content="so far",
-                                                before_tokens=1, after_tokens=1, round_index=turn)[1])
+            seqs.append(
+                store.record_compaction(
+                    "top",
+                    from_seq=seqs[-3],
+                    to_seq=seqs[-1],
+                    note_content="so far",
+                    before_tokens=1,
+                    after_tokens=1,
+                    round_index=turn,
+                )[1]
+            )
             with suppress(ZeroDivisionError), store.transaction():
                 seqs.append(store.append_message("top", role="user"))
                 if turn % 2:
@@ -95,6 +105,7 @@ def test_all_kinds_of_writes_of_all_threads_are_whole(store: SessionStore) -> No
 @pytest.mark.parametrize("call", ["append", "block", "read"])
 def test_a_block_is_of_one_thread(call: str, fails: bool, store: SessionStore) -> None:
     """What another thread calls meanwhile waits, and is neither in the block nor undone with it."""
+
     def block() -> int:
         with store.transaction():
             return store.append_message("other", role="user")
@@ -140,7 +151,7 @@ def test_readers_never_see_half_of_a_block(store: SessionStore) -> None:
         while not done.is_set():
             first, rows = store.counts("top"), store.load_all_messages("top")
             assert first.messages % 4 == len(rows) % 4 == 0
-            assert [row.content for row in rows[-4:]] == ["a", "b", "c", "d"][:len(rows)]
+            assert [row.content for row in rows[-4:]] == ["a", "b", "c", "d"][: len(rows)]
             assert len(store.list_children("top")) % 2 == 0
             seen.append(len(rows))
         return seen

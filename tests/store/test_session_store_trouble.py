@@ -64,7 +64,8 @@ def said_by_a_child(work: Callable[[], str]) -> str:
 LARGE: dict[str, Write] = {
     "append_messages": lambda store: store.append_messages("second", [{"role": "user", "content": "x" * 900}] * 99),
     "record_compaction": lambda store: store.record_compaction(
-        "second", from_seq=1, to_seq=3, **NOTE | {"note_content": "x" * 90_000}),
+        "second", from_seq=1, to_seq=3, **NOTE | {"note_content": "x" * 90_000}
+    ),
     "create_session": lambda store: store.create_session(session_id="new", system_prompt="x" * 90_000),
 }
 
@@ -102,6 +103,7 @@ def test_what_the_disk_has_no_room_for_has_not_happened(write: str, store: Sessi
 @pytest.mark.parametrize("nested", [False, True], ids=["outer", "nested"])
 def test_a_block_that_goes_on_after_the_disk_was_full(write: str, nested: bool, store: SessionStore) -> None:
     """SQLite has undone all of it by then: nothing more may be written in it, and it says so at its end."""
+
     def block() -> None:
         with store.transaction():
             store.append_message("first", role="user")
@@ -142,6 +144,7 @@ def test_a_commit_that_fails_has_not_happened(write: str, store: SessionStore, p
 
 def as_nobody(work: Callable[[], str]) -> str:
     """What happens to a user without any right, root or not."""
+
     def unprivileged() -> str:
         if os.getuid() == 0:
             os.setgroups([])
@@ -182,9 +185,15 @@ def test_a_file_that_may_not_be_written_is_read(name: str, at_rest: Path) -> Non
     for file in at_rest.iterdir():
         file.chmod(0o444)
     content = (at_rest / name).read_bytes()
-    said = as_nobody(lambda: tried(
-        at_rest / name, lambda store: store.append_message("second", role="user"), LARGE["record_compaction"],
-        lambda store: store.close_session("top"), lambda store: store.create_session()))
+    said = as_nobody(
+        lambda: tried(
+            at_rest / name,
+            lambda store: store.append_message("second", role="user"),
+            LARGE["record_compaction"],
+            lambda store: store.close_session("top"),
+            lambda store: store.create_session(),
+        )
+    )
     assert said == ", ".join(["4"] + ["attempt to write a readonly database"] * 4)
     assert (at_rest / name).read_bytes() == content
 
@@ -286,6 +295,7 @@ def test_an_inner_block_that_fails_leaves_the_rest_of_the_outer(store: SessionSt
 
 def test_a_block_that_fails_after_a_failure_within_it_was_caught(store: SessionStore) -> None:
     """All of it is undone, and not only what follows that failure."""
+
     def block() -> None:
         with store.transaction():
             store.append_message("first", role="user", content="undone")

@@ -23,15 +23,19 @@ def database(path: Path) -> sqlite3.Connection:
 
 
 def session(conn: sqlite3.Connection, id_: str, created: int = 0, parent: str | None = None) -> None:
-    conn.execute("INSERT INTO sessions (session_id, created_at, updated_at, parent_session_id) VALUES (?, ?, ?, ?)",
-                 (id_, created, created, parent))
+    conn.execute(
+        "INSERT INTO sessions (session_id, created_at, updated_at, parent_session_id) VALUES (?, ?, ?, ?)",
+        (id_, created, created, parent),
+    )
     conn.execute("INSERT INTO session_state (session_id) VALUES (?)", (id_,))
 
 
 def message(conn: sqlite3.Connection, id_: str, seq: int, role: str = "user", created: int = 0, **more: Any) -> None:
     names = ["session_id", "seq", "role", "content", "created_at", *more]
-    conn.execute(f"INSERT INTO messages ({','.join(names)}) VALUES ({','.join('?' * len(names))})",
-                 [id_, seq, role, "words", created, *more.values()])
+    conn.execute(
+        f"INSERT INTO messages ({','.join(names)}) VALUES ({','.join('?' * len(names))})",
+        [id_, seq, role, "words", created, *more.values()],
+    )
     conn.execute("UPDATE session_state SET next_seq = ? WHERE session_id = ?", (seq + 1, id_))
 
 
@@ -67,8 +71,10 @@ def test_a_fold_set_beyond_all_numbers(tmp_path: Path) -> None:
     session(conn, "s")
     message(conn, "s", 1, state="compacted_out")
     message(conn, "s", 2, "system", name="compact_note", meta_json=json.dumps({"fold_seqs": [[10**25, 10**25]]}))
-    conn.execute("INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, created_at) "
-                 "VALUES ('s', 1, 2, 1, 1, 0)")
+    conn.execute(
+        "INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, created_at) "
+        "VALUES ('s', 1, 2, 1, 1, 0)"
+    )
     conn.close()
     reader = open_archive(path)[0].reader()
     fold = reader.audit(Ref("", "s"), reader.outline(Ref("", "s"))).compactions[0]

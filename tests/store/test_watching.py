@@ -31,8 +31,13 @@ def look(path: Path) -> Look:
     for file in sorted(path.parent.iterdir()):
         status = file.stat()
         plain = not file.name.endswith("-shm")
-        found[file.name] = (file.read_bytes() if plain else b"", status.st_mode, status.st_ino, status.st_size,
-                            status.st_mtime_ns if plain else 0)
+        found[file.name] = (
+            file.read_bytes() if plain else b"",
+            status.st_mode,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns if plain else 0,
+        )
     return found
 
 
@@ -123,8 +128,15 @@ def test_nothing_stays_open_after_a_read(db: Path) -> None:
         archive = only(db)
         reader = archive.reader()
         assert count(archive) == 5
-        held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(
-            f"/proc/self/fd/{fd}")] if os.path.exists("/proc/self/fd") else []
+        held = (
+            [
+                os.readlink(f"/proc/self/fd/{fd}")
+                for fd in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{fd}")
+            ]
+            if os.path.exists("/proc/self/fd")
+            else []
+        )
         assert not [name for name in held if str(db) in name]
         assert reader.newest(1)
 
@@ -473,9 +485,14 @@ def test_a_torn_end_of_the_wal_costs_only_the_last_transaction(db: Path) -> None
 def _spilled(path: Path) -> Writer:
     """A writer in the middle of a transaction in rollback mode, part of which is in the file already."""
     writer = Writer(path)
-    for command in ("open", "sql PRAGMA cache_size=2", "sql PRAGMA synchronous=FULL", "sql BEGIN IMMEDIATE",
-                    "sql UPDATE messages SET content = content || hex(zeroblob(3000))",
-                    "sql UPDATE sessions SET metadata_json = '{\"title\": \"half done\"}'"):
+    for command in (
+        "open",
+        "sql PRAGMA cache_size=2",
+        "sql PRAGMA synchronous=FULL",
+        "sql BEGIN IMMEDIATE",
+        "sql UPDATE messages SET content = content || hex(zeroblob(3000))",
+        'sql UPDATE sessions SET metadata_json = \'{"title": "half done"}\'',
+    ):
         writer.do(command)
     return writer
 

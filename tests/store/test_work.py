@@ -33,21 +33,42 @@ def _big(layout: str) -> bytes:
             add_session(conn, "big", prefix, ROWS + 1)
             folded = ROWS // 2
             notes = {folded * (at + 1) // FOLDS + 1: folded * at // FOLDS + 1 for at in range(FOLDS)}
-            add_messages(conn, "big", (
-                {"seq": seq, "role": "assistant" if seq % 2 else "user", "created_at": seq * 10,
-                 "content": f"words {seq} " + "x" * 300,
-                 "tool_calls_json": json.dumps([call("run_agent", f"c{seq}", spec="s")]) if seq % 501 == 0 else None,
-                 "tool_call_id": f"c{seq - 1}" if seq % 501 == 1 else None,
-                 "name": "compact_note" if seq in notes else None,
-                 "meta_json": json.dumps({"ord": notes[seq]}) if seq in notes else "{}",
-                 "state": "compacted_out" if seq <= folded and seq not in notes else "active"}
-                for seq in range(1, ROWS + 1)), prefix)
+            add_messages(
+                conn,
+                "big",
+                (
+                    {
+                        "seq": seq,
+                        "role": "assistant" if seq % 2 else "user",
+                        "created_at": seq * 10,
+                        "content": f"words {seq} " + "x" * 300,
+                        "tool_calls_json": json.dumps([call("run_agent", f"c{seq}", spec="s")])
+                        if seq % 501 == 0
+                        else None,
+                        "tool_call_id": f"c{seq - 1}" if seq % 501 == 1 else None,
+                        "name": "compact_note" if seq in notes else None,
+                        "meta_json": json.dumps({"ord": notes[seq]}) if seq in notes else "{}",
+                        "state": "compacted_out" if seq <= folded and seq not in notes else "active",
+                    }
+                    for seq in range(1, ROWS + 1)
+                ),
+                prefix,
+            )
             for number, (note, first) in enumerate(notes.items(), 1):
-                conn.execute(f"INSERT INTO {prefix}compactions VALUES ('big', ?, ?, ?, ?, 9, 5, 0, 1)",
-                             (number, note, first, note - 1))
+                conn.execute(
+                    f"INSERT INTO {prefix}compactions VALUES ('big', ?, ?, ?, ?, 9, 5, 0, 1)",
+                    (number, note, first, note - 1),
+                )
             for at in range(300):
-                add_session(conn, f"s{at}", prefix, 4, parent_session_id="big" if at % 3 else None,
-                            created_at=at * 100, kind="subagent" if at % 3 else "root")
+                add_session(
+                    conn,
+                    f"s{at}",
+                    prefix,
+                    4,
+                    parent_session_id="big" if at % 3 else None,
+                    created_at=at * 100,
+                    kind="subagent" if at % 3 else "root",
+                )
                 add_messages(conn, f"s{at}", ({"seq": seq, "content": f"{at} {seq}"} for seq in (1, 2, 3)), prefix)
             conn.execute(f"UPDATE {prefix}messages SET seq = 'odd' WHERE session_id = 's0' AND seq = 2")
             conn.execute(f"UPDATE {prefix}sessions SET session_id = x'00' WHERE session_id = 's7'")
@@ -103,8 +124,17 @@ def check(archive: Archive, trace: Trace, *bounded: str) -> None:
     assert trace.statements
     for statement in trace.statements:
         for step in plan(archive, statement):
-            harmless = step.startswith(("SEARCH", "SCALAR SUBQUERY", "CO-ROUTINE", "SCAN (subquery", "LIST SUBQUERY",
-                                        "CORRELATED SCALAR SUBQUERY", "USING"))
+            harmless = step.startswith(
+                (
+                    "SEARCH",
+                    "SCALAR SUBQUERY",
+                    "CO-ROUTINE",
+                    "SCAN (subquery",
+                    "LIST SUBQUERY",
+                    "CORRELATED SCALAR SUBQUERY",
+                    "USING",
+                )
+            )
             assert harmless or any(step.startswith(allowed) for allowed in bounded), (step, statement)
 
 
@@ -222,8 +252,11 @@ def test_long_walks_can_be_stopped(archive: Archive) -> None:
     from store import Cancelled
 
     reader, ref = archive.reader(), Ref(archive.info.layout, "big")
-    for walk in (lambda: reader.census(lambda: True), lambda: reader.outline(ref, lambda: True),
-                 lambda: reader.find(ref, "nothing", 1, True, lambda: True)):
+    for walk in (
+        lambda: reader.census(lambda: True),
+        lambda: reader.outline(ref, lambda: True),
+        lambda: reader.find(ref, "nothing", 1, True, lambda: True),
+    ):
         with pytest.raises(Cancelled):
             walk()
     asked: list[int] = []
@@ -279,7 +312,8 @@ def _uniform(rows: int) -> bytes:
                 "WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < ?) "
                 "INSERT INTO messages (session_id, seq, role, content, state, created_at) "
                 "SELECT 's', seq, 'user', 'words ' || seq, iif(seq <= ?, 'compacted_out', 'active'), 1 FROM n",
-                (rows, rows // 2))
+                (rows, rows // 2),
+            )
             conn.execute("INSERT INTO compactions VALUES ('s', 1, ?, 1, ?, 9, 5, 0, 1)", (rows // 2 + 1, rows // 2))
         return path.read_bytes()
 
@@ -321,8 +355,9 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add_session(conn, "s", next_seq=7)
         add_messages(conn, "s", ({"seq": seq} for seq in range(1, 7)))
         for seq, column in enumerate(("content", "content", "tool_calls_json", "meta_json", "content", "content"), 1):
-            conn.execute(f"UPDATE messages SET {column} = replace(hex(zeroblob({7 * MB})), '00', '€') "
-                         "WHERE seq = ?", (seq,))
+            conn.execute(
+                f"UPDATE messages SET {column} = replace(hex(zeroblob({7 * MB})), '00', '€') WHERE seq = ?", (seq,)
+            )
         huge = f"hex(zeroblob({10 * MB}))"
         conn.execute(f"UPDATE sessions SET system_prompt = {huge}, config_json = {huge}, metadata_json = {huge}")
         conn.execute(f"UPDATE session_state SET pending_json = {huge}")
@@ -377,8 +412,10 @@ def store(content: str | bytes) -> Reader:
     _, path = _holder()
     with closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("PRAGMA synchronous=OFF")
-        conn.execute("UPDATE messages SET content = CAST(? AS TEXT)",
-                     (content if isinstance(content, bytes) else content.encode(),))
+        conn.execute(
+            "UPDATE messages SET content = CAST(? AS TEXT)",
+            (content if isinstance(content, bytes) else content.encode(),),
+        )
     return only(path).reader()
 
 

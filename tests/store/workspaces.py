@@ -22,15 +22,26 @@ Row = dict[str, Any]
 
 def talk(count: int, start: int = 0, text: str = "message {}") -> list[Row]:
     """So many messages, by turns a user's and the agent's, each at its own second."""
-    return [{"role": ("user", "assistant")[at % 2], "content": text.format(at),
-             "timestamp": f"2026-05-16T{at // 3600 % 24:02}:{at // 60 % 60:02}:{at % 60:02}.{at % 1_000_000:06}"}
-            for at in range(start, start + count)]
+    return [
+        {
+            "role": ("user", "assistant")[at % 2],
+            "content": text.format(at),
+            "timestamp": f"2026-05-16T{at // 3600 % 24:02}:{at // 60 % 60:02}:{at % 60:02}.{at % 1_000_000:06}",
+        }
+        for at in range(start, start + count)
+    ]
 
 
 def lines(messages: Sequence[Row], key: str | None = KEY, **metadata: Any) -> bytes:
     """A file as 0.2.0 writes it; values for the metadata line replace those that it would have."""
-    head = {"_type": "metadata", "key": key, "created_at": "2026-05-16T09:00:00.000001",
-            "updated_at": "2026-05-16T10:00:00.000002", "metadata": {}, "last_consolidated": 0} | metadata
+    head = {
+        "_type": "metadata",
+        "key": key,
+        "created_at": "2026-05-16T09:00:00.000001",
+        "updated_at": "2026-05-16T10:00:00.000002",
+        "metadata": {},
+        "last_consolidated": 0,
+    } | metadata
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in (head, *messages))
 
 

@@ -1,6 +1,6 @@
 """A process that writes a database on command, one line in and one line out, so that tests wait for events.
 
-    python writer.py DATABASE        then on stdin: sql STATEMENT | append COUNT | open | close | hammer COUNT | quit
+python writer.py DATABASE        then on stdin: sql STATEMENT | append COUNT | open | close | hammer COUNT | quit
 """
 
 from __future__ import annotations
@@ -73,12 +73,15 @@ def _append(conn: sqlite3.Connection, count: int) -> None:
     """Messages in one session, and their number in the titles of two: what one transaction wrote is all or nothing."""
     conn.execute("BEGIN IMMEDIATE")
     (seq,) = conn.execute("SELECT next_seq FROM session_state WHERE session_id = ?", (SESSION,)).fetchone()
-    conn.executemany("INSERT INTO messages (session_id, seq, role, content, state, created_at) "
-                     "VALUES (?, ?, 'user', ?, 'active', 1)",
-                     ((SESSION, n, f"message {n} " + "x" * 200) for n in range(seq, seq + count)))
+    conn.executemany(
+        "INSERT INTO messages (session_id, seq, role, content, state, created_at) "
+        "VALUES (?, ?, 'user', ?, 'active', 1)",
+        ((SESSION, n, f"message {n} " + "x" * 200) for n in range(seq, seq + count)),
+    )
     conn.execute("UPDATE session_state SET next_seq = ? WHERE session_id = ?", (seq + count, SESSION))
-    conn.execute("UPDATE sessions SET metadata_json = ? WHERE rowid IN (1, 2)",
-                 (json.dumps({"title": str(seq + count)}),))
+    conn.execute(
+        "UPDATE sessions SET metadata_json = ? WHERE rowid IN (1, 2)", (json.dumps({"title": str(seq + count)}),)
+    )
     conn.execute("COMMIT")
 
 

@@ -65,7 +65,10 @@ def snap(snap_compare: Callable[..., bool]) -> Snap:
     """Compares a settled screen with its snapshot. Unlike the fixture it wraps, it does not pass over a crash."""
 
     def compare(
-        *places: Path | str, keys: Keys = (), size: tuple[int, int] = SMALL, settings: config.Config | None = None,
+        *places: Path | str,
+        keys: Keys = (),
+        size: tuple[int, int] = SMALL,
+        settings: config.Config | None = None,
         first: Callable[[Hands], Any] | None = None,
     ) -> bool:
         app = Sessionscope(opened(*places), settings)

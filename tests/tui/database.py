@@ -46,29 +46,55 @@ class Database:
         seq: int = self.conn.execute(
             "UPDATE session_state SET next_seq = next_seq + 1 WHERE session_id = ? RETURNING next_seq - 1", (id_,)
         ).fetchone()[0]
-        self._insert("messages", {"session_id": id_, "seq": seq, "role": role, "content": content,
-                                  "created_at": NOW - 60_000 + seq, **columns})
+        self._insert(
+            "messages",
+            {
+                "session_id": id_,
+                "seq": seq,
+                "role": role,
+                "content": content,
+                "created_at": NOW - 60_000 + seq,
+                **columns,
+            },
+        )
         return seq
 
     def fold(self, id_: str, first: int, last: int, note: str = "what happened", **columns: Any) -> int:
         """Folds rows as power-loop does; the seq of the note."""
-        self.conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq BETWEEN ? AND ?",
-                          (id_, first, last))
+        self.conn.execute(
+            "UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq BETWEEN ? AND ?",
+            (id_, first, last),
+        )
         meta = {"from_seq": first, "to_seq": last}
         seq = self.message(id_, "system", note, name="compact_note", meta_json=json.dumps(meta))
         number: int = self.conn.execute(
             "UPDATE session_state SET last_compact_seq = last_compact_seq + 1 WHERE session_id = ? "
-            "RETURNING last_compact_seq", (id_,)
+            "RETURNING last_compact_seq",
+            (id_,),
         ).fetchone()[0]
-        self._insert("compactions", {"session_id": id_, "compact_seq": number, "note_seq": seq, "from_seq": first,
-                                     "to_seq": last, "before_tokens": 1000, "after_tokens": 100, "round_index": 1,
-                                     "created_at": NOW, **columns})
+        self._insert(
+            "compactions",
+            {
+                "session_id": id_,
+                "compact_seq": number,
+                "note_seq": seq,
+                "from_seq": first,
+                "to_seq": last,
+                "before_tokens": 1000,
+                "after_tokens": 100,
+                "round_index": 1,
+                "created_at": NOW,
+                **columns,
+            },
+        )
         return seq
 
 
 def calls(*named: tuple[str, str, Any]) -> str:
     """Tool calls as the assistant's row stores them: (id, name, arguments)."""
-    return json.dumps([
-        {"id": id_, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
-        for id_, name, arguments in named
-    ])
+    return json.dumps(
+        [
+            {"id": id_, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+            for id_, name, arguments in named
+        ]
+    )

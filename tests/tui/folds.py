@@ -24,8 +24,12 @@ NOTE = "They moved it."
 
 def active(path: Path, id_: str = IMPORTER) -> list[int]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
-        return [seq for (seq,) in conn.execute(
-            "SELECT seq FROM messages WHERE session_id = ? AND state = 'active' ORDER BY seq", (id_,))]
+        return [
+            seq
+            for (seq,) in conn.execute(
+                "SELECT seq FROM messages WHERE session_id = ? AND state = 'active' ORDER BY seq", (id_,)
+            )
+        ]
 
 
 def python(program: str) -> Config:

@@ -14,8 +14,11 @@ from store import Bundled, bundles
 from .harness import NOW, demo
 
 IMPORTER, RETRY, WATCH, NOTES = (
-    "sess_cf2b03a821635c4d3e880c68", "sess_cf5ca73c2f583caf24eb4dd7", "sess_41cd06ebac7d6b4c72fa383f",
-    "sess_2f3721bb6ded468f7126c8ea")
+    "sess_cf2b03a821635c4d3e880c68",
+    "sess_cf5ca73c2f583caf24eb4dd7",
+    "sess_41cd06ebac7d6b4c72fa383f",
+    "sess_2f3721bb6ded468f7126c8ea",
+)
 
 
 def sick(folder: Path) -> Path:
@@ -31,9 +34,16 @@ def sick(folder: Path) -> Path:
 
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the trash tell of each closing the same wherever and whenever it happened."""
+
     def told(root: str, kind: str | None = "trash") -> list[Bundled]:
-        return [replace(one, kept_at=NOW - 3_600_000, size=81_234,
-                        path=f"/home/you/demo.db.sessionscope/{one.kind}/20251009T085320-5e55c09e")
-                for one in bundles(root, kind)]
+        return [
+            replace(
+                one,
+                kept_at=NOW - 3_600_000,
+                size=81_234,
+                path=f"/home/you/demo.db.sessionscope/{one.kind}/20251009T085320-5e55c09e",
+            )
+            for one in bundles(root, kind)
+        ]
 
     monkeypatch.setattr("tui.screens.trash.bundles", told)

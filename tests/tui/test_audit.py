@@ -16,10 +16,14 @@ MAIN = "main"
 async def test_three_lines_a_compaction(demo_db: Path) -> None:
     async with browsing(demo_db, size=LARGE) as hands:
         lines = [line.rstrip() for line in hands.pane("audit")]
-        for line, parts in enumerate([
-            ("◆2", "17-42 → 44", "3h"), ("26 rows", "inferred", "round 0"), ("14k → 3.0k", "saves 79%", "recorded"),
-            ("◆1", "1-16 → 19", "4h"),
-        ]):
+        for line, parts in enumerate(
+            [
+                ("◆2", "17-42 → 44", "3h"),
+                ("26 rows", "inferred", "round 0"),
+                ("14k → 3.0k", "saves 79%", "recorded"),
+                ("◆1", "1-16 → 19", "4h"),
+            ]
+        ):
             for part in parts:
                 assert part in lines[line]
 
@@ -74,8 +78,10 @@ async def test_what_is_odd(tmp_path: Path) -> None:
         db.fold(MAIN, 4, 999)
         db.conn.execute("UPDATE compactions SET before_tokens = NULL, after_tokens = NULL WHERE compact_seq = 1")
         db.conn.execute("UPDATE compactions SET note_seq = 77 WHERE compact_seq = 2")
-        db.conn.execute("INSERT INTO messages SELECT session_id, seq + 100, role, name, content, NULL, NULL, NULL, "
-                        "'compacted_out', NULL, created_at FROM messages WHERE seq = 1")
+        db.conn.execute(
+            "INSERT INTO messages SELECT session_id, seq + 100, role, name, content, NULL, NULL, NULL, "
+            "'compacted_out', NULL, created_at FROM messages WHERE seq = 1"
+        )
         db.conn.execute("UPDATE session_state SET next_seq = 200")
     async with browsing(path, size=LARGE) as hands:
         shown = "\n".join(hands.pane("audit"))

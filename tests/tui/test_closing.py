@@ -113,8 +113,7 @@ async def test_archiving_and_reopening(demo_db: Path) -> None:
         assert "archived · Release" in text(hands)
         await hands.press("A")
         with closing(sqlite3.connect(demo_db)) as conn:
-            assert conn.execute("SELECT status FROM sessions WHERE session_id = ?",
-                                (NOTES,)).fetchone() == ("active",)
+            assert conn.execute("SELECT status FROM sessions WHERE session_id = ?", (NOTES,)).fetchone() == ("active",)
         await hands.press("u")
         with closing(sqlite3.connect(demo_db)) as conn:
             (status,) = conn.execute("SELECT status FROM sessions WHERE session_id = ?", (NOTES,)).fetchone()

@@ -123,8 +123,7 @@ async def test_the_mouse_marks_rows(demo_db: Path) -> None:
         at = [Offset(region.x + 12, region.y + line) for line in range(12)]
         await hands.pilot.mouse_down(offset=at[4])
         for line in (5, 7, 6):
-            await hands.pilot._post_mouse_events(
-                [events.MouseMove], offset=at[line], button=1)
+            await hands.pilot._post_mouse_events([events.MouseMove], offset=at[line], button=1)
         await hands.pilot.mouse_up(offset=at[6])
         await hands.settle()
         assert hands.timeline.marked == (top + 4, top + 6)
@@ -151,7 +150,9 @@ async def test_a_range_stays_on_its_rows_while_others_come(demo_db: Path) -> Non
         with closing(sqlite3.connect(demo_db)) as conn:
             conn.execute(
                 "INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) "
-                "VALUES (?, 64, 'user', 'more', 'active', 0, 0)", (IMPORTER,))
+                "VALUES (?, 64, 'user', 'more', 'active', 0, 0)",
+                (IMPORTER,),
+            )
             conn.commit()
         hands.browser.look()
         await hands.settle()
@@ -198,8 +199,9 @@ async def test_a_range_that_begins_with_a_note_that_is_newer_than_the_rest(sampl
 
 
 async def test_a_command_writes_the_note(demo_db: Path) -> None:
-    program = ("import sys; text = sys.stdin.read(); "
-               "print('first line:', text.splitlines()[0], '\\x1b[31m', len(text) > 500)")
+    program = (
+        "import sys; text = sys.stdin.read(); print('first line:', text.splitlines()[0], '\\x1b[31m', len(text) > 500)"
+    )
     async with browsing(demo_db, size=MEDIUM, config=python(program)) as hands:
         await hands.press("enter", "c", "ctrl+g")
         assert sheet(hands).draft == "first line: #43 user  True"
@@ -208,10 +210,14 @@ async def test_a_command_writes_the_note(demo_db: Path) -> None:
         assert active(demo_db)[-1] == 64
 
 
-@pytest.mark.parametrize(("command", "why"), [
-    (shlex.join([sys.executable, "-c", "import sys; sys.exit('no key')"]), "ended with status 1: no key."),
-    ("no-such-summarizer-anywhere", "no-such-summarizer-anywhere"), (None, "no summarizer is named"),
-])
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (shlex.join([sys.executable, "-c", "import sys; sys.exit('no key')"]), "ended with status 1: no key."),
+        ("no-such-summarizer-anywhere", "no-such-summarizer-anywhere"),
+        (None, "no summarizer is named"),
+    ],
+)
 async def test_a_command_that_fails_leaves_what_was_typed(demo_db: Path, command: str | None, why: str) -> None:
     before = active(demo_db)
     async with browsing(demo_db, size=MEDIUM, config=Config(summarizer=command)) as hands:
@@ -276,11 +282,16 @@ async def test_the_note_in_an_editor_of_ones_own(
         assert any("the editor could not be used" in note for note in hands.notes)
 
 
-@pytest.mark.parametrize(("program", "why"), [
-    ("printf mine > $1; exit 3", "the editor ended with status 3"),
-    ("printf 'mine \\377' > $1", "no text in UTF-8"), ("printf 'mine \\000' > $1", "no NUL characters"),
-    (f"printf mine > $1; head -c {NOTE_BYTES} /dev/zero | tr '\\0' x >> $1", "more than a note may hold"),
-], ids=["status", "binary", "nul", "long"])
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("printf mine > $1; exit 3", "the editor ended with status 3"),
+        ("printf 'mine \\377' > $1", "no text in UTF-8"),
+        ("printf 'mine \\000' > $1", "no NUL characters"),
+        (f"printf mine > $1; head -c {NOTE_BYTES} /dev/zero | tr '\\0' x >> $1", "more than a note may hold"),
+    ],
+    ids=["status", "binary", "nul", "long"],
+)
 async def test_what_an_editor_left_is_kept_where_it_cannot_be_taken(
     demo_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, why: str
 ) -> None:
@@ -320,8 +331,9 @@ async def test_a_note_is_never_obeyed(demo_db: Path) -> None:
         await hands.paste("a\x1b[31mb\u202ec\x9bd [bold]e\x0bf ⚠️\tg")
         assert "a␛[31mb" in hands.text()
         assert "[bold]e" in hands.text()
-        assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char == "\u202e"
-                       for line in hands.lines() for char in line)
+        assert not any(
+            ord(char) < 32 or 0x7F <= ord(char) < 0xA0 or char == "\u202e" for line in hands.lines() for char in line
+        )
 
 
 # -- taking back
@@ -398,8 +410,9 @@ async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sa
         await asyncio.to_thread(check_context, path, name, ROOT, before)
 
 
-@pytest.mark.parametrize(("name", "words"), [("v0.2.0", "question 0"), ("v0.3.5", "question 0"),
-                                             ("loop-v0.2.0", "word word")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("v0.2.0", "question 0"), ("v0.3.5", "question 0"), ("loop-v0.2.0", "word word")]
+)
 async def test_a_session_of_each_nanobot_folds_and_unfolds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:

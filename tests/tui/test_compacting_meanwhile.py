@@ -38,7 +38,8 @@ def append(conn: sqlite3.Connection, *messages: tuple[int, str, Any]) -> None:
         conn.execute(
             "INSERT INTO messages (session_id, seq, role, content, tool_calls_json, tool_call_id, state, round_index, "
             "created_at) VALUES (?, ?, ?, 'more', ?, ?, 'active', 0, 0)",
-            (IMPORTER, seq, role, calls, call if role == "tool" else None))
+            (IMPORTER, seq, role, calls, call if role == "tool" else None),
+        )
     conn.execute("UPDATE session_state SET next_seq = ? WHERE session_id = ?", (messages[-1][0] + 1, IMPORTER))
 
 
@@ -48,8 +49,15 @@ def append(conn: sqlite3.Connection, *messages: tuple[int, str, Any]) -> None:
 async def test_a_proposal_that_is_widened_past_a_row_that_stays(demo_db: Path) -> None:
     with changing(demo_db) as conn:
         conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ?", (IMPORTER,))
-        append(conn, (64, "user", None), (65, "assistant", "late"), (66, "user", None), (67, "assistant", None),
-               (68, "tool", "late"), (69, "assistant", None))
+        append(
+            conn,
+            (64, "user", None),
+            (65, "assistant", "late"),
+            (66, "user", None),
+            (67, "assistant", None),
+            (68, "tool", "late"),
+            (69, "assistant", None),
+        )
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("enter", "c")
         assert leaving(hands) == [64, 65, 68]
@@ -102,9 +110,7 @@ async def test_what_changed_meanwhile_is_planned_again(demo_db: Path) -> None:
         assert active(demo_db) == [*range(51, 64), 64]
 
 
-async def test_a_session_in_use_is_left_alone_and_the_note_kept(
-    demo_db: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_session_in_use_is_left_alone_and_the_note_kept(demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "WAIT_S", 0.1)
     async with browsing(demo_db, size=LARGE) as hands:
         await hands.press("enter", "c")
@@ -116,7 +122,6 @@ async def test_a_session_in_use_is_left_alone_and_the_note_kept(
         assert sheet(hands).draft == NOTE
         await hands.press("ctrl+s")
         assert active(demo_db)[-1] == 64
-
 
 
 async def test_a_proposal_that_another_message_made_a_range(demo_db: Path) -> None:
@@ -240,9 +245,7 @@ async def test_a_compaction_that_was_made_when_it_was_stopped_is_told(
         assert active(demo_db) == before
 
 
-async def test_a_compaction_that_is_stopped_in_time_is_not_made(
-    demo_db: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_compaction_that_is_stopped_in_time_is_not_made(demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = active(demo_db)
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("enter", "c")
@@ -275,8 +278,9 @@ async def test_what_is_typed_while_it_is_carried_out_is_kept(demo_db: Path, monk
         await gate.open(hands)
         assert hands.app.screen is hands.browser
         with closing(sqlite3.connect(demo_db)) as conn:
-            assert conn.execute("SELECT content FROM messages WHERE session_id = ? AND seq = 64",
-                                (IMPORTER,)).fetchone() == (NOTE,)
+            assert conn.execute(
+                "SELECT content FROM messages WHERE session_id = ? AND seq = 64", (IMPORTER,)
+            ).fetchone() == (NOTE,)
         await hands.press("shift+up", "c")
         assert sheet(hands).draft == f"{NOTE}Oh"
 

@@ -31,10 +31,19 @@ def test_all(file: Path) -> None:
     check(found, Sessionscope([]).available_themes)
 
 
-@pytest.mark.parametrize("text", [
-    "archives = 5", "archives = [1]", "theme = []", "unknown = 1", "keymap = 3", "[keymap]\nquit = 3", "no toml at all",
-    "theme = 'unclosed",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "archives = 5",
+        "archives = [1]",
+        "theme = []",
+        "unknown = 1",
+        "keymap = 3",
+        "[keymap]\nquit = 3",
+        "no toml at all",
+        "theme = 'unclosed",
+    ],
+)
 def test_what_is_wrong_is_one_sentence(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -82,8 +91,14 @@ async def test_a_keymap(demo_db: Path) -> None:
 
 
 async def test_a_keymap_reaches_the_screens_on_top(demo_db: Path) -> None:
-    names = {"fold.leave": "f4", "gauge.leave": "f4", "doctor.leave": "f4", "trash.leave": "f4", "plan.leave": "f4",
-             "close.leave": "f4"}
+    names = {
+        "fold.leave": "f4",
+        "gauge.leave": "f4",
+        "doctor.leave": "f4",
+        "trash.leave": "f4",
+        "plan.leave": "f4",
+        "close.leave": "f4",
+    }
     settings = Config(keymap=names)
     check(settings, ["textual-dark"])
     async with browsing(demo_db, config=settings) as hands:

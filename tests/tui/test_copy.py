@@ -25,8 +25,10 @@ async def test_a_message(demo_db: Path, tmp_path: Path) -> None:
         assert file.read_text("utf-8") == hands.app.clipboard
         assert file.stat().st_mode & 0o777 == 0o600
         assert file.parent.stat().st_mode & 0o777 == 0o700
-        assert any((note.startswith("Copied message 63, 203 bytes") and str(file) in note) or "message 63" in note
-                   for note in hands.notes)
+        assert any(
+            (note.startswith("Copied message 63, 203 bytes") and str(file) in note) or "message 63" in note
+            for note in hands.notes
+        )
 
 
 async def test_an_id(demo_db: Path) -> None:

@@ -137,8 +137,11 @@ async def test_what_cannot_be_helped_says_so(patient: Patient, database: Path) -
     patient.left = [HOLE]
     async with browsing(database) as hands:
         await hands.press("r", "r", "R", "2")
-        assert hands.notes[-3:] == ["nothing to repair here", "nothing here has a safe fix",
-                                    "there is nothing to choose here"]
+        assert hands.notes[-3:] == [
+            "nothing to repair here",
+            "nothing here has a safe fix",
+            "there is nothing to choose here",
+        ]
 
 
 async def test_a_running_nanobot_is_warned_of(patient: Patient, database: Path) -> None:

@@ -62,8 +62,7 @@ async def test_of_nanobot_only_what_is_sent(tmp_path: Path, monkeypatch: pytest.
         assert isinstance(gauge, Gauge)
         assert sorted(row.seq for row in gauge.list_pane.weight.rows) == sent
         assert "nanobot stores no usage" in gauge.detail.plain
-        assert len(gauge.list_pane.weight.growth) == sum(
-            row.role == "assistant" for row in gauge.list_pane.weight.rows)
+        assert len(gauge.list_pane.weight.growth) == sum(row.role == "assistant" for row in gauge.list_pane.weight.rows)
 
 
 async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,16 @@ def sheet(hands: Hands) -> str:
     return hands.app.screen.query_one("#help", Inspector).plain
 
 
-@pytest.mark.parametrize(("key", "head"), [
-    ("s", "Sessions"), ("p", "Previews"), ("enter", "Timeline"), ("a", "Compactions"), ("i", "Inspector"),
-])
+@pytest.mark.parametrize(
+    ("key", "head"),
+    [
+        ("s", "Sessions"),
+        ("p", "Previews"),
+        ("enter", "Timeline"),
+        ("a", "Compactions"),
+        ("i", "Inspector"),
+    ],
+)
 async def test_for_the_pane_in_focus(demo_db: Path, key: str, head: str) -> None:
     async with browsing(demo_db, size=SMALL) as hands:
         await hands.press(key, "?")

@@ -44,15 +44,24 @@ ATTACKS = {
 }
 LITERALS = ("[b]bold[/b]", "␛[31mred", "zero\\u200bwidth", "before␀after", "\\u202egnp.exe")
 """How some of them must look wherever there is room."""
-OWN_CLICKS = {binding.action.removeprefix("screen.") for owner in (Browser, AuditPane, FoldSheet, Gauge, Biggest)
-              for binding in owner.BINDINGS if isinstance(binding, Binding)}
+OWN_CLICKS = {
+    binding.action.removeprefix("screen.")
+    for owner in (Browser, AuditPane, FoldSheet, Gauge, Biggest)
+    for binding in owner.BINDINGS
+    if isinstance(binding, Binding)
+}
 
 
-REFUSED = re.compile("[" + "".join(
-    re.escape(char) for char in map(chr, range(sys.maxunicode + 1))
-    # What emoji are joined with is the one that may be there.
-    if unicodedata.category(char) in ("Cc", "Cs", "Cf", "Zl", "Zp") and char != "\u200d"
-) + "]")
+REFUSED = re.compile(
+    "["
+    + "".join(
+        re.escape(char)
+        for char in map(chr, range(sys.maxunicode + 1))
+        # What emoji are joined with is the one that may be there.
+        if unicodedata.category(char) in ("Cc", "Cs", "Cf", "Zl", "Zp") and char != "\u200d"
+    )
+    + "]"
+)
 """What has no business on a terminal."""
 
 
@@ -77,33 +86,64 @@ def write_hostile(path: Path) -> None:
     with Database(path) as db:
         for age, (name, attack) in enumerate(ATTACKS.items(), 10):
             session = f"{name} {attack}"[:300]
-            db.session(session, title=f"{name}: {attack}", age_s=age, model=attack, system_prompt=attack,
-                       config_json=json.dumps({attack: [attack, {"nested": attack}]}), status="active")
+            db.session(
+                session,
+                title=f"{name}: {attack}",
+                age_s=age,
+                model=attack,
+                system_prompt=attack,
+                config_json=json.dumps({attack: [attack, {"nested": attack}]}),
+                status="active",
+            )
             db.message(session, "user", attack)
-            db.message(session, attack, attack, name=attack, tool_call_id=attack,
-                       meta_json=json.dumps({attack: attack}))
+            db.message(
+                session, attack, attack, name=attack, tool_call_id=attack, meta_json=json.dumps({attack: attack})
+            )
             db.message(session, "assistant", attack, tool_calls_json=calls((attack, attack, {attack: attack})))
             db.message(session, "tool", attack, name=attack, tool_call_id=attack)
-            db.message(session, "assistant", f"# {attack}\n\n```\n{attack}\n```\n<b>{attack}</b>",
-                       tool_calls_json=attack, meta_json=attack)
+            db.message(
+                session,
+                "assistant",
+                f"# {attack}\n\n```\n{attack}\n```\n<b>{attack}</b>",
+                tool_calls_json=attack,
+                meta_json=attack,
+            )
             db.message(session, "user", attack, state=attack)
             db.fold(session, 1, 2, note=attack)
-            db.conn.execute("UPDATE session_state SET pending_json = ? WHERE session_id = ?",
-                            (json.dumps({"pending": attack}), session))
-        child = db.session(f"child {ATTACKS['markup']}", parent_session_id=f"markup {ATTACKS['markup']}"[:300],
-                           kind=ATTACKS["sgr"], lifecycle=ATTACKS["bidi"], status=ATTACKS["c1"])
+            db.conn.execute(
+                "UPDATE session_state SET pending_json = ? WHERE session_id = ?",
+                (json.dumps({"pending": attack}), session),
+            )
+        child = db.session(
+            f"child {ATTACKS['markup']}",
+            parent_session_id=f"markup {ATTACKS['markup']}"[:300],
+            kind=ATTACKS["sgr"],
+            lifecycle=ATTACKS["bidi"],
+            status=ATTACKS["c1"],
+        )
         db.message(child, "user", ATTACKS["sgr"])
         broken = db.session("broken", age_s=5)
         db.message(broken, "user", "fine")
-        for seq, stored in enumerate((b"bad \xff\xfe utf-8", b"surrogate \xed\xa0\x80", b"\xc2\x9b31m",
-                                      b"nul \x00 then more"), 2):
+        for seq, stored in enumerate(
+            (b"bad \xff\xfe utf-8", b"surrogate \xed\xa0\x80", b"\xc2\x9b31m", b"nul \x00 then more"), 2
+        ):
             db.message(broken)
-            db.conn.execute("UPDATE messages SET content = CAST(? AS TEXT), name = CAST(? AS TEXT) "
-                            "WHERE session_id = 'broken' AND seq = ?", (stored, stored, seq))
-        db.message(broken, "assistant", "lone", tool_calls_json='[{"id":"\\ud800","function":{"name":"\\udfff\\u001b",'
-                   '"arguments":"{\\"\\\\ud800\\":\\"\\\\u009b31m\\"}"}}]')
-        db.conn.execute("UPDATE sessions SET metadata_json = '{\"title\": \"lone \\ud800 \\u001b[31m\"}' "
-                        "WHERE session_id = 'broken'")
+            db.conn.execute(
+                "UPDATE messages SET content = CAST(? AS TEXT), name = CAST(? AS TEXT) "
+                "WHERE session_id = 'broken' AND seq = ?",
+                (stored, stored, seq),
+            )
+        db.message(
+            broken,
+            "assistant",
+            "lone",
+            tool_calls_json='[{"id":"\\ud800","function":{"name":"\\udfff\\u001b",'
+            '"arguments":"{\\"\\\\ud800\\":\\"\\\\u009b31m\\"}"}}]',
+        )
+        db.conn.execute(
+            'UPDATE sessions SET metadata_json = \'{"title": "lone \\ud800 \\u001b[31m"}\' '
+            "WHERE session_id = 'broken'"
+        )
 
 
 @pytest.fixture(scope="module")

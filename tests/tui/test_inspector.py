@@ -41,8 +41,14 @@ async def test_calls_are_laid_out(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     with Database(path) as db:
         db.session(MAIN)
-        db.message(MAIN, "assistant", "", tool_calls_json=calls(
-            ("id1", "write_file", {"path": "a.py", "content": "one\ntwo", "deep": {"list": [1, "x"]}})))
+        db.message(
+            MAIN,
+            "assistant",
+            "",
+            tool_calls_json=calls(
+                ("id1", "write_file", {"path": "a.py", "content": "one\ntwo", "deep": {"list": [1, "x"]}})
+            ),
+        )
         broken = [{"id": None, "type": "function", "function": {"name": "odd", "arguments": "{not json"}}]
         db.message(MAIN, "assistant", None, tool_calls_json=json.dumps(broken))
     async with browsing(path, size=LARGE) as hands:
@@ -67,8 +73,18 @@ async def test_a_session(demo_db: Path) -> None:
     async with browsing(demo_db, size=LARGE) as hands:
         await hands.press("down", "i")
         shown = words(hands)
-        for part in ("Rotate the signing keys", "root, active", "messages 10, 10 active", "unanswered calls",
-                     "pending, as the agent noted it", "usage", "covers", "config", "metadata", "system prompt"):
+        for part in (
+            "Rotate the signing keys",
+            "root, active",
+            "messages 10, 10 active",
+            "unanswered calls",
+            "pending, as the agent noted it",
+            "usage",
+            "covers",
+            "config",
+            "metadata",
+            "system prompt",
+        ):
             assert part in shown, part
         await hands.press("i")
         assert hands.inspector.plain.startswith("10  tool")

@@ -26,8 +26,9 @@ class OtherProcess:
 
     def __init__(self, path: Path, journal: str) -> None:
         script = Path(__file__).with_name("writer.py")
-        self._process = subprocess.Popen([sys.executable, str(script), str(path), journal], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), str(path), journal], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self._answer()
 
     def _answer(self) -> Any:
@@ -149,8 +150,9 @@ async def test_a_session_comes(archive: Path, writer: OtherProcess) -> None:
         await hands.until(lambda: "the very first words" in "\n".join(hands.pane("previews")), "its words", SOON_S)
         await hands.settle()
         assert hands.session == "side"
-        assert hands.tree.node == hands.browser.library.node_of(hands.browser.library.shelves[0],
-                                                                hands.browser.opened.ref)
+        assert hands.tree.node == hands.browser.library.node_of(
+            hands.browser.library.shelves[0], hands.browser.opened.ref
+        )
         writer("create", "child", "A child", "side")
         await hands.until(lambda: "+1" in "\n".join(hands.pane("sessions")), "the child", SOON_S)
         await hands.press("right", "down", "enter")

@@ -57,8 +57,9 @@ async def test_a_session_made_anew_under_its_own_id(archive: Path) -> None:
 async def test_the_palette_opens_what_it_showed(archive: Path) -> None:
     async with browsing(archive, size=MEDIUM) as hands:
         hands.browser.open_key(hands.app.browser.library.key(hands.tree.node or 0))
-        key = hands.browser.library.key(next(node for node in hands.browser.library.listed()
-                                             if hands.browser.library.key(node)[2] == "s4"))
+        key = hands.browser.library.key(
+            next(node for node in hands.browser.library.listed() if hands.browser.library.key(node)[2] == "s4")
+        )
         with Database(archive) as db:
             delete(db.conn, "s1")
         await hands.until(lambda: len(hands.browser.library.shelves[0].census) == 4, "the census without s1")
@@ -161,9 +162,11 @@ async def test_values_nested_without_end(tmp_path: Path) -> None:
         assert "config" in "\n".join(line for line in hands.inspector.plain.splitlines())
 
 
-@pytest.mark.parametrize("keys", [["a"], ["tab", "tab"], ["f"], [":"], ["i"], ["enter", "enter"], ["p", "enter"],
-                                  ["t", "E", "m"]],
-                         ids=" ".join)
+@pytest.mark.parametrize(
+    "keys",
+    [["a"], ["tab", "tab"], ["f"], [":"], ["i"], ["enter", "enter"], ["p", "enter"], ["t", "E", "m"]],
+    ids=" ".join,
+)
 @pytest.mark.parametrize("size", [SMALL, MEDIUM], ids=["small", "medium"])
 async def test_keys_typed_ahead_of_the_first_frame(archive: Path, size: tuple[int, int], keys: list[str]) -> None:
     async with running(opened(archive), size) as hands:

@@ -89,8 +89,9 @@ async def test_by_keys_on_a_small_screen(path: Path, tmp_path: Path) -> None:
 async def test_the_tree_is_by_channel(tmp_path: Path) -> None:
     folder = tmp_path / "sessions"
     for at, key in enumerate(("telegram:1", "slack:C:1", "telegram:2", "heartbeat")):
-        write(folder, talk(2), f"{at}.jsonl", key, updated_at=f"2026-05-16T1{at}:00:00",
-              metadata={"title": key.upper()})
+        write(
+            folder, talk(2), f"{at}.jsonl", key, updated_at=f"2026-05-16T1{at}:00:00", metadata={"title": key.upper()}
+        )
     async with browsing(folder, size=LARGE) as hands:
 
         def lines() -> list[str]:
@@ -139,8 +140,9 @@ async def test_two_folders_side_by_side(ws: Path, tmp_path: Path) -> None:
 async def test_consolidated_rows_and_their_summary(ws: Path) -> None:
     async with browsing(ws, size=LARGE) as hands:
         await open_session(hands, "loop:consolidated")
-        assert [row.state for at in range(12) if (row := hands.timeline.row(at))] == [
-            State.COMPACTED] * 6 + [State.ACTIVE] * 6
+        assert [row.state for at in range(12) if (row := hands.timeline.row(at))] == [State.COMPACTED] * 6 + [
+            State.ACTIVE
+        ] * 6
         await hands.press("3")
         assert hands.seqs == [1, 2, 3, 4, 5, 6]
         await hands.press("o")
@@ -339,8 +341,13 @@ async def test_looking_leaves_no_trace(ws: Path) -> None:
 async def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     evil = "\x1b]0;owned\x07\x1b[31m\u202e[bold]"
     folder = tmp_path / "sessions"
-    write(folder, [{"role": evil, "content": evil, "name": evil, "_command": True, "tool_calls": [{"id": evil}]}],
-          f"a{evil}.jsonl", f"{evil}:1", metadata={"title": evil, "goal_state": {"status": evil}, evil: evil})
+    write(
+        folder,
+        [{"role": evil, "content": evil, "name": evil, "_command": True, "tool_calls": [{"id": evil}]}],
+        f"a{evil}.jsonl",
+        f"{evil}:1",
+        metadata={"title": evil, "goal_state": {"status": evil}, evil: evil},
+    )
     (folder / "b.jsonl").write_bytes(f'{{"role": "user", "x": 1, "content": "{evil}'.encode())
     async with browsing(folder, size=LARGE) as hands:
         for node in list(hands.previews._shown):

@@ -39,8 +39,12 @@ async def test_the_preview_is_what_the_user_first_said(tmp_path: Path) -> None:
         db.message(late, "assistant", "hello")
         db.message(late, "user", "  what   the\nuser said  " + "x" * 200)
         blocks = db.session("blocks", age_s=2)
-        db.message(blocks, "user", json.dumps([{"type": "image"}, {"type": "text", "text": "inside a block"}]),
-                   meta_json='{"content_encoding": "json"}')
+        db.message(
+            blocks,
+            "user",
+            json.dumps([{"type": "image"}, {"type": "text", "text": "inside a block"}]),
+            meta_json='{"content_encoding": "json"}',
+        )
         db.message(db.session("silent", age_s=3), "assistant", "only I spoke")
         db.session("empty", age_s=4)
     async with browsing(path, size=LARGE) as hands:

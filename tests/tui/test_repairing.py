@@ -18,8 +18,14 @@ from .sick import IMPORTER, sick
 
 
 def codes(place: Path) -> list[str]:
-    return sorted({finding.code for archive in open_archive(place) for finding in archive.reader().findings()
-                   if finding.severity != "info"})
+    return sorted(
+        {
+            finding.code
+            for archive in open_archive(place)
+            for finding in archive.reader().findings()
+            if finding.severity != "info"
+        }
+    )
 
 
 def shown(hands: Hands) -> list[str]:
@@ -72,8 +78,9 @@ async def test_the_tree_marks_who_is_sick_until_it_is_well(tmp_path: Path) -> No
 async def test_a_session_of_nanobots(tmp_path: Path, size: tuple[int, int]) -> None:
     folder = tmp_path / "sessions"
     folder.mkdir()
-    shutil.copyfile(DATA / "nanobot-damaged" / "10_two_objects_one_line" / "my_bot_42.jsonl",
-                    folder / "my_bot_42.jsonl")
+    shutil.copyfile(
+        DATA / "nanobot-damaged" / "10_two_objects_one_line" / "my_bot_42.jsonl", folder / "my_bot_42.jsonl"
+    )
     before = (folder / "my_bot_42.jsonl").read_bytes()
     async with browsing(folder, size=size) as hands:
         await hands.press("r")

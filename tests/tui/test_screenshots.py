@@ -1,6 +1,6 @@
 """The screenshots that the README shows: they must be what the browser looks like now.
 
-    SESSIONSCOPE_UPDATE_SCREENSHOTS=1 python -m pytest tests/tui/test_screenshots.py          writes them anew
+SESSIONSCOPE_UPDATE_SCREENSHOTS=1 python -m pytest tests/tui/test_screenshots.py          writes them anew
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ async def test_screenshot_of_the_doctor(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NANOBOT)
 async def test_screenshot_of_nanobot(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now_ms", lambda: NANOBOT_NOW)
-    places = {"nanobot": lambda: workspace(tmp_path / "my-agent"),
-              "damage": lambda: damaged("10_two_objects_one_line", tmp_path / "damaged")}
+    places = {
+        "nanobot": lambda: workspace(tmp_path / "my-agent"),
+        "damage": lambda: damaged("10_two_objects_one_line", tmp_path / "damaged"),
+    }
     await compare(name, places[name](), MEDIUM, NANOBOT[name])
 
 

@@ -111,8 +111,13 @@ def test_every_state(snap: Snap, tmp_path: Path, size: Size) -> None:
         for _ in range(4):
             db.message(main, "user", "will be gone")
         db.conn.execute("DELETE FROM messages WHERE seq BETWEEN 9 AND 12")
-        db.message(main, "assistant", "calls two", round_index=2,
-                   tool_calls_json=calls(("a", "read_file", {"path": "x"}), ("b", "grep", {"for": "y"})))
+        db.message(
+            main,
+            "assistant",
+            "calls two",
+            round_index=2,
+            tool_calls_json=calls(("a", "read_file", {"path": "x"}), ("b", "grep", {"for": "y"})),
+        )
         db.message(main, "tool", "result a", name="read_file", tool_call_id="a")
         db.message(main, "tool", "result b", name="grep", tool_call_id="b")
         db.message(main, "assistant", "dropped", state="dropped")

@@ -49,12 +49,21 @@ async def test_a_line_for_each_kind(states: Path) -> None:
     async with browsing(states, size=LARGE) as hands:
         await hands.press("enter")
         lines = hands.pane("timeline")
-        for line, parts in enumerate([
-            ("1 ○", "user", "folded"), ("2 ◇", "sys", "1-1"), ("3 ◆", "sys", "2-2"), ("┄┄ 3 rows are gone, 4 to 6",),
-            ("7 ●", "user", "r3", "active"), ("8 ✕", "dropped"), ("9 ‼", "meta is not valid JSON"),
-            ("10 ●╭", "agent", "grep, ls", "calls"), ("11 ●├", "tool", "grep", "answer x"), ("12 ●╰", "ls", "answer y"),
-            ("13 ●", "xxx", "5.0k"),
-        ]):
+        for line, parts in enumerate(
+            [
+                ("1 ○", "user", "folded"),
+                ("2 ◇", "sys", "1-1"),
+                ("3 ◆", "sys", "2-2"),
+                ("┄┄ 3 rows are gone, 4 to 6",),
+                ("7 ●", "user", "r3", "active"),
+                ("8 ✕", "dropped"),
+                ("9 ‼", "meta is not valid JSON"),
+                ("10 ●╭", "agent", "grep, ls", "calls"),
+                ("11 ●├", "tool", "grep", "answer x"),
+                ("12 ●╰", "ls", "answer y"),
+                ("13 ●", "xxx", "5.0k"),
+            ]
+        ):
             for part in parts:
                 assert part in lines[line], (line, part)
 
@@ -76,8 +85,10 @@ async def test_views(states: Path) -> None:
     async with browsing(states, size=SMALL) as hands:
         await hands.press("enter")
         expected = {
-            View.ALL: [1, 2, 3, None, 7, 8, 9, 10, 11, 12, 13], View.ACTIVE: [3, 7, 9, 10, 11, 12, 13],
-            View.COMPACTED: [1, 2], View.CONTEXT: [3, 7, 9, 10, 11, 12, 13],
+            View.ALL: [1, 2, 3, None, 7, 8, 9, 10, 11, 12, 13],
+            View.ACTIVE: [3, 7, 9, 10, 11, 12, 13],
+            View.COMPACTED: [1, 2],
+            View.CONTEXT: [3, 7, 9, 10, 11, 12, 13],
         }
         for key, (view, seqs) in enumerate(expected.items(), 1):
             await hands.press(str(key))

@@ -84,8 +84,9 @@ async def test_any_depth(tmp_path: Path) -> None:
     with Database(path) as db:
         for depth in range(400):
             kind, parent = ("subagent", f"d{depth - 1}") if depth else ("root", None)
-            db.message(db.session(f"d{depth}", title=f"depth {depth}", age_s=depth, kind=kind,
-                                  parent_session_id=parent))
+            db.message(
+                db.session(f"d{depth}", title=f"depth {depth}", age_s=depth, kind=kind, parent_session_id=parent)
+            )
     async with browsing(path, size=MEDIUM) as hands:
         await hands.press("E", "end", "enter")
         assert hands.title == "depth 399"

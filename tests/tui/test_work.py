@@ -42,14 +42,20 @@ def write_rows(path: Path, count: int) -> Path:
     with sqlite3.connect(path) as conn:
         conn.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {TABLES}")
         conn.execute("INSERT INTO sessions (session_id, created_at, updated_at) VALUES (?, ?, ?)", (MAIN, NOW, NOW))
-        conn.execute("INSERT INTO session_state (session_id, next_seq, last_compact_seq) VALUES (?, ?, 1)",
-                     (MAIN, count + 1))
+        conn.execute(
+            "INSERT INTO session_state (session_id, next_seq, last_compact_seq) VALUES (?, ?, 1)", (MAIN, count + 1)
+        )
         conn.executemany(
             "INSERT INTO messages (session_id, seq, role, content, state, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-            ((MAIN, seq, "user", f"words of message {seq}", "compacted_out" if seq <= folded else "active", NOW)
-             for seq in range(1, count + 1)))
-        conn.execute("UPDATE messages SET role = 'system', name = 'compact_note', meta_json = ? WHERE seq = ?",
-                     (f'{{"from_seq": 1, "to_seq": {folded}}}', note))
+            (
+                (MAIN, seq, "user", f"words of message {seq}", "compacted_out" if seq <= folded else "active", NOW)
+                for seq in range(1, count + 1)
+            ),
+        )
+        conn.execute(
+            "UPDATE messages SET role = 'system', name = 'compact_note', meta_json = ? WHERE seq = ?",
+            (f'{{"from_seq": 1, "to_seq": {folded}}}', note),
+        )
         conn.execute("INSERT INTO compactions VALUES (?, 1, ?, 1, ?, 900, 90, 0, ?)", (MAIN, note, folded, NOW))
     return path
 
@@ -120,8 +126,31 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 
 KEYS = (
-    "up", "up", "down", "pageup", "pageup", "pagedown", "home", "down", "pagedown", "pagedown", "end", "up", "pageup",
-    "1", "2", "3", "4", "1", "v", "v", "v", "v", "[", "]", "1",
+    "up",
+    "up",
+    "down",
+    "pageup",
+    "pageup",
+    "pagedown",
+    "home",
+    "down",
+    "pagedown",
+    "pagedown",
+    "end",
+    "up",
+    "pageup",
+    "1",
+    "2",
+    "3",
+    "4",
+    "1",
+    "v",
+    "v",
+    "v",
+    "v",
+    "[",
+    "]",
+    "1",
 )
 
 
@@ -182,8 +211,11 @@ async def test_down_paints_two_lines(many_rows: Path, monkeypatch: pytest.Monkey
             lines = {y for region in regions for y in range(region.y, region.bottom)}
             assert len(lines) == 2, (key, regions)
             # As the compositor sends them: each line's own spans, in the richest colours.
-            sent = sum(len(style.render(text, color_system=ColorSystem.TRUECOLOR).encode()) if style else len(text)
-                       for y in lines for text, style, _ in hands.strips()[y].crop(pane.x, pane.right))
+            sent = sum(
+                len(style.render(text, color_system=ColorSystem.TRUECOLOR).encode()) if style else len(text)
+                for y in lines
+                for text, style, _ in hands.strips()[y].crop(pane.x, pane.right)
+            )
             assert 0 < sent <= 1024, (key, sent)
 
 
@@ -248,11 +280,23 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
         conn.executemany(
             "INSERT INTO sessions (session_id, created_at, updated_at, kind, parent_session_id, metadata_json) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            ((f"s{at}", NOW - at, NOW - at, "subagent" if at % 5 else "root", f"s{at - at % 5}" if at % 5 else None,
-              f'{{"title": "number {at}"}}') for at in range(SESSIONS - 1, -1, -1)))
+            (
+                (
+                    f"s{at}",
+                    NOW - at,
+                    NOW - at,
+                    "subagent" if at % 5 else "root",
+                    f"s{at - at % 5}" if at % 5 else None,
+                    f'{{"title": "number {at}"}}',
+                )
+                for at in range(SESSIONS - 1, -1, -1)
+            ),
+        )
         conn.execute("INSERT INTO session_state (session_id, next_seq) SELECT session_id, 2 FROM sessions")
-        conn.execute("INSERT INTO messages (session_id, seq, role, content, created_at) "
-                     "SELECT session_id, 1, 'user', 'hello', 0 FROM sessions")
+        conn.execute(
+            "INSERT INTO messages (session_id, seq, role, content, created_at) "
+            "SELECT session_id, 1, 'user', 'hello', 0 FROM sessions"
+        )
     return path
 
 

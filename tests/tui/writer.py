@@ -1,6 +1,6 @@
 """A process that writes to a database as power-loop 0.2.0 does. A line of input is a list: what to do, with what.
 
-    python writer.py DATABASE JOURNAL_MODE
+python writer.py DATABASE JOURNAL_MODE
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ class Writer:
 
     def append(self, session: str, role: str, content: str, name: str | None = None, meta: str = "{}") -> int:
         """The three statements of an append, each committed by itself."""
-        seq: int = self.conn.execute(
-            "SELECT next_seq FROM session_state WHERE session_id = ?", (session,)).fetchone()[0]
+        seq: int = self.conn.execute("SELECT next_seq FROM session_state WHERE session_id = ?", (session,)).fetchone()[
+            0
+        ]
         self.conn.execute(
             "INSERT INTO messages (session_id, seq, role, name, content, state, meta_json, created_at) "
-            "VALUES (?, ?, ?, ?, ?, 'active', ?, 1760000000000)", (session, seq, role, name, content, meta))
+            "VALUES (?, ?, ?, ?, ?, 'active', ?, 1760000000000)",
+            (session, seq, role, name, content, meta),
+        )
         self.conn.execute("UPDATE session_state SET next_seq = ? WHERE session_id = ?", (seq + 1, session))
         self.conn.execute("UPDATE sessions SET updated_at = updated_at + 1 WHERE session_id = ?", (session,))
         return seq
@@ -35,13 +38,19 @@ class Writer:
 
     def compact(self, session: str, first: int, last: int, note: str) -> int:
         """A fold: states, the note, the audit row and the counter, as 0.2.0 writes them."""
-        self.conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq BETWEEN ? AND ? "
-                          "AND state = 'active'", (session, first, last))
+        self.conn.execute(
+            "UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq BETWEEN ? AND ? "
+            "AND state = 'active'",
+            (session, first, last),
+        )
         seq = self.append(session, "system", note, "compact_note", json.dumps({"from_seq": first, "to_seq": last}))
         number = self.conn.execute(
-            "SELECT last_compact_seq + 1 FROM session_state WHERE session_id = ?", (session,)).fetchone()[0]
-        self.conn.execute("INSERT INTO compactions VALUES (?, ?, ?, ?, ?, 900, 90, 0, 1760000000000)",
-                          (session, number, seq, first, last))
+            "SELECT last_compact_seq + 1 FROM session_state WHERE session_id = ?", (session,)
+        ).fetchone()[0]
+        self.conn.execute(
+            "INSERT INTO compactions VALUES (?, ?, ?, ?, ?, 900, 90, 0, 1760000000000)",
+            (session, number, seq, first, last),
+        )
         self.conn.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session))
         return seq
 
@@ -49,7 +58,8 @@ class Writer:
         self.conn.execute(
             "INSERT INTO sessions (session_id, created_at, updated_at, kind, parent_session_id, lifecycle, "
             "metadata_json) VALUES (?, 1760000000000, 1760000000000, ?, ?, 'linked', ?)",
-            (session, "subagent" if parent else "root", parent, json.dumps({"title": title})))
+            (session, "subagent" if parent else "root", parent, json.dumps({"title": title})),
+        )
         self.conn.execute("INSERT INTO session_state (session_id) VALUES (?)", (session,))
 
     def delete(self, session: str) -> None:

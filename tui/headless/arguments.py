@@ -65,5 +65,8 @@ def add_writing(parser: Parser, dry: bool = True) -> None:
     """The options of a verb that writes."""
     if dry:
         parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-    parser.add_argument("--offline", action="store_true",
-                        help="for nanobot's folders: your word that no nanobot is running, which would overwrite it")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="for nanobot's folders: your word that no nanobot is running, which would overwrite it",
+    )

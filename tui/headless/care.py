@@ -43,12 +43,20 @@ def _doctor_parser(prog: str) -> Parser:
 
 def _repair_parser(prog: str) -> Parser:
     parser = session_parser(prog, "Put right what the doctor finds, after keeping all of it as it was.", True)
-    parser.add_argument("--only", metavar="CODE", action="append", default=[],
-                        help="just what has this code; repeatable")
-    parser.add_argument("--choose", metavar="CODE=CHOICE", action="append", default=[], type=_choice,
-                        help="what to do where a person must decide, as the doctor lists it; repeatable")
-    parser.add_argument("--salvage", metavar="NEW.db",
-                        help="of a database with damaged pages: save what can be read into a new one")
+    parser.add_argument(
+        "--only", metavar="CODE", action="append", default=[], help="just what has this code; repeatable"
+    )
+    parser.add_argument(
+        "--choose",
+        metavar="CODE=CHOICE",
+        action="append",
+        default=[],
+        type=_choice,
+        help="what to do where a person must decide, as the doctor lists it; repeatable",
+    )
+    parser.add_argument(
+        "--salvage", metavar="NEW.db", help="of a database with damaged pages: save what can be read into a new one"
+    )
     add_writing(parser)
     return parser
 

@@ -152,8 +152,10 @@ def _list(found: Sequence[Bundled], as_json: bool) -> None:
 def _lines(one: Bundled) -> list[str]:
     count = len(one.sessions)
     many = f"  {count} {'session' if count == 1 else 'sessions'}" if count else ""
-    lines = [f"{_when(one.kept_at)}  {one.kind}  {plain.one_line(one.what)}{many}  {one.size:,} bytes",
-             f"    {plain.one_line(one.path)}"]
+    lines = [
+        f"{_when(one.kept_at)}  {one.kind}  {plain.one_line(one.what)}{many}  {one.size:,} bytes",
+        f"    {plain.one_line(one.path)}",
+    ]
     return [*lines, f"    {plain.one_line(one.why)}"] if one.why else lines
 
 
@@ -162,15 +164,27 @@ def _when(ms: int | None) -> str:
 
 
 def _record(one: Bundled) -> dict[str, Any]:
-    return {"path": one.path, "kind": one.kind, "what": one.what, "why": one.why,
-            "kept_at": records.moment(one.kept_at), "size": one.size,
-            "sessions": [_session(each) for each in one.sessions]}
+    return {
+        "path": one.path,
+        "kind": one.kind,
+        "what": one.what,
+        "why": one.why,
+        "kept_at": records.moment(one.kept_at),
+        "size": one.size,
+        "sessions": [_session(each) for each in one.sessions],
+    }
 
 
 def _session(one: dict[str, Any]) -> dict[str, Any]:
-    return {"id": one.get("id"), "title": one.get("title"), "preview": one.get("preview"),
-            "kind": one.get("kind") or None, "lifecycle": one.get("lifecycle") or None, "depth": one.get("depth"),
-            "message_count": one.get("messages")}
+    return {
+        "id": one.get("id"),
+        "title": one.get("title"),
+        "preview": one.get("preview"),
+        "kind": one.get("kind") or None,
+        "lifecycle": one.get("lifecycle") or None,
+        "depth": one.get("depth"),
+        "message_count": one.get("messages"),
+    }
 
 
 def _show(folder: Path, as_json: bool) -> None:
@@ -182,8 +196,10 @@ def _show(folder: Path, as_json: bool) -> None:
     for one in found.sessions:
         depth = one.get("depth")
         indent = "  " * min(depth if isinstance(depth, int) else 0, 20)
-        print(f"  {indent}{plain.one_line(str(one.get('title') or one.get('preview') or '(empty)'))[:80]}  "
-              f"{plain.one_line(str(one.get('id')))}  {one.get('messages')}")
+        print(
+            f"  {indent}{plain.one_line(str(one.get('title') or one.get('preview') or '(empty)'))[:80]}  "
+            f"{plain.one_line(str(one.get('id')))}  {one.get('messages')}"
+        )
     for name in read_manifest(folder).files if not found.sessions else ():
         print(f"  {plain.one_line(name)}")
 
@@ -209,6 +225,8 @@ def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> 
 
 PARSERS = {"close": _close_parser, "archive": _archive_parser, "reopen": _reopen_parser, "trash": _trash_parser}
 VERBS: dict[str, Callable[[argparse.Namespace, Zone], int]] = {
-    "close": _close, "archive": lambda args, zone: _set_archived(args, zone, True),
-    "reopen": lambda args, zone: _set_archived(args, zone, False), "trash": _trash,
+    "close": _close,
+    "archive": lambda args, zone: _set_archived(args, zone, True),
+    "reopen": lambda args, zone: _set_archived(args, zone, False),
+    "trash": _trash,
 }

@@ -20,14 +20,20 @@ Zone = Callable[[], tzinfo | None]
 def _compact_parser(prog: str) -> Parser:
     parser = session_parser(prog, "Fold a range of messages into a note, as the agent's own compaction would.")
     parser.add_argument("--from", dest="first", type=int, metavar="N", help="the first seq that leaves the context")
-    parser.add_argument("--to", dest="last", type=int, metavar="M", help="the last one; without both, all but the "
-                        "newest exchanges leave")
+    parser.add_argument(
+        "--to",
+        dest="last",
+        type=int,
+        metavar="M",
+        help="the last one; without both, all but the newest exchanges leave",
+    )
     parser.add_argument("--keep", type=int, metavar="N", help="so many of the newest exchanges stay (4)")
     note = parser.add_mutually_exclusive_group()
     note.add_argument("--note", metavar="TEXT", help="what stands for the messages from now on")
     note.add_argument("--note-file", metavar="FILE", help="a file that holds it")
-    note.add_argument("--summarizer", metavar="COMMAND",
-                      help="a command, run without a shell, that reads the messages and prints it")
+    note.add_argument(
+        "--summarizer", metavar="COMMAND", help="a command, run without a shell, that reads the messages and prints it"
+    )
     add_writing(parser)
     return parser
 
@@ -46,8 +52,9 @@ def _compact(args: argparse.Namespace, zone: Zone) -> int:
         raise UsageError("--keep N, of 1 and more, goes without --from and --to.")
     note, command = _note(args), args.summarizer or _configured(args)
     if note is None and command is None and not args.dry_run:
-        raise UsageError("a compaction needs a --note, a --note-file or a --summarizer; --dry-run shows what would "
-                         "leave.")
+        raise UsageError(
+            "a compaction needs a --note, a --note-file or a --summarizer; --dry-run shows what would leave."
+        )
     target = reading.find_session(args.archive, args.session, zone)
     action = Compact(target.ref, args.first, args.last, note or "", *([] if args.keep is None else [args.keep]))
     if note is None and command is not None:

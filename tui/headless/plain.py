@@ -89,8 +89,10 @@ def branch(node: Node, grouped: bool = False) -> str:
     label = f"{'  ' * min(node.depth + grouped, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
     folds = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
     rows = "row " if found.message_count.value == 1 else "rows"
-    return (f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} {rows} "
-            f"{found.active_count!s:>6} active {folds:>3} {ago(found.updated_at):>4}").rstrip()
+    return (
+        f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} {rows} "
+        f"{found.active_count!s:>6} active {folds:>3} {ago(found.updated_at):>4}"
+    ).rstrip()
 
 
 def sessions_head(width: int) -> str:
@@ -104,9 +106,11 @@ def session(node: Node, width: int, qualified: bool) -> str:
     name = visible(str(found.ref) if qualified else found.ref.id)
     kind = found.lifecycle if found.kind == "subagent" else found.kind
     note = _damage(found.damage) + _PLACES.get(node.place, "")
-    return (f"{pad('  ' * min(node.depth, DEEPEST) + name, width)}  {pad(one_line(kind), 9)}  "
-            f"{pad(one_line(found.status), 8)}  {found.message_count!s:>7}  {found.active_count!s:>7}  "
-            f"{found.compaction_count:>5}  {ago(found.updated_at):>4}  {note}{_title(node)}")
+    return (
+        f"{pad('  ' * min(node.depth, DEEPEST) + name, width)}  {pad(one_line(kind), 9)}  "
+        f"{pad(one_line(found.status), 8)}  {found.message_count!s:>7}  {found.active_count!s:>7}  "
+        f"{found.compaction_count:>5}  {ago(found.updated_at):>4}  {note}{_title(node)}"
+    )
 
 
 # -- messages
@@ -130,8 +134,7 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> Iterator[str]:
 
 def _head(row: TimelineRow) -> str:
     number = row.seq if row.seq is not None else f"line {row.line}" if row.line is not None else row.row
-    words = [f"#{number}", one_line(row.role), one_line(row.name or ""),
-             one_line(row.label)]
+    words = [f"#{number}", one_line(row.role), one_line(row.name or ""), one_line(row.label)]
     if row.note is not None:
         words.insert(1, _NOTE)
     if row.round_index is not None:
@@ -186,8 +189,7 @@ def compaction(fold: Compaction) -> Iterator[str]:
     into = "the summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
     gone = fold.from_seq is None and fold.note is not None
     span = "rows that are gone" if gone else f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)}"
-    yield (f"{_NOTE}{fold.number}  {span} into {into}  "
-           f"{state}  {tokens}  · {moment(fold.created_at)}")
+    yield (f"{_NOTE}{fold.number}  {span} into {into}  {state}  {tokens}  · {moment(fold.created_at)}")
     if fold.note_head:
         yield f"    {one_line(fold.note_head)}"
     for odd in fold.odd:

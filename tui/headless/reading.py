@@ -101,8 +101,9 @@ def _tree(census: Census) -> Iterator[tuple[int, int]]:
 
 def _nodes(reader: Reader, layout: str, census: Census, burst: list[tuple[int, int]]) -> Iterator[Node]:
     keys = [census.keys[at] for at, _ in burst]
-    read = _piecemeal(lambda some: reader.summaries(some, exact=True), keys,
-                      lambda key, why: _lost(census, layout, key, why))
+    read = _piecemeal(
+        lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(census, layout, key, why)
+    )
     summaries = {summary.key: summary for summary in read}
     for at, depth in burst:
         summary = summaries.get(census.keys[at])
@@ -115,10 +116,20 @@ def _lost(census: Census, layout: str, key: int, why: str) -> SessionSummary:
     at = census.find(key) or 0
     parent = census.parents[at]
     return SessionSummary(
-        ref=Ref(layout, census.ids[at]), key=key, parent_id=census.ids[parent] if parent >= 0 else None, kind="",
-        lifecycle="", status=State.DAMAGED, title=census.titles.get(at), preview="", message_count=Count(0, False),
-        active_count=Count(0, False), compaction_count=0, created_at=census.created[at],
-        updated_at=census.updated[at], damage=(why,),
+        ref=Ref(layout, census.ids[at]),
+        key=key,
+        parent_id=census.ids[parent] if parent >= 0 else None,
+        kind="",
+        lifecycle="",
+        status=State.DAMAGED,
+        title=census.titles.get(at),
+        preview="",
+        message_count=Count(0, False),
+        active_count=Count(0, False),
+        compaction_count=0,
+        created_at=census.created[at],
+        updated_at=census.updated[at],
+        damage=(why,),
     )
 
 

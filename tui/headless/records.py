@@ -96,13 +96,23 @@ def session(node: Node) -> dict[str, Any]:
     """A session as `ls` promises it."""
     found = node.summary
     return {
-        "ref": str(found.ref), "id": found.ref.id, "layout": found.ref.layout, "file": found.ref.file,
-        "parent_id": found.parent_id, "kind": found.kind or None, "lifecycle": found.lifecycle or None,
+        "ref": str(found.ref),
+        "id": found.ref.id,
+        "layout": found.ref.layout,
+        "file": found.ref.file,
+        "parent_id": found.parent_id,
+        "kind": found.kind or None,
+        "lifecycle": found.lifecycle or None,
         "status": found.status or None,
-        "depth": node.depth, "group": found.group, "title": found.title, "preview": found.preview,
-        "message_count": _exactly(found.message_count), "active_count": _exactly(found.active_count),
+        "depth": node.depth,
+        "group": found.group,
+        "title": found.title,
+        "preview": found.preview,
+        "message_count": _exactly(found.message_count),
+        "active_count": _exactly(found.active_count),
         "compaction_count": found.compaction_count,
-        "created_at": moment(found.created_at), "updated_at": moment(found.updated_at),
+        "created_at": moment(found.created_at),
+        "updated_at": moment(found.updated_at),
     }
 
 
@@ -115,17 +125,34 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
     found = next(pieces, None)
     if found is None:
         name = f"{row.hole[0]}-{row.hole[1]}" if row.hole else row.row
-        return {"row": name, "seq": row.seq, "role": row.role or None, "state": row.state, "content": None,
-                "name": row.name, "tool_calls": [], "tool_call_id": row.tool_call_id, "round_index": row.round_index,
-                "created_at": moment(row.created_at), "damage": list(row.damage) or None}
+        return {
+            "row": name,
+            "seq": row.seq,
+            "role": row.role or None,
+            "state": row.state,
+            "content": None,
+            "name": row.name,
+            "tool_calls": [],
+            "tool_call_id": row.tool_call_id,
+            "round_index": row.round_index,
+            "created_at": moment(row.created_at),
+            "damage": list(row.damage) or None,
+        }
     damage = list(found.damage)
     if found.created_at is not None and moment(found.created_at) is None:
         damage.append("created_at is no possible time")
     return {
-        "row": found.row, "seq": found.seq, "role": found.role, "state": found.state,
-        "content": _content(found, pieces), "name": found.name,
-        "tool_calls": [_call(call) for call in found.tool_calls], "tool_call_id": found.tool_call_id,
-        "round_index": found.round_index, "created_at": moment(found.created_at), "damage": damage or None,
+        "row": found.row,
+        "seq": found.seq,
+        "role": found.role,
+        "state": found.state,
+        "content": _content(found, pieces),
+        "name": found.name,
+        "tool_calls": [_call(call) for call in found.tool_calls],
+        "tool_call_id": found.tool_call_id,
+        "round_index": found.round_index,
+        "created_at": moment(found.created_at),
+        "damage": damage or None,
     }
 
 
@@ -143,14 +170,26 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 def archived(entry: Archived) -> dict[str, Any]:
     """A summary from the log beside the sessions. `of_session` is whether the log says that it is of this one."""
-    return {"number": entry.number, "content": entry.text, "of_session": entry.sure,
-            "created_at": moment(entry.created_at), "damage": list(entry.damage) or None}
+    return {
+        "number": entry.number,
+        "content": entry.text,
+        "of_session": entry.sure,
+        "created_at": moment(entry.created_at),
+        "damage": list(entry.damage) or None,
+    }
 
 
 def compaction(fold: Compaction) -> dict[str, Any]:
     """A fold as `compactions` promises it. Counts are rows, figures tokens."""
     return {
-        "number": fold.number, "from_seq": fold.from_seq, "to_seq": fold.to_seq, "rows": fold.rows,
-        "note_seq": fold.note_seq, "before_tokens": fold.before_tokens, "after_tokens": fold.after_tokens,
-        "tokens_are": fold.tokens_are, "fold_is": fold.fold_is, "undone": fold.undone,
+        "number": fold.number,
+        "from_seq": fold.from_seq,
+        "to_seq": fold.to_seq,
+        "rows": fold.rows,
+        "note_seq": fold.note_seq,
+        "before_tokens": fold.before_tokens,
+        "after_tokens": fold.after_tokens,
+        "tokens_are": fold.tokens_are,
+        "fold_is": fold.fold_is,
+        "undone": fold.undone,
     }

@@ -77,12 +77,15 @@ class _Document:
 def finding_lines(finding: Finding) -> list[str]:
     """A finding for people: what and where, then what can be done."""
     where = spot(finding.place)
-    lines = [f"{MARKS[finding.severity]} {finding.code}{f'  {where}' if where else ''}",
-             f"    {plain.one_line(finding.message)}"]
+    lines = [
+        f"{MARKS[finding.severity]} {finding.code}{f'  {where}' if where else ''}",
+        f"    {plain.one_line(finding.message)}",
+    ]
     if finding.fix:
         lines.append(f"    repair: {plain.one_line(finding.fix)}")
-    return lines + [f"    --choose {finding.code}={choice.name}: {plain.one_line(choice.about)}"
-                    for choice in finding.choices[1:]]
+    return lines + [
+        f"    --choose {finding.code}={choice.name}: {plain.one_line(choice.about)}" for choice in finding.choices[1:]
+    ]
 
 
 def spot(place: Spot) -> str:
@@ -101,18 +104,29 @@ def finding_record(finding: Finding) -> dict[str, Any]:
     """A finding as JSON."""
     place = finding.place
     return {
-        "code": finding.code, "severity": str(finding.severity),
-        "session_id": place.session.id if place.session is not None else None, "place": _place(place),
-        "message": finding.message, "fixable": finding.fixable, "fix": finding.fix or None,
+        "code": finding.code,
+        "severity": str(finding.severity),
+        "session_id": place.session.id if place.session is not None else None,
+        "place": _place(place),
+        "message": finding.message,
+        "fixable": finding.fixable,
+        "fix": finding.fix or None,
         "choices": [{"name": choice.name, "about": choice.about} for choice in finding.choices],
     }
 
 
 def _place(place: Spot) -> dict[str, Any]:
     session = place.session
-    return {"session_id": session.id if session is not None else None,
-            "ref": str(session) if session is not None else None, "row": place.row, "seq": place.seq,
-            "file": place.file, "line": place.line, "start": place.start, "stop": place.stop}
+    return {
+        "session_id": session.id if session is not None else None,
+        "ref": str(session) if session is not None else None,
+        "row": place.row,
+        "seq": place.seq,
+        "file": place.file,
+        "line": place.line,
+        "start": place.start,
+        "stop": place.stop,
+    }
 
 
 # -- plans
@@ -172,18 +186,29 @@ FATES = {Fate.DELETED: "✕", Fate.DETACHED: "↥", Fate.ROOT: "↥"}
 
 def _member_lines(plan: Plan) -> list[str]:
     """The sessions of a plan as a tree with what becomes of each."""
-    return [f"  {'  ' * min(member.depth, 20)}{FATES[member.fate]} "
-            f"{plain.one_line(member.title or member.preview or '(empty)')[:60]}  {plain.one_line(member.ref.id)}"
-            f"  {member.messages} · {plain.one_line(member.lifecycle + ', ') if member.lifecycle else ''}{member.why}"
-            for member in plan.members]
+    return [
+        f"  {'  ' * min(member.depth, 20)}{FATES[member.fate]} "
+        f"{plain.one_line(member.title or member.preview or '(empty)')[:60]}  {plain.one_line(member.ref.id)}"
+        f"  {member.messages} · {plain.one_line(member.lifecycle + ', ') if member.lifecycle else ''}{member.why}"
+        for member in plan.members
+    ]
 
 
 def member_record(member: Member) -> dict[str, Any]:
     """A session of a plan as JSON."""
-    return {"id": member.ref.id, "ref": str(member.ref), "fate": str(member.fate), "why": member.why,
-            "depth": member.depth, "kind": member.kind or None, "lifecycle": member.lifecycle or None,
-            "title": member.title, "preview": member.preview, "message_count": member.messages,
-            "against": list(member.against)}
+    return {
+        "id": member.ref.id,
+        "ref": str(member.ref),
+        "fate": str(member.fate),
+        "why": member.why,
+        "depth": member.depth,
+        "kind": member.kind or None,
+        "lifecycle": member.lifecycle or None,
+        "title": member.title,
+        "preview": member.preview,
+        "message_count": member.messages,
+        "against": list(member.against),
+    }
 
 
 def _fold_record(plan: Plan) -> dict[str, Any]:
@@ -193,25 +218,40 @@ def _fold_record(plan: Plan) -> dict[str, Any]:
         return {}
     cut = fold.cut
     first, last = cut.span
-    return {"from_seq": first, "to_seq": last, "before_tokens": fold.before_tokens, "after_tokens": fold.after_tokens,
-            "tokens_are": "estimated", "recorded_tokens": fold.recorded, "leaves": len(cut.leaves),
-            "stays": len(cut.stays), "notes": cut.notes, "note": fold.note}
+    return {
+        "from_seq": first,
+        "to_seq": last,
+        "before_tokens": fold.before_tokens,
+        "after_tokens": fold.after_tokens,
+        "tokens_are": "estimated",
+        "recorded_tokens": fold.recorded,
+        "leaves": len(cut.leaves),
+        "stays": len(cut.stays),
+        "notes": cut.notes,
+        "note": fold.note,
+    }
 
 
 def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
     return {
         "plan": {
-            "action": type(plan.action).__name__.lower(), "rows": plan.rows, "reasons": list(plan.reasons),
-            "warnings": list(plan.warnings), "offline": plan.offline,
+            "action": type(plan.action).__name__.lower(),
+            "rows": plan.rows,
+            "reasons": list(plan.reasons),
+            "warnings": list(plan.warnings),
+            "offline": plan.offline,
             "delete": [member.ref.id for member in plan.members if member.fate is Fate.DELETED],
             "detach": [member.ref.id for member in plan.members if member.fate is not Fate.DELETED],
             "sessions": [member_record(member) for member in plan.members],
             **_fold_record(plan),
             "findings": [finding_record(finding) for finding in plan.findings],
-            "changes": [{"place": _place(change.place), "what": change.what, "before": change.before,
-                         "after": change.after} for change in plan.changes],
+            "changes": [
+                {"place": _place(change.place), "what": change.what, "before": change.before, "after": change.after}
+                for change in plan.changes
+            ],
         },
-        "applied": receipt is not None, "bundle": receipt.bundle if receipt is not None else None,
+        "applied": receipt is not None,
+        "bundle": receipt.bundle if receipt is not None else None,
         "said": receipt.said if receipt is not None else None,
         "notes": list(receipt.notes) if receipt is not None else [],
         "findings": [finding_record(finding) for finding in left],

@@ -46,8 +46,9 @@ class Browser(Folding):
             self.open_node(newest)
         for shelf in self.library.shelves:
             if shelf.archive.info.warning:
-                self.notify(shelf.archive.info.warning, title=render.one_line(shelf.name),
-                            severity="warning", markup=False)
+                self.notify(
+                    shelf.archive.info.warning, title=render.one_line(shelf.name), severity="warning", markup=False
+                )
         self.start_watching()
         self.call_after_refresh(self.furnish)
 
@@ -192,8 +193,9 @@ class Browser(Folding):
         if self.opened is None or row is None or row.row is None:
             return
         try:
-            clipboard.copy(self.app, pager.text_of(self.opened.shelf.reader, self.opened.ref, row.row),
-                           f"message {row.seq}")
+            clipboard.copy(
+                self.app, pager.text_of(self.opened.shelf.reader, self.opened.ref, row.row), f"message {row.seq}"
+            )
         except StoreError as error:
             self.failed(str(error))
 
@@ -304,8 +306,9 @@ class Browser(Folding):
         """Sets how many messages, and maybe tokens, the context view may hold; nothing means the release's own."""
         words = text.split()
         if len(words) > 2 or not all(word.isdecimal() and len(word) <= DIGITS for word in words):
-            self.notify("limits are a number of messages and maybe one of tokens; 0 is none", severity="warning",
-                        timeout=4)
+            self.notify(
+                "limits are a number of messages and maybe one of tokens; 0 is none", severity="warning", timeout=4
+            )
         elif self.opened is not None:
             self.opened.limits = Limits(*map(int, words)) if words else None
             self.action_view(View.CONTEXT)
@@ -345,8 +348,17 @@ class Browser(Folding):
     def _match_previews(self) -> None:
         epoch, words = self.filter_epoch, self.library.words
         for shelf in self.library.shelves:
-            study.match_previews(self.post_message, shelf.archive, shelf.index, shelf.census, self.library.order,
-                                 shelf.previews, words, epoch, study.stopped)
+            study.match_previews(
+                self.post_message,
+                shelf.archive,
+                shelf.index,
+                shelf.census,
+                self.library.order,
+                shelf.previews,
+                words,
+                epoch,
+                study.stopped,
+            )
 
     @on(study.PreviewsMatched)
     def _previews_matched(self, event: study.PreviewsMatched) -> None:

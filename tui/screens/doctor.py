@@ -20,8 +20,11 @@ from .pair import Pair
 from .sheet import PlanSheet
 
 CHOICES = 9
-_PLURALS = {Severity.ERROR: ("error", "errors"), Severity.WARNING: ("warning", "warnings"),
-            Severity.INFO: ("to know", "to know")}
+_PLURALS = {
+    Severity.ERROR: ("error", "errors"),
+    Severity.WARNING: ("warning", "warnings"),
+    Severity.INFO: ("to know", "to know"),
+}
 
 
 class Doctor(Pair[Spot | None]):
@@ -31,8 +34,10 @@ class Doctor(Pair[Spot | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "repair", "Repair", id="doctor.repair", tooltip="put this finding right"),
         Binding("R", "repair_all", "Repair all", id="doctor.repair_all", tooltip="put right all that is safe to"),
-        *(Binding(str(number), f"choose({number})", f"Choose {number}", show=False, id=f"doctor.choose_{number}")
-          for number in range(1, CHOICES + 1)),
+        *(
+            Binding(str(number), f"choose({number})", f"Choose {number}", show=False, id=f"doctor.choose_{number}")
+            for number in range(1, CHOICES + 1)
+        ),
         Binding("u", "undo", "Undo", id="doctor.undo", tooltip="take the last repair back"),
         Binding("d", "look", "Look again", id="doctor.look"),
         Binding("t", "scope", "This session/all", show=False, id="doctor.scope"),
@@ -88,14 +93,21 @@ class Doctor(Pair[Spot | None]):
 
     def _show_title(self) -> None:
         counts = Counter(finding.severity for finding in self.found)
-        words = ", ".join(f"{human(counts[severity])} {_PLURALS[severity][counts[severity] > 1]}"
-                          for severity in HEAVIEST_FIRST if counts[severity])
+        words = ", ".join(
+            f"{human(counts[severity])} {_PLURALS[severity][counts[severity] > 1]}"
+            for severity in HEAVIEST_FIRST
+            if counts[severity]
+        )
         scope = f" · {self.named(self._ref)}" if self.narrowed and self._ref is not None else ""
         right = self._says or words or ("" if self.looking else "nothing found")
         info = self.shelf.archive.info
         self.entitle(
             [(" doctor  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
-            right, "note" if self._says else "dim", [(" FINDINGS", "strong"), (scope, "note")], "FINDING")
+            right,
+            "note" if self._says else "dim",
+            [(" FINDINGS", "strong"), (scope, "note")],
+            "FINDING",
+        )
 
     def follow(self) -> None:
         self._show_detail()
@@ -109,8 +121,12 @@ class Doctor(Pair[Spot | None]):
         self._says = "looking…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
         self.show()
 
     def _begin(self) -> int:
@@ -184,8 +200,12 @@ class Doctor(Pair[Spot | None]):
         self._says = "planning…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
         self._show_title()
 
     @on(care.Planned)
@@ -211,8 +231,12 @@ class Doctor(Pair[Spot | None]):
         self._says = "repairing…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
         self._show_title()
 
     @on(care.Applied)
@@ -234,8 +258,12 @@ class Doctor(Pair[Spot | None]):
         self._says = "taking it back…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
         self._show_title()
 
     # -- going elsewhere

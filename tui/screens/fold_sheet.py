@@ -158,10 +158,14 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         first, last = self._asked
         # A note may stand before messages that are older than itself.
         span = f"{'note ' * (first > last)}{first} to {last}" if first != last else f"message {first}"
-        how = f"newest {self._keep} exchange{'s stay' if self._keep != 1 else ' stays'}: + or -" if (
-            self._keep is not None) else "shift+↑↓ range"
+        how = (
+            f"newest {self._keep} exchange{'s stay' if self._keep != 1 else ' stays'}: + or -"
+            if (self._keep is not None)
+            else "shift+↑↓ range"
+        )
         self.query_one("#fold-title", Bar).show(
-            [(" Compact ", "tab"), (f"{span} ", "strong"), (f"of {self._title}", "dim")], [(f"{how} ", "dim")])
+            [(" Compact ", "tab"), (f"{span} ", "strong"), (f"of {self._title}", "dim")], [(f"{how} ", "dim")]
+        )
         left = [(" NOTE ", "strong"), (f"~{human(tokens_of(len(self.draft)))} tokens", "dim")]
         hint = "ctrl+s compacts" if self._note.has_focus else "enter: write it here"
         self.query_one("#note-title", Bar).show(left, [(f"{hint} ", "dim")])
@@ -190,8 +194,13 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             self._stop(self._job, "the range is another now; ctrl+g summarizes that")
         context, epoch = self.fold.context, self._next()
         self._cutting = epoch
-        self.run_worker(lambda: care.cut(self.post_message, context, *wanted, epoch), thread=True, group="cut",
-                        exclusive=True, exit_on_error=False)
+        self.run_worker(
+            lambda: care.cut(self.post_message, context, *wanted, epoch),
+            thread=True,
+            group="cut",
+            exclusive=True,
+            exit_on_error=False,
+        )
 
     def _keep_of(self, wanted: tuple[int, int]) -> int | None:
         return self._keep if self._keep is not None and self.fold.context.propose(self._keep) == wanted else None
@@ -249,8 +258,11 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             self._say(NO_COMMAND)
         elif self._may_begin() and cut is not None:
             command, ref = self._command, self._ref
-            self._begin("the summarizer works; esc stops it", False, lambda epoch, cancel: care.note(
-                self.post_message, self._archive, ref, cut, command, epoch, cancel))
+            self._begin(
+                "the summarizer works; esc stops it",
+                False,
+                lambda epoch, cancel: care.note(self.post_message, self._archive, ref, cut, command, epoch, cancel),
+            )
 
     @on(care.Noted)
     def _noted(self, event: care.Noted) -> None:
@@ -285,8 +297,13 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def _begin(self, says: str, folds: bool, work: Callable[[int, Cancel], None]) -> None:
         job = self._job = Job(self._next(), folds, threading.Event())
         self._say(says)
-        self.run_worker(lambda: work(job.epoch, lambda: job.stop.is_set() or study.stopped()), thread=True,
-                        group="fold", exclusive=True, exit_on_error=False)
+        self.run_worker(
+            lambda: work(job.epoch, lambda: job.stop.is_set() or study.stopped()),
+            thread=True,
+            group="fold",
+            exclusive=True,
+            exit_on_error=False,
+        )
 
     def _ended(self, epoch: int) -> bool:
         """Whether this was waited for; it is not any more."""
@@ -318,8 +335,9 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             return
         action = Compact(self._ref, *self._asked, self.draft)
         seen = replace(self.fold, cut=self.cut)
-        self._begin("…", True, lambda epoch, cancel: care.compact(
-            self.post_message, self._archive, action, seen, epoch, cancel))
+        self._begin(
+            "…", True, lambda epoch, cancel: care.compact(self.post_message, self._archive, action, seen, epoch, cancel)
+        )
 
     @on(care.Planned)
     def _planned(self, event: care.Planned) -> None:

@@ -61,12 +61,15 @@ class Folding(Closing):
             # What is not possible any more is offered once, and what is proposed after that.
             span, stored = self._lost.pop((opened.shelf.index, ref), None), False
         if span is None:
-            self.care_for(opened.shelf, lambda epoch: care.propose(
-                self.post_message, archive, ref, epoch, study.stopped))
+            self.care_for(
+                opened.shelf, lambda epoch: care.propose(self.post_message, archive, ref, epoch, study.stopped)
+            )
         else:
             wanted = span
-            self.care_for(opened.shelf, lambda epoch: care.plan_range(
-                self.post_message, archive, ref, wanted, stored, epoch, study.stopped))
+            self.care_for(
+                opened.shelf,
+                lambda epoch: care.plan_range(self.post_message, archive, ref, wanted, stored, epoch, study.stopped),
+            )
 
     def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
         if isinstance(plan.action, Uncompact):
@@ -175,5 +178,9 @@ class Folding(Closing):
         self._drafts[owner] = action.note if draft in ("", action.note) else f"{action.note}\n\n{draft}"
         if action.first is not None and action.last is not None:
             self._lost[owner] = action.first, action.last
-        self.notify(f"an agent wrote over your compaction of {action.first} to {action.last} · c applies it again",
-                    severity="warning", timeout=10, markup=False)
+        self.notify(
+            f"an agent wrote over your compaction of {action.first} to {action.last} · c applies it again",
+            severity="warning",
+            timeout=10,
+            markup=False,
+        )

@@ -39,8 +39,10 @@ class Gauge(Pair[int | None]):
     def begin(self) -> None:
         self.follow()
         self.run_worker(
-            lambda: study.weigh(self.post_message, self._archive, self._ref, 0, study.stopped), thread=True,
-            exit_on_error=False)
+            lambda: study.weigh(self.post_message, self._archive, self._ref, 0, study.stopped),
+            thread=True,
+            exit_on_error=False,
+        )
 
     @on(study.Weighed)
     def _weighed(self, event: study.Weighed) -> None:
@@ -55,8 +57,9 @@ class Gauge(Pair[int | None]):
 
     def follow(self) -> None:
         right = f"~{human(self.list_pane.weight.tokens)} tokens, estimated" if self.list_pane.count else ""
-        self.entitle([(" context  ", "tab"), (self._title, "strong")], right, "dim", [(" BIGGEST FIRST", "strong")],
-                     "OF WHICH")
+        self.entitle(
+            [(" context  ", "tab"), (self._title, "strong")], right, "dim", [(" BIGGEST FIRST", "strong")], "OF WHICH"
+        )
 
     @on(VirtualList.Chosen)
     def _chosen(self) -> None:
@@ -71,10 +74,16 @@ def weight_blocks(weight: Weight) -> list[Block]:
     blocks = [Block((("by role", "accent"),))]
     for role, count, tokens in roles:
         style = "note" if role == NOTE_ROLE else "title"
-        blocks.append(Block((
-            (f"{render.ROLES.get(role, role):<6}", ""), (f"{render.fit(bar(tokens, most, BAR), BAR)} ", style),
-            (f"{human(tokens):>5} {share(tokens, weight.tokens):>4}", ""),
-            (f"  {human(count)} message{'s' if count != 1 else ''}", "dim"))))
+        blocks.append(
+            Block(
+                (
+                    (f"{render.ROLES.get(role, role):<6}", ""),
+                    (f"{render.fit(bar(tokens, most, BAR), BAR)} ", style),
+                    (f"{human(tokens):>5} {share(tokens, weight.tokens):>4}", ""),
+                    (f"  {human(count)} message{'s' if count != 1 else ''}", "dim"),
+                )
+            )
+        )
     folds = [fold for fold in (weight.audit.compactions if weight.audit is not None else ()) if not fold.undone]
     blocks.append(_head("what each compaction saved"))
     blocks += [_saved(fold, max((one.before_tokens or 0 for one in folds), default=0)) for fold in reversed(folds)]
@@ -101,6 +110,12 @@ def _head(text: str) -> Block:
 def _saved(fold: Compaction, most: int) -> Block:
     name = f"{render.NOTE}{fold.number}"
     kept = bar(fold.after_tokens or 0, most, BAR)
-    gone = bar(fold.before_tokens or 0, most, BAR)[len(kept):]
-    return Block(((f"{name:<6}", "note"), (kept, "title"), (f"{'░' * len(gone):<{BAR - len(kept)}} ", "dim"),
-                  (render.tokens(fold).removesuffix(f" {Certainty.RECORDED}"), "")))
+    gone = bar(fold.before_tokens or 0, most, BAR)[len(kept) :]
+    return Block(
+        (
+            (f"{name:<6}", "note"),
+            (kept, "title"),
+            (f"{'░' * len(gone):<{BAR - len(kept)}} ", "dim"),
+            (render.tokens(fold).removesuffix(f" {Certainty.RECORDED}"), ""),
+        )
+    )

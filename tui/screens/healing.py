@@ -98,7 +98,11 @@ class Healing(Travel):
             if take and event.epoch == self._care_epoch:
                 self.run_worker(
                     lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, study.stopped),
-                    thread=True, group="care", exclusive=True, exit_on_error=False)
+                    thread=True,
+                    group="care",
+                    exclusive=True,
+                    exit_on_error=False,
+                )
 
         self.confirm(shelf, event.plan, answered)
 

@@ -53,8 +53,17 @@ class Live(Stage):
     @staticmethod
     def _sketch(newest: Sequence[SessionSummary]) -> Census:
         entries = [
-            Entry(found.key, found.ref.id, None, found.created_at or 0, found.updated_at or 0,
-                  found.message_count.value, 0, False, found.title)
+            Entry(
+                found.key,
+                found.ref.id,
+                None,
+                found.created_at or 0,
+                found.updated_at or 0,
+                found.message_count.value,
+                0,
+                False,
+                found.title,
+            )
             for found in reversed(newest)
         ]
         return Census(entries)
@@ -99,7 +108,10 @@ class Live(Stage):
         """Counts the sessions of an archive in a worker."""
         self._counting[shelf.index] = self.run_worker(
             lambda: study.count(self.post_message, shelf.archive, shelf.index, shelf.census, study.stopped),
-            thread=True, group=f"census-{shelf.index}", exclusive=True, exit_on_error=False,
+            thread=True,
+            group=f"census-{shelf.index}",
+            exclusive=True,
+            exit_on_error=False,
         )
 
     @on(study.Counted)
@@ -143,8 +155,11 @@ class Live(Stage):
             opened.missed, shelf.stamp = True, ()
         else:
             name = render.one_line(opened.ref.id)
-            self.notify(f"session {name} is gone: another process closed it or removed its file",
-                        severity="warning", markup=False)
+            self.notify(
+                f"session {name} is gone: another process closed it or removed its file",
+                severity="warning",
+                markup=False,
+            )
             self.opened = None
             self.timeline.hint = "this session is gone"
             self.timeline.show(None)

@@ -31,8 +31,13 @@ from ..widgets.session_tree import SessionTree
 from ..widgets.timeline import Timeline
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
-TITLES = {"sessions": "tree-title", "previews": "list-title", "timeline": "timeline-title", "audit": "audit-title",
-          "inspector": "inspector-title"}
+TITLES = {
+    "sessions": "tree-title",
+    "previews": "list-title",
+    "timeline": "timeline-title",
+    "audit": "audit-title",
+    "inspector": "inspector-title",
+}
 FIRST = ("sessions", "timeline")
 """The panes that the first frame holds."""
 WIDTHS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]
@@ -49,8 +54,10 @@ class Stage(Inked[None]):
 
     def __init__(self, library: Library, size: Size) -> None:
         # With the classes of its first size from the start, nothing needs to be styled twice before the first frame.
-        fitting = [max(point for point in points if point[0] <= length)[1]
-                   for points, length in ((WIDTHS, size.width), (HEIGHTS, size.height))]
+        fitting = [
+            max(point for point in points if point[0] <= length)[1]
+            for points, length in ((WIDTHS, size.width), (HEIGHTS, size.height))
+        ]
         super().__init__(classes=" ".join([*fitting, "-show-left"]))
         self.library = library
         self.opened: Opened | None = None
@@ -107,8 +114,10 @@ class Stage(Inked[None]):
         await self.query_one("#left").mount(Bar(id="list-title", classes="pane-title"), self.list_pane)
         await self.mount(self.prompt, before="#keys")
         await right.mount(
-            Bar(id="audit-title", classes="pane-title"), self.audit_pane,
-            Bar(id="inspector-title", classes="pane-title"), self.inspector,
+            Bar(id="audit-title", classes="pane-title"),
+            self.audit_pane,
+            Bar(id="inspector-title", classes="pane-title"),
+            self.inspector,
         )
         self.furnished = True
         self.list_pane.rebuild()
@@ -172,9 +181,13 @@ class Stage(Inked[None]):
         opened = self.opened
         if opened is not None:
             self.studying = self.run_worker(
-                lambda: study.study(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, outline,
-                                    study.stopped),
-                thread=True, group="study", exclusive=True, exit_on_error=False,
+                lambda: study.study(
+                    self.post_message, opened.shelf.archive, opened.ref, opened.epoch, outline, study.stopped
+                ),
+                thread=True,
+                group="study",
+                exclusive=True,
+                exit_on_error=False,
             )
 
     def show_rows(self, seq: int | None = None, *, keep: bool = False) -> None:
@@ -262,12 +275,14 @@ class Stage(Inked[None]):
             # Everything is on the screen, and restyling it all would cost the better part of a frame.
             self._light(name)
             return
-        self.update_classes({
-            "-show-left": name in ("sessions", "previews"),
-            "-show-right": name in ("audit", "inspector"),
-            "-show-audit": name == "audit",
-            "-show-previews": name == "previews",
-        })
+        self.update_classes(
+            {
+                "-show-left": name in ("sessions", "previews"),
+                "-show-right": name in ("audit", "inspector"),
+                "-show-audit": name == "audit",
+                "-show-previews": name == "previews",
+            }
+        )
         self._light(name)
 
     def _light(self, name: str) -> None:
@@ -298,7 +313,8 @@ class Stage(Inked[None]):
                 subject = "summary" if self.audit_pane.entry is not None else "message"
             what = subject.upper()
             self.query_one("#inspector-title", Bar).show(
-                [(f" {what}", "strong")], [(f"{self.mode} ", "dim", "screen.mode")])
+                [(f" {what}", "strong")], [(f"{self.mode} ", "dim", "screen.mode")]
+            )
         except NoMatches:
             return
 
@@ -307,8 +323,11 @@ class Stage(Inked[None]):
         info = shelf.archive.info
         number = len(shelf.census)
         count = f"{number} session{'s' if number != 1 else ''}" if shelf.complete else "counting sessions…"
-        left = [(" sessionscope  ", "tab"), (render.one_line(shelf.name), "strong"),
-                (f"  {info.format} · {count}", "dim")]
+        left = [
+            (" sessionscope  ", "tab"),
+            (render.one_line(shelf.name), "strong"),
+            (f"  {info.format} · {count}", "dim"),
+        ]
         if info.warning:
             left.append((f"  {render.DAMAGE} {info.warning}", "damage"))
         aside = shelf.archive.aside

@@ -56,8 +56,11 @@ class Trash(Pair[None]):
         size = sum(one.size for one in self.list_pane.found)
         self.entitle(
             [(" trash  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
-            render.size_of(size), "dim",
-            [(" KEPT ASIDE" if self.everything else " CLOSED SESSIONS", "strong")], "HOLDS")
+            render.size_of(size),
+            "dim",
+            [(" KEPT ASIDE" if self.everything else " CLOSED SESSIONS", "strong")],
+            "HOLDS",
+        )
 
     @on(VirtualList.Chosen)
     def _chosen(self) -> None:
@@ -75,8 +78,12 @@ class Trash(Pair[None]):
         self._epoch += 1
         epoch, action = self._epoch, Restore(current.path)
         self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
 
     @on(care.Planned)
     def _planned(self, event: care.Planned) -> None:
@@ -96,8 +103,12 @@ class Trash(Pair[None]):
     def _apply(self, planned: care.Planned) -> None:
         epoch = planned.epoch
         self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
 
     @on(care.Applied)
     def _applied(self, event: care.Applied) -> None:
@@ -120,8 +131,12 @@ class Trash(Pair[None]):
         self._epoch += 1
         epoch, action = self._epoch, self.shelf.undos[-1]
         self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped), thread=True,
-            group="care", exclusive=True, exit_on_error=False)
+            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            thread=True,
+            group="care",
+            exclusive=True,
+            exit_on_error=False,
+        )
 
     # -- elsewhere
 

@@ -149,8 +149,11 @@ class Travel(Live):
             return
         here = row.seq if row.seq is not None else row.hole[0] if row.hole else 0
         # A note that is no row of its own stands where the rows end that it was made of.
-        places = {place: fold for fold in opened.audit.compactions
-                  if (place := fold.note_seq if fold.note_seq is not None else fold.to_seq) is not None}
+        places = {
+            place: fold
+            for fold in opened.audit.compactions
+            if (place := fold.note_seq if fold.note_seq is not None else fold.to_seq) is not None
+        }
         notes = sorted(places)
         further = [seq for seq in notes if (seq > here if by > 0 else seq < here)]
         if not further:
@@ -190,8 +193,16 @@ class Travel(Live):
     def _find(self, start: int, forward: bool) -> None:
         opened = self.opened
         if opened is not None:
-            study.find(self.post_message, opened.shelf.archive, opened.ref, opened.epoch, self._searched, start,
-                       forward, study.stopped)
+            study.find(
+                self.post_message,
+                opened.shelf.archive,
+                opened.ref,
+                opened.epoch,
+                self._searched,
+                start,
+                forward,
+                study.stopped,
+            )
 
     @on(study.Found)
     def _found(self, event: study.Found) -> None:

@@ -18,8 +18,13 @@ class AuditPane(VirtualList):
 
     LINES: ClassVar[int] = 3
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("u", "screen.uncompact", "Take back", id="audit.uncompact",
-                tooltip="take the compaction under the cursor back"),
+        Binding(
+            "u",
+            "screen.uncompact",
+            "Take back",
+            id="audit.uncompact",
+            tooltip="take the compaction under the cursor back",
+        ),
     ]
     HELP = """\
 ### Compactions

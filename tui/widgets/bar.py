@@ -78,6 +78,8 @@ class KeyBar(Bar):
             binding = active.binding
             if binding.show and active.enabled:
                 action = binding.action if "." in binding.action else f"screen.{binding.action}"
-                pieces += [(f" {self.app.get_key_display(binding)}", "tab", action),
-                           (f" {binding.description} ", "dim", action)]
+                pieces += [
+                    (f" {self.app.get_key_display(binding)}", "tab", action),
+                    (f" {binding.description} ", "dim", action),
+                ]
         self.show(pieces)

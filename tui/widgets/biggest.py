@@ -54,9 +54,13 @@ agent recorded that
         role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
         glyph: Span = (render.NOTE, "note") if row.note else ("●", "title")
         left: list[Span] = [
-            (f"{row.seq:>{digits}} ", "dim"), glyph, (f" {role} ", "note" if row.note else "dim"),
-            (f"{render.fit(bar(row.tokens, most, cells), cells)} ", "title"), (f"{human(row.tokens):>5} ", ""),
-            (f"{share(row.tokens, self.weight.tokens):>4} ", "dim")]
+            (f"{row.seq:>{digits}} ", "dim"),
+            glyph,
+            (f" {role} ", "note" if row.note else "dim"),
+            (f"{render.fit(bar(row.tokens, most, cells), cells)} ", "title"),
+            (f"{human(row.tokens):>5} ", ""),
+            (f"{share(row.tokens, self.weight.tokens):>4} ", "dim"),
+        ]
         used = digits + 3 + render.ROLE_WIDTH + 1 + cells + 1 + 6 + 5
         return [*left, (render.fit(render.one_line(row.head), width - used), "")]
 

@@ -149,8 +149,13 @@ from the beginning, and `kept` never leaves
         """Scrolls to the range: to its beginning too, if there is room for all of it."""
         if self.marked is not None:
             first, last = self.marked
-            self.scroll_to(y=min(max(0, first - 1), max(0, last + 2 - self.rows_visible)) if (
-                last - first + 2 > self.rows_visible) else max(0, first - 1), animate=False, immediate=True)
+            self.scroll_to(
+                y=min(max(0, first - 1), max(0, last + 2 - self.rows_visible))
+                if (last - first + 2 > self.rows_visible)
+                else max(0, first - 1),
+                animate=False,
+                immediate=True,
+            )
 
     # -- drawing
 
@@ -174,8 +179,12 @@ from the beginning, and `kept` never leaves
         role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
         kept: list[Span] = [("kept ", "accent")] if row.kept else []
         state = style or ("note" if row.note else "title")
-        left: list[Span] = [(f"{row.seq:>{self._digits}} ", style or "dim"), (f"{glyph} ", state),
-                            (f"{role} ", style or "dim"), *kept]
+        left: list[Span] = [
+            (f"{row.seq:>{self._digits}} ", style or "dim"),
+            (f"{glyph} ", state),
+            (f"{role} ", style or "dim"),
+            *kept,
+        ]
         return self._sized(left, render.one_line(row.head), row.tokens, room, style)
 
     def _noted(self, width: int) -> list[Span]:

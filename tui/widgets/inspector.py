@@ -161,10 +161,16 @@ def _markdown_styles(styles: dict[str, Style]) -> dict[str, Style]:
     plain = {name: Style(color=style.color, bold=style.bold) for name, style in styles.items()}
     found = {f"markdown.h{level}": plain["title"] + Style(bold=True) for level in range(1, 8)}
     return found | {
-        "markdown.h1.border": plain["dim"], "markdown.code": plain["accent"], "markdown.code_block": plain["accent"],
-        "markdown.block_quote": plain["dim"], "markdown.item.bullet": plain["accent"],
-        "markdown.item.number": plain["accent"], "markdown.hr": plain["dim"], "markdown.link": plain["title"],
-        "markdown.link_url": plain["title"] + Style(underline=True), "markdown.table.border": plain["dim"],
+        "markdown.h1.border": plain["dim"],
+        "markdown.code": plain["accent"],
+        "markdown.code_block": plain["accent"],
+        "markdown.block_quote": plain["dim"],
+        "markdown.item.bullet": plain["accent"],
+        "markdown.item.number": plain["accent"],
+        "markdown.hr": plain["dim"],
+        "markdown.link": plain["title"],
+        "markdown.link_url": plain["title"] + Style(underline=True),
+        "markdown.table.border": plain["dim"],
         "markdown.table.header": plain["strong"],
     }
 
@@ -179,5 +185,3 @@ def _markdown(text: str, dark: bool) -> Markdown:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
     content.parsed = parser.parse(text)
     return content
-
-

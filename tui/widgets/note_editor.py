@@ -17,8 +17,16 @@ class NoteEditor(TextArea):
     """A text area without frills: no line numbers, no colours of a language."""
 
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
-        super().__init__(text, id=id, soft_wrap=True, show_line_numbers=False, compact=True, tab_behavior="focus",
-                         highlight_cursor_line=False, placeholder="what the model will know of what leaves")
+        super().__init__(
+            text,
+            id=id,
+            soft_wrap=True,
+            show_line_numbers=False,
+            compact=True,
+            tab_behavior="focus",
+            highlight_cursor_line=False,
+            placeholder="what the model will know of what leaves",
+        )
 
     def get_line(self, line_index: int) -> Text:
         """A line with a character for each of its own, so that the cursor stands where it seems to."""

@@ -63,8 +63,9 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         node = self._shown[index]
         if self.library.summary(node) is None:
             self.library.load(self._shown[max(0, index - 4) : index + self.rows_visible + 4])
-        return render.preview_line(self.library.summary(node), line, width,
-                                   self.library.key(node) in self.library.marked)
+        return render.preview_line(
+            self.library.summary(node), line, width, self.library.key(node) in self.library.marked
+        )
 
     def empty(self) -> str:
         return "nothing matches" if self.library.words else "no sessions yet"

@@ -59,8 +59,11 @@ class Prompt(Horizontal):
         """Shows the prompt for one of `LABELS` and takes the focus."""
         if not self.children:
             # Made when first needed: nobody asks before the first frame.
-            await self.mount(Label("", markup=False), Input(select_on_focus=False, compact=True),
-                             Label(HINT, classes="hint", markup=False))
+            await self.mount(
+                Label("", markup=False),
+                Input(select_on_focus=False, compact=True),
+                Label(HINT, classes="hint", markup=False),
+            )
             self.query_one(Input).cursor_blink = False
         self.what = what
         self.display = True

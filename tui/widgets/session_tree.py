@@ -122,8 +122,16 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         fold = None if not shelf.census.child_count(at) else node in self.opened or bool(self.library.words)
         summary = self.library.summary(node)
         sick = shelf.sick.get(summary.ref) if summary is not None else None
-        return render.tree_line(summary, shelf.census.place(at), depth, fold, shelf.census.child_count(at), width, sick,
-                                self.library.key(node) in self.library.marked)
+        return render.tree_line(
+            summary,
+            shelf.census.place(at),
+            depth,
+            fold,
+            shelf.census.child_count(at),
+            width,
+            sick,
+            self.library.key(node) in self.library.marked,
+        )
 
     def empty(self) -> str:
         return "nothing matches" if self.library.words else "no sessions yet"

@@ -147,8 +147,10 @@ what is proposed
         if self.marked is None:
             return None
         first, last = self.marked
-        ends = (next((seq for at in order if (seq := _seq_of(self.row(at))) is not None), None)
-                for order in (range(first, last + 1), range(last, first - 1, -1)))
+        ends = (
+            next((seq for at in order if (seq := _seq_of(self.row(at))) is not None), None)
+            for order in (range(first, last + 1), range(last, first - 1, -1))
+        )
         begin, end = ends
         return (begin, end) if begin is not None and end is not None else None
 

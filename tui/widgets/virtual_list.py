@@ -93,9 +93,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     # -- size and place
 
-    def set_count(
-        self, count: int, cursor: int | None = None, top: int | None = None, reveal: bool = True
-    ) -> None:
+    def set_count(self, count: int, cursor: int | None = None, top: int | None = None, reveal: bool = True) -> None:
         """Takes another number of rows, keeping the cursor where it is unless told otherwise.
 
         `top` is the index of the first row to show; unless `reveal`, that holds even if the cursor is elsewhere.
