@@ -33,6 +33,10 @@ def test_style() -> None:
     run(sys.executable, "-m", "ruff", "check", "--no-cache", ".")
 
 
+def test_format() -> None:
+    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", ".")
+
+
 def test_every_module_is_in_what_is_installed() -> None:
     """An editable install finds every folder; a real one has only the packages that are named or found."""
     found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
