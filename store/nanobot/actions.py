@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..archive import Cancel, never
-from ..bundle import Kind, discard, trash_entry
-from ..errors import Cancelled, Misused, Refused, UnknownSession
-from ..plans import Action, Close, Compact, Plan, Progress, Receipt, Repair, Restore, Settle, Uncompact, silent
-from ..repair import Change, Finding, reasons, wanted
-from ..rows import Ref, Spot
+from store.archive import Cancel, never
+from store.bundle import Kind, discard, trash_entry
+from store.errors import Cancelled, Misused, Refused, UnknownSession
+from store.plans import Action, Close, Compact, Plan, Progress, Receipt, Repair, Restore, Settle, Uncompact, silent
+from store.repair import Change, Finding, reasons, wanted
+from store.rows import Ref, Spot
+
 from . import closing, detail, folding
 from .ailments import Patient, head_of
 from .doctor import checkpoint_name, findings, main_of, patient_of

@@ -11,9 +11,10 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from ..jsonlines import Fidelity, Trouble
-from ..repair import KEEP, Choice, Finding, Severity
-from ..rows import Ref, Spot
+from store.jsonlines import Fidelity, Trouble
+from store.repair import KEEP, Choice, Finding, Severity
+from store.rows import Ref, Spot
+
 from .context import offset_of
 from .exam import PENDING, Exam, Item, pair, strays
 from .head import Metadata, metadata_of

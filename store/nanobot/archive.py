@@ -6,9 +6,10 @@ import os
 from datetime import tzinfo
 from pathlib import Path
 
-from ..archive import Stamp
-from ..errors import NotAnArchive
-from ..rows import ArchiveInfo, Ref
+from store.archive import Stamp
+from store.errors import NotAnArchive
+from store.rows import ArchiveInfo, Ref
+
 from .actions import NanobotActions
 from .clock import Clock
 from .lines import FileOutline

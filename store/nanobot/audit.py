@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ..errors import StoreError, UnknownSession
-from ..jsonlines import scan
-from ..outline import Run
-from ..rows import Archived, Audit, Certainty, Compaction
+from store.errors import StoreError, UnknownSession
+from store.jsonlines import scan
+from store.outline import Run
+from store.rows import Archived, Audit, Certainty, Compaction
+
 from .clock import Clock
 from .context import Offset
 from .file import read

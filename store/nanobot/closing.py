@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..bundle import Kind, read_manifest
-from ..census import Census
-from ..closing import Fate, Member
-from ..errors import Misused, NotAnArchive, Refused, UnknownSession
-from ..plans import Close, Plan, Restore
-from ..repair import Change
-from ..rows import Ref, SessionDetail, SessionSummary, Spot
+from store.bundle import Kind, read_manifest
+from store.census import Census
+from store.closing import Fate, Member
+from store.errors import Misused, NotAnArchive, Refused, UnknownSession
+from store.plans import Close, Plan, Restore
+from store.repair import Change
+from store.rows import Ref, SessionDetail, SessionSummary, Spot
+
 from .names import CHECKPOINT, ENDING, file_name, safe_name
 from .places import HOME, SESSIONS, Folder
 from .targets import Files, Look, Target, digest

@@ -11,7 +11,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from ..rows import Limits
+from store.rows import Limits
+
 from .file import Opened
 from .head import Metadata, metadata_of
 from .history import WINDOW, consolidated, failure, legible, sent

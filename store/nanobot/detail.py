@@ -9,8 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..errors import StoreError
-from ..values import Damages, tool_calls
+from store.errors import StoreError
+from store.values import Damages, tool_calls
+
 from .context import Offset, lost
 from .file import Opened, opening
 from .head import Head, Metadata

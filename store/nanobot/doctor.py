@@ -8,11 +8,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..archive import Cancel
-from ..errors import Cancelled, StoreError
-from ..plans import Progress
-from ..repair import Choice, Finding, Severity
-from ..rows import Ref, Spot
+from store.archive import Cancel
+from store.errors import Cancelled, StoreError
+from store.plans import Progress
+from store.repair import Choice, Finding, Severity
+from store.rows import Ref, Spot
+
 from . import detail
 from .ailments import Patient, ailments, finding, head_of
 from .exam import Exam, examined

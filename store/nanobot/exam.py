@@ -12,9 +12,10 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from ..archive import Cancel, never
-from ..jsonlines import Fidelity, Trouble
-from ..jsontokens import has_lone_surrogate
+from store.archive import Cancel, never
+from store.jsonlines import Fidelity, Trouble
+from store.jsontokens import has_lone_surrogate
+
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE
 from .lines import Stray

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..errors import Misused, Refused
-from ..folding import Candidate, Context, check_note, tokens_of
-from ..plans import Compact, FoldPlan, Uncompact
-from ..repair import Change
+from store.errors import Misused, Refused
+from store.folding import Candidate, Context, check_note, tokens_of
+from store.plans import Compact, FoldPlan, Uncompact
+from store.repair import Change
+
 from .ailments import Patient, ailments, is_date, turn_of
 from .context import offset_of
 from .exam import Exam, Row, dumps

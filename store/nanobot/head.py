@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ..jsonlines import Fidelity, leading, scan
+from store.jsonlines import Fidelity, leading, scan
+
 from .announce import message_preview
 from .names import FileName, Naming, channel_of, key_of, naming
 

@@ -13,7 +13,8 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from ..outline import Outline
+from store.outline import Outline
+
 from .file import Opened, Stat
 
 ODD_METADATA, ODD_STATE = "a metadata line among the messages", "provider state among the messages"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..archive import Cancel
-from ..errors import Cancelled
-from ..rows import Certainty
-from ..values import Damages, tool_calls
+from store.archive import Cancel
+from store.errors import Cancelled
+from store.rows import Certainty
+from store.values import Damages, tool_calls
+
 from .file import Opened
 from .lines import FileOutline
 from .record import LONG_ROW_BYTES, decode, plain

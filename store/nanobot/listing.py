@@ -12,10 +12,11 @@ from threading import Lock
 
 from msgspec import UNSET
 
-from ..archive import Cancel, Stamp, never
-from ..census import Census, Entry
-from ..errors import Cancelled, StoreError, UnknownSession
-from ..rows import Count, Ref, SessionSummary, State
+from store.archive import Cancel, Stamp, never
+from store.census import Census, Entry
+from store.errors import Cancelled, StoreError, UnknownSession
+from store.rows import Count, Ref, SessionSummary, State
+
 from .briefs import Brief, forks, leftovers
 from .clock import Clock
 from .context import offset_of

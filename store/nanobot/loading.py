@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from ..jsonlines import Fidelity, Kind, Trouble, scan
+from store.jsonlines import Fidelity, Kind, Trouble, scan
+
 from .file import Stat, stat_of
 from .head import METADATA, PROVIDER_STATE
 from .history import consolidated

@@ -13,8 +13,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..jsonlines import Fidelity
-from ..repair import Change, Finding, cut
+from store.jsonlines import Fidelity
+from store.repair import Change, Finding, cut
+
 from .ailments import DATES, Patient, ailments, is_date, repeated
 from .context import offset_of
 from .exam import MARK, PENDING, Exam, Item, dumps, examined, pair, readable

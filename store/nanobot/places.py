@@ -13,8 +13,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..bundle import place_of
-from ..errors import NotAnArchive, StoreError
+from store.bundle import place_of
+from store.errors import NotAnArchive, StoreError
+
 from .audit import Log
 from .file import read
 from .head import head_of

@@ -9,27 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from .. import outline as outlines
-from ..archive import Cancel, never
-from ..census import Census
-from ..errors import Busy, StoreError, UnknownSession
-from ..folding import Context, growth, tokens_of
-from ..outline import Outline, Run, runs_of
-from ..plans import Progress, silent
-from ..repair import Finding
-from ..rows import (
-    Audit,
-    Certainty,
-    Limits,
-    Link,
-    Message,
-    Ref,
-    SessionDetail,
-    SessionSummary,
-    State,
-    Usage,
-    View,
-)
+from store import outline as outlines
+from store.archive import Cancel, never
+from store.census import Census
+from store.errors import Busy, StoreError, UnknownSession
+from store.folding import Context, growth, tokens_of
+from store.outline import Outline, Run, runs_of
+from store.plans import Progress, silent
+from store.repair import Finding
+from store.rows import Audit, Certainty, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
+
 from . import context, detail, doctor, folding, links, listing, record
 from .audit import audit_of
 from .context import Offset

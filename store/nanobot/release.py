@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from ..errors import StoreError
+from store.errors import StoreError
+
 from .file import beginning
 from .head import head_of
 from .names import Naming

@@ -17,9 +17,10 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from ..bundle import Kind, keep
-from ..errors import StoreError
-from ..files import replace_file, sync_folder
+from store.bundle import Kind, keep
+from store.errors import StoreError
+from store.files import replace_file, sync_folder
+
 from .file import beginning, stat_of
 from .head import Metadata, head_of
 from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..errors import Refused
-from ..repair import Change, cut
+from store.errors import Refused
+from store.repair import Change, cut
+
 from .ailments import Patient, ailments
 from .context import offset_of
 from .exam import Exam, dumps, pair, row_of

@@ -10,9 +10,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from ..archive import Cancel
-from ..errors import Busy, Cancelled
-from ..jsonlines import Kind, Span
+from store.archive import Cancel
+from store.errors import Busy, Cancelled
+from store.jsonlines import Kind, Span
+
 from .file import Opened
 from .head import METADATA
 from .lines import FileOutline

@@ -12,9 +12,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..bundle import Bundle, Kind
-from ..errors import Busy, Damaged, Refused
-from ..files import folder_lock, replace_file, sync_folder
+from store.bundle import Bundle, Kind
+from store.errors import Busy, Damaged, Refused
+from store.files import folder_lock, replace_file, sync_folder
+
 from .names import ENDING
 from .session_manager import LOCK
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..outline import Display, Kind, only
-from ..rows import Count, State, TimelineRow, View
+from store.outline import Display, Kind, only
+from store.rows import Count, State, TimelineRow, View
+
 from .clock import Clock
 from .file import Opened
 from .lines import FileOutline, stretches

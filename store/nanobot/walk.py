@@ -16,9 +16,10 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from ..archive import Cancel, never
-from ..errors import Busy, Cancelled
-from ..jsonlines import Kind, Span, scan
+from store.archive import Cancel, never
+from store.errors import Busy, Cancelled
+from store.jsonlines import Kind, Span, scan
+
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE
 from .lines import ODD_METADATA, ODD_STATE, FileOutline, Stray, seal_of

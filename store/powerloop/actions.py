@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ..archive import Cancel, never
-from ..bundle import Bundle, Kind, discard, trash_entry
-from ..errors import Cancelled, Misused, Refused, UnknownSession
-from ..plans import (
+from store.archive import Cancel, never
+from store.bundle import Bundle, Kind, discard, trash_entry
+from store.errors import Cancelled, Misused, Refused, UnknownSession
+from store.plans import (
     Action,
     Close,
     Compact,
@@ -30,8 +30,9 @@ from ..plans import (
     Uncompact,
     silent,
 )
-from ..repair import Change, reasons
-from ..rows import Ref, Spot
+from store.repair import Change, reasons
+from store.rows import Ref, Spot
+
 from . import closing, doctor, edits, folding, planning, reviving, sessions, undoing
 from .chart import read_chart
 from .edits import Edit

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from ..repair import KEEP, Choice, Finding, Severity
-from ..rows import Spot
+from store.repair import KEEP, Choice, Finding, Severity
+from store.rows import Spot
+
 from .edits import Edit
 
 

@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..compaction import Fold, Taken, explain, oddities
-from ..outline import Outline, Run, following, gaps, union
-from ..rows import Audit, Certainty, Compaction, State, Usage, UsageRound
-from ..sqlitefile import Read
-from ..values import Damages, parse
+from store.compaction import Fold, Taken, explain, oddities
+from store.outline import Outline, Run, following, gaps, union
+from store.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
+from store.sqlitefile import Read
+from store.values import Damages, parse
+
 from .decode import Cells, note_span, number, recorded_runs, text
 from .layout import NOTE_NAME, Layout
 from .messages import HEAD_BYTES, HEAD_CHARS, Owner

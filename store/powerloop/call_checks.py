@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..outline import runs_of
-from ..repair import Choice, Severity
-from ..rows import State
+from store.outline import runs_of
+from store.repair import Choice, Severity
+from store.rows import State
+
 from .ailments import Ailment, ailment, named_seqs
 from .chart import Chart, Row, troubles
 from .edits import Edit

@@ -8,10 +8,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..outline import Outline, runs_of
-from ..rows import Audit, Ref, Spot, State
-from ..sqlitefile import BrokenText
-from ..values import Damages, calls_made, parse
+from store.outline import Outline, runs_of
+from store.rows import Audit, Ref, Spot, State
+from store.sqlitefile import BrokenText
+from store.values import Damages, calls_made, parse
+
 from . import audit
 from .decode import note_span
 from .layout import NOTE_NAME, Layout

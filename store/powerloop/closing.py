@@ -12,11 +12,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..closing import Fate, Member, Step, close
-from ..errors import Refused, UnknownSession
-from ..plans import Close, Plan
-from ..rows import Ref
-from ..sqlitefile import uri_of
+from store.closing import Fate, Member, Step, close
+from store.errors import Refused, UnknownSession
+from store.plans import Close, Plan
+from store.rows import Ref
+from store.sqlitefile import uri_of
+
 from . import sessions
 from .family import Kin, kin
 from .layout import Layout

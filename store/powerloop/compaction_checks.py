@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..outline import runs_of
-from ..repair import Choice, Severity
-from ..rows import Spot, State
+from store.outline import runs_of
+from store.repair import Choice, Severity
+from store.rows import Spot, State
+
 from .ailments import Ailment, ailment, count_rows, named_seqs
 from .chart import Chart, Row
 from .edits import Edit

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from threading import RLock
 
-from ..errors import Busy, Damaged, NotAnArchive
-from ..sqlitefile import SqliteFile, require_sqlite
-from ..transactions import Transactions, is_busy, locked, waiting
+from store.errors import Busy, Damaged, NotAnArchive
+from store.sqlitefile import SqliteFile, require_sqlite
+from store.transactions import Transactions, is_busy, locked, waiting
+
 from .layout import NEWEST_USER_VERSION, layouts
 from .schema import COLUMNS, INDEXES, STATEMENTS
 

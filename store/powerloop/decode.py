@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from ..outline import union
-from ..rows import NoteSpan
-from ..sqlitefile import BrokenText
-from ..values import Damages, character_at
+from store.outline import union
+from store.rows import NoteSpan
+from store.sqlitefile import BrokenText
+from store.values import Damages, character_at
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """What a column of integers can hold."""

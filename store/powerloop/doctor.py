@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
-from ..archive import Cancel
-from ..errors import Cancelled, Damaged
-from ..plans import Progress
-from ..repair import Severity
-from ..rows import Ref, Spot
-from ..sqlitefile import Read
+from store.archive import Cancel
+from store.errors import Cancelled, Damaged
+from store.plans import Progress
+from store.repair import Severity
+from store.rows import Ref, Spot
+from store.sqlitefile import Read
+
 from . import call_checks, compaction_checks, session_checks
 from .ailments import Ailment, ailment
 from .chart import Chart, keys, read_chart

@@ -9,9 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..repair import Change, cut
-from ..rows import Spot
-from ..sqlitefile import BrokenText
+from store.repair import Change, cut
+from store.rows import Spot
+from store.sqlitefile import BrokenText
+
 from .layout import Layout
 
 Touched = tuple[str, int]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 
-from ..values import Damages
+from store.values import Damages
+
 from .decode import text
 from .layout import Layout
 from .messages import Owner

@@ -8,9 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..repair import Choice, Severity
-from ..rows import Ref, Spot
-from ..values import Damages
+from store.repair import Choice, Severity
+from store.rows import Ref, Spot
+from store.values import Damages
+
 from .ailments import Ailment, ailment
 from .decode import number
 from .edits import Edit

@@ -9,12 +9,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..errors import Misused, Refused, UnknownSession
-from ..folding import Candidate, Context, Cut, check_note, tokens_of
-from ..outline import holds
-from ..plans import Compact, FoldPlan, Plan, Uncompact
-from ..repair import Change
-from ..rows import Certainty, Compaction, Spot, State
+from store.errors import Misused, Refused, UnknownSession
+from store.folding import Candidate, Context, Cut, check_note, tokens_of
+from store.outline import holds
+from store.plans import Compact, FoldPlan, Plan, Uncompact
+from store.repair import Change
+from store.rows import Certainty, Compaction, Spot, State
+
 from . import audit, sessions
 from .chart import Chart, Row, read_chart
 from .layout import NOTE_NAME, Layout

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from ..rows import Certainty, Link, Ref, ToolCall
-from ..values import Damages, parse, tool_calls
+from store.rows import Certainty, Link, Ref, ToolCall
+from store.values import Damages, parse, tool_calls
+
 from .decode import HIGHEST, LOWEST, Cells
 from .layout import Layout
 from .messages import Owner, highest_seq

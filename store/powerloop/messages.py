@@ -9,11 +9,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..outline import Display, Kind
-from ..preview import preview
-from ..rows import Count, Message, State, TimelineRow
-from ..sqlitefile import Read
-from ..values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
+from store.outline import Display, Kind
+from store.preview import preview
+from store.rows import Count, Message, State, TimelineRow
+from store.sqlitefile import Read
+from store.values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
+
 from .decode import Cells, decode_bytes, note_span, number, text
 from .layout import Layout
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from ..archive import Cancel
-from ..errors import Cancelled
-from ..outline import Run, runs_of, union
-from ..sqlitefile import Read
+from store.archive import Cancel
+from store.errors import Cancelled
+from store.outline import Run, runs_of, union
+from store.sqlitefile import Read
+
 from .layout import Layout
 from .messages import Owner, state_of
 

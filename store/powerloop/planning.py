@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..plans import Repair
-from ..repair import Finding, wanted
+from store.plans import Repair
+from store.repair import Finding, wanted
+
 from .ailments import Ailment
 from .edits import Edit
 

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import outline as outlines
-from ..archive import Cancel, Stamp, never
-from ..census import Census, Entry
-from ..errors import Cancelled, NotAnArchive, UnknownSession
-from ..folding import Context, growth
-from ..outline import Display, Outline, Run
-from ..plans import Progress, silent
-from ..repair import Finding
-from ..rows import ArchiveInfo, Audit, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
-from ..sqlitefile import TRIES, Read, SqliteFile
-from ..values import Damages, parse
+from store import outline as outlines
+from store.archive import Cancel, Stamp, never
+from store.census import Census, Entry
+from store.errors import Cancelled, NotAnArchive, UnknownSession
+from store.folding import Context, growth
+from store.outline import Display, Outline, Run
+from store.plans import Progress, silent
+from store.repair import Finding
+from store.rows import ArchiveInfo, Audit, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
+from store.sqlitefile import TRIES, Read, SqliteFile
+from store.values import Damages, parse
+
 from . import audit, doctor, folding, links, messages, outlining, sessions
 from .actions import PowerLoopActions
 from .decode import Cells, note_span

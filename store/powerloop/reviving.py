@@ -9,11 +9,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..bundle import Kind, Manifest, read_manifest
-from ..closing import Fate, Member
-from ..errors import NotAnArchive, Refused
-from ..plans import Plan, Restore
-from ..rows import Ref
+from store.bundle import Kind, Manifest, read_manifest
+from store.closing import Fate, Member
+from store.errors import NotAnArchive, Refused
+from store.plans import Plan, Restore
+from store.rows import Ref
+
 from .closing import ROWS, attached
 from .layout import Layout
 from .tables import OWNERS, all_columns, key_column, quoted

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..archive import Cancel, never
-from ..errors import Busy, Damaged, NotAnArchive
-from ..plans import Progress, silent
-from ..recovery.image import Image
-from ..recovery.pages import HIGHEST, LOWEST
-from ..recovery.target import Shape, Target, read_shape
-from ..recovery.trees import Row, Trees, Walk
+from store.archive import Cancel, never
+from store.errors import Busy, Damaged, NotAnArchive
+from store.plans import Progress, silent
+from store.recovery.image import Image
+from store.recovery.pages import HIGHEST, LOWEST
+from store.recovery.target import Shape, Target, read_shape
+from store.recovery.trees import Row, Trees, Walk
+
 from . import remains
 
 _TABLES, _NOTES, _RUNS = 1_000, 200, 100

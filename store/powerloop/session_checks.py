@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..outline import gaps, runs_of, size
-from ..repair import Choice, Severity
-from ..rows import Spot, State
+from store.outline import gaps, runs_of, size
+from store.repair import Choice, Severity
+from store.rows import Spot, State
+
 from .ailments import Ailment, ailment, count_rows
 from .chart import Chart, Row, troubles
 from .edits import Edit

@@ -10,8 +10,9 @@ from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
-from ..sqlitefile import decode_text
-from ..transactions import Transactions, plain_cursor, waiting
+from store.sqlitefile import decode_text
+from store.transactions import Transactions, plain_cursor, waiting
+
 from . import sessions
 from .decode import HIGHEST, LOWEST
 from .layout import Layout

@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..census import Entry
-from ..compaction import Fold, undone_folds
-from ..rows import Count, Ref, SessionDetail, SessionSummary, State
-from ..values import Damages, parse, parse_object, tool_calls
+from store.census import Entry
+from store.compaction import Fold, undone_folds
+from store.rows import Count, Ref, SessionDetail, SessionSummary, State
+from store.values import Damages, parse, parse_object, tool_calls
+
 from .decode import Cells, number, text
 from .extras import extras
 from .layout import Layout

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..rows import State
+from store.rows import State
+
 from .chart import Call, Chart
 from .edits import Edit
 from .pairing import Rooms, awaited, count_on, first_free, is_free, make_room, open_calls, pair

@@ -10,12 +10,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..bundle import Kind, read_manifest
-from ..errors import Misused, NotAnArchive, Refused
-from ..plans import Action
-from ..repair import Change, cut
-from ..rows import Spot
-from ..sqlitefile import BrokenText, decode_text, uri_of
+from store.bundle import Kind, read_manifest
+from store.errors import Misused, NotAnArchive, Refused
+from store.plans import Action
+from store.repair import Change, cut
+from store.rows import Spot
+from store.sqlitefile import BrokenText, decode_text, uri_of
+
 from .edits import Edit, Touched, read_row, touched
 from .layout import Layout
 

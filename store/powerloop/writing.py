@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ..archive import Cancel
-from ..bundle import Bundle, Kind
-from ..errors import Cancelled, Refused, StoreError
-from ..plans import Progress
-from ..sqlitefile import decode_text, uri_of
-from ..transactions import is_busy
+from store.archive import Cancel
+from store.bundle import Bundle, Kind
+from store.errors import Cancelled, Refused, StoreError
+from store.plans import Progress
+from store.sqlitefile import decode_text, uri_of
+from store.transactions import is_busy
+
 from .database import SPILL_PAGES
 from .layout import Layout
 

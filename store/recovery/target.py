@@ -18,8 +18,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..errors import Misused, Refused
-from ..files import sync_folder
+from store.errors import Misused, Refused
+from store.files import sync_folder
+
 from .pages import Undecoded, Value
 from .trees import Row
 

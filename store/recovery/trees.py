@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from ..archive import Cancel, never
-from ..errors import Cancelled
-from ..plans import Progress, silent
+from store.archive import Cancel, never
+from store.errors import Cancelled
+from store.plans import Progress, silent
+
 from .image import Image
 from .pages import (
     HIGHEST,

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Iterator
 
 from store import Archived, ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
+from tui.clock import ago, human, moment
+from tui.visible import visible
 
-from ..clock import ago, human, moment
-from ..visible import visible
 from .reading import Node
 from .records import dumps
 

@@ -9,14 +9,14 @@ from textual.binding import BindingType
 from textual.widgets import Input
 
 from store import Limits, Order, StoreError, View
+from tui import clipboard, describe, pager, render, study
+from tui.commands import SessionCommands
+from tui.library import Key
+from tui.widgets.prompt import Prompt
+from tui.widgets.ranged_list import RangedList
+from tui.widgets.timeline import Timeline
+from tui.widgets.virtual_list import VirtualList
 
-from .. import clipboard, describe, pager, render, study
-from ..commands import SessionCommands
-from ..library import Key
-from ..widgets.prompt import Prompt
-from ..widgets.ranged_list import RangedList
-from ..widgets.timeline import Timeline
-from ..widgets.virtual_list import VirtualList
 from .folding import Folding
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS
 from .travel import DIGITS

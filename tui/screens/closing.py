@@ -7,9 +7,9 @@ from collections.abc import Callable
 from textual.widget import Widget
 
 from store import Close, Plan, Ref, SetArchived
+from tui import care
+from tui.library import LOW, Shelf
 
-from .. import care
-from ..library import LOW, Shelf
 from .healing import Healing
 
 

@@ -10,12 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
 from store import Finding, Ref, Repair, Severity, Spot, StoreError
+from tui import care, describe, render, study
+from tui.clock import human
+from tui.library import Library, Shelf
+from tui.widgets.findings import HEAVIEST_FIRST, Findings
+from tui.widgets.virtual_list import VirtualList
 
-from .. import care, describe, render, study
-from ..clock import human
-from ..library import Library, Shelf
-from ..widgets.findings import HEAVIEST_FIRST, Findings
-from ..widgets.virtual_list import VirtualList
 from .pair import Pair
 from .sheet import PlanSheet
 

@@ -16,17 +16,16 @@ from textual.screen import ModalScreen
 from textual.widgets import TextArea
 
 from store import Archive, Cancel, Compact, Cut, Plan, tokens_of
-
-from .. import care, editor, render, study
-from ..clock import human
-from ..describe import Block
-from ..ink import Inked
-from ..widgets.bar import Bar, KeyBar
-from ..widgets.context_diff import ContextDiff, ContextHead
-from ..widgets.inspector import Inspector
-from ..widgets.note_editor import NoteEditor
-from ..widgets.ranged_list import RangedList
-from ..widgets.virtual_list import VirtualList
+from tui import care, editor, render, study
+from tui.clock import human
+from tui.describe import Block
+from tui.ink import Inked
+from tui.widgets.bar import Bar, KeyBar
+from tui.widgets.context_diff import ContextDiff, ContextHead
+from tui.widgets.inspector import Inspector
+from tui.widgets.note_editor import NoteEditor
+from tui.widgets.ranged_list import RangedList
+from tui.widgets.virtual_list import VirtualList
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
 RUNNING = "a running nanobot would write its own copy over this: go on only if none is running"

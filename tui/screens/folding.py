@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from textual.geometry import Size
 
 from store import Certainty, Compact, Compaction, Plan, Ref, Uncompact, View
+from tui import care, render, study
+from tui.library import Library, Shelf
 
-from .. import care, render, study
-from ..library import Library, Shelf
 from .closing import Closing
 
 Owner = tuple[int, Ref]

@@ -8,13 +8,13 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from store import Archive, Certainty, Compaction, Ref
+from tui import render, study
+from tui.clock import human
+from tui.describe import Block
+from tui.weighing import NOTE_ROLE, Weight, bar, share, sparkline
+from tui.widgets.biggest import Biggest
+from tui.widgets.virtual_list import VirtualList
 
-from .. import render, study
-from ..clock import human
-from ..describe import Block
-from ..weighing import NOTE_ROLE, Weight, bar, share, sparkline
-from ..widgets.biggest import Biggest
-from ..widgets.virtual_list import VirtualList
 from .pair import Pair
 
 BAR, SPARKS = 14, 28

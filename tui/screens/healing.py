@@ -7,9 +7,9 @@ from collections.abc import Callable
 from textual import on
 
 from store import Action, Plan, SetArchived, Settle, Spot
+from tui import care, render, study
+from tui.library import Shelf
 
-from .. import care, render, study
-from ..library import Shelf
 from .travel import Travel
 
 LOOK_AROUND = 2_000

@@ -8,9 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
-from ..describe import Block
-from ..ink import Inked
-from ..widgets.inspector import Inspector
+from tui.describe import Block
+from tui.ink import Inked
+from tui.widgets.inspector import Inspector
 
 
 class Help(Inked[None], ModalScreen[None]):

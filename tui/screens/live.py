@@ -10,9 +10,9 @@ from textual.geometry import Size
 from textual.worker import Worker
 
 from store import Census, Entry, SessionSummary, StoreError
+from tui import render, study
+from tui.library import Library, Shelf
 
-from .. import render, study
-from ..library import Library, Shelf
 from .stage import Stage
 
 POLL_S, RETRY_S, AGES_S, REST, NEWEST = 0.5, 2.0, 30, 20, 50

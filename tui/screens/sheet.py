@@ -10,11 +10,10 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from store import Plan
-
-from ..describe import plan_blocks
-from ..ink import Inked
-from ..widgets.bar import KeyBar
-from ..widgets.inspector import Inspector
+from tui.describe import plan_blocks
+from tui.ink import Inked
+from tui.widgets.bar import KeyBar
+from tui.widgets.inspector import Inspector
 
 
 class PlanSheet(Inked[bool], ModalScreen[bool]):

@@ -15,20 +15,19 @@ from textual.timer import Timer
 from textual.worker import Worker
 
 from store import Limits, Outline, Ref, StoreError, View
-
-from .. import describe, render, study
-from ..clock import human
-from ..ink import Inked
-from ..library import Library, Shelf
-from ..opened import Opened
-from ..widgets.audit_pane import AuditPane
-from ..widgets.bar import Bar, KeyBar
-from ..widgets.column import Column, plain_lines
-from ..widgets.inspector import Inspector
-from ..widgets.preview_list import PreviewList
-from ..widgets.prompt import Prompt
-from ..widgets.session_tree import SessionTree
-from ..widgets.timeline import Timeline
+from tui import describe, render, study
+from tui.clock import human
+from tui.ink import Inked
+from tui.library import Library, Shelf
+from tui.opened import Opened
+from tui.widgets.audit_pane import AuditPane
+from tui.widgets.bar import Bar, KeyBar
+from tui.widgets.column import Column, plain_lines
+from tui.widgets.inspector import Inspector
+from tui.widgets.preview_list import PreviewList
+from tui.widgets.prompt import Prompt
+from tui.widgets.session_tree import SessionTree
+from tui.widgets.timeline import Timeline
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {

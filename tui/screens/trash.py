@@ -8,11 +8,11 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from store import Bundled, Restore, StoreError, bundles
+from tui import care, describe, render, study
+from tui.library import Shelf
+from tui.widgets.kept import KeptList
+from tui.widgets.virtual_list import VirtualList
 
-from .. import care, describe, render, study
-from ..library import Shelf
-from ..widgets.kept import KeptList
-from ..widgets.virtual_list import VirtualList
 from .pair import Pair
 from .sheet import PlanSheet
 

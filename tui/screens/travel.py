@@ -5,9 +5,9 @@ from __future__ import annotations
 from textual import on, work
 
 from store import Certainty, Compaction, Link, Ref, StoreError, View
+from tui import study
+from tui.library import Shelf
 
-from .. import study
-from ..library import Shelf
 from .live import Live
 
 TRAIL, DIGITS = 100, 40

@@ -8,8 +8,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from store import Archived, Audit, Compaction
+from tui import render
 
-from .. import render
 from .virtual_list import Span, VirtualList
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from store import Candidate
+from tui import render
+from tui.clock import human
+from tui.weighing import Weight, bar, share, weight_of
 
-from .. import render
-from ..clock import human
-from ..weighing import Weight, bar, share, weight_of
 from .virtual_list import Span, VirtualList
 
 BAR, ROOMY = 12, 52

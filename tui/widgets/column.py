@@ -9,7 +9,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..ink import ink
+from tui.ink import ink
 
 LINE = "▏"
 

@@ -9,11 +9,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from store import Candidate, Context, Cut, tokens_of
+from tui import render
+from tui.clock import human
+from tui.ink import strip_of
+from tui.weighing import bar
 
-from .. import render
-from ..clock import human
-from ..ink import strip_of
-from ..weighing import bar
 from .ranged_list import RangedList
 from .virtual_list import Span
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from store import Finding, Ref, Severity
+from tui import render
 
-from .. import render
 from .virtual_list import Span, VirtualList
 
 HEAVIEST_FIRST = list(Severity)

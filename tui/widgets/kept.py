@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from store import Bundled
+from tui import render
 
-from .. import render
 from .virtual_list import Span, VirtualList
 
 

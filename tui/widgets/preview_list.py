@@ -6,8 +6,9 @@ from array import array
 from collections.abc import Iterable
 from typing import ClassVar
 
-from .. import render
-from ..library import Key, Library
+from tui import render
+from tui.library import Key, Library
+
 from .virtual_list import Span, VirtualList
 
 

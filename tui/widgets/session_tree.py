@@ -9,8 +9,9 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from .. import render
-from ..library import LOW, Key, Library
+from tui import render
+from tui.library import LOW, Key, Library
+
 from .virtual_list import Span, VirtualList
 
 AHEAD = 8

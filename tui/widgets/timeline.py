@@ -9,8 +9,8 @@ from textual.message import Message
 
 from store import StoreError, TimelineRow
 from store import Timeline as Rows
+from tui import render
 
-from .. import render
 from .ranged_list import RangedList
 from .virtual_list import Span
 
