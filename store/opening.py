@@ -38,7 +38,7 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
         return _nanobot(path, prefix, zone)
     if head not in (None, b"", _SQLITE):
         raise NotAnArchive(f"{path}: is neither a SQLite database nor a session file of nanobot's.")
-    from .powerloop.reader import open_powerloop
+    from .powerloop.archive import open_powerloop
 
     return list(open_powerloop(path, prefix))
 

@@ -87,7 +87,7 @@ def drive(checkout: Path, sample: str) -> None:
     if package.exists():
         from sessionscope.tui.__main__ import main
     else:
-        from tui.__main__ import main  # type: ignore[import-not-found,no-redef]
+        from sessionscope.tui.__main__ import main  # type: ignore[import-not-found,no-redef]
     source = sys.modules[main.__module__].__file__
     assert source is not None
     assert Path(source).resolve().is_relative_to(checkout.resolve()), f"{source} is not of {checkout}"

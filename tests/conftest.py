@@ -6,6 +6,7 @@ It happens while this file is imported, because Textual reads its settings when 
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
 import sys
@@ -17,8 +18,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).parents[1]
-SAMPLES = Path(__file__).parent / "data" / "power-loop"
+TESTS = Path(__file__).parent
+PATHS = (TESTS.parent / ".package", TESTS / "guard")
+"""Where `sessionscope` is imported from, and what keeps its folders from being imported by other names."""
+SAMPLES = TESTS / "data" / "power-loop"
 
 
 def _hermetic() -> None:
@@ -45,9 +48,12 @@ def _hermetic() -> None:
         HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
     )
     time.tzset()
-    # A checkout is tested as it stands, installed or not.
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
+    # A checkout is tested as it is, installed or not. Processes that a test starts get both folders as well.
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, PATHS))
+    sys.path[:0] = [str(folder) for folder in PATHS if str(folder) not in sys.path]
+    if not any(type(finder).__name__ == "Guard" for finder in sys.meta_path):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
 
 
 _hermetic()

@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ MODULES = sorted(path.relative_to(ROOT) for folder in ("store", "tui") for path 
 
 def run(*command: str | Path) -> None:
     """Runs a tool on the checkout. Fails with what it says."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+    environment = os.environ | {"NO_COLOR": "1"}
     done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -37,16 +35,8 @@ def test_format() -> None:
     run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", ".")
 
 
-def test_every_module_is_in_what_is_installed() -> None:
-    """An editable install finds every folder; a real one has only the packages that are named or found."""
-    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
-    for module in MODULES:
-        assert (ROOT / module.parent / "__init__.py").exists(), module
-        assert any(fnmatch(".".join(module.parent.parts), pattern) for pattern in found), module
-
-
 def test_types(tmp_path: Path) -> None:
-    run(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "store", "tui")
+    run(sys.executable, "-m", "mypy", "--cache-dir", tmp_path)
 
 
 def test_who_may_know_whom() -> None:
@@ -66,31 +56,47 @@ def test_a_module_says_in_its_first_line_what_lives_there(module: Path) -> None:
 
 def test_the_store_pulls_in_no_screen() -> None:
     """Neither by itself nor by any of its names."""
-    run(
-        sys.executable,
-        "-c",
-        (
-            "import sys, store\n"
-            "early = set(sys.modules)\n"
-            "for name in store.__all__: getattr(store, name)\n"
-            "screens = {'textual', 'rich', 'tui'}\n"
-            "assert not screens & {name.split('.')[0] for name in sys.modules}, sorted(sys.modules)\n"
-            "assert 'sqlite3' not in early, 'the names of the store are to be resolved lazily'\n"
-            "assert set(store.__all__) <= set(dir(store))\n"
-        ),
-    )
+    code = """
+import sys
+from sessionscope import store
+early = set(sys.modules)
+for name in store.__all__:
+    getattr(store, name)
+screens = [name for name in sys.modules if name.split(".")[0] in ("textual", "rich") or ".tui" in name]
+assert not screens, screens
+assert "sqlite3" not in early, "the names of the store are to be resolved lazily"
+assert set(store.__all__) <= set(dir(store))
+"""
+    run(sys.executable, "-c", code)
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
-    run(
-        sys.executable,
-        "-c",
-        (
-            "import store\n"
-            "from store import *\n"
-            "assert all(name in globals() for name in store.__all__)\n"
-            "try: store.nothing_of_the_kind\n"
-            "except AttributeError: pass\n"
-            "else: raise SystemExit('a name that is not there')\n"
-        ),
-    )
+    code = """
+from sessionscope import store
+from sessionscope.store import *
+assert all(name in globals() for name in store.__all__)
+try:
+    store.nothing_of_the_kind
+except AttributeError:
+    pass
+else:
+    raise SystemExit("a name that is not there")
+"""
+    run(sys.executable, "-c", code)
+
+
+def test_the_top_folders_are_importable_by_no_other_name() -> None:
+    """Neither here nor in a process that a test starts, even from the root of the checkout."""
+    for name in ("store", "tui"):
+        with pytest.raises(ImportError, match=f"sessionscope.{name}"):
+            __import__(name)
+        code = f"""
+import sessionscope.{name}
+try:
+    import {name}
+except ImportError as error:
+    assert "sessionscope.{name}" in str(error)
+else:
+    raise SystemExit("{name} was imported")
+"""
+        run(sys.executable, "-c", code)

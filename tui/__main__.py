@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from store import StoreError
+from sessionscope.store import StoreError
 
 from . import cli
 from .headless.arguments import UsageError

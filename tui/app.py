@@ -19,7 +19,7 @@ from textual.command import CommandPalette
 from textual.geometry import Size
 from textual.screen import Screen
 
-from store import Archive, StoreError, open_archive
+from sessionscope.store import Archive, StoreError, open_archive
 
 from .compat import Palette, Quiet
 from .config import Config, ConfigError, load

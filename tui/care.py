@@ -8,7 +8,7 @@ from pathlib import Path
 
 from textual.message import Message
 
-from store import (
+from sessionscope.store import (
     Action,
     Actions,
     Archive,

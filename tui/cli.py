@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from store import Archive, Limits, StoreError, View, open_archive, usual_places
+from sessionscope.store import Archive, Limits, StoreError, View, open_archive, usual_places
 
 from .headless import reading
 from .headless.arguments import PROGRAM, Parser, UsageError, Version, reading_parser, session_parser
@@ -185,7 +185,7 @@ def _print_tree(archive: Archive) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from store import PrivateFolder, write_demo
+    from sessionscope.store import PrivateFolder, write_demo
 
     if args.json:
         import tempfile
@@ -334,7 +334,7 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
 
 def complain(error: Exception) -> int:
     """Prints what went wrong as one line on stderr and returns the exit status that it means."""
-    from store import Busy, Refused
+    from sessionscope.store import Busy, Refused
 
     from .visible import visible
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 from textual.app import App
 
-from store import write_private
+from sessionscope.store import write_private
 
 from .visible import visible
 

@@ -6,7 +6,18 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from store import Archived, Bundled, Compaction, Finding, Message, Plan, SessionDetail, State, ToolCall, Usage
+from sessionscope.store import (
+    Archived,
+    Bundled,
+    Compaction,
+    Finding,
+    Message,
+    Plan,
+    SessionDetail,
+    State,
+    ToolCall,
+    Usage,
+)
 
 from . import render
 from .clock import human, moment

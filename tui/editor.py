@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.app import App
 
-from store import NOTE_BYTES, PrivateFolder
+from sessionscope.store import NOTE_BYTES, PrivateFolder
 
 from .kept_note import keep_note
 from .lending import lend

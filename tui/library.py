@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from store import (
+from sessionscope.store import (
     Action,
     Archive,
     Busy,

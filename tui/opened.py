@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from store import Audit, Compaction, Limits, Outline, Ref, SessionDetail, Timeline, Usage, View
+from sessionscope.store import Audit, Compaction, Limits, Outline, Ref, SessionDetail, Timeline, Usage, View
 
 from .library import Shelf
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from textual.app import App
 
-from store import PrivateFolder, Reader, Ref, StoreError
+from sessionscope.store import PrivateFolder, Reader, Ref, StoreError
 
 from .lending import lend
 from .visible import visible

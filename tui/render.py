@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from store import (
+from sessionscope.store import (
     Archived,
     Bundled,
     Certainty,

@@ -10,7 +10,7 @@ from typing import TypeVar
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from store import (
+from sessionscope.store import (
     Archive,
     Audit,
     Busy,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from store import Cancel, Cancelled, Cut, Message, Progress, Reader, Ref, View
+from sessionscope.store import Cancel, Cancelled, Cut, Message, Progress, Reader, Ref, View
 
 from .headless import reading
 from .visible import visible

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from store import Audit, Candidate, Usage
+from sessionscope.store import Audit, Candidate, Usage
 
 NOTE_ROLE, OTHER = "note", "other"
 PARTS, SPARKS = " ▏▎▍▌▋▊▉", "▁▂▃▄▅▆▇█"

@@ -11,12 +11,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.archive import Cancel, never
-from store.bundle import Kind, discard, trash_entry
-from store.errors import Cancelled, Misused, Refused, UnknownSession
-from store.plans import Action, Close, Compact, Plan, Progress, Receipt, Repair, Restore, Settle, Uncompact, silent
-from store.repair import Change, Finding, reasons, wanted
-from store.rows import Ref, Spot
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.bundle import Kind, discard, trash_entry
+from sessionscope.store.errors import Cancelled, Misused, Refused, UnknownSession
+from sessionscope.store.plans import (
+    Action,
+    Close,
+    Compact,
+    Plan,
+    Progress,
+    Receipt,
+    Repair,
+    Restore,
+    Settle,
+    Uncompact,
+    silent,
+)
+from sessionscope.store.repair import Change, Finding, reasons, wanted
+from sessionscope.store.rows import Ref, Spot
 
 from . import closing, detail, folding
 from .ailments import Patient, head_of
@@ -44,7 +56,7 @@ class NanobotActions:
         self._files = Files(Path(self._folder.path), closing.legacy_folder(self._folder))
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
-        """See `store.archive.Actions`."""
+        """See `sessionscope.store.archive.Actions`."""
         if isinstance(action, Restore):
             return closing.plan_restore(self._files, action)
         if isinstance(action, Close):
@@ -215,7 +227,7 @@ class NanobotActions:
     # -- carrying out
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
-        """See `store.archive.Actions`."""
+        """See `sessionscope.store.archive.Actions`."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         if plan.offline and not offline:

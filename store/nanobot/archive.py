@@ -6,9 +6,9 @@ import os
 from datetime import tzinfo
 from pathlib import Path
 
-from store.archive import Stamp
-from store.errors import NotAnArchive
-from store.rows import ArchiveInfo, Ref
+from sessionscope.store.archive import Stamp
+from sessionscope.store.errors import NotAnArchive
+from sessionscope.store.rows import ArchiveInfo, Ref
 
 from .actions import NanobotActions
 from .clock import Clock

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from store.errors import StoreError, UnknownSession
-from store.jsonlines import scan
-from store.outline import Run
-from store.rows import Archived, Audit, Certainty, Compaction
+from sessionscope.store.errors import StoreError, UnknownSession
+from sessionscope.store.jsonlines import scan
+from sessionscope.store.outline import Run
+from sessionscope.store.rows import Archived, Audit, Certainty, Compaction
 
 from .clock import Clock
 from .context import Offset

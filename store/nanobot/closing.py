@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from store.bundle import Kind, read_manifest
-from store.census import Census
-from store.closing import Fate, Member
-from store.errors import Misused, NotAnArchive, Refused, UnknownSession
-from store.plans import Close, Plan, Restore
-from store.repair import Change
-from store.rows import Ref, SessionDetail, SessionSummary, Spot
+from sessionscope.store.bundle import Kind, read_manifest
+from sessionscope.store.census import Census
+from sessionscope.store.closing import Fate, Member
+from sessionscope.store.errors import Misused, NotAnArchive, Refused, UnknownSession
+from sessionscope.store.plans import Close, Plan, Restore
+from sessionscope.store.repair import Change
+from sessionscope.store.rows import Ref, SessionDetail, SessionSummary, Spot
 
 from .names import CHECKPOINT, ENDING, file_name, safe_name
 from .places import HOME, SESSIONS, Folder

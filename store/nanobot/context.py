@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from store.rows import Limits
+from sessionscope.store.rows import Limits
 
 from .file import Opened
 from .head import Metadata, metadata_of

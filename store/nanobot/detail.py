@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.errors import StoreError
-from store.values import Damages, tool_calls
+from sessionscope.store.errors import StoreError
+from sessionscope.store.values import Damages, tool_calls
 
 from .context import Offset, lost
 from .file import Opened, opening

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from store.archive import Cancel
-from store.errors import Cancelled, StoreError
-from store.plans import Progress
-from store.repair import Choice, Finding, Severity
-from store.rows import Ref, Spot
+from sessionscope.store.archive import Cancel
+from sessionscope.store.errors import Cancelled, StoreError
+from sessionscope.store.plans import Progress
+from sessionscope.store.repair import Choice, Finding, Severity
+from sessionscope.store.rows import Ref, Spot
 
 from . import detail
 from .ailments import Patient, ailments, finding, head_of

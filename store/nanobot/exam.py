@@ -12,9 +12,9 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from store.archive import Cancel, never
-from store.jsonlines import Fidelity, Trouble
-from store.jsontokens import has_lone_surrogate
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.jsonlines import Fidelity, Trouble
+from sessionscope.store.jsontokens import has_lone_surrogate
 
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE

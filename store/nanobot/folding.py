@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from store.errors import Misused, Refused
-from store.folding import Candidate, Context, check_note, tokens_of
-from store.plans import Compact, FoldPlan, Uncompact
-from store.repair import Change
+from sessionscope.store.errors import Misused, Refused
+from sessionscope.store.folding import Candidate, Context, check_note, tokens_of
+from sessionscope.store.plans import Compact, FoldPlan, Uncompact
+from sessionscope.store.repair import Change
 
 from .ailments import Patient, ailments, is_date, turn_of
 from .context import offset_of

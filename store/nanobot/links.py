@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from store.archive import Cancel
-from store.errors import Cancelled
-from store.rows import Certainty
-from store.values import Damages, tool_calls
+from sessionscope.store.archive import Cancel
+from sessionscope.store.errors import Cancelled
+from sessionscope.store.rows import Certainty
+from sessionscope.store.values import Damages, tool_calls
 
 from .file import Opened
 from .lines import FileOutline

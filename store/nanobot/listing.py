@@ -12,10 +12,10 @@ from threading import Lock
 
 from msgspec import UNSET
 
-from store.archive import Cancel, Stamp, never
-from store.census import Census, Entry
-from store.errors import Cancelled, StoreError, UnknownSession
-from store.rows import Count, Ref, SessionSummary, State
+from sessionscope.store.archive import Cancel, Stamp, never
+from sessionscope.store.census import Census, Entry
+from sessionscope.store.errors import Cancelled, StoreError, UnknownSession
+from sessionscope.store.rows import Count, Ref, SessionSummary, State
 
 from .briefs import Brief, forks, leftovers
 from .clock import Clock

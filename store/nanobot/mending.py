@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.jsonlines import Fidelity
-from store.repair import Change, Finding, cut
+from sessionscope.store.jsonlines import Fidelity
+from sessionscope.store.repair import Change, Finding, cut
 
 from .ailments import DATES, Patient, ailments, is_date, repeated
 from .context import offset_of

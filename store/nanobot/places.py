@@ -13,8 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from store.bundle import place_of
-from store.errors import NotAnArchive, StoreError
+from sessionscope.store.bundle import place_of
+from sessionscope.store.errors import NotAnArchive, StoreError
 
 from .audit import Log
 from .file import read

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from store import outline as outlines
-from store.archive import Cancel, never
-from store.census import Census
-from store.errors import Busy, StoreError, UnknownSession
-from store.folding import Context, growth, tokens_of
-from store.outline import Outline, Run, runs_of
-from store.plans import Progress, silent
-from store.repair import Finding
-from store.rows import Audit, Certainty, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
+from sessionscope.store import outline as outlines
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.census import Census
+from sessionscope.store.errors import Busy, StoreError, UnknownSession
+from sessionscope.store.folding import Context, growth, tokens_of
+from sessionscope.store.outline import Outline, Run, runs_of
+from sessionscope.store.plans import Progress, silent
+from sessionscope.store.repair import Finding
+from sessionscope.store.rows import (
+    Audit,
+    Certainty,
+    Limits,
+    Link,
+    Message,
+    Ref,
+    SessionDetail,
+    SessionSummary,
+    State,
+    Usage,
+    View,
+)
 
 from . import context, detail, doctor, folding, links, listing, record
 from .audit import audit_of

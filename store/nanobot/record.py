@@ -15,10 +15,10 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from store.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
-from store.jsontokens import unescape
-from store.rows import Message, State, TimelineRow
-from store.values import Damages, character_at, names_in, tool_calls, words_of
+from sessionscope.store.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
+from sessionscope.store.jsontokens import unescape
+from sessionscope.store.rows import Message, State, TimelineRow
+from sessionscope.store.values import Damages, character_at, names_in, tool_calls, words_of
 
 from .announce import without_runtime_context
 from .clock import Clock

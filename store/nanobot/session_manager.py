@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from store.bundle import Kind, keep
-from store.errors import StoreError
-from store.files import replace_file, sync_folder
+from sessionscope.store.bundle import Kind, keep
+from sessionscope.store.errors import StoreError
+from sessionscope.store.files import replace_file, sync_folder
 
 from .file import beginning, stat_of
 from .head import Metadata, head_of

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from store.errors import Refused
-from store.repair import Change, cut
+from sessionscope.store.errors import Refused
+from sessionscope.store.repair import Change, cut
 
 from .ailments import Patient, ailments
 from .context import offset_of

@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from store.archive import Cancel
-from store.errors import Busy, Cancelled
-from store.jsonlines import Kind, Span
+from sessionscope.store.archive import Cancel
+from sessionscope.store.errors import Busy, Cancelled
+from sessionscope.store.jsonlines import Kind, Span
 
 from .file import Opened
 from .head import METADATA

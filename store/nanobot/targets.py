@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.bundle import Bundle, Kind
-from store.errors import Busy, Damaged, Refused
-from store.files import folder_lock, replace_file, sync_folder
+from sessionscope.store.bundle import Bundle, Kind
+from sessionscope.store.errors import Busy, Damaged, Refused
+from sessionscope.store.files import folder_lock, replace_file, sync_folder
 
 from .names import ENDING
 from .session_manager import LOCK

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from store.archive import Cancel, never
-from store.errors import Busy, Cancelled
-from store.jsonlines import Kind, Span, scan
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.errors import Busy, Cancelled
+from sessionscope.store.jsonlines import Kind, Span, scan
 
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE

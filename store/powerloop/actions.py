@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from store.archive import Cancel, never
-from store.bundle import Bundle, Kind, discard, trash_entry
-from store.errors import Cancelled, Misused, Refused, UnknownSession
-from store.plans import (
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.bundle import Bundle, Kind, discard, trash_entry
+from sessionscope.store.errors import Cancelled, Misused, Refused, UnknownSession
+from sessionscope.store.plans import (
     Action,
     Close,
     Compact,
@@ -30,8 +30,8 @@ from store.plans import (
     Uncompact,
     silent,
 )
-from store.repair import Change, reasons
-from store.rows import Ref, Spot
+from sessionscope.store.repair import Change, reasons
+from sessionscope.store.rows import Ref, Spot
 
 from . import closing, doctor, edits, folding, planning, reviving, sessions, undoing
 from .chart import read_chart
@@ -42,7 +42,7 @@ from .settling import settle
 from .writing import back_up, connected, new_bundle, now_ms, refuse_leased, transaction
 
 if TYPE_CHECKING:
-    from .reader import PowerLoopArchive
+    from .archive import PowerLoopArchive
 
 ROUNDS, SHOWN = 8, 2_000
 NOTHING = "There is nothing to put right."
@@ -59,7 +59,7 @@ class PowerLoopActions:
         return self._archive.layout
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
-        """See `store.archive.Actions`."""
+        """See `sessionscope.store.archive.Actions`."""
         self._archive.reader().read(self._check)
         if isinstance(action, Restore):
             return self._archive.reader().read(lambda conn: self._plan_restore(conn, action))
@@ -203,7 +203,7 @@ class PowerLoopActions:
     # -- carrying out
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
-        """See `store.archive.Actions`. The database may be in use: it is locked for the transaction alone."""
+        """See `sessionscope.store.archive.Actions`. The database is locked only during the transaction."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         with connected(self._archive.file.path) as conn:

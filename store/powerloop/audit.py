@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from store.compaction import Fold, Taken, explain, oddities
-from store.outline import Outline, Run, following, gaps, union
-from store.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
-from store.sqlitefile import Read
-from store.values import Damages, parse
+from sessionscope.store.compaction import Fold, Taken, explain, oddities
+from sessionscope.store.outline import Outline, Run, following, gaps, union
+from sessionscope.store.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
+from sessionscope.store.sqlitefile import Read
+from sessionscope.store.values import Damages, parse
 
 from .decode import Cells, note_span, number, recorded_runs, text
 from .layout import NOTE_NAME, Layout

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.outline import Outline, runs_of
-from store.rows import Audit, Ref, Spot, State
-from store.sqlitefile import BrokenText
-from store.values import Damages, calls_made, parse
+from sessionscope.store.outline import Outline, runs_of
+from sessionscope.store.rows import Audit, Ref, Spot, State
+from sessionscope.store.sqlitefile import BrokenText
+from sessionscope.store.values import Damages, calls_made, parse
 
 from . import audit
 from .decode import note_span

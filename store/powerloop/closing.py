@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.closing import Fate, Member, Step, close
-from store.errors import Refused, UnknownSession
-from store.plans import Close, Plan
-from store.rows import Ref
-from store.sqlitefile import uri_of
+from sessionscope.store.closing import Fate, Member, Step, close
+from sessionscope.store.errors import Refused, UnknownSession
+from sessionscope.store.plans import Close, Plan
+from sessionscope.store.rows import Ref
+from sessionscope.store.sqlitefile import uri_of
 
 from . import sessions
 from .family import Kin, kin

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from threading import RLock
 
-from store.errors import Busy, Damaged, NotAnArchive
-from store.sqlitefile import SqliteFile, require_sqlite
-from store.transactions import Transactions, is_busy, locked, waiting
+from sessionscope.store.errors import Busy, Damaged, NotAnArchive
+from sessionscope.store.sqlitefile import SqliteFile, require_sqlite
+from sessionscope.store.transactions import Transactions, is_busy, locked, waiting
 
 from .layout import NEWEST_USER_VERSION, layouts
 from .schema import COLUMNS, INDEXES, STATEMENTS

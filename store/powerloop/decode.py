@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from store.outline import union
-from store.rows import NoteSpan
-from store.sqlitefile import BrokenText
-from store.values import Damages, character_at
+from sessionscope.store.outline import union
+from sessionscope.store.rows import NoteSpan
+from sessionscope.store.sqlitefile import BrokenText
+from sessionscope.store.values import Damages, character_at
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """What a column of integers can hold."""

@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
-from store.archive import Cancel
-from store.errors import Cancelled, Damaged
-from store.plans import Progress
-from store.repair import Severity
-from store.rows import Ref, Spot
-from store.sqlitefile import Read
+from sessionscope.store.archive import Cancel
+from sessionscope.store.errors import Cancelled, Damaged
+from sessionscope.store.plans import Progress
+from sessionscope.store.repair import Severity
+from sessionscope.store.rows import Ref, Spot
+from sessionscope.store.sqlitefile import Read
 
 from . import call_checks, compaction_checks, session_checks
 from .ailments import Ailment, ailment

@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.repair import Change, cut
-from store.rows import Spot
-from store.sqlitefile import BrokenText
+from sessionscope.store.repair import Change, cut
+from sessionscope.store.rows import Spot
+from sessionscope.store.sqlitefile import BrokenText
 
 from .layout import Layout
 

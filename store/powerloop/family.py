@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.repair import Choice, Severity
-from store.rows import Ref, Spot
-from store.values import Damages
+from sessionscope.store.repair import Choice, Severity
+from sessionscope.store.rows import Ref, Spot
+from sessionscope.store.values import Damages
 
 from .ailments import Ailment, ailment
 from .decode import number

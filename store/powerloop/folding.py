@@ -9,12 +9,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.errors import Misused, Refused, UnknownSession
-from store.folding import Candidate, Context, Cut, check_note, tokens_of
-from store.outline import holds
-from store.plans import Compact, FoldPlan, Plan, Uncompact
-from store.repair import Change
-from store.rows import Certainty, Compaction, Spot, State
+from sessionscope.store.errors import Misused, Refused, UnknownSession
+from sessionscope.store.folding import Candidate, Context, Cut, check_note, tokens_of
+from sessionscope.store.outline import holds
+from sessionscope.store.plans import Compact, FoldPlan, Plan, Uncompact
+from sessionscope.store.repair import Change
+from sessionscope.store.rows import Certainty, Compaction, Spot, State
 
 from . import audit, sessions
 from .chart import Chart, Row, read_chart

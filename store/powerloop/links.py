@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from store.rows import Certainty, Link, Ref, ToolCall
-from store.values import Damages, parse, tool_calls
+from sessionscope.store.rows import Certainty, Link, Ref, ToolCall
+from sessionscope.store.values import Damages, parse, tool_calls
 
 from .decode import HIGHEST, LOWEST, Cells
 from .layout import Layout

@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.outline import Display, Kind
-from store.preview import preview
-from store.rows import Count, Message, State, TimelineRow
-from store.sqlitefile import Read
-from store.values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
+from sessionscope.store.outline import Display, Kind
+from sessionscope.store.preview import preview
+from sessionscope.store.rows import Count, Message, State, TimelineRow
+from sessionscope.store.sqlitefile import Read
+from sessionscope.store.values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
 
 from .decode import Cells, decode_bytes, note_span, number, text
 from .layout import Layout

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from store.archive import Cancel
-from store.errors import Cancelled
-from store.outline import Run, runs_of, union
-from store.sqlitefile import Read
+from sessionscope.store.archive import Cancel
+from sessionscope.store.errors import Cancelled
+from sessionscope.store.outline import Run, runs_of, union
+from sessionscope.store.sqlitefile import Read
 
 from .layout import Layout
 from .messages import Owner, state_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.plans import Repair
-from store.repair import Finding, wanted
+from sessionscope.store.plans import Repair
+from sessionscope.store.repair import Finding, wanted
 
 from .ailments import Ailment
 from .edits import Edit

@@ -1,103 +1,45 @@
-"""A power-loop database as an `Archive`: opens it, and answers what a browser asks."""
+"""Answers what a browser asks of a power-loop database."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from store import outline as outlines
-from store.archive import Cancel, Stamp, never
-from store.census import Census, Entry
-from store.errors import Cancelled, NotAnArchive, UnknownSession
-from store.folding import Context, growth
-from store.outline import Display, Outline, Run
-from store.plans import Progress, silent
-from store.repair import Finding
-from store.rows import ArchiveInfo, Audit, Limits, Link, Message, Ref, SessionDetail, SessionSummary, State, Usage, View
-from store.sqlitefile import TRIES, Read, SqliteFile
-from store.values import Damages, parse
+from sessionscope.store import outline as outlines
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.census import Census, Entry
+from sessionscope.store.errors import Cancelled, UnknownSession
+from sessionscope.store.folding import Context, growth
+from sessionscope.store.outline import Display, Outline, Run
+from sessionscope.store.plans import Progress, silent
+from sessionscope.store.repair import Finding
+from sessionscope.store.rows import (
+    Audit,
+    Limits,
+    Link,
+    Message,
+    Ref,
+    SessionDetail,
+    SessionSummary,
+    State,
+    Usage,
+    View,
+)
+from sessionscope.store.sqlitefile import TRIES, Read
+from sessionscope.store.values import Damages, parse
 
 from . import audit, doctor, folding, links, messages, outlining, sessions
-from .actions import PowerLoopActions
 from .decode import Cells, note_span
-from .layout import NOTE_NAME, Layout, layouts, schema_version
+from .layout import NOTE_NAME, Layout
 from .messages import META_BYTES, Lines, Owner
+
+if TYPE_CHECKING:
+    from .archive import PowerLoopArchive
 
 T = TypeVar("T")
 SMALL, FEW, HUGE, SESSIONS_A_BURST, CANDIDATES = 5_000, 2_000, 10**8, 20_000, 5
 _UNKNOWN = "not stored, so not shown: the prompt, recalled memories and projections"
-
-
-def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
-    """An archive for each layout in a database, or for the one with `prefix`.
-
-    Raises NotAnArchive where the file is no power-loop database or has no such layout, Busy where it is locked.
-    """
-    file = SqliteFile(path)
-    found, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
-    if not found:
-        raise NotAnArchive(f"{path}: is a SQLite database, but holds no power-loop sessions that we know.")
-    if prefix is not None:
-        chosen = [layout for layout in found if layout.prefix == prefix]
-        if not chosen:
-            names = ", ".join(f"{path}#{layout.prefix}" for layout in found)
-            raise NotAnArchive(f"{path}: has no tables with prefix {prefix!r}; there is {names}.")
-        found = chosen
-    many = len(found) > 1 or prefix is not None
-    return [PowerLoopArchive(file, layout, schema, many) for layout in found]
-
-
-class PowerLoopArchive:
-    """One layout of a power-loop database."""
-
-    def __init__(self, file: SqliteFile, layout: Layout, schema: int, many: bool) -> None:
-        self.file, self.layout, self._schema, self._many = file, layout, schema, many
-
-    @property
-    def info(self) -> ArchiveInfo:
-        poisoned = "no release loads this layout: it was stamped as newer than it is"
-        return ArchiveInfo(
-            location=self.file.shown,
-            name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
-            format=f"power-loop {self.layout.release}",
-            layout=self.layout.prefix,
-            capabilities=frozenset({"browse", "repair", "settle", "close", "archive", "compact"}),
-            warning=poisoned if self.layout.poisoned else None,
-            root=self.file.path,
-        )
-
-    def reader(self) -> PowerLoopReader:
-        return PowerLoopReader(self)
-
-    @property
-    def actions(self) -> PowerLoopActions | None:
-        path = self.file.path
-        writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
-        return PowerLoopActions(self) if writable else None
-
-    def probe(self, conn: sqlite3.Connection) -> None:
-        """Looks at the tables anew if the schema is another than before: a later release came, or another file."""
-        version = schema_version(conn)
-        if version == self._schema:
-            return
-        found = {layout.prefix: layout for layout in layouts(conn)}
-        if self.layout.prefix not in found:
-            raise NotAnArchive(f"{self.file.shown}: does not hold these sessions any more.")
-        self.layout, self._schema = found[self.layout.prefix], version
-
-    def stamp(self) -> Stamp:
-        return self.file.parts()
-
-    @property
-    def aside(self) -> str | None:
-        """Why a private copy is read instead of the file, None while it is not."""
-        return self.file.aside
-
-    def close(self) -> None:
-        self.file.close()
 
 
 class PowerLoopReader:

@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.bundle import Kind, Manifest, read_manifest
-from store.closing import Fate, Member
-from store.errors import NotAnArchive, Refused
-from store.plans import Plan, Restore
-from store.rows import Ref
+from sessionscope.store.bundle import Kind, Manifest, read_manifest
+from sessionscope.store.closing import Fate, Member
+from sessionscope.store.errors import NotAnArchive, Refused
+from sessionscope.store.plans import Plan, Restore
+from sessionscope.store.rows import Ref
 
 from .closing import ROWS, attached
 from .layout import Layout

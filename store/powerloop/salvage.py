@@ -14,13 +14,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from store.archive import Cancel, never
-from store.errors import Busy, Damaged, NotAnArchive
-from store.plans import Progress, silent
-from store.recovery.image import Image
-from store.recovery.pages import HIGHEST, LOWEST
-from store.recovery.target import Shape, Target, read_shape
-from store.recovery.trees import Row, Trees, Walk
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.errors import Busy, Damaged, NotAnArchive
+from sessionscope.store.plans import Progress, silent
+from sessionscope.store.recovery.image import Image
+from sessionscope.store.recovery.pages import HIGHEST, LOWEST
+from sessionscope.store.recovery.target import Shape, Target, read_shape
+from sessionscope.store.recovery.trees import Row, Trees, Walk
 
 from . import remains
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from store.outline import gaps, runs_of, size
-from store.repair import Choice, Severity
-from store.rows import Spot, State
+from sessionscope.store.outline import gaps, runs_of, size
+from sessionscope.store.repair import Choice, Severity
+from sessionscope.store.rows import Spot, State
 
 from .ailments import Ailment, ailment, count_rows
 from .chart import Chart, Row, troubles

@@ -96,10 +96,11 @@ class SessionStore(SessionQueries):
         """Opens a database, making it and its folder where there is none; ":memory:" keeps it in memory.
 
         `timeout` is how many seconds a lock is waited for. With `durability` "NORMAL" a power failure may take the last
-        transactions, never a part of one; with "FULL" each is on disk when its method returns. Raises
-        `store.NotAnArchive`, a sqlite3.DatabaseError too, where the file is another program's or a layout that
-        0.2.0's statements do not fit, and nothing is changed in it; sqlite3.OperationalError where it is locked or
-        cannot be opened, OSError where its folder cannot be made, ValueError for another `durability`.
+        transactions, never a part of one; with "FULL" each is on disk when its method returns.
+
+        Raises `sessionscope.store.NotAnArchive`, which is a sqlite3.DatabaseError too, and changes nothing, if the file
+        belongs to another program or has a layout that 0.2.0's statements do not fit; sqlite3.OperationalError if it
+        is locked or cannot be opened; OSError if its folder cannot be made; ValueError for another `durability`.
         """
         where = str(path)
         if where != MEMORY:

@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from store.census import Entry
-from store.compaction import Fold, undone_folds
-from store.rows import Count, Ref, SessionDetail, SessionSummary, State
-from store.values import Damages, parse, parse_object, tool_calls
+from sessionscope.store.census import Entry
+from sessionscope.store.compaction import Fold, undone_folds
+from sessionscope.store.rows import Count, Ref, SessionDetail, SessionSummary, State
+from sessionscope.store.values import Damages, parse, parse_object, tool_calls
 
 from .decode import Cells, number, text
 from .extras import extras

@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.bundle import Kind, read_manifest
-from store.errors import Misused, NotAnArchive, Refused
-from store.plans import Action
-from store.repair import Change, cut
-from store.rows import Spot
-from store.sqlitefile import BrokenText, decode_text, uri_of
+from sessionscope.store.bundle import Kind, read_manifest
+from sessionscope.store.errors import Misused, NotAnArchive, Refused
+from sessionscope.store.plans import Action
+from sessionscope.store.repair import Change, cut
+from sessionscope.store.rows import Spot
+from sessionscope.store.sqlitefile import BrokenText, decode_text, uri_of
 
 from .edits import Edit, Touched, read_row, touched
 from .layout import Layout

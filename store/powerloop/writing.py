@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from store.archive import Cancel
-from store.bundle import Bundle, Kind
-from store.errors import Cancelled, Refused, StoreError
-from store.plans import Progress
-from store.sqlitefile import decode_text, uri_of
-from store.transactions import is_busy
+from sessionscope.store.archive import Cancel
+from sessionscope.store.bundle import Bundle, Kind
+from sessionscope.store.errors import Cancelled, Refused, StoreError
+from sessionscope.store.plans import Progress
+from sessionscope.store.sqlitefile import decode_text, uri_of
+from sessionscope.store.transactions import is_busy
 
 from .database import SPILL_PAGES
 from .layout import Layout

@@ -18,8 +18,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from store.errors import Misused, Refused
-from store.files import sync_folder
+from sessionscope.store.errors import Misused, Refused
+from sessionscope.store.files import sync_folder
 
 from .pages import Undecoded, Value
 from .trees import Row

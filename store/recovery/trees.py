@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from store.archive import Cancel, never
-from store.errors import Cancelled
-from store.plans import Progress, silent
+from sessionscope.store.archive import Cancel, never
+from sessionscope.store.errors import Cancelled
+from sessionscope.store.plans import Progress, silent
 
 from .image import Image
 from .pages import (

@@ -10,8 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from store.powerloop.schema import TABLES
 from tests.store.workspaces import talk, write
+
+from sessionscope.store.powerloop.schema import TABLES
 
 NEWEST, WHOLE, SESSION = "qz-newest", "qz-whole", "session-0000001"
 """The first and the last word of a newest message. A list has room for the first alone."""

@@ -24,10 +24,10 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.events import Key
 from textual.pilot import Pilot
 
-from store import open_archive, sqlitefile
-from store.powerloop.messages import Lines
-from tui.app import Sessionscope
-from tui.widgets.timeline import Timeline
+from sessionscope.store import open_archive, sqlitefile
+from sessionscope.store.powerloop.messages import Lines
+from sessionscope.tui.app import Sessionscope
+from sessionscope.tui.widgets.timeline import Timeline
 
 from .table import Line
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from store import SessionStore
+from sessionscope.store import SessionStore
 
 TOOL = "sqlite3"
 _SYNC = getattr(os, "fdatasync", os.fsync)

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from store.nanobot import SessionManager
 from tests.store.workspaces import KEY, talk, write
+
+from sessionscope.store.nanobot import SessionManager
 
 from .limits import by_hand
 from .nanobot import COUNTER, EACH, TEXT, UPSTREAM, counted, named, upstream

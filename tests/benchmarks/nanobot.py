@@ -18,9 +18,10 @@ from math import floor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from store import Reader, Ref, View, open_archive
-from store.jsonlines import records
 from tests.store.workspaces import KEY, talk, write
+
+from sessionscope.store import Reader, Ref, View, open_archive
+from sessionscope.store.jsonlines import records
 
 from .table import Line
 from .turns import both, in_turns, short

@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from store import Ref, View, open_archive
+from sessionscope.store import Ref, View, open_archive
 
 from .data import SESSION, build
 from .startup import MAIN, ROOT, environment

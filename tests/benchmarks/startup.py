@@ -33,7 +33,7 @@ from .table import Line
 COLUMNS, ROWS, PATIENCE_S, TARGET = 120, 40, 30, 1.3
 ROOT = Path(__file__).resolve().parents[2]
 EMPTY = ("-c", "from textual.app import App; App().run()")
-MAIN = ("-c", "import sys; from tui.__main__ import main; sys.exit(main())")
+MAIN = ("-c", "import sys; from sessionscope.tui.__main__ import main; sys.exit(main())")
 _LAST_LINE, _ASKS, _ANSWER = f"\x1b[{ROWS};1H", b"\x1b[?2026$p", b"\x1b[?2026;2$y"
 
 
@@ -41,7 +41,7 @@ def environment(home: Path) -> dict[str, str]:
     """What a measured process sees: nobody's config, no setting of Textual, and bytecode kept from run to run."""
     foreign = ("TEXTUAL", "XDG_", "PYTHON", "NO_COLOR", "COLORTERM")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return kept | {"TERM": "xterm-256color", "HOME": str(home)}
+    return kept | {"TERM": "xterm-256color", "HOME": str(home), "PYTHONPATH": str(ROOT / ".package")}
 
 
 def until(argv: Sequence[str], mark: str, home: Path) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from store import Close, Compact, Ref, SessionStore, open_archive
+from sessionscope.store import Close, Compact, Ref, SessionStore, open_archive
 
 from .limits import TOOL, by_hand, scan, wal_growth
 from .table import Line

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from store.powerloop.schema import TABLES
-from tui.__main__ import main
+from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.tui.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted(path.stem for path in (ROOT / "tests" / "data" / "power-loop").glob("*.db"))
@@ -62,9 +62,8 @@ def start(tmp_path: Path) -> Start:
     ) -> subprocess.Popen[bytes]:
         folder = tmp_path / "cwd"
         folder.mkdir(exist_ok=True)
-        command = [sys.executable, *(("-c", code) if code else ("-m", "tui")), *map(str, argv)]
-        # A checkout is tested as it stands, installed or not.
-        variables = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
+        command = [sys.executable, *(("-c", code) if code else ("-m", "sessionscope.tui")), *map(str, argv)]
+        variables = os.environ | (environment or {})
         return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, cwd=folder, env=variables)
 
     return begin

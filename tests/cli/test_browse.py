@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from sessionscope.tui import app as tui_app
 
 from .conftest import Cli, Make
 
@@ -47,7 +47,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((places, strict) if summarizer is None else (places, strict, summarizer))
         return 0
 
-    monkeypatch.setitem(sys.modules, "tui.app", SimpleNamespace(run=run))
+    monkeypatch.setattr(tui_app, "run", run)
     return calls
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tui import config
+from sessionscope.tui import config
 
 from ..store.workspaces import DAMAGED, KEY, NAME, SAMPLES, damaged, talk, workspace, write
 from .conftest import Cli

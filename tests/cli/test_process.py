@@ -18,7 +18,7 @@ Sample = Callable[[str], Path]
 PATIENCE_S = 60
 LEAN = """
 import sys
-from tui.__main__ import main
+from sessionscope.tui.__main__ import main
 path = sys.argv[1]
 for argv in (["--help"], ["--version"], ["ls", path], ["show", path, "sess_root0000000000000000000"], [path],
              ["ls", path, "--json"], ["compactions", path, "sess_root0000000000000000000"], ["demo"]):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tui.headless import reading
+from sessionscope.tui.headless import reading
 
 from .conftest import Cli, Make, insert
 

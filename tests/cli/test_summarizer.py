@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from store import Cancelled
-from tui import config
-from tui.summarizer import NOTE_BYTES, NoteError, summarize
+from sessionscope.store import Cancelled
+from sessionscope.tui import config
+from sessionscope.tui.summarizer import NOTE_BYTES, NoteError, summarize
 
 from .conftest import ROOT as CHECKOUT
 from .conftest import Cli

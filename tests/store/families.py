@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from store.powerloop import SessionStore
+from sessionscope.store.powerloop import SessionStore
 
 NOTE: dict[str, Any] = {"note_content": "in short", "before_tokens": 9, "after_tokens": 1, "round_index": 0}
 

@@ -1,6 +1,6 @@
 """A process that folds and unfolds one session again and again, while others do the same; prints what it did.
 
-python -IB fold_worker.py ARCHIVE SESSION TIMES SEED        waits for a line on stdin before it begins
+python -PB fold_worker.py ARCHIVE SESSION TIMES SEED        waits for a line on stdin before it begins
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from store import Busy, Compact, Misused, Ref, Refused, Uncompact, open_archive
+from sessionscope.store import Busy, Compact, Misused, Ref, Refused, Uncompact, open_archive
 
 T = TypeVar("T")
 

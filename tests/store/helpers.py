@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from store import Archive, Outline, Reader, Ref, TimelineRow, View, open_archive
-from store.powerloop.schema import TABLES
+from sessionscope.store import Archive, Outline, Reader, Ref, TimelineRow, View, open_archive
+from sessionscope.store.powerloop.schema import TABLES
 
 DATA = Path(__file__).parents[1] / "data"
 NAMES = sorted(path.stem for path in (DATA / "power-loop").glob("*.db"))

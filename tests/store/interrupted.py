@@ -1,6 +1,6 @@
 """Appends under a rain of interrupts, and fails where one leaves a lock held, a transaction open or a message lost.
 
-python interrupted.py CHECKOUT DATABASE
+python interrupted.py DATABASE
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import sys
 import threading
 import time
 
+from sessionscope.store import SessionStore
+
 SECONDS, LEAST = 2, 100
 
 
-def main(checkout: str, path: str) -> None:
-    sys.path.insert(0, checkout)
-    from store import SessionStore
-
+def main(path: str) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,6 +1,6 @@
 """Processes that use a `SessionManager` and may be killed at it.
 
-python -I manager_worker.py JOB [ARGUMENT ...]        says what it did, one line of JSON each
+python -P manager_worker.py JOB [ARGUMENT ...]        says what it did, one line of JSON each
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from subprocess import PIPE, Popen
 from typing import Any
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from store import bundle, files
-from store.nanobot import Session, SessionChanged, SessionManager, session_manager, writing
+from sessionscope.store import bundle, files
+from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, session_manager, writing
 
 KEY, STEPS, PAGE = "telegram:42", 60, 4_096
 
@@ -224,7 +222,7 @@ class Said:
     """A process of this file, and what it says."""
 
     def __init__(self, *arguments: Any) -> None:
-        self.process = Popen([sys.executable, "-IB", __file__, *map(str, arguments)], stdout=PIPE, text=True)
+        self.process = Popen([sys.executable, "-PB", __file__, *map(str, arguments)], stdout=PIPE, text=True)
 
     def one(self) -> Any:
         assert self.process.stdout is not None

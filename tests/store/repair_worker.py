@@ -1,6 +1,6 @@
 """A process that changes copies of an archive, each killed one step later than the one before.
 
-    python -IB repair_worker.py ARCHIVE FOLDER [close SESSION | compact SESSION FIRST LAST | uncompact SESSION NUMBER]
+    python -PB repair_worker.py ARCHIVE FOLDER [close SESSION | compact SESSION FIRST LAST | uncompact SESSION NUMBER]
 
 Without a verb it repairs. Copies are FOLDER/1, ...; prints which step was the last.
 """
@@ -17,9 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from store import Action, Close, Compact, Ref, Repair, Uncompact, open_archive
+from sessionscope.store import Action, Close, Compact, Ref, Repair, Uncompact, open_archive
 
 STEPS, LONGEST_S = 200, 60
 _CALLS = ("fsync", "replace", "open", "unlink", "chmod", "mkdir", "utime")

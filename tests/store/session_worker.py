@@ -1,6 +1,6 @@
 """Processes that use a `SessionStore` and may be killed at it: one that forks the others, as a test tells it.
 
-python -I session_worker.py        then on stdin, a line each: [SERVICE, ARGUMENTS], answered by a line
+python -P session_worker.py        then on stdin, a line each: [SERVICE, ARGUMENTS], answered by a line
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
-from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from store.powerloop import SessionStore, SubagentLifecycle
+from sessionscope.store.powerloop import SessionStore, SubagentLifecycle
 
 PATIENCE_S, LONGEST_S = 60, 120
 NOW_NS = 4_000_000_000_000_000_000
@@ -66,7 +63,7 @@ class Worker:
     """The process from the test's side: called with a service and its arguments, it gives the answer."""
 
     def __init__(self) -> None:
-        self.process = Popen([sys.executable, "-IB", __file__], stdin=PIPE, stdout=PIPE, text=True)
+        self.process = Popen([sys.executable, "-PB", __file__], stdin=PIPE, stdout=PIPE, text=True)
 
     def __call__(self, service: str, *arguments: Any) -> Any:
         self.send(service, *arguments)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from store import NotAnArchive, read_manifest
-from store.bundle import MANIFEST, Bundle, Kind, keep, place_of
+from sessionscope.store import NotAnArchive, read_manifest
+from sessionscope.store.bundle import MANIFEST, Bundle, Kind, keep, place_of
 
 
 def mode(path: Path) -> int:

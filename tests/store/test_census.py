@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import Census, Order, Place
-from store.census import Changes, Entry
+from sessionscope.store import Census, Order, Place
+from sessionscope.store.census import Changes, Entry
 
 IDS = [*"abcdef"]
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import Certainty, Ref
-from store import compaction as c
-from store.compaction import Fold, Taken, explain, oddities, undone_folds
-from store.outline import runs_of
+from sessionscope.store import Certainty, Ref
+from sessionscope.store import compaction as c
+from sessionscope.store.compaction import Fold, Taken, explain, oddities, undone_folds
+from sessionscope.store.outline import runs_of
 
 from .helpers import build, fill, only, raw
 

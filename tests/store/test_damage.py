@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from store import Certainty, Ref, State, View, open_archive
+from sessionscope.store import Certainty, Ref, State, View, open_archive
 
 from .helpers import LAYOUTS, add_messages, add_session, build, call, everything, only, prefix_of, raw, rows, seqs
 

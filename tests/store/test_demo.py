@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from store import Archive, Certainty, Place, Reader, SessionSummary, open_archive, write_demo
+from sessionscope.store import Archive, Certainty, Place, Reader, SessionSummary, open_archive, write_demo
 
 NOW, MINUTE, DAY = 1_750_000_000_000, 60_000, 86_400_000
 

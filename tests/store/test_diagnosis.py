@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store import Cancelled, NotAnArchive, UnknownSession, diagnose
+from sessionscope.store import Cancelled, NotAnArchive, UnknownSession, diagnose
 
 from .ailing import DEFECTS, made, sample
 from .helpers import DATA, ROOT, raw

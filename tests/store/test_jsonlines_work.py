@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from store import jsonlines, jsontokens
-from store.jsonlines import Fidelity, scan
+from sessionscope.store import jsonlines, jsontokens
+from sessionscope.store.jsonlines import Fidelity, scan
 
 SIZE = 6000
 

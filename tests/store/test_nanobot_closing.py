@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from store import Close, Misused, Plan, Receipt, Refused, UnknownSession, open_archive
-from store.nanobot import SessionManager
-from store.rows import Ref
-from store.trash import bundles, export_bundle
+from sessionscope.store import Close, Misused, Plan, Receipt, Refused, UnknownSession, open_archive
+from sessionscope.store.nanobot import SessionManager
+from sessionscope.store.rows import Ref
+from sessionscope.store.trash import bundles, export_bundle
 
 from .helpers import DATA, only
 from .test_nanobot_repair import HEAD, actions, calling, contents, made, sessions, user

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store import View, open_archive
+from sessionscope.store import View, open_archive
 
 from .damages import ANSWERS, FILES, KEY, NAMES, Answer, digest, file, real
 from .workspaces import found

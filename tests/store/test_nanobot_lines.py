@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from store import Busy
-from store.jsonlines import scan
-from store.nanobot import walk as index
-from store.nanobot.file import opening
-from store.nanobot.lines import FileOutline
-from store.nanobot.record import decode
-from store.nanobot.walk import outline_rows
+from sessionscope.store import Busy
+from sessionscope.store.jsonlines import scan
+from sessionscope.store.nanobot import walk as index
+from sessionscope.store.nanobot.file import opening
+from sessionscope.store.nanobot.lines import FileOutline
+from sessionscope.store.nanobot.record import decode
+from sessionscope.store.nanobot.walk import outline_rows
 
 from .workspaces import NAME, counted, lines, talk
 

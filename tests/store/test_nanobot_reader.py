@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from store import Busy, Certainty, Limits, NotAnArchive, Place, State, UnknownSession, View, open_archive
-from store.nanobot.file import opening
-from store.nanobot.walk import outline_rows
+from sessionscope.store import Busy, Certainty, Limits, NotAnArchive, Place, State, UnknownSession, View, open_archive
+from sessionscope.store.nanobot.file import opening
+from sessionscope.store.nanobot.walk import outline_rows
 
 from .workspaces import (
     KEY,

@@ -16,14 +16,29 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from store import Actions, Cancelled, Finding, Misused, NotAnArchive, Plan, Receipt, Refused, Repair, Restore, Settle
-from store.nanobot.exam import CODES
-from store.nanobot.places import folders, is_session_file
-from store.nanobot.session_manager import SessionManager
-from store.opening import open_archive
-from store.rows import Ref
+from sessionscope.store import (
+    Actions,
+    Cancelled,
+    Finding,
+    Misused,
+    NotAnArchive,
+    Plan,
+    Receipt,
+    Refused,
+    Repair,
+    Restore,
+    Settle,
+)
+from sessionscope.store import bundle as bundle_module
+from sessionscope.store.nanobot import targets
+from sessionscope.store.nanobot.exam import CODES
+from sessionscope.store.nanobot.places import folders, is_session_file
+from sessionscope.store.nanobot.session_manager import SessionManager
+from sessionscope.store.opening import open_archive
+from sessionscope.store.rows import Ref
 
 from . import damages
+from .faults import failing
 from .helpers import DATA, only
 from .real import installed
 
@@ -505,18 +520,12 @@ def test_a_file_that_changed_since_is_left_alone(tmp_path: Path) -> None:
     assert contents(folder) == before
 
 
-def test_a_full_disk_changes_nothing(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "name"), [(bundle_module, "_sync"), (Path, "mkdir"), (targets, "replace_file")])
+def test_a_full_disk_changes_nothing(broken: Path, owner: Any, name: str) -> None:
     doing = actions(broken)
     plan = doing.plan(Repair())
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    for name in ("store.bundle._sync", "pathlib.Path.mkdir", "store.nanobot.targets.replace_file"):
-        with monkeypatch.context() as patch:
-            patch.setattr(name, full)
-            with pytest.raises(Refused, match="No space left"):
-                doing.apply(plan, offline=True)
+    with failing(owner, name), pytest.raises(Refused, match="No space left"):
+        doing.apply(plan, offline=True)
 
 
 def test_it_stops_when_told_to(broken: Path) -> None:
@@ -531,7 +540,7 @@ def test_it_stops_when_told_to(broken: Path) -> None:
 def test_a_lock_that_is_held_refuses(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr("store.nanobot.targets.WAIT_S", 0.05)
+    monkeypatch.setattr(targets, "WAIT_S", 0.05)
     lock = broken / ".session-files.lock"
     doing = actions(broken)
     plan = doing.plan(Repair())

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from store import Archive, Certainty, State, View, open_archive
-from store.jsonlines import Trouble
+from sessionscope.store import Archive, Certainty, State, View, open_archive
+from sessionscope.store.jsonlines import Trouble
 
 from .test_watching import look
 from .workspaces import DAMAGED, SAMPLES, damaged, found, rows, workspace

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import Close, Misused, Plan, Receipt, Refused, Restore, SetArchived, UnknownSession
-from store.powerloop import SessionStore
-from store.rows import Ref
-from store.trash import bundles, empty_trash, export_bundle
+from sessionscope.store import Close, Misused, Plan, Receipt, Refused, Restore, SetArchived, UnknownSession
+from sessionscope.store import bundle as bundle_module
+from sessionscope.store.powerloop import SessionStore
+from sessionscope.store.rows import Ref
+from sessionscope.store.trash import bundles, empty_trash, export_bundle
 
 from .ailing import dump, sample
+from .faults import failing
 from .helpers import DETACHED, LINKED, ROOT, add_messages, add_session, build, fill, only, prefix_of, raw
 from .test_powerloop_repair import actions, codes, findings
 
@@ -232,17 +234,12 @@ def test_a_session_that_is_gone(tmp_path: Path) -> None:
         close(sample(tmp_path / "a.db"), "nobody")
 
 
-def test_a_full_disk_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_deletes_nothing(tmp_path: Path) -> None:
     path = sample(tmp_path / "a.db")
     before = path.read_bytes()
     doing = actions(only(path))
     plan = doing.plan(Close((Ref("", ROOT),), anyway=True))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("store.bundle._sync", full)
-    with pytest.raises(Refused, match="No space left"):
+    with failing(bundle_module, "_sync"), pytest.raises(Refused, match="No space left"):
         doing.apply(plan)
     assert path.read_bytes() == before
     assert not (tmp_path / "a.db.sessionscope").exists()
@@ -262,7 +259,7 @@ def test_it_goes_into_another_database_of_the_same_kind(tmp_path: Path) -> None:
 
 
 def _repaired_bundle(tmp_path: Path) -> str:
-    from store import Repair
+    from sessionscope.store import Repair
 
     path = sample(tmp_path / "c.db", "v8.0.0")
     raw(path, "UPDATE pl_session_state SET next_seq = 1")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
-from store.folding import Candidate, Context, growth
-from store.powerloop import SessionStore
-from store.rows import Ref
+from sessionscope.store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
+from sessionscope.store.folding import Candidate, Context, growth
+from sessionscope.store.powerloop import SessionStore
+from sessionscope.store.rows import Ref
 
 from .ailing import sample
 from .helpers import ROOT, build, call, fill, only, prefix_of, raw, seqs

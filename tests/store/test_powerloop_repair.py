@@ -6,14 +6,29 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from store import Actions, Archive, Cancelled, Finding, Misused, Plan, Receipt, Refused, Repair, Restore, Settle
-from store.powerloop import SessionStore
-from store.rows import Ref, View
+from sessionscope.store import (
+    Actions,
+    Archive,
+    Cancelled,
+    Finding,
+    Misused,
+    Plan,
+    Receipt,
+    Refused,
+    Repair,
+    Restore,
+    Settle,
+)
+from sessionscope.store import bundle as bundle_module
+from sessionscope.store.powerloop import SessionStore, writing
+from sessionscope.store.rows import Ref, View
 
 from .ailing import DEFECTS, TOLD, dump, made, sample
+from .faults import failing
 from .helpers import NAMES, ROOT, call, fill, only, raw
 
 SEVERE = ("error", "warning")
@@ -144,7 +159,7 @@ def test_what_is_repaired_loads_in_every_part(tmp_path: Path, name: str) -> None
     try:
         from power_loop.runtime import session_store as package
     except ImportError:
-        from store import powerloop as package
+        from sessionscope.store import powerloop as package
     defect = DEFECTS[name]
     path = made(tmp_path / "a.db", defect)
     repair(path, Repair(choose=((defect.code, defect.choice),) if defect.choice else ()))
@@ -215,7 +230,7 @@ def test_a_plan_whose_reason_is_gone_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_held_refuses_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.powerloop.writing.WAIT_S", 0.05)
+    monkeypatch.setattr(writing, "WAIT_S", 0.05)
     path = made(tmp_path / "a.db", DEFECTS["half an append"])
     doing = actions(only(path))
     plan = doing.plan(Repair())
@@ -253,25 +268,16 @@ def test_tables_of_a_release_to_come_are_only_read(tmp_path: Path) -> None:
         actions(only(path)).plan(Repair())
 
 
-def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "name"), [(bundle_module, "_sync"), (Path, "mkdir")])
+def test_a_full_disk_changes_nothing(tmp_path: Path, owner: Any, name: str) -> None:
     path = made(tmp_path / "a.db", DEFECTS["half an append"])
     before = bytes_of(path)
     doing = actions(only(path))
     plan = doing.plan(Repair())
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("store.bundle._sync", full)
-    with pytest.raises(Refused, match="No space left"):
+    with failing(owner, name), pytest.raises(Refused, match="No space left"):
         doing.apply(plan)
-    monkeypatch.undo()
     assert bytes_of(path) == before
     assert not (tmp_path / "a.db.sessionscope").exists()
-    monkeypatch.setattr("pathlib.Path.mkdir", full)
-    with pytest.raises(Refused, match="No space left"):
-        doing.apply(plan)
-    assert bytes_of(path) == before
 
 
 def test_it_stops_when_told_to_and_has_changed_nothing(tmp_path: Path) -> None:
@@ -309,7 +315,7 @@ def test_what_is_kept_is_all_of_the_database_as_it_was_and_private(tmp_path: Pat
 
 
 def test_another_layout_of_the_same_file_is_not_touched(tmp_path: Path) -> None:
-    from store import open_archive
+    from sessionscope.store import open_archive
 
     path = sample(tmp_path / "a.db", "mixed-0.2.0-then-8.0.0")
     raw(path, "UPDATE session_state SET next_seq = 1", "UPDATE pl_session_state SET next_seq = 1")

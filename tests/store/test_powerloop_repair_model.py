@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import Repair
+from sessionscope.store import Repair
 
 from .ailing import dump, sample
 from .helpers import only, raw

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import Ref, View
-from store.preview import preview, text_of
+from sessionscope.store import Ref, View
+from sessionscope.store.preview import preview, text_of
 
 from .helpers import DATA, build, fill, only, rows
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store import Busy, NotAnArchive, StoreError, UnknownSession, open_archive, usual_places
+from sessionscope.store import Busy, NotAnArchive, StoreError, UnknownSession, open_archive, usual_places
 
 from .helpers import ROOT, only, raw, refs
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from store import Repair, Restore, read_manifest
+from sessionscope.store import Repair, Restore, read_manifest
 
 from .ailing import DEFECTS, dump
 from .helpers import DATA, build, fill, only, raw, together
@@ -36,7 +36,7 @@ def killed(source: Path, folder: Path, *verb: str) -> int:
     """Repairs copies of an archive, or does what a verb says, each killed a step later; in which the last was done."""
     folder.mkdir()
     done = subprocess.run(
-        [sys.executable, "-IB", str(WORKER), str(source), str(folder), *verb],
+        [sys.executable, "-PB", str(WORKER), str(source), str(folder), *verb],
         capture_output=True,
         text=True,
         check=True,
@@ -151,7 +151,7 @@ def test_two_processes_close_one_tree(tmp_path: Path) -> None:
     raw(path)
     before = dump(path)
     code = (
-        "import sys; from store import *; from store import open_archive\n"
+        "import sys; from sessionscope.store import *; from sessionscope.store import open_archive\n"
         "(archive,) = open_archive(sys.argv[1]); doing = archive.actions\n"
         "plan = doing.plan(Close((Ref('', 's0'),)))\n"
         "print('ready', flush=True)\n"

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from store import Cancelled, Damaged, Misused, NotAnArchive, Refused, Salvaged, StoreError, diagnose, salvage
+from sessionscope.store import (
+    Cancelled,
+    Damaged,
+    Misused,
+    NotAnArchive,
+    Refused,
+    Salvaged,
+    StoreError,
+    diagnose,
+    salvage,
+)
 
 from .ailing import dump, sample
 from .helpers import NAMES, ROOT, build, fill, only, raw

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from store import Archive, Certainty, NotAnArchive, Order, Place, Ref, State, View, open_archive
-from store.powerloop.layout import layouts
-from store.sqlitefile import SqliteFile
+from sessionscope.store import Archive, Certainty, NotAnArchive, Order, Place, Ref, State, View, open_archive
+from sessionscope.store.powerloop.layout import layouts
+from sessionscope.store.sqlitefile import SqliteFile
 
 from .helpers import DATA, DETACHED, LINKED, NAMES, ROOT, call, everything, fill, only, raw, refs, rows, seqs
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import store.nanobot.session_manager as ours
-from store.nanobot import FILE_MAX_MESSAGES, Session, SessionManager
+import sessionscope.store.nanobot.session_manager as ours
+from sessionscope.store.nanobot import FILE_MAX_MESSAGES, Session, SessionManager
 
 KEY = "telegram:42"
 METHODS = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from store.nanobot import SessionManager
+from sessionscope.store.nanobot import SessionManager
 
 from .manager_worker import KEY, OPERATIONS, STEPS, Said, prepare, rows, state, wrong
 

@@ -7,15 +7,15 @@ import json
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.jsonlines import scan
-from store.nanobot import Session, SessionChanged, SessionManager
+from sessionscope.store.jsonlines import scan
+from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, loading
 
+from .faults import failing
 from .helpers import DATA
 from .manager_worker import KEY, prepare, rows, state
 from .workspaces import DAMAGED, SAMPLES, damaged, encoded, lines, talk, write
@@ -202,20 +202,13 @@ def test_a_save_of_another_that_never_ended_is_no_conflict(manager: SessionManag
 # -- errors that pass
 
 
-def test_a_read_error_is_an_error(manager: SessionManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_error_is_an_error(manager: SessionManager) -> None:
     manager.append(manager.get_or_create(KEY), rows(3))
     manager.invalidate(KEY)
     before = manager._get_session_path(KEY).read_bytes()
-
-    def failing(*_: Any, **__: Any) -> Any:
-        raise OSError(errno.EIO, "input/output error")
-
-    with monkeypatch.context() as patch:
-        for module in ("loading", "session_manager"):
-            patch.setattr(f"store.nanobot.{module}.open", failing, raising=False)
-        for call in (manager.get_or_create, manager.read_session_file, manager._load):
-            with pytest.raises(OSError, match="input/output"):
-                call(KEY)
+    for call in (manager.get_or_create, manager.read_session_file, manager._load):
+        with failing(loading, "open", errno.EIO), pytest.raises(OSError, match="Input/output"):
+            call(KEY)
         assert KEY not in manager._cache
     assert manager._get_session_path(KEY).read_bytes() == before
     assert manager.get_or_create(KEY).messages == rows(3)

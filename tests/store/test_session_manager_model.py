@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from store.nanobot import SessionChanged, SessionManager
+from sessionscope.store.nanobot import SessionChanged, SessionManager
 
 KEY, OTHER = "telegram:42", "cli:direct"
 LEAVES = (

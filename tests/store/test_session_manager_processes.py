@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from store.nanobot import Session, SessionChanged, SessionManager, session_manager
+from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, session_manager
 
 from .manager_worker import KEY, Said, rows, state
 

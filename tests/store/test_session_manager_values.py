@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from store.nanobot import SessionChanged, SessionManager, Unwritable, session, session_manager
+from sessionscope.store.nanobot import SessionChanged, SessionManager, Unwritable, session, session_manager
 
 from .manager_worker import KEY, rows, state
 from .workspaces import talk, write

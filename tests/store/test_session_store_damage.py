@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from store.powerloop import MessageState, SessionStatus, SessionStore
+from sessionscope.store.powerloop import MessageState, SessionStatus, SessionStore
 
 from .families import NOTE, family
 from .session_worker import flaws

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import store.powerloop as package
-import store.powerloop.session_store as ours
+import sessionscope.store.powerloop as package
+import sessionscope.store.powerloop.session_store as ours
 
 from . import histories
 from .helpers import raw

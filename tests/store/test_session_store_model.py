@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from store import SessionStore
-from store.powerloop import MAX_SPAWN_DEPTH, Counts, SubagentLifecycle
+from sessionscope.store import SessionStore
+from sessionscope.store.powerloop import MAX_SPAWN_DEPTH, Counts, SubagentLifecycle
 
 IDS = [f"s{n}" for n in range(6)]
 ids = st.sampled_from(IDS)

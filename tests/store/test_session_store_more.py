@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import SessionStore, open_archive
-from store.powerloop import Counts, SubagentLifecycle
+from sessionscope.store import SessionStore, open_archive
+from sessionscope.store.powerloop import Counts, SubagentLifecycle
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from threading import Timer
 
 import pytest
 
-from store import NotAnArchive, SessionStore
-from store.powerloop import DEFAULT_DB_PATH
-from store.powerloop.schema import STATEMENTS, TABLES
+from sessionscope.store import NotAnArchive, SessionStore
+from sessionscope.store.powerloop import DEFAULT_DB_PATH
+from sessionscope.store.powerloop.schema import STATEMENTS, TABLES
 
 from .helpers import NAMES, ROOT, raw
 from .test_refusals import tree

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store.powerloop import SessionStore
+from sessionscope.store.powerloop import SessionStore
 
 from .session_worker import Worker, dump, flaws, working
 from .writer import writing

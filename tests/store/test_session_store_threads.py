@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from store.powerloop import SessionStore
+from sessionscope.store.powerloop import SessionStore
 
 from .session_worker import flaws
 
@@ -229,6 +229,6 @@ def test_closing_waits_for_a_block(tmp_path: Path) -> None:
 def test_interrupts_at_any_moment_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """Between any two instructions: no lock stays held, no transaction open, and what returned a seq is there."""
     script = Path(__file__).with_name("interrupted.py")
-    command = [sys.executable, "-I", script, Path(__file__).parents[2], tmp_path / "a.db"]
+    command = [sys.executable, "-P", script, tmp_path / "a.db"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-800:]

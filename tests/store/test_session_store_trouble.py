@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from store.powerloop import SessionStore, session_store
+from sessionscope.store.powerloop import SessionStore, session_store
 
 from .families import NOTE, family
 from .session_worker import dump, flaws

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from store import NotAnArchive, Ref, View, open_archive
-from store.powerloop.schema import TABLES
+from sessionscope.store import NotAnArchive, Ref, View, open_archive
+from sessionscope.store.powerloop.schema import TABLES
 
 HOUR = 3_600_000
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from store import Archive, Busy, Damaged, Ref, StoreError, View, open_archive, sqlitefile
-from store.sqlitefile import SqliteFile
+from sessionscope.store import Archive, Busy, Damaged, Ref, StoreError, View, open_archive, sqlitefile
+from sessionscope.store.sqlitefile import SqliteFile
 
 from .helpers import everything, only, raw, seqs
 from .writer import SESSION, Writer, writing

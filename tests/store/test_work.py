@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from store import Archive, Reader, Ref, View, open_archive, sqlitefile
+from sessionscope.store import Archive, Reader, Ref, View, open_archive, sqlitefile
 
 from .helpers import LAYOUTS, NAMES, add_messages, add_session, build, call, fill, only, prefix_of
 
@@ -249,7 +249,7 @@ def test_counts_of_a_list_are_bounded(archive: Archive) -> None:
 
 
 def test_long_walks_can_be_stopped(archive: Archive) -> None:
-    from store import Cancelled
+    from sessionscope.store import Cancelled
 
     reader, ref = archive.reader(), Ref(archive.info.layout, "big")
     for walk in (

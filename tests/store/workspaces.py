@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from store import Archive, Reader, Ref, TimelineRow, View, open_archive
+from sessionscope.store import Archive, Reader, Ref, TimelineRow, View, open_archive
 
 from .helpers import DATA
 

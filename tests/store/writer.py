@@ -21,7 +21,7 @@ class Writer:
     """The process from the test's side. Kill it with `kill`, let it leave with `quit`."""
 
     def __init__(self, path: Path) -> None:
-        self.process = Popen([sys.executable, "-I", __file__, str(path)], stdin=PIPE, stdout=PIPE, text=True)
+        self.process = Popen([sys.executable, "-P", __file__, str(path)], stdin=PIPE, stdout=PIPE, text=True)
 
     def send(self, command: str) -> None:
         assert self.process.stdin is not None

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tui import clock, config
-from tui.app import Sessionscope
-from tui.screens import browser, stage
+from sessionscope.tui import clock, config
+from sessionscope.tui.app import Sessionscope
+from sessionscope.tui.screens import browser, stage
 
 from ..store.workspaces import NAME, lines, talk
 from .harness import NANOBOT_NOW, NOW, REST_S, SMALL, Hands, demo, opened, settle

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tui.config import Config
-from tui.screens.fold_sheet import FoldSheet
+from sessionscope.tui.config import Config
+from sessionscope.tui.screens.fold_sheet import FoldSheet
 
 from .harness import Hands
 from .sick import IMPORTER

@@ -18,15 +18,15 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
 
-from store import Archive, View, open_archive, write_demo
-from tui.app import Sessionscope
-from tui.config import Config
-from tui.screens.browser import Browser
-from tui.widgets.audit_pane import AuditPane
-from tui.widgets.inspector import Inspector
-from tui.widgets.preview_list import PreviewList
-from tui.widgets.session_tree import SessionTree
-from tui.widgets.timeline import Timeline
+from sessionscope.store import Archive, View, open_archive, write_demo
+from sessionscope.tui.app import Sessionscope
+from sessionscope.tui.config import Config
+from sessionscope.tui.screens.browser import Browser
+from sessionscope.tui.widgets.audit_pane import AuditPane
+from sessionscope.tui.widgets.inspector import Inspector
+from sessionscope.tui.widgets.preview_list import PreviewList
+from sessionscope.tui.widgets.session_tree import SessionTree
+from sessionscope.tui.widgets.timeline import Timeline
 
 NOW = 1_760_000_000_000
 """The one moment at which all of these tests happen, in epoch milliseconds: 2025-10-09 08:53:20 UTC."""

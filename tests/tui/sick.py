@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from store import Bundled, bundles
+from sessionscope.store import Bundled, bundles
+from sessionscope.tui.screens import trash
 
 from .harness import NOW, demo
 
@@ -46,4 +47,4 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> None:
             for one in bundles(root, kind)
         ]
 
-    monkeypatch.setattr("tui.screens.trash.bundles", told)
+    monkeypatch.setattr(trash, "bundles", told)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from store import bundles
-from tui.render import MARKED
-from tui.screens.sheet import CloseSheet, PlanSheet
-from tui.screens.trash import Trash
+from sessionscope.store import bundles
+from sessionscope.tui.render import MARKED
+from sessionscope.tui.screens.sheet import CloseSheet, PlanSheet
+from sessionscope.tui.screens.trash import Trash
 
 from ..store.helpers import DATA
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing

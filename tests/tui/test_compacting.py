@@ -15,10 +15,10 @@ import pytest
 from textual import events
 from textual.geometry import Offset
 
-from store import NOTE_BYTES
-from tui import clock
-from tui.config import Config
-from tui.screens.sheet import PlanSheet
+from sessionscope.store import NOTE_BYTES
+from sessionscope.tui import clock
+from sessionscope.tui.config import Config
+from sessionscope.tui.screens.sheet import PlanSheet
 
 from ..store.helpers import ROOT
 from ..store.real import check_context, check_history

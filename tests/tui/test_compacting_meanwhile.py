@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from store import Uncompact
-from store.nanobot.actions import NanobotActions
-from store.powerloop import writing
-from store.powerloop.actions import PowerLoopActions
-from tui import care
-from tui.screens.fold_sheet import UNSEEN
+from sessionscope.store import Uncompact
+from sessionscope.store.nanobot.actions import NanobotActions
+from sessionscope.store.powerloop import writing
+from sessionscope.store.powerloop.actions import PowerLoopActions
+from sessionscope.tui import care
+from sessionscope.tui.screens.fold_sheet import UNSEEN
 
 from ..store.workspaces import NAME, lines, talk
 from .folds import NOTE, Gate, active, fold, leaving, python, sheet, write

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tui import config
-from tui.app import Sessionscope, binding_ids, check
-from tui.config import Config, ConfigError
+from sessionscope.tui import config
+from sessionscope.tui.app import Sessionscope, binding_ids, check
+from sessionscope.tui.config import Config, ConfigError
 
 from .harness import MEDIUM, browsing
 

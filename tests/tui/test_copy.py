@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tui import clipboard
+from sessionscope.tui import clipboard
 
 from .database import Database, calls
 from .harness import SMALL, browsing

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from store import Repair, Restore, Settle, Spot
-from tui.screens.doctor import Doctor
-from tui.screens.help import Help
-from tui.screens.sheet import PlanSheet
+from sessionscope.store import Repair, Restore, Settle, Spot
+from sessionscope.tui.screens.doctor import Doctor
+from sessionscope.tui.screens.help import Help
+from sessionscope.tui.screens.sheet import PlanSheet
 
 from .harness import MEDIUM, SMALL, Hands, browsing
 from .patients import ALL, BRICKED, BUNDLE, FOLDED, HOLE, ORPHAN, ROOT, WHOLE, Patient, patient

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import Candidate
-from tui import clock
-from tui.screens.gauge import Gauge, weight_blocks
-from tui.weighing import SPARKS, bar, sparkline, weight_of
+from sessionscope.store import Candidate
+from sessionscope.tui import clock
+from sessionscope.tui.screens.gauge import Gauge, weight_blocks
+from sessionscope.tui.weighing import SPARKS, bar, sparkline, weight_of
 
 from ..store.workspaces import workspace
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing

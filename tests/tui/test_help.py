@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from textual.binding import Binding
 
-from tui.screens.browser import Browser
-from tui.screens.help import Help
-from tui.widgets.inspector import Inspector
+from sessionscope.tui.screens.browser import Browser
+from sessionscope.tui.screens.help import Help
+from sessionscope.tui.widgets.inspector import Inspector
 
 from .harness import LARGE, SMALL, Hands, browsing
 

@@ -14,14 +14,14 @@ from textual.binding import Binding
 from textual.command import CommandInput
 from textual.widgets import Input
 
-from store import View
-from tui.describe import MODES
-from tui.screens.browser import Browser
-from tui.screens.fold_sheet import FoldSheet
-from tui.screens.gauge import Gauge
-from tui.visible import visible
-from tui.widgets.audit_pane import AuditPane
-from tui.widgets.biggest import Biggest
+from sessionscope.store import View
+from sessionscope.tui.describe import MODES
+from sessionscope.tui.screens.browser import Browser
+from sessionscope.tui.screens.fold_sheet import FoldSheet
+from sessionscope.tui.screens.gauge import Gauge
+from sessionscope.tui.visible import visible
+from sessionscope.tui.widgets.audit_pane import AuditPane
+from sessionscope.tui.widgets.biggest import Biggest
 
 from .database import Database, calls
 from .harness import LARGE, MEDIUM, SMALL, Hands, browsing

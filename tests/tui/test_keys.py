@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store import State, View
+from sessionscope.store import State, View
 
 from .harness import SMALL, browsing
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from store import State
+from sessionscope.store import State
 
 from .database import Database
 from .harness import LARGE, MEDIUM, SMALL, browsing

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from store import open_archive
-from tui.render import SICK
-from tui.screens.doctor import Doctor
-from tui.screens.sheet import PlanSheet
+from sessionscope.store import open_archive
+from sessionscope.tui.render import SICK
+from sessionscope.tui.screens.doctor import Doctor
+from sessionscope.tui.screens.sheet import PlanSheet
 
 from ..store.helpers import DATA
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from store import State, View
-from tui.describe import MODES
-from tui.visible import visible
+from sessionscope.store import State, View
+from sessionscope.tui.describe import MODES
+from sessionscope.tui.visible import visible
 
 from .harness import LARGE, MEDIUM, SAMPLES, SMALL, Hands, browsing
 

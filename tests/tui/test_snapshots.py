@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from textual.command import CommandInput
 
-from tui import clock
-from tui.config import Config
-from tui.widgets.note_editor import NoteEditor
+from sessionscope.tui import clock
+from sessionscope.tui.config import Config
+from sessionscope.tui.widgets.note_editor import NoteEditor
 
 from ..store.workspaces import damaged, workspace
 from .database import Database, calls

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tui.config import Config
+from sessionscope.tui.config import Config
 
 from .harness import LARGE, MEDIUM, Hands, browsing
 

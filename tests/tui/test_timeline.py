@@ -8,7 +8,7 @@ import pytest
 from rich.style import Style
 from textual.widgets import Input
 
-from store import View
+from sessionscope.store import View
 
 from .database import Database, calls
 from .harness import LARGE, SMALL, Hands, browsing

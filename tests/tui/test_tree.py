@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store import Place
+from sessionscope.store import Place
 
 from .database import Database
 from .harness import LARGE, MEDIUM, Hands, browsing

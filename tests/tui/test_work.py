@@ -18,15 +18,15 @@ from rich.color import ColorSystem
 from textual._compositor import Compositor
 from textual.geometry import Region
 
-from store import Message
-from store.powerloop.messages import Lines
-from store.powerloop.reader import PowerLoopReader
-from store.powerloop.schema import TABLES
-from tui import study
-from tui.describe import PIECE
-from tui.screens import stage
-from tui.screens.stage import INSPECT_AFTER_S
-from tui.widgets.timeline import PAGE, PAGES
+from sessionscope.store import Message
+from sessionscope.store.powerloop.messages import Lines
+from sessionscope.store.powerloop.reader import PowerLoopReader
+from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.tui import study
+from sessionscope.tui.describe import PIECE
+from sessionscope.tui.screens import stage
+from sessionscope.tui.screens.stage import INSPECT_AFTER_S
+from sessionscope.tui.widgets.timeline import PAGE, PAGES
 
 from .database import Database
 from .harness import LARGE, MEDIUM, NOW, SMALL, Hands, browsing, running

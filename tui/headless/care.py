@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from pathlib import Path
 
-from store import (
+from sessionscope.store import (
     Action,
     Actions,
     Archive,
@@ -114,7 +114,7 @@ def _repair(args: argparse.Namespace, zone: Zone) -> int:
 
 
 def _salvage(args: argparse.Namespace) -> int:
-    from store import salvage
+    from sessionscope.store import salvage
 
     if args.session is not None or args.only or args.choose or args.dry_run:
         raise UsageError("--salvage saves a whole database; it goes with no SESSION, --only, --choose or --dry-run.")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from store import (
+from sessionscope.store import (
     Archive,
     Bundled,
     Close,

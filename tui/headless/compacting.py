@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 
-from store import Compact, Refused, StoreError, Uncompact, never
+from sessionscope.store import Compact, Refused, StoreError, Uncompact, never
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
@@ -80,7 +80,7 @@ def _configured(args: argparse.Namespace) -> str | None:
     """The config's summarizer, for a compaction that is carried out and has no note. A dry run starts nothing."""
     if args.dry_run or args.note is not None or args.note_file is not None:
         return None
-    from tui.config import ConfigError, load
+    from sessionscope.tui.config import ConfigError, load
 
     try:
         return load().summarizer
@@ -90,8 +90,8 @@ def _configured(args: argparse.Namespace) -> str | None:
 
 def _summarized(target: reading.Target, action: Compact, command: str, args: argparse.Namespace) -> None:
     """Compacts just what the user's command has read. A note that cannot be used is kept."""
-    from tui.kept_note import keep_note
-    from tui.summarizer import NoteError, excerpt, summarize
+    from sessionscope.tui.kept_note import keep_note
+    from sessionscope.tui.summarizer import NoteError, excerpt, summarize
 
     progress = written.progress()
     seen = actions_of(target.archive).plan(action, progress).fold

@@ -5,9 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from store import Archived, ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
-from tui.clock import ago, human, moment
-from tui.visible import visible
+from sessionscope.store import Archived, ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
+from sessionscope.tui.clock import ago, human, moment
+from sessionscope.tui.visible import visible
 
 from .reading import Node
 from .records import dumps

@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from store import (
+from sessionscope.store import (
     Archive,
     Census,
     Count,

@@ -10,7 +10,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, TextIO
 
-from store import Archived, Compaction, Count, Message, TimelineRow, ToolCall
+from sessionscope.store import Archived, Compaction, Count, Message, TimelineRow, ToolCall
 
 from .reading import Node
 

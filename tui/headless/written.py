@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
-from store import Change, Fate, Finding, Member, Plan, Progress, Receipt, Salvaged, Severity, Spot
+from sessionscope.store import Change, Fate, Finding, Member, Plan, Progress, Receipt, Salvaged, Severity, Spot
 
 from . import plain, records
 

@@ -8,14 +8,14 @@ from textual import events, on, work
 from textual.binding import BindingType
 from textual.widgets import Input
 
-from store import Limits, Order, StoreError, View
-from tui import clipboard, describe, pager, render, study
-from tui.commands import SessionCommands
-from tui.library import Key
-from tui.widgets.prompt import Prompt
-from tui.widgets.ranged_list import RangedList
-from tui.widgets.timeline import Timeline
-from tui.widgets.virtual_list import VirtualList
+from sessionscope.store import Limits, Order, StoreError, View
+from sessionscope.tui import clipboard, describe, pager, render, study
+from sessionscope.tui.commands import SessionCommands
+from sessionscope.tui.library import Key
+from sessionscope.tui.widgets.prompt import Prompt
+from sessionscope.tui.widgets.ranged_list import RangedList
+from sessionscope.tui.widgets.timeline import Timeline
+from sessionscope.tui.widgets.virtual_list import VirtualList
 
 from .folding import Folding
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from textual.widget import Widget
 
-from store import Close, Plan, Ref, SetArchived
-from tui import care
-from tui.library import LOW, Shelf
+from sessionscope.store import Close, Plan, Ref, SetArchived
+from sessionscope.tui import care
+from sessionscope.tui.library import LOW, Shelf
 
 from .healing import Healing
 

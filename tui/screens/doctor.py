@@ -9,12 +9,12 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
-from store import Finding, Ref, Repair, Severity, Spot, StoreError
-from tui import care, describe, render, study
-from tui.clock import human
-from tui.library import Library, Shelf
-from tui.widgets.findings import HEAVIEST_FIRST, Findings
-from tui.widgets.virtual_list import VirtualList
+from sessionscope.store import Finding, Ref, Repair, Severity, Spot, StoreError
+from sessionscope.tui import care, describe, render, study
+from sessionscope.tui.clock import human
+from sessionscope.tui.library import Library, Shelf
+from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, Findings
+from sessionscope.tui.widgets.virtual_list import VirtualList
 
 from .pair import Pair
 from .sheet import PlanSheet

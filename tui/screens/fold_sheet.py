@@ -15,17 +15,17 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import TextArea
 
-from store import Archive, Cancel, Compact, Cut, Plan, tokens_of
-from tui import care, editor, render, study
-from tui.clock import human
-from tui.describe import Block
-from tui.ink import Inked
-from tui.widgets.bar import Bar, KeyBar
-from tui.widgets.context_diff import ContextDiff, ContextHead
-from tui.widgets.inspector import Inspector
-from tui.widgets.note_editor import NoteEditor
-from tui.widgets.ranged_list import RangedList
-from tui.widgets.virtual_list import VirtualList
+from sessionscope.store import Archive, Cancel, Compact, Cut, Plan, tokens_of
+from sessionscope.tui import care, editor, render, study
+from sessionscope.tui.clock import human
+from sessionscope.tui.describe import Block
+from sessionscope.tui.ink import Inked
+from sessionscope.tui.widgets.bar import Bar, KeyBar
+from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
+from sessionscope.tui.widgets.inspector import Inspector
+from sessionscope.tui.widgets.note_editor import NoteEditor
+from sessionscope.tui.widgets.ranged_list import RangedList
+from sessionscope.tui.widgets.virtual_list import VirtualList
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
 RUNNING = "a running nanobot would write its own copy over this: go on only if none is running"

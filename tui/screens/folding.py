@@ -9,9 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 from textual.geometry import Size
 
-from store import Certainty, Compact, Compaction, Plan, Ref, Uncompact, View
-from tui import care, render, study
-from tui.library import Library, Shelf
+from sessionscope.store import Certainty, Compact, Compaction, Plan, Ref, Uncompact, View
+from sessionscope.tui import care, render, study
+from sessionscope.tui.library import Library, Shelf
 
 from .closing import Closing
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 from textual import on
 from textual.binding import Binding, BindingType
 
-from store import Archive, Certainty, Compaction, Ref
-from tui import render, study
-from tui.clock import human
-from tui.describe import Block
-from tui.weighing import NOTE_ROLE, Weight, bar, share, sparkline
-from tui.widgets.biggest import Biggest
-from tui.widgets.virtual_list import VirtualList
+from sessionscope.store import Archive, Certainty, Compaction, Ref
+from sessionscope.tui import render, study
+from sessionscope.tui.clock import human
+from sessionscope.tui.describe import Block
+from sessionscope.tui.weighing import NOTE_ROLE, Weight, bar, share, sparkline
+from sessionscope.tui.widgets.biggest import Biggest
+from sessionscope.tui.widgets.virtual_list import VirtualList
 
 from .pair import Pair
 

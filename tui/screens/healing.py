@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from textual import on
 
-from store import Action, Plan, SetArchived, Settle, Spot
-from tui import care, render, study
-from tui.library import Shelf
+from sessionscope.store import Action, Plan, SetArchived, Settle, Spot
+from sessionscope.tui import care, render, study
+from sessionscope.tui.library import Shelf
 
 from .travel import Travel
 

@@ -8,9 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
-from tui.describe import Block
-from tui.ink import Inked
-from tui.widgets.inspector import Inspector
+from sessionscope.tui.describe import Block
+from sessionscope.tui.ink import Inked
+from sessionscope.tui.widgets.inspector import Inspector
 
 
 class Help(Inked[None], ModalScreen[None]):

@@ -9,9 +9,9 @@ from textual import on
 from textual.geometry import Size
 from textual.worker import Worker
 
-from store import Census, Entry, SessionSummary, StoreError
-from tui import render, study
-from tui.library import Library, Shelf
+from sessionscope.store import Census, Entry, SessionSummary, StoreError
+from sessionscope.tui import render, study
+from sessionscope.tui.library import Library, Shelf
 
 from .stage import Stage
 

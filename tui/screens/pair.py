@@ -9,11 +9,11 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tui.ink import Inked
-from tui.widgets.bar import Bar, KeyBar, Piece
-from tui.widgets.column import Column
-from tui.widgets.inspector import Inspector
-from tui.widgets.virtual_list import VirtualList
+from sessionscope.tui.ink import Inked
+from sessionscope.tui.widgets.bar import Bar, KeyBar, Piece
+from sessionscope.tui.widgets.column import Column
+from sessionscope.tui.widgets.inspector import Inspector
+from sessionscope.tui.widgets.virtual_list import VirtualList
 
 Result = TypeVar("Result")
 

@@ -9,11 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from store import Plan
-from tui.describe import plan_blocks
-from tui.ink import Inked
-from tui.widgets.bar import KeyBar
-from tui.widgets.inspector import Inspector
+from sessionscope.store import Plan
+from sessionscope.tui.describe import plan_blocks
+from sessionscope.tui.ink import Inked
+from sessionscope.tui.widgets.bar import KeyBar
+from sessionscope.tui.widgets.inspector import Inspector
 
 
 class PlanSheet(Inked[bool], ModalScreen[bool]):

@@ -14,20 +14,20 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.worker import Worker
 
-from store import Limits, Outline, Ref, StoreError, View
-from tui import describe, render, study
-from tui.clock import human
-from tui.ink import Inked
-from tui.library import Library, Shelf
-from tui.opened import Opened
-from tui.widgets.audit_pane import AuditPane
-from tui.widgets.bar import Bar, KeyBar
-from tui.widgets.column import Column, plain_lines
-from tui.widgets.inspector import Inspector
-from tui.widgets.preview_list import PreviewList
-from tui.widgets.prompt import Prompt
-from tui.widgets.session_tree import SessionTree
-from tui.widgets.timeline import Timeline
+from sessionscope.store import Limits, Outline, Ref, StoreError, View
+from sessionscope.tui import describe, render, study
+from sessionscope.tui.clock import human
+from sessionscope.tui.ink import Inked
+from sessionscope.tui.library import Library, Shelf
+from sessionscope.tui.opened import Opened
+from sessionscope.tui.widgets.audit_pane import AuditPane
+from sessionscope.tui.widgets.bar import Bar, KeyBar
+from sessionscope.tui.widgets.column import Column, plain_lines
+from sessionscope.tui.widgets.inspector import Inspector
+from sessionscope.tui.widgets.preview_list import PreviewList
+from sessionscope.tui.widgets.prompt import Prompt
+from sessionscope.tui.widgets.session_tree import SessionTree
+from sessionscope.tui.widgets.timeline import Timeline
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {

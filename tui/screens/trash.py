@@ -7,11 +7,11 @@ from typing import ClassVar
 from textual import on
 from textual.binding import Binding, BindingType
 
-from store import Bundled, Restore, StoreError, bundles
-from tui import care, describe, render, study
-from tui.library import Shelf
-from tui.widgets.kept import KeptList
-from tui.widgets.virtual_list import VirtualList
+from sessionscope.store import Bundled, Restore, StoreError, bundles
+from sessionscope.tui import care, describe, render, study
+from sessionscope.tui.library import Shelf
+from sessionscope.tui.widgets.kept import KeptList
+from sessionscope.tui.widgets.virtual_list import VirtualList
 
 from .pair import Pair
 from .sheet import PlanSheet

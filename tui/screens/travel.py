@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textual import on, work
 
-from store import Certainty, Compaction, Link, Ref, StoreError, View
-from tui import study
-from tui.library import Shelf
+from sessionscope.store import Certainty, Compaction, Link, Ref, StoreError, View
+from sessionscope.tui import study
+from sessionscope.tui.library import Shelf
 
 from .live import Live
 

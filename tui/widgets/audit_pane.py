@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from store import Archived, Audit, Compaction
-from tui import render
+from sessionscope.store import Archived, Audit, Compaction
+from sessionscope.tui import render
 
 from .virtual_list import Span, VirtualList
 

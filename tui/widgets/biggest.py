@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from store import Candidate
-from tui import render
-from tui.clock import human
-from tui.weighing import Weight, bar, share, weight_of
+from sessionscope.store import Candidate
+from sessionscope.tui import render
+from sessionscope.tui.clock import human
+from sessionscope.tui.weighing import Weight, bar, share, weight_of
 
 from .virtual_list import Span, VirtualList
 

@@ -8,11 +8,11 @@ from rich.cells import cell_len
 from textual.strip import Strip
 from textual.widget import Widget
 
-from store import Candidate, Context, Cut, tokens_of
-from tui import render
-from tui.clock import human
-from tui.ink import strip_of
-from tui.weighing import bar
+from sessionscope.store import Candidate, Context, Cut, tokens_of
+from sessionscope.tui import render
+from sessionscope.tui.clock import human
+from sessionscope.tui.ink import strip_of
+from sessionscope.tui.weighing import bar
 
 from .ranged_list import RangedList
 from .virtual_list import Span

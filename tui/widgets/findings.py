@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from store import Finding, Ref, Severity
-from tui import render
+from sessionscope.store import Finding, Ref, Severity
+from sessionscope.tui import render
 
 from .virtual_list import Span, VirtualList
 

@@ -16,11 +16,11 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from tui.compat import resize_content
-from tui.describe import Block
-from tui.ink import ink
-from tui.render import fit
-from tui.visible import visible
+from sessionscope.tui.compat import resize_content
+from sessionscope.tui.describe import Block
+from sessionscope.tui.ink import ink
+from sessionscope.tui.render import fit
+from sessionscope.tui.visible import visible
 
 if TYPE_CHECKING:
     from rich.markdown import Markdown

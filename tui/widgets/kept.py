@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from store import Bundled
-from tui import render
+from sessionscope.store import Bundled
+from sessionscope.tui import render
 
 from .virtual_list import Span, VirtualList
 

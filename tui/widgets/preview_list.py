@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterable
 from typing import ClassVar
 
-from tui import render
-from tui.library import Key, Library
+from sessionscope.tui import render
+from sessionscope.tui.library import Key, Library
 
 from .virtual_list import Span, VirtualList
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from textual.cache import LRUCache
 from textual.message import Message
 
-from store import StoreError, TimelineRow
-from store import Timeline as Rows
-from tui import render
+from sessionscope.store import StoreError, TimelineRow
+from sessionscope.store import Timeline as Rows
+from sessionscope.tui import render
 
 from .ranged_list import RangedList
 from .virtual_list import Span

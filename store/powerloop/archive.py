@@ -1,0 +1,85 @@
+"""A power-loop database as an `Archive`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sessionscope.store.archive import Stamp
+from sessionscope.store.errors import NotAnArchive
+from sessionscope.store.rows import ArchiveInfo
+from sessionscope.store.sqlitefile import SqliteFile
+
+from .actions import PowerLoopActions
+from .layout import Layout, layouts, schema_version
+from .reader import PowerLoopReader
+
+
+def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
+    """An archive for each layout in a database, or for the one with `prefix`.
+
+    Raises NotAnArchive where the file is no power-loop database or has no such layout, Busy where it is locked.
+    """
+    file = SqliteFile(path)
+    found, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
+    if not found:
+        raise NotAnArchive(f"{path}: is a SQLite database, but holds no power-loop sessions that we know.")
+    if prefix is not None:
+        chosen = [layout for layout in found if layout.prefix == prefix]
+        if not chosen:
+            names = ", ".join(f"{path}#{layout.prefix}" for layout in found)
+            raise NotAnArchive(f"{path}: has no tables with prefix {prefix!r}; there is {names}.")
+        found = chosen
+    many = len(found) > 1 or prefix is not None
+    return [PowerLoopArchive(file, layout, schema, many) for layout in found]
+
+
+class PowerLoopArchive:
+    """One layout of a power-loop database."""
+
+    def __init__(self, file: SqliteFile, layout: Layout, schema: int, many: bool) -> None:
+        self.file, self.layout, self._schema, self._many = file, layout, schema, many
+
+    @property
+    def info(self) -> ArchiveInfo:
+        poisoned = "no release loads this layout: it was stamped as newer than it is"
+        return ArchiveInfo(
+            location=self.file.shown,
+            name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
+            format=f"power-loop {self.layout.release}",
+            layout=self.layout.prefix,
+            capabilities=frozenset({"browse", "repair", "settle", "close", "archive", "compact"}),
+            warning=poisoned if self.layout.poisoned else None,
+            root=self.file.path,
+        )
+
+    def reader(self) -> PowerLoopReader:
+        return PowerLoopReader(self)
+
+    @property
+    def actions(self) -> PowerLoopActions | None:
+        path = self.file.path
+        writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
+        return PowerLoopActions(self) if writable else None
+
+    def probe(self, conn: sqlite3.Connection) -> None:
+        """Looks at the tables anew if the schema is another than before: a later release came, or another file."""
+        version = schema_version(conn)
+        if version == self._schema:
+            return
+        found = {layout.prefix: layout for layout in layouts(conn)}
+        if self.layout.prefix not in found:
+            raise NotAnArchive(f"{self.file.shown}: does not hold these sessions any more.")
+        self.layout, self._schema = found[self.layout.prefix], version
+
+    def stamp(self) -> Stamp:
+        return self.file.parts()
+
+    @property
+    def aside(self) -> str | None:
+        """Why a private copy is read instead of the file, None while it is not."""
+        return self.file.aside
+
+    def close(self) -> None:
+        self.file.close()
