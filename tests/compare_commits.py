@@ -31,6 +31,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -84,10 +85,7 @@ def drive(checkout: Path, sample: str) -> None:
     secrets.token_hex = lambda nbytes=32: f"{next(count):0{2 * (nbytes or 32)}x}"[: 2 * (nbytes or 32)]
     package = checkout / ".package"
     sys.path.insert(0, str(package if package.exists() else checkout))
-    if package.exists():
-        from sessionscope.tui.__main__ import main
-    else:
-        from sessionscope.tui.__main__ import main  # type: ignore[import-not-found,no-redef]
+    main = import_module("sessionscope.tui.__main__" if package.exists() else "tui.__main__").main
     source = sys.modules[main.__module__].__file__
     assert source is not None
     assert Path(source).resolve().is_relative_to(checkout.resolve()), f"{source} is not of {checkout}"
