@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,14 @@ def test_types(tmp_path: Path) -> None:
     run(sys.executable, "-m", "mypy", "--cache-dir", tmp_path)
 
 
-def test_who_may_know_whom() -> None:
+def test_import_layers() -> None:
     run(script("lint-imports"), "--no-cache")
+
+
+def test_every_folder_has_a_contract_that_names_each_of_its_modules() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    exhaustive = {name for contract in contracts if contract.get("exhaustive") for name in contract["containers"]}
+    assert {"sessionscope", *(".".join(("sessionscope", *module.parent.parts)) for module in MODULES)} == exhaustive
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
