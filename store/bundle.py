@@ -6,9 +6,10 @@ would list as a session. The manifest is written last, so a folder without one i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -22,9 +23,12 @@ from msgspec import Struct
 
 from .closing import Member
 from .errors import NotAnArchive
-from .files import sync_folder
+from .files import lock_folder, sync_folder
 
-SUFFIX, MANIFEST = ".sessionscope", "manifest.json"
+SUFFIX, MANIFEST, DRAFT = ".sessionscope", "manifest.json", "manifest.json.tmp"
+NAME = re.compile(r"(\d{8}T\d{6})-[0-9a-f]{8}")
+"""The name of a bundle's folder: when it was begun, in UTC, and a random number."""
+SQLITE_ENDINGS = ("-journal", "-wal", "-shm")
 _LONGEST = 250
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
@@ -60,17 +64,24 @@ def place_of(archive: Path) -> Path:
 
 
 class Bundle:
-    """A bundle while it is filled. Raises OSError where that cannot be.
+    """A bundle while it is filled. Raises OSError where that cannot be, or where its place is a symbolic link.
 
-    `what` names the session or file, `why` is a sentence for people.
+    `what` names the session or file, `why` is a sentence for people. Its folder stays locked until the bundle is sealed
+    or discarded, so that what a killed process left is told from what another is filling.
     """
 
     def __init__(self, archive: Path, kind: Kind, what: str, why: str) -> None:
         self._archive, self._kind, self._what, self._why = archive, kind, what, why
         self._files: list[str] = []
-        self.path = place_of(archive) / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
+        self._lock: int | None = None
+        place = place_of(archive)
+        for folder in (place, place / kind):
+            if folder.is_symlink():
+                raise OSError(errno.ELOOP, f"{folder} is a symbolic link, which is not followed")
+        self.path = place / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
         self.path.mkdir(mode=0o700, parents=True)
-        for path in (place_of(archive), self.path.parent, self.path):
+        self._lock = lock_folder(self.path)
+        for path in (place, self.path.parent, self.path):
             path.chmod(0o700)
 
     def new(self, name: str) -> Path:
@@ -101,22 +112,48 @@ class Bundle:
             "files": sorted(self._files),
             "more": dict(more or {}),
         }
-        with open(os.open(self.path / MANIFEST, _NEW, 0o600), "wb") as file:
-            # Laid out for people, by what is fast also where thousands of sessions are listed.
-            file.write(msgspec.json.format(json.dumps(manifest), indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        # Laid out for people, by what is fast also where thousands of sessions are listed.
+        write_manifest(self.path, msgspec.json.format(json.dumps(manifest), indent=1).encode())
         for path in (self.path, self.path.parent, place_of(self._archive), self._archive.parent):
             sync_folder(path)
+        self._unlock()
         return self.path
 
     def discard(self) -> None:
-        """Removes a bundle of something that did not happen, as far as that can be."""
+        """Remove a bundle of something that did not happen, as far as that can be."""
         with suppress(OSError):
-            for name in (*self._files, MANIFEST):
-                (self.path / name).unlink(missing_ok=True)
-            for path in (self.path, self.path.parent, place_of(self._archive)):
-                path.rmdir()
+            remove_files(self.path, [name + end for name in self._files for end in ("", *SQLITE_ENDINGS)])
+            remove_empty(self.path)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def write_manifest(folder: Path, data: bytes) -> None:
+    """Write the manifest of a bundle: whole or not at all, and safe on the disk when this returns."""
+    draft = folder / DRAFT
+    with open(os.open(draft, _NEW, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(folder / MANIFEST)
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove files of a bundle, first its manifest: without that, the folder is no bundle. Raises OSError."""
+    for name in (MANIFEST, DRAFT, *names):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the folder of a bundle, and those above it that it leaves empty. Raises OSError if it is not empty."""
+    folder.rmdir()
+    with suppress(OSError):
+        for parent in (folder.parent, folder.parent.parent):
+            parent.rmdir()
 
 
 def _sync(path: Path) -> None:
@@ -155,13 +192,35 @@ def trash_entry(member: Member) -> dict[str, Any]:
 
 
 def discard(folder: Path) -> None:
-    """Removes a bundle whose content is back in its place, or no longer wanted. Raises OSError."""
-    # Without its manifest a folder is no bundle, whatever is left of it.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder)
-    with suppress(OSError):
-        for parent in (folder.parent, folder.parent.parent):
-            parent.rmdir()
+    """Remove a bundle, and nothing else that is in its folder. Raises OSError, also if something else is there."""
+    try:
+        names = [name for name in map(os.path.basename, read_manifest(folder).files) if name not in ("", ".", "..")]
+    except NotAnArchive:
+        # What an action that never ended has left there: a few files of its own.
+        names = [path.name for path in folder.iterdir() if not path.is_dir() or path.is_symlink()]
+    remove_files(folder, names)
+    remove_empty(folder)
+
+
+def discard_restored(folder: Path) -> list[str]:
+    """Remove a bundle of which everything is back in its place. Return in words what could not be removed.
+
+    A copy that somebody made elsewhere stays.
+    """
+    if not is_own(folder):
+        return []
+    try:
+        discard(folder)
+    except OSError as error:
+        return [f"{folder} could not be removed completely ({error.strerror or error})"]
+    return []
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether a folder is where sessionscope puts bundles, and no copy that somebody made elsewhere."""
+    above = (folder, folder.parent, folder.parent.parent)
+    known = folder.parent.name in list(Kind) and folder.parent.parent.name.endswith(SUFFIX)
+    return known and not any(path.is_symlink() for path in above)
 
 
 def read_manifest(folder: Path) -> Manifest:

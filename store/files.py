@@ -15,6 +15,8 @@ from threading import Thread
 
 _NOT_SYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EISDIR, errno.EBADF, errno.ENOSYS}
 PAUSE_S = 0.005
+PATIENCE_S = 1.0
+"""How long a lock is tried for that others hold only while they look whether it is held."""
 _LONGEST_NAME, _LARGE = 255, 1 << 20
 """Bytes that a file's name may have on any system, and of a file that it takes long to free."""
 
@@ -74,6 +76,25 @@ def folder_lock(folder: Path, wait_s: float) -> Iterator[None]:
     finally:
         if fd is not None:
             os.close(fd)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Return a descriptor of a folder that is locked until it is closed, None where the system has no such lock."""
+    try:
+        return _flocked(folder, time.monotonic() + PATIENCE_S)
+    except TimeoutError:
+        return None
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether another process, or this one, holds a folder's lock."""
+    try:
+        fd = _flocked(folder, 0.0)
+    except TimeoutError:
+        return True
+    if fd is not None:
+        os.close(fd)
+    return False
 
 
 def _flocked(folder: Path, until: float) -> int | None:

@@ -95,6 +95,8 @@ class FoldPlan(Struct, frozen=True):
     note: str
     present: str = ""
     recorded: int | None = None
+    number: int | None = None
+    """The number that the compaction gets, None where that is known only when it is written."""
 
     def as_seen_in(self, other: FoldPlan) -> bool:
         """Whether who saw the other knows what this one does: to which context, what leaves, whose place it takes."""

@@ -303,3 +303,5 @@ class ArchiveInfo(Struct, frozen=True):
     """What a reader of this archive should know before trusting what it shows."""
     root: str = ""
     """The file or folder beside which things of it are kept aside."""
+    read_only: str = ""
+    """Why nothing in it may be changed, as far as its content says so; "" where that does not."""

@@ -246,11 +246,26 @@ def _connect(uri: str) -> Iterator[sqlite3.Connection]:
         conn.text_factory = decode_text
         if "mode=rw" not in uri:
             conn.execute("PRAGMA query_only=ON")
-        # A schema is content too: its expressions may not call anything with an effect.
-        conn.execute("PRAGMA trusted_schema=OFF")
+        distrust_schema(conn)
         conn.execute("BEGIN")
         yield conn
         conn.execute("COMMIT")
+
+
+def distrust_schema(conn: sqlite3.Connection) -> None:
+    """Let the expressions of a schema call no function that may have an effect: a schema is content too.
+
+    Some releases of SQLite count functions without any effect among these, such as those of JSON in 3.40, and a file
+    whose indexes, checks or columns use them could not be read at all. For such a file the schema is trusted: no
+    function that it can name here has an effect, and no trigger of it runs, as a layout with triggers is only read.
+    """
+    conn.execute("PRAGMA trusted_schema=OFF")
+    try:
+        conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.DatabaseError as error:
+        if "unsafe use of" not in str(error):
+            raise
+        conn.execute("PRAGMA trusted_schema=ON")
 
 
 def uri_of(path: str) -> str:

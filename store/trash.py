@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from msgspec import Struct
 
-from .bundle import MANIFEST, Kind, Manifest, discard, place_of, read_manifest
+from .bundle import MANIFEST, NAME, Kind, discard, is_own, place_of, read_manifest
 from .errors import NotAnArchive, Refused
+from .files import is_locked
 from .sqlitefile import BrokenText, decode_text, uri_of
+
+UNFINISHED = "Left by an action that was interrupted. Nothing was changed by it, and nothing needs this."
+UNREADABLE = "Its manifest is not readable, so it cannot be restored as it is."
 
 
 class Bundled(Struct, frozen=True):
-    """One thing that was kept: `sessions` is how many a closing removed, `size` in bytes, `kept_at` in epoch ms."""
+    """One thing that was kept: `sessions` is how many a closing removed, `size` in bytes, `kept_at` in epoch ms.
+
+    `complete` is False for what an interrupted action left and for a bundle whose manifest cannot be read.
+    """
 
     path: str
     kind: str
@@ -28,42 +37,57 @@ class Bundled(Struct, frozen=True):
     kept_at: int | None
     size: int
     sessions: tuple[dict[str, Any], ...]
+    complete: bool = True
 
 
 def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list[Bundled]:
-    """What was kept aside of an archive, the newest first: closed sessions, or another kind, or None for all.
+    """Return what was kept aside of an archive, the newest first: closed sessions, another kind, or None for all.
 
-    A folder that cannot be read is left out. `archive` is the path of the database or of the sessions folder.
+    What an interrupted action left is among it, but not what another process is filling at this moment. `archive` is
+    the path of the database or of the sessions folder.
     """
     root = place_of(Path(os.path.realpath(archive)))
     kinds = [Kind(kind)] if kind is not None else list(Kind)
     found: list[Bundled] = []
     for one in kinds:
         folder = root / one
-        if not folder.is_dir():
-            continue
-        for path in folder.iterdir():
-            if (path / MANIFEST).is_file():
-                try:
-                    found.append(_bundled(path, read_manifest(path)))
-                except NotAnArchive:
-                    continue
+        if folder.is_dir():
+            found += filter(None, (_bundled(path, one) for path in folder.iterdir()))
     return sorted(found, key=lambda one: (one.kept_at or 0, one.path), reverse=True)
 
 
-def _bundled(path: Path, found: Manifest) -> Bundled:
+def _bundled(path: Path, kind: Kind) -> Bundled | None:
+    """Return what a folder keeps, None where it is none of ours, is gone, or is still being filled."""
+    try:
+        found = read_manifest(path)
+    except NotAnArchive:
+        if not is_own(path) or not NAME.fullmatch(path.name) or not path.is_dir():
+            return None
+        readable = not (path / MANIFEST).exists()
+        if readable and is_locked(path):
+            return None
+        what, why = ("(unfinished)", UNFINISHED) if readable else ("(unreadable)", UNREADABLE)
+        return Bundled(str(path), kind, what, why, _begun_ms(path) if readable else None, _size(path), (), False)
     sessions = found.more.get("sessions")
     known = tuple(one for one in sessions if isinstance(one, dict)) if isinstance(sessions, list) else ()
-    size = sum(one.stat().st_size for one in path.iterdir() if one.is_file())
-    return Bundled(
-        str(path),
-        str(found.kind),
-        found.what,
-        found.why,
-        _ms(found.when),
-        size,
-        tuple(one for one in known if one.get("fate") == "deleted"),
-    )
+    deleted = tuple(one for one in known if one.get("fate") == "deleted")
+    return Bundled(str(path), str(found.kind), found.what, found.why, _ms(found.when), _size(path), deleted)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the files in a folder; a file that goes meanwhile counts as empty."""
+    total = 0
+    with suppress(OSError):
+        for one in folder.iterdir():
+            with suppress(OSError):
+                status = one.lstat()
+                total += status.st_size if S_ISREG(status.st_mode) else 0
+    return total
+
+
+def _begun_ms(folder: Path) -> int | None:
+    match = NAME.fullmatch(folder.name)
+    return _ms(f"{match[1]}+00:00") if match is not None else None
 
 
 def _ms(when: str) -> int | None:
@@ -73,14 +97,35 @@ def _ms(when: str) -> int | None:
         return None
 
 
-def empty_trash(archive: str | os.PathLike[str], before_ms: int, kind: str | None = "trash") -> list[Bundled]:
-    """Deletes for good what was kept before a moment, in epoch milliseconds; what it was. Raises Refused."""
-    gone = [one for one in bundles(archive, kind) if (one.kept_at or 0) < before_ms]
-    for one in gone:
+def expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash") -> list[Bundled]:
+    """Return what emptying the trash would delete: what was kept before a moment in epoch milliseconds, or all.
+
+    What does not say when it was kept is never older than a moment.
+    """
+    found = bundles(archive, kind)
+    if before_ms is None:
+        return found
+    return [one for one in found if one.kept_at is not None and one.kept_at < before_ms]
+
+
+def empty_trash(archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash") -> list[Bundled]:
+    """Delete for good what was kept before a moment, in epoch milliseconds, or all of it; return what it was.
+
+    Raises Refused, after everything else was deleted, where some of it cannot be.
+    """
+    gone: list[Bundled] = []
+    failures: list[str] = []
+    for one in expired(archive, before_ms, kind):
         try:
+            if not is_own(Path(one.path)):
+                raise OSError(errno.ELOOP, "it is not in a folder that sessionscope made")
             discard(Path(one.path))
+            gone.append(one)
         except OSError as error:
-            raise Refused(f"{one.path}: cannot be deleted ({error.strerror or error}).") from None
+            failures.append(f"{one.path}: cannot be deleted completely ({error.strerror or error}).")
+    if failures:
+        done = f"{len(gone)} of {len(gone) + len(failures)} were deleted. "
+        raise Refused((done if gone else "") + failures[0])
     return gone
 
 

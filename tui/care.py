@@ -195,6 +195,8 @@ def _actions(archive: Archive) -> Actions:
     if actions is None:
         if not Path(archive.info.location).exists():
             raise Refused(f"{archive.info.location}: is gone.")
+        if archive.info.read_only:
+            raise Refused(f"{archive.info.location}: {archive.info.read_only}")
         raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")
     return actions
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.bundle import Kind, discard, trash_entry
+from sessionscope.store.bundle import Kind, discard_restored, trash_entry
 from sessionscope.store.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.plans import (
     Action,
@@ -248,23 +248,16 @@ class NanobotActions:
             # A compaction is taken back exactly without anything that was kept.
             bare = isinstance(action, (Restore, Compact, Uncompact))
             bundle = None if bare else self._keep(plan, targets)
-            for at, target in enumerate(sorted(targets, key=lambda target: target.after is None)):
-                progress("files", at, len(targets))
-                self._files.put(target, bundle)
-            progress("files", len(targets), len(targets))
+            self._files.replace(targets, bundle, progress)
         if isinstance(action, Restore):
             return self._restored(plan, action)
         if isinstance(action, (Compact, Uncompact)):
-            undo = Uncompact(action.ref, self._newest_fold(action.ref)) if isinstance(action, Compact) else None
-            return Receipt(plan.reasons[0], plan.rows, undo)
+            made = plan.fold.number if plan.fold is not None else None
+            return Receipt(plan.reasons[0], plan.rows, Uncompact(action.ref, made) if made is not None else None)
         said = f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made."
         return Receipt(
             said if isinstance(action, Repair) else " ".join(plan.reasons), plan.rows, Restore(str(bundle)), str(bundle)
         )
-
-    def _newest_fold(self, ref: Ref) -> int:
-        reader = self._archive.reader()
-        return reader.audit(ref, reader.outline(ref)).compactions[-1].number
 
     def _keep(self, plan: Plan, targets: Sequence[Target]) -> Path:
         if isinstance(plan.action, Close):
@@ -279,11 +272,13 @@ class NanobotActions:
         return self._files.keep(targets, Kind.BACKUP, what, " ".join(plan.reasons)[:2_000])
 
     def _restored(self, plan: Plan, action: Restore) -> Receipt:
+        notes: list[str] = []
         if plan.members and not plan.warnings:
             # All of it is back, so nothing is left to be kept.
-            discard(Path(action.bundle))
+            notes = discard_restored(Path(action.bundle))
         refs = tuple(member.ref for member in plan.members)
-        return Receipt(plan.reasons[0], plan.rows, Close(refs, anyway=True) if refs else None, notes=plan.warnings)
+        undo = Close(refs, anyway=True) if refs else None
+        return Receipt(plan.reasons[0], plan.rows, undo, notes=(*plan.warnings, *notes))
 
 
 def _of_a_file(one: Finding, choice: str) -> bool:

@@ -17,7 +17,7 @@ from sessionscope.store.rows import Ref, SessionDetail, SessionSummary, Spot
 
 from .names import CHECKPOINT, ENDING, file_name, safe_name
 from .places import HOME, SESSIONS, Folder
-from .targets import Files, Look, Target, digest
+from .targets import Files, Look, Target, digest, settled_digest
 
 
 class Reading(Protocol):
@@ -149,10 +149,10 @@ def plan_restore(files: Files, action: Restore) -> Plan:
     targets: list[Target] = []
     notes: list[str] = []
     try:
-        for name, kept, before, after, legacy, look in found.more["targets"]:
+        for name, kept, before, after, legacy, look, settled in found.more["targets"]:
             _check_names(name, kept)
             data = files.data(name, legacy)
-            if digest(data) not in (before, after):
+            if digest(data) not in (before, after) and settled_digest(data) != settled:
                 if not closed:
                     raise Refused(f"{name} has changed since; nothing was done.")
                 notes.append(f"{name} is there already and is not overwritten")

@@ -105,7 +105,7 @@ def plan_fold(
         Change(patient.spot(), "the summary", summary_text(fold.summary), action.note),
     ]
     mended = Mended(_written(patient, exam, data, values), (), tuple(changes))
-    return mended, FoldPlan(context, found, action.note, summary_text(fold.summary) or ""), said
+    return mended, FoldPlan(context, found, action.note, summary_text(fold.summary) or "", number=fold.number), said
 
 
 def _metadata(exam: Exam) -> dict[str, Any]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.bundle import Bundle, Kind
-from sessionscope.store.errors import Busy, Damaged, Refused
+from sessionscope.store.bundle import Bundle, Kind, discard_restored
+from sessionscope.store.errors import Damaged, Refused
 from sessionscope.store.files import folder_lock, replace_file, sync_folder
+from sessionscope.store.plans import Progress
 
 from .names import ENDING
 from .session_manager import LOCK
+from .trail import TRAIL, trail_of
 
 WAIT_S = 5.0
 MODE = 0o600
@@ -50,6 +53,24 @@ def digest(data: bytes | None) -> str | None:
     return None if data is None else blake2b(data, digest_size=16).hexdigest()
 
 
+def settled_digest(data: bytes | None) -> str | None:
+    """Tells what a file holds but for compactions that were made here and undone: these leave only a log of theirs."""
+    if data is None:
+        return None
+    line, newline, rest = data.partition(b"\n")
+    try:
+        values = json.loads(line)
+        metadata = values["metadata"]
+        if not any(fold.undone is None for fold in trail_of(metadata)):
+            metadata.pop(TRAIL, None)
+        if not metadata:
+            del values["metadata"]
+        line = json.dumps(values, sort_keys=True).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return digest(line + newline + rest)
+
+
 class Files:
     """The files of one folder, and of that of the first releases, which may be gone."""
 
@@ -75,7 +96,7 @@ class Files:
         """Raises Refused where a file is not what was planned on."""
         for target in targets:
             if digest(self.data(target.name, target.legacy)) != target.before:
-                raise Refused(f"{target.name} has changed since this was planned; nothing was done. Look again.")
+                raise Refused(f"{target.name} has changed since this was planned; nothing was changed. Look again.")
 
     def keep(
         self, targets: Sequence[Target], kind: Kind, what: str, why: str, more: dict[str, Any] | None = None
@@ -97,7 +118,15 @@ class Files:
                     status = self.path(target.name, target.legacy).stat()
                     look = [status.st_mtime_ns, stat.S_IMODE(status.st_mode)]
                 kept.append(
-                    [target.name, path.name if path else None, target.before, digest(target.after), target.legacy, look]
+                    [
+                        target.name,
+                        path.name if path else None,
+                        target.before,
+                        digest(target.after),
+                        target.legacy,
+                        look,
+                        settled_digest(target.after),
+                    ]
                 )
                 if data is not None and target.out:
                     bundle.add(f"{target.name}.quarantine", (data[start:stop] for start, stop in target.out))
@@ -110,54 +139,113 @@ class Files:
             bundle.discard()
             raise
 
-    def put(self, target: Target, bundle: Path | None) -> None:
-        """Makes a file what it is to be. Raises Refused."""
-        path = self.path(target.name, target.legacy)
+    def replace(self, targets: Sequence[Target], bundle: Path | None, progress: Progress) -> None:
+        """Make files what they are to be: all of them, or none where one cannot be or an interrupt comes.
+
+        What others changed since `check` is left alone. Raises Refused; where something could not be put back, it says
+        what each file holds now. `bundle` is where the old contents are, and is discarded if nothing was changed.
+        """
+        began: list[tuple[Target, bytes | None, Look | None]] = []
         try:
-            if target.after is None:
-                path.unlink(missing_ok=True)
-                sync_folder(path.parent)
-                return
-            status = path.stat() if path.exists() else None
-            look = target.look
-            replace_file(path, [target.after], True, (look.mode if look else MODE) if status is None else None)
-            if look is not None:
-                os.utime(path, ns=(look.mtime_ns, look.mtime_ns))
-            elif status is not None and path.with_name(f"{path.name.removesuffix(ENDING)}.checkpoint.json").exists():
-                # To 0.3.5 a checkpoint that is older than its session is none.
-                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        except OSError as error:
-            more = f"; what was there is kept in {bundle}" if bundle is not None else ""
-            raise Refused(f"{path}: cannot be written ({error.strerror or error}){more}.") from None
+            for at, target in enumerate(sorted(targets, key=lambda target: target.after is None)):
+                progress("files", at, len(targets))
+                data, look = self._held(target)
+                if digest(data) != target.before:
+                    raise Refused(f"{target.name} has changed since this was planned; nothing was changed. Look again.")
+                # Noted before it is true, as an interrupt may come between any two steps.
+                began.append((target, data, look))
+                self._put(target)
+        except BaseException as error:
+            left = [target.name for target, data, look in reversed(began) if not self._put_back(target, data, look)]
+            if not left and bundle is not None:
+                discard_restored(bundle)
+            if isinstance(error, OSError):
+                raise Refused(self._failed(error, targets, left, bundle)) from None
+            if left and isinstance(error, Refused):
+                raise Refused(self._states(targets, bundle)) from None
+            raise
+        with suppress(KeyboardInterrupt):
+            progress("files", len(targets), len(targets))
+
+    def _failed(self, error: OSError, targets: Sequence[Target], left: Sequence[str], bundle: Path | None) -> str:
+        said = f"{self.folder}: cannot be written ({error.strerror or error})"
+        return f"{said}. {self._states(targets, bundle)}" if left else f"{said}; nothing was changed."
+
+    def _states(self, targets: Sequence[Target], bundle: Path | None) -> str:
+        """Say what each file holds now, where some could not be put back."""
+        words: list[str] = []
+        for target in targets:
+            found = self._digest_now(target)
+            state = "as before" if found == target.before else "changed" if found == digest(target.after) else "unknown"
+            words.append(f"{target.name} is {'removed' if state == 'changed' and target.after is None else state}")
+        kept = f" What they held is backed up in {bundle}." if bundle is not None else ""
+        return f"Not all files could be put back: {', '.join(words)}.{kept}"
+
+    def _digest_now(self, target: Target) -> str | None:
+        try:
+            return digest(self.data(target.name, target.legacy))
+        except Damaged:
+            return ""
+
+    def _held(self, target: Target) -> tuple[bytes | None, Look | None]:
+        """What a file holds and looks like now."""
+        data = self.data(target.name, target.legacy)
+        if data is None:
+            return None, None
+        status = self.path(target.name, target.legacy).stat()
+        return data, Look(status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+
+    def _put_back(self, target: Target, data: bytes | None, look: Look | None) -> bool:
+        """Make a file what it was before `replace` came to it; whether it is that now."""
+        if self._digest_now(target) == target.before:
+            return True
+        if self._digest_now(target) != digest(target.after):
+            return False
+        with suppress(OSError, Refused):
+            self._put(Target(target.name, digest(target.after), data, legacy=target.legacy, look=look))
+        return self._digest_now(target) == target.before
+
+    def _put(self, target: Target) -> None:
+        """Make a file what it is to be. Raises OSError."""
+        path = self.path(target.name, target.legacy)
+        if target.after is None:
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+            return
+        status = path.stat() if path.exists() else None
+        look = target.look
+        replace_file(path, [target.after], True, (look.mode if look else MODE) if status is None else None)
+        if look is not None:
+            os.utime(path, ns=(look.mtime_ns, look.mtime_ns))
+        elif status is not None and path.with_name(f"{path.name.removesuffix(ENDING)}.checkpoint.json").exists():
+            # To 0.3.5 a checkpoint that is older than its session is none.
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def refusal(self, error: OSError) -> Refused:
-        """Why nothing can be kept aside."""
+        """Why nothing can be backed up."""
         return Refused(
-            f"{self.folder}: what is changed has to be kept beside it, and that cannot be "
-            f"({error.strerror or error}); nothing was done."
+            f"{self.folder}: what would change cannot be backed up beside it ({error.strerror or error}); "
+            "nothing was changed."
         )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps out everybody who writes with this, and takes the lock of 0.3.5 and our own manager if it is there.
+        """Keeps out everybody who writes with this, and takes the lock of 0.3.5 and our own manager.
 
-        Raises Refused where another holds either for too long, Busy where the latter cannot be taken.
+        That lock's file is made where it is missing, and stays: a writer that comes later has to find the same one.
+        Raises Refused where another holds either for too long, or where it cannot be taken.
         """
+        from filelock import FileLock, Timeout
+
         path = self.path(LOCK)
         with ExitStack() as held:
             try:
                 held.enter_context(folder_lock(self.folder, WAIT_S))
-            except TimeoutError:
+                held.enter_context(FileLock(path, timeout=WAIT_S))
+            except (TimeoutError, Timeout):
                 raise self._taken() from None
-            if path.exists():
-                from filelock import FileLock, Timeout
-
-                try:
-                    held.enter_context(FileLock(path, timeout=WAIT_S))
-                except Timeout:
-                    raise self._taken() from None
-                except OSError as error:
-                    raise Busy(f"{path}: cannot be locked ({error.strerror or error}).") from None
+            except OSError as error:
+                raise Refused(f"{path}: cannot be locked ({error.strerror or error}); nothing was changed.") from None
             yield
 
     def _taken(self) -> Refused:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.bundle import Bundle, Kind, discard, trash_entry
+from sessionscope.store.bundle import Bundle, Kind, discard_restored, trash_entry
 from sessionscope.store.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.plans import (
     Action,
@@ -37,9 +38,10 @@ from . import closing, doctor, edits, folding, planning, reviving, sessions, und
 from .chart import read_chart
 from .edits import Edit
 from .layout import Layout, newer
+from .obstacles import check_statements, reason, written_tables
 from .planning import Work
 from .settling import settle
-from .writing import back_up, connected, new_bundle, now_ms, refuse_leased, transaction
+from .writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
 
 if TYPE_CHECKING:
     from .archive import PowerLoopArchive
@@ -80,6 +82,17 @@ class PowerLoopActions:
     def _check(self, conn: sqlite3.Connection) -> None:
         if why := newer(conn, self.layout):
             raise Refused(f"{self._archive.info.location}: {why}; it is only read.")
+        if why := reason(self.layout.obstacles):
+            raise Refused(f"{self._archive.info.location}: {why}")
+        check_statements(conn, [self.layout.name(table) for table in written_tables(self.layout.tables)])
+
+    @contextmanager
+    def _transaction(self, writer: Writer) -> Iterator[None]:
+        """Begin the transaction of an action, and look again whether these tables may be written."""
+        with writer.transaction():
+            self._archive.probe(writer.conn)
+            self._check(writer.conn)
+            yield
 
     # -- repair
 
@@ -206,47 +219,55 @@ class PowerLoopActions:
         """See `sessionscope.store.archive.Actions`. The database is locked only during the transaction."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
-        with connected(self._archive.file.path) as conn:
-            self._archive.probe(conn)
-            self._check(conn)
+        with connected(self._archive.file.path) as writer:
+            self._archive.probe(writer.conn)
+            self._check(writer.conn)
             if isinstance(plan.action, Restore):
-                return self._revive(conn, plan) if plan.members else self._restore(conn, plan)
-            if isinstance(plan.action, Close):
-                return self._close(conn, plan, plan.action, progress, cancel)
-            if isinstance(plan.action, SetArchived):
-                return self._set_archived(conn, plan, plan.action)
+                return self._revive(writer, plan) if plan.members else self._restore(writer, plan)
             if isinstance(plan.action, Compact):
-                return self._fold(conn, plan, plan.action)
+                return self._fold(writer, plan, plan.action)
             if isinstance(plan.action, Uncompact):
-                return self._unfold(conn, plan)
-            what = "repair" if isinstance(plan.action, Repair) else "settling a turn"
-            path = Path(self._archive.file.path)
-            bundle = new_bundle(path, f"{path.name}: {what}", " ".join(plan.reasons)[:2_000])
+                return self._unfold(writer, plan)
+            if isinstance(plan.action, Close) and plan.warnings and not plan.action.anyway:
+                raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
+            bundle = self._bundle(plan)
             try:
-                return self._carry_out(conn, plan, bundle, progress, cancel)
+                if isinstance(plan.action, Close):
+                    return self._close(writer, plan, bundle, progress, cancel)
+                return self._carry_out(writer, plan, bundle, progress, cancel)
             except BaseException:
-                bundle.discard()
+                # It is all that is left of what was removed, unless that was not removed.
+                if not writer.may_have_committed:
+                    bundle.discard()
                 raise
 
-    def _carry_out(
-        self, conn: sqlite3.Connection, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel
-    ) -> Receipt:
-        work: Work = plan.work
+    def _bundle(self, plan: Plan) -> Bundle:
+        """Begin the bundle of what a plan changes."""
+        path = Path(self._archive.file.path)
+        if isinstance(plan.action, Close):
+            first = plan.deleted[0]
+            return new_bundle(path, str(first.title or first.ref.id), plan.reasons[0], Kind.TRASH)
+        what = {Repair: "repair", Settle: "settling a turn"}.get(type(plan.action), "another status")
+        return new_bundle(path, f"{path.name}: {what}", " ".join(plan.reasons)[:2_000])
+
+    def _carry_out(self, writer: Writer, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel) -> Receipt:
+        conn, work = writer.conn, plan.work
+        assert isinstance(work, Work)
         kept = bundle.new(undoing.ROWS)
         if isinstance(plan.action, Repair):
             back_up(conn, kept, progress, cancel)
         if cancel():
             raise Cancelled("stopped before anything was changed.")
         progress("rows", 0, len(work.edits))
-        with transaction(conn):
+        with self._transaction(writer):
             self._recheck(conn, plan)
-            if isinstance(plan.action, Settle):
+            if not isinstance(plan.action, Repair):
                 undoing.keep_rows(conn, self.layout, work.edits, kept)
             if work.reindex:
                 conn.execute("REINDEX")
             changed = dict.fromkeys(edits.apply(conn, self.layout, work.edits))
             more = self._follow(conn, plan, changed)
-            path = bundle.seal(undoing.manifest(conn, self.layout, list(changed), plan.action))
+            path = writer.backup = bundle.seal(undoing.manifest(conn, self.layout, list(changed), plan.action))
         rows = len(changed) + work.reindex
         said = (
             f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right."
@@ -261,7 +282,7 @@ class PowerLoopActions:
         if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
             raise Refused("Rows that this changes have changed since it was planned; nothing was done. Look again.")
         refuse_leased(conn, self.layout, work.scope)
-        same = work.reindex
+        same = work.reindex or isinstance(plan.action, SetArchived)
         if isinstance(plan.action, Settle):
             chart = read_chart(conn, self.layout, work.scope[0])
             made = next(
@@ -308,22 +329,22 @@ class PowerLoopActions:
             said.update({f"{ail.finding.code}: {ail.finding.fix}": None for ail in found})
         return tuple(said)
 
-    def _restore(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
+    def _restore(self, writer: Writer, plan: Plan) -> Receipt:
         kept: undoing.Kept = plan.work
-        with transaction(conn):
-            undoing.check(conn, self.layout, kept)
-            keys = [rowid for table, rowid, _ in kept.rows if table == "sessions"]
-            refuse_leased(conn, self.layout, keys)
-            undoing.put_back(conn, self.layout, kept)
+        with self._transaction(writer):
+            undoing.check(writer.conn, self.layout, kept)
+            refuse_leased(writer.conn, self.layout, [row.rowid for row in kept.rows if row.table == "sessions"])
+            undoing.put_back(writer.conn, self.layout, kept)
         return Receipt(f"{len(kept.rows):,} rows are what they were before.", len(kept.rows))
 
     # -- compactions: nothing is kept aside, as taking one back is exact
 
-    def _fold(self, conn: sqlite3.Connection, plan: Plan, action: Compact) -> Receipt:
-        work: folding.Work = plan.work
+    def _fold(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
+        conn, work = writer.conn, plan.work
+        assert isinstance(work, folding.Work)
         if not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
-        with transaction(conn):
+        with self._transaction(writer):
             refuse_leased(conn, self.layout, (work.key,))
             folding.fold(conn, self.layout, work, action.note, now_ms())
             (number,) = conn.execute(
@@ -333,65 +354,47 @@ class PowerLoopActions:
             ).fetchone()
         return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, int(number)))
 
-    def _unfold(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
+    def _unfold(self, writer: Writer, plan: Plan) -> Receipt:
         work: folding.Work = plan.work
-        with transaction(conn):
-            refuse_leased(conn, self.layout, (work.key,))
-            folding.unfold(conn, self.layout, work, now_ms())
+        with self._transaction(writer):
+            refuse_leased(writer.conn, self.layout, (work.key,))
+            folding.unfold(writer.conn, self.layout, work, now_ms())
         return Receipt(plan.reasons[0], work.rows)
 
     # -- closing
 
-    def _close(
-        self, conn: sqlite3.Connection, plan: Plan, action: Close, progress: Progress, cancel: Cancel
-    ) -> Receipt:
-        if plan.warnings and not action.anyway:
-            raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
-        work: closing.Work = plan.work
-        deleted = plan.deleted
-        bundle = new_bundle(
-            Path(self._archive.file.path), str(deleted[0].title or deleted[0].ref.id), plan.reasons[0], Kind.TRASH
+    def _close(self, writer: Writer, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel) -> Receipt:
+        conn, work = writer.conn, plan.work
+        assert isinstance(work, closing.Work)
+        progress("copying", 0, 0)
+        state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS), lambda: self._state() != plan.basis)
+        # On the disk before anything is gone.
+        path = writer.backup = bundle.seal(
+            {
+                "archive": "power-loop",
+                "layout": self.layout.prefix,
+                "links": closing.links(conn, self.layout, work),
+                "tables": ["sessions", *(table for table, _ in closing.owned_tables(self.layout))],
+                "sessions": [trash_entry(member) for member in plan.members],
+            }
         )
-        try:
-            progress("copying", 0, 0)
-            state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS), lambda: self._state() != plan.basis)
-            # On the disk before anything is gone.
-            path = bundle.seal(
-                {
-                    "archive": "power-loop",
-                    "layout": self.layout.prefix,
-                    "links": closing.links(conn, self.layout, work),
-                    "tables": ["sessions", *(table for table, _ in closing.owned_tables(self.layout))],
-                    "sessions": [trash_entry(member) for member in plan.members],
-                }
-            )
-            if cancel():
-                raise Cancelled("stopped before anything was changed.")
-            progress("deleting", 0, 0)
-            with transaction(conn):
-                closing.delete(conn, self.layout, work, state)
-        except BaseException:
-            bundle.discard()
-            raise
+        if cancel():
+            raise Cancelled("stopped before anything was changed.")
+        progress("deleting", 0, 0)
+        with self._transaction(writer):
+            closing.delete(conn, self.layout, work, state)
         return Receipt(plan.reasons[0], plan.rows, Restore(str(path)), str(path))
 
-    def _revive(self, conn: sqlite3.Connection, plan: Plan) -> Receipt:
+    def _revive(self, writer: Writer, plan: Plan) -> Receipt:
         kept: reviving.Kept = plan.work
-        many, notes = reviving.put_back(conn, self.layout, kept)
+        with reviving.attached_bundle(writer.conn, kept), self._transaction(writer):
+            many, notes = reviving.put_back(writer.conn, self.layout, kept)
         if not notes and many == len(plan.members) and not plan.warnings:
             # All of it is back, so nothing is left to be kept.
-            discard(kept.folder)
+            notes += discard_restored(kept.folder)
         return Receipt(
             plan.reasons[0],
             many,
             Close(tuple(member.ref for member in plan.members), anyway=True),
             notes=(*plan.warnings, *notes),
         )
-
-    def _set_archived(self, conn: sqlite3.Connection, plan: Plan, action: SetArchived) -> Receipt:
-        work: Work = plan.work
-        with transaction(conn):
-            if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
-                raise Refused("The session has changed since this was planned; nothing was done. Look again.")
-            edits.apply(conn, self.layout, work.edits)
-        return Receipt(plan.reasons[0], 1, SetArchived(action.ref, not action.archived))

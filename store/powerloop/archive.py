@@ -13,6 +13,7 @@ from sessionscope.store.sqlitefile import SqliteFile
 
 from .actions import PowerLoopActions
 from .layout import Layout, layouts, schema_version
+from .obstacles import reason
 from .reader import PowerLoopReader
 
 
@@ -44,13 +45,15 @@ class PowerLoopArchive:
     @property
     def info(self) -> ArchiveInfo:
         poisoned = "no release loads this layout: it was stamped as newer than it is"
+        read_only = reason(self.layout.obstacles)
         return ArchiveInfo(
             location=self.file.shown,
             name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
             format=f"power-loop {self.layout.release}",
             layout=self.layout.prefix,
             capabilities=frozenset({"browse", "repair", "settle", "close", "archive", "compact"}),
-            warning=poisoned if self.layout.poisoned else None,
+            warning=poisoned if self.layout.poisoned else read_only or None,
+            read_only=read_only,
             root=self.file.path,
         )
 
@@ -60,7 +63,7 @@ class PowerLoopArchive:
     @property
     def actions(self) -> PowerLoopActions | None:
         path = self.file.path
-        writable = os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
+        writable = not self.layout.obstacles and os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
         return PowerLoopActions(self) if writable else None
 
     def probe(self, conn: sqlite3.Connection) -> None:

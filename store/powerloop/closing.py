@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,9 @@ def attached(conn: sqlite3.Connection, path: Path, mode: str) -> Iterator[None]:
     try:
         yield
     finally:
-        conn.execute("DETACH kept")
+        # It goes with the connection anyway, and what was done does not depend on it.
+        with suppress(sqlite3.Error):
+            conn.execute("DETACH kept")
 
 
 def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path, changed: Callable[[], bool]) -> int:
@@ -246,7 +248,8 @@ def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path, cha
             state = data_version(conn)
             conn.execute("COMMIT")
         except BaseException:
-            conn.execute("ROLLBACK")
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
             raise
     return state
 

@@ -13,6 +13,7 @@ from sessionscope.store.sqlitefile import SqliteFile, require_sqlite
 from sessionscope.store.transactions import Transactions, is_busy, locked, waiting
 
 from .layout import NEWEST_USER_VERSION, layouts
+from .obstacles import obstacles, reason
 from .schema import COLUMNS, INDEXES, STATEMENTS
 
 MEMORY, PAUSE_S, SPILL_PAGES = ":memory:", 0.01, 16_384
@@ -129,6 +130,8 @@ def _refusal(conn: sqlite3.Connection) -> str | None:
             return f"is not a power-loop database: its {table} has no {', '.join(sorted(missing))}; use another file."
         if table == "messages" and "send_index" in columns:
             return "was written by power-loop 2.2 or later; only files of its synchronous store can be written here."
+    if why := reason(tuple(obstacles(conn, ours))):
+        return why
     # A creation that was cut short left some of our tables and nothing else.
     if len(ours) < len(COLUMNS) and kinds.keys() - ours:
         prefixes = [layout.prefix for layout in layouts(conn) if layout.prefix]

@@ -115,6 +115,13 @@ def _burst(read: Read, cancel: Cancel, work: Callable[[sqlite3.Connection], T]) 
 
 
 def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Iterator[Ailment]:
+    for found in layout.obstacles:
+        yield ailment(
+            found.code,
+            Severity.WARNING,
+            Spot(),
+            f"{found.text}, which would change more than a plan shows: nothing can be changed here.",
+        )
     progress("pages", 0, 0)
     told = [str(line) for (line,) in conn.execute(f"PRAGMA integrity_check({PROBLEMS})")]
     problems = [line for line in told if line != "ok"]

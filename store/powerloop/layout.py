@@ -9,6 +9,9 @@ from __future__ import annotations
 import sqlite3
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+from .obstacles import Obstacle, obstacles, written_tables
 
 NOTE_NAME = "compact_note"
 NEWEST_STAMP, NEWEST_USER_VERSION = 9, 2
@@ -52,6 +55,8 @@ class Layout(Struct, frozen=True):
     release: str
     by_ord: bool
     poisoned: bool
+    obstacles: tuple[Obstacle, ...] = ()
+    """What in the file's schema acts by itself when these tables are written, so that they are only read."""
 
     def name(self, table: str) -> str:
         """A table's full name, as the file has it."""
@@ -102,7 +107,9 @@ def layouts(conn: sqlite3.Connection) -> list[Layout]:
             if name.startswith(prefix) and not any(name.startswith(other) for other in others)
         }
         if all(columns <= tables.get(table, frozenset()) for table, columns in _NEEDED.items()):
-            found.append(_layout(conn, prefix, tables, user_version))
+            layout = _layout(conn, prefix, tables, user_version)
+            written = [prefix + table for table in written_tables(tables)]
+            found.append(replace(layout, obstacles=tuple(obstacles(conn, written))))
     return found
 
 

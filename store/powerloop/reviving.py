@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -88,29 +89,30 @@ def _member(layout: Layout, one: dict[str, Any]) -> Member:
     )
 
 
-def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int, list[str]]:
-    """Gives sessions back in one transaction; how many, and in words what could not be. Raises sqlite3.Error."""
+def attached_bundle(conn: sqlite3.Connection, kept: Kept) -> AbstractContextManager[None]:
+    """Attach the database of a bundle. Raises NotAnArchive if it no longer exists."""
     database = kept.folder / ROWS
     if not database.is_file():
         raise NotAnArchive(f"{database}: is gone, so nothing can be given back.")
+    return attached(conn, database, "immutable=1")
+
+
+def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int, list[str]]:
+    """Insert the sessions of an attached bundle, in a transaction that is open already. Raises sqlite3.Error.
+
+    Return how many there are, and in words what could not be put back.
+    """
     notes: list[str] = []
-    with attached(conn, database, "immutable=1"):
-        conn.execute("BEGIN IMMEDIATE")
-        try:
-            conn.execute(
-                f"CREATE TEMP TABLE coming AS SELECT session_id AS id FROM kept.{_name(kept, 'sessions')} "
-                f"WHERE session_id NOT IN (SELECT session_id FROM main.{layout.table('sessions')})"
-            )
-            (many,) = conn.execute("SELECT count(*) FROM temp.coming").fetchone()
-            for table in kept.tables:
-                notes += _table(conn, layout, kept, table)
-            notes += _relink(conn, layout, kept)
-            notes += _parents(conn, layout)
-            conn.execute("DROP TABLE temp.coming")
-            conn.execute("COMMIT")
-        except BaseException:
-            conn.execute("ROLLBACK")
-            raise
+    conn.execute(
+        f"CREATE TEMP TABLE coming AS SELECT session_id AS id FROM kept.{_name(kept, 'sessions')} "
+        f"WHERE session_id NOT IN (SELECT session_id FROM main.{layout.table('sessions')})"
+    )
+    (many,) = conn.execute("SELECT count(*) FROM temp.coming").fetchone()
+    for table in kept.tables:
+        notes += _table(conn, layout, kept, table)
+    notes += _relink(conn, layout, kept)
+    notes += _parents(conn, layout)
+    conn.execute("DROP TABLE temp.coming")
     return int(many), notes
 
 

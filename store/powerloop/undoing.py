@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,30 +15,61 @@ from sessionscope.store.errors import Misused, NotAnArchive, Refused
 from sessionscope.store.plans import Action
 from sessionscope.store.repair import Change, cut
 from sessionscope.store.rows import Spot
-from sessionscope.store.sqlitefile import BrokenText, decode_text, uri_of
+from sessionscope.store.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 
-from .edits import Edit, Touched, read_row, touched
+from .edits import Edit, Row, Touched, read_row, touched
 from .layout import Layout
+from .tables import all_columns, quoted
 
 ROWS = "before.db"
 """The database in a bundle that holds the rows as they were."""
 
 
+_MOVING = {
+    "sessions": ("updated_at",),
+    "session_state": ("next_seq", "last_compact_seq", "round_index"),
+}
+"""Columns that every later append or compaction moves on, also one that was undone. They do not block an undo."""
+
+
+class LeftRow(Struct, frozen=True):
+    """A row as an action left it: the seal of its values but for those that move on, which are in `moving`.
+
+    `seal` is None for a row that was removed.
+    """
+
+    table: str
+    rowid: int
+    seal: str | None
+    moving: Mapping[str, Any]
+
+
 class Kept(Struct, frozen=True):
-    """What a bundle can put back: (table, rowid, what the row was left as, None where it was removed)."""
+    """What a bundle can put back: a database of the rows as they were, and the rows as they were left."""
 
     database: Path
     layout: str
     what: str
-    rows: tuple[tuple[str, int, str | None], ...]
+    rows: tuple[LeftRow, ...]
+
+
+def _split(table: str, row: Row | None) -> tuple[Row | None, dict[str, Any]]:
+    """Return a row without the columns that move on, and the values of these."""
+    if row is None:
+        return None, {}
+    stored = dict(zip(row.columns, row.values, strict=True))
+    # Only numbers move on; anything else there is damage, and counts.
+    moving = {name: stored[name] for name in _MOVING.get(table, ()) if type(stored.get(name)) is int}
+    columns = tuple(name for name in row.columns if name not in moving)
+    return Row(columns, tuple(stored[name] for name in columns)), moving
 
 
 def manifest(conn: sqlite3.Connection, layout: Layout, changed: Sequence[Touched], action: Action) -> dict[str, Any]:
     """What a bundle has to remember of rows that have just been changed."""
     rows = []
     for table, rowid in changed:
-        row = read_row(conn, layout.table(table), rowid)
-        rows.append([table, rowid, row.seal() if row else None])
+        rest, moving = _split(table, read_row(conn, layout.table(table), rowid))
+        rows.append([table, rowid, rest.seal() if rest else None, moving])
     return {"archive": "power-loop", "layout": layout.prefix, "action": type(action).__name__.lower(), "rows": rows}
 
 
@@ -50,7 +81,8 @@ def read_kept(folder: Path) -> Kept:
         raise Misused(f"{folder}: was not kept from a power-loop database.")
     try:
         rows = tuple(
-            (str(table), int(rowid), None if seal is None else str(seal)) for table, rowid, seal in more["rows"]
+            LeftRow(str(table), int(rowid), None if seal is None else str(seal), dict(moving))
+            for table, rowid, seal, moving in more["rows"]
         )
         return Kept(folder / ROWS, str(more["layout"]), found.why, rows)
     except (KeyError, TypeError, ValueError) as error:
@@ -59,21 +91,30 @@ def read_kept(folder: Path) -> Kept:
 
 def check(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
     """Raises Refused where a row is not what it was left as, or a table is gone."""
-    for table, rowid, seal in kept.rows:
-        if not layout.has(table):
-            raise Refused(f"there is no table {table} here to put rows back into; nothing was done.")
-        row = read_row(conn, layout.table(table), rowid)
-        if (row.seal() if row else None) != seal:
-            raise Refused(f"row {rowid} of {table} has changed since, or was put back already; nothing was done.")
+    restored = True
+    with _kept(kept) as before:
+        for left in kept.rows:
+            if not layout.has(left.table):
+                raise Refused(f"there is no table {left.table} here to put rows back into; nothing was done.")
+            now = read_row(conn, layout.table(left.table), left.rowid)
+            rest, moving = _split(left.table, now)
+            if (rest.seal() if rest else None) != left.seal or moving.keys() != left.moving.keys():
+                raise Refused(
+                    f"row {left.rowid} of {left.table} has changed since, or was put back already; nothing was done."
+                )
+            then = _restored(read_row(before, layout.table(left.table), left.rowid), left, moving)
+            restored = restored and (now.seal() if now else None) == (then.seal() if then else None)
+    if restored:
+        raise Refused("everything was put back already; nothing was done.")
 
 
 def changes(conn: sqlite3.Connection, layout: Layout, kept: Kept, many: int) -> Iterator[Change]:
     """The first rows that change, as a diff."""
     with _kept(kept) as before:
-        for table, rowid, _ in kept.rows[:many]:
-            now = read_row(conn, layout.table(table), rowid)
-            then = read_row(before, layout.table(table), rowid)
-            yield Change(Spot(), table, _text(now.values) if now else None, _text(then.values) if then else None)
+        for left in kept.rows[:many]:
+            now = read_row(conn, layout.table(left.table), left.rowid)
+            then = read_row(before, layout.table(left.table), left.rowid)
+            yield Change(Spot(), left.table, _text(now.values) if now else None, _text(then.values) if then else None)
 
 
 def _text(values: tuple[Any, ...]) -> str:
@@ -81,14 +122,26 @@ def _text(values: tuple[Any, ...]) -> str:
 
 
 def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
-    """Makes the rows what they were, in a transaction that is open already."""
+    """Makes the rows what they were, in a transaction that is open already. What has moved on since stays so."""
     with _kept(kept) as before:
-        for table, rowid, _ in kept.rows:
-            conn.execute(f"DELETE FROM {layout.table(table)} WHERE rowid = ?", (rowid,))
-        for table, rowid, _ in kept.rows:
-            row = read_row(before, layout.table(table), rowid)
+        rows: list[tuple[LeftRow, Row | None]] = []
+        for left in kept.rows:
+            table = layout.table(left.table)
+            _, moving = _split(left.table, read_row(conn, table, left.rowid))
+            rows.append((left, _restored(read_row(before, table, left.rowid), left, moving)))
+            conn.execute(f"DELETE FROM {table} WHERE rowid = ?", (left.rowid,))
+        for left, row in rows:
             if row is not None:
-                _insert(conn, layout.table(table), rowid, row.columns, row.values)
+                _insert(conn, layout.name(left.table), left.rowid, row)
+
+
+def _restored(then: Row | None, left: LeftRow, moving: Mapping[str, Any]) -> Row | None:
+    """Return what a row becomes again: as it was, but for what has moved on since it was left."""
+    if then is None:
+        return None
+    moved = {name: now for name, now in moving.items() if now != left.moving.get(name)}
+    stored = dict(zip(then.columns, then.values, strict=True)) | moved
+    return Row(then.columns, tuple(stored[name] for name in then.columns))
 
 
 def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], target: Path) -> None:
@@ -103,15 +156,18 @@ def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], t
         for table, rowid in touched(edits):
             row = read_row(conn, layout.table(table), rowid)
             if row is not None:
-                _insert(copy, layout.table(table), rowid, row.columns, row.values)
+                _insert(copy, layout.name(table), rowid, row)
         copy.execute("COMMIT")
 
 
-def _insert(conn: sqlite3.Connection, table: str, rowid: int, columns: Sequence[str], values: Sequence[Any]) -> None:
-    names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
-    marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, BrokenText) else "?" for value in values)
-    plain = [value.raw if isinstance(value, BrokenText) else value for value in values]
-    conn.execute(f"INSERT INTO {table} (rowid, {names}) VALUES (?, {marks})", (rowid, *plain))
+def _insert(conn: sqlite3.Connection, table: str, rowid: int, row: Row) -> None:
+    """Insert a row into a table, named in full, without the columns that SQLite computes."""
+    writable = set(all_columns(conn, "main", table))
+    stored = {name: value for name, value in zip(row.columns, row.values, strict=True) if name in writable}
+    names = ", ".join(map(quoted, stored))
+    marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, BrokenText) else "?" for value in stored.values())
+    plain = [value.raw if isinstance(value, BrokenText) else value for value in stored.values()]
+    conn.execute(f"INSERT INTO {quoted(table)} (rowid, {names}) VALUES (?, {marks})", (rowid, *plain))
 
 
 @contextmanager
@@ -119,7 +175,7 @@ def _kept(kept: Kept) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{uri_of(str(kept.database))}?immutable=1", uri=True)) as conn:
             conn.text_factory = decode_text
-            conn.execute("PRAGMA trusted_schema=OFF")
+            distrust_schema(conn)
             yield conn
     except sqlite3.Error as error:
         raise Refused(f"{kept.database}: what was kept cannot be read ({error}); nothing was done.") from None

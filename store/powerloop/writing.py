@@ -13,7 +13,7 @@ from sessionscope.store.archive import Cancel
 from sessionscope.store.bundle import Bundle, Kind
 from sessionscope.store.errors import Cancelled, Refused, StoreError
 from sessionscope.store.plans import Progress
-from sessionscope.store.sqlitefile import decode_text, uri_of
+from sessionscope.store.sqlitefile import decode_text, distrust_schema, uri_of
 from sessionscope.store.transactions import is_busy
 
 from .database import SPILL_PAGES
@@ -22,21 +22,51 @@ from .layout import Layout
 WAIT_S, PAGES = 5.0, 1_000
 
 
+class Writer:
+    """A connection that may write, and what is known of its one transaction."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self.conn = conn
+        self.may_have_committed = False
+        """Whether COMMIT was sent and nothing says that it failed. An exception after that proves nothing."""
+        self.backup: Path | None = None
+        """The bundle of what the transaction changes, once it is complete."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing, the write lock from the start. For one use."""
+        self.conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            # An interrupt may come between any two steps, so this is noted before it is true.
+            self.may_have_committed = True
+            self.conn.execute("COMMIT")
+        except BaseException:
+            if self.conn.in_transaction:
+                self.conn.execute("ROLLBACK")
+                self.may_have_committed = False
+            raise
+
+
 @contextmanager
-def connected(path: str) -> Iterator[sqlite3.Connection]:
-    """A connection that may write. What goes wrong is Refused, and nothing is changed then."""
+def connected(path: str) -> Iterator[Writer]:
+    """Open a database for one transaction. Raises Refused for what goes wrong; it says whether anything was changed."""
+    writer: Writer | None = None
     try:
         uri = f"{uri_of(path)}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
             conn.text_factory = decode_text
-            conn.execute("PRAGMA trusted_schema=OFF")
+            distrust_schema(conn)
             conn.execute("PRAGMA synchronous=FULL")
             # A page that leaves the cache before the commit is written twice.
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
-            yield conn
+            writer = Writer(conn)
+            yield writer
     except StoreError:
         raise
     except (sqlite3.Error, OSError) as error:
+        if writer is not None and writer.may_have_committed:
+            raise _unsure(path, error, writer.backup) from error
         raise _refused(path, error) from error
 
 
@@ -52,17 +82,10 @@ def _refused(path: str, error: Exception) -> Refused:
     return Refused(f"{path}: cannot be changed ({words}); nothing was changed.")
 
 
-@contextmanager
-def transaction(conn: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing, the write lock from the start."""
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
+def _unsure(path: str, error: Exception, backup: Path | None) -> Refused:
+    """Return the error of a transaction whose end is not known."""
+    kept = f" What it changes is backed up in {backup}." if backup is not None else ""
+    return Refused(f"{path}: it is not known whether the change was made ({error}). Look before you repeat it.{kept}")
 
 
 def new_bundle(path: Path, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bundle:
@@ -71,8 +94,7 @@ def new_bundle(path: Path, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bun
         return Bundle(path, kind, what, why)
     except OSError as error:
         raise Refused(
-            f"{path}: what is changed has to be kept beside it, and that cannot be "
-            f"({error.strerror or error}); nothing was done."
+            f"{path}: what would change cannot be backed up beside it ({error.strerror or error}); nothing was changed."
         ) from None
 
 

@@ -33,7 +33,7 @@ from sessionscope.store import bundle as bundle_module
 from sessionscope.store.nanobot import targets
 from sessionscope.store.nanobot.exam import CODES
 from sessionscope.store.nanobot.places import folders, is_session_file
-from sessionscope.store.nanobot.session_manager import SessionManager
+from sessionscope.store.nanobot.session_manager import LOCK, SessionManager
 from sessionscope.store.opening import open_archive
 from sessionscope.store.rows import Ref
 
@@ -80,7 +80,8 @@ def repair(folder: Path, action: Repair | Settle | Restore | None = None) -> tup
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """Return the files of a folder by name, without the lock that each writer takes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != LOCK}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -292,7 +293,7 @@ def test_where_a_person_must_decide_nothing_happens_until_then(tmp_path: Path, c
     assert code in codes(findings(folder), *SEVERE)
     assert repair(folder)[0].empty
     _, receipt = repair(folder, Repair(choose=((code, choice),)))
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("*.jsonl*")
     assert len(lines(path)) - 1 == many[choice]
     assert code not in codes(findings(folder), *SEVERE)
     assert receipt.undo is not None

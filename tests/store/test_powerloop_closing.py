@@ -292,16 +292,30 @@ def test_the_trash_is_listed_exported_and_emptied(tmp_path: Path) -> None:
     assert bundles(path) == []
 
 
-def test_archiving_and_reopening(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["active", "paused"])
+def test_archiving_and_its_undo(tmp_path: Path, status: str) -> None:
+    """The undo gives back what was there, also a status that no release knows, and the time of the last change."""
     path = sample(tmp_path / "a.db")
+    raw(path, f"UPDATE sessions SET status = '{status}' WHERE session_id = '{ROOT}'")
+    before = dump(path)
     ref = Ref("", ROOT)
     doing = actions(only(path))
     receipt = doing.apply(doing.plan(SetArchived(ref)))
-    reader = only(path).reader()
-    assert reader.session(ref).summary.status == "archived"
+    assert only(path).reader().session(ref).summary.status == "archived"
     assert doing.plan(SetArchived(ref)).empty
-    assert receipt.undo == SetArchived(ref, False)
+    assert receipt.undo is not None
     doing.apply(doing.plan(receipt.undo))
+    assert dump(path) == before
+    with pytest.raises(Refused, match="put back already"):
+        doing.plan(receipt.undo)
+
+
+def test_reopening(tmp_path: Path) -> None:
+    path = sample(tmp_path / "a.db")
+    ref = Ref("", ROOT)
+    doing = actions(only(path))
+    doing.apply(doing.plan(SetArchived(ref)))
+    doing.apply(doing.plan(SetArchived(ref, False)))
     assert only(path).reader().session(ref).summary.status == "active"
 
 

@@ -137,17 +137,17 @@ async def test_the_trash_gives_back(demo_db: Path, size: tuple[int, int]) -> Non
 
 async def test_a_session_of_nanobots(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(DATA / "nanobot" / "v0.2.0", tmp_path / "sessions"))
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.glob("*.jsonl")}
     async with browsing(folder, size=MEDIUM) as hands:
         await hands.press("f", *"telegram", "enter", "s", "x")
         assert "nanobot" in text(hands)
         await hands.press("x")
-        assert {path.name for path in folder.iterdir()} == names - {"telegram_42.jsonl"}
+        assert {path.name for path in folder.glob("*.jsonl")} == names - {"telegram_42.jsonl"}
         await hands.press("A")
         await hands.press("T", "enter")
         assert isinstance(hands.app.screen, PlanSheet)
         await hands.press("enter", "escape")
-        assert {path.name for path in folder.iterdir()} == names
+        assert {path.name for path in folder.glob("*.jsonl")} == names
 
 
 async def test_a_session_that_changed_meanwhile_is_kept(demo_db: Path) -> None:

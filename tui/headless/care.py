@@ -164,6 +164,8 @@ def carry_out(
 def actions_of(archive: Archive) -> Actions:
     actions = archive.actions
     if actions is None:
+        if archive.info.read_only:
+            raise Refused(f"{archive.info.location}: {archive.info.read_only}")
         raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")
     return actions
 

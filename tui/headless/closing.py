@@ -19,6 +19,7 @@ from sessionscope.store import (
     SetArchived,
     bundles,
     empty_trash,
+    expired,
     export_bundle,
     open_archive,
     read_manifest,
@@ -172,6 +173,7 @@ def _record(one: Bundled) -> dict[str, Any]:
         "kept_at": records.moment(one.kept_at),
         "size": one.size,
         "sessions": [_session(each) for each in one.sessions],
+        "complete": one.complete,
     }
 
 
@@ -200,7 +202,7 @@ def _show(folder: Path, as_json: bool) -> None:
             f"  {indent}{plain.one_line(str(one.get('title') or one.get('preview') or '(empty)'))[:80]}  "
             f"{plain.one_line(str(one.get('id')))}  {one.get('messages')}"
         )
-    for name in read_manifest(folder).files if not found.sessions else ():
+    for name in read_manifest(folder).files if found.complete and not found.sessions else ():
         print(f"  {plain.one_line(name)}")
 
 
@@ -209,11 +211,10 @@ def _root_of(folder: Path) -> str:
 
 
 def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> None:
-    before = int(time.time() * 1000 - args.older_than * DAY_MS) + (args.older_than == 0) * DAY_MS
-    if args.dry_run:
-        gone = [one for root in roots for one in bundles(root, kind) if (one.kept_at or 0) < before]
-    else:
-        gone = [one for root in roots for one in empty_trash(root, before, kind)]
+    before = int(time.time() * 1000 - args.older_than * DAY_MS) if args.older_than else None
+    undated = [one for root in roots for one in bundles(root, kind) if one.kept_at is None and before is not None]
+    choose = expired if args.dry_run else empty_trash
+    gone = [one for root in roots for one in choose(root, before, kind)]
     if args.json:
         print(records.dumps({"bundles": [_record(one) for one in gone], "applied": not args.dry_run}))
         return
@@ -221,6 +222,8 @@ def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> 
         print("\n".join(_lines(one)[:2]))
     word = "would be deleted" if args.dry_run else "deleted for good"
     print(f"{len(gone)} {word}" if gone else "nothing is that old")
+    if undated:
+        print(f"{len(undated)} without a readable date kept; --older-than 0 deletes everything")
 
 
 PARSERS = {"close": _close_parser, "archive": _archive_parser, "reopen": _reopen_parser, "trash": _trash_parser}

@@ -1,0 +1,80 @@
+"""Why a layout is only read: triggers and foreign keys of the file that would change rows which no plan names."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import closing
+
+from msgspec import Struct
+
+from sessionscope.store.errors import Refused
+
+from .tables import OWNERS, quoted
+
+_NAME_CHARS = 60
+_HARMLESS = ("NO ACTION", "RESTRICT")
+_TRIGGERS = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+_FOREIGN_KEYS = """SELECT m.name, f."table", f.on_delete, f.on_update FROM sqlite_master m
+    JOIN pragma_foreign_key_list(m.name) f WHERE m.type = 'table' ORDER BY m.name, f.id"""
+_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('table', 'index') AND sql IS NOT NULL"
+
+
+class Obstacle(Struct, frozen=True):
+    """Something in the schema that acts by itself when a table is written. `code` is that of the doctor's finding."""
+
+    code: str
+    text: str
+
+
+def written_tables(tables: dict[str, frozenset[str]]) -> list[str]:
+    """Return the plain names of the tables whose rows belong to sessions. `tables` maps plain names to columns."""
+    return [name for name, columns in tables.items() if columns.intersection(OWNERS)]
+
+
+def obstacles(conn: sqlite3.Connection, names: Collection[str]) -> Iterator[Obstacle]:
+    """Yield what in the file's schema would act when tables with these full names are written."""
+    ours = {name.lower() for name in names}
+    for name, table in conn.execute(_TRIGGERS).fetchall():
+        if str(table).lower() in ours:
+            yield Obstacle("trigger", f"The trigger {_shown(name)} runs whenever {_shown(table)} is written")
+    for table, parent, on_delete, on_update in conn.execute(_FOREIGN_KEYS).fetchall():
+        actions = [
+            f"ON {event} {action}"
+            for event, action in (("DELETE", on_delete), ("UPDATE", on_update))
+            if str(action).upper() not in _HARMLESS
+        ]
+        if actions and ours & {str(table).lower(), str(parent).lower()}:
+            yield Obstacle(
+                "foreign-key-action",
+                f"The foreign key of {_shown(table)} to {_shown(parent)} says {' '.join(actions)}",
+            )
+
+
+def reason(found: Collection[Obstacle]) -> str:
+    """Return why a file with these obstacles is only read, "" for none."""
+    if not found:
+        return ""
+    first = next(iter(found)).text
+    others = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
+    return f"{first}{others}, which would change more than a plan shows. The archive is opened read-only."
+
+
+def check_statements(conn: sqlite3.Connection, names: Collection[str]) -> None:
+    """Raise Refused if SQLite cannot write one of these tables here, as where its schema calls a function it lacks.
+
+    The tables are made anew in memory, so nothing is written. Deleting a row needs less than inserting it: without
+    this, a session could be closed that could not be restored.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as trial:
+        for name in names:
+            for (sql,) in conn.execute(_SCHEMA, (name,)).fetchall():
+                try:
+                    trial.execute(sql)
+                    trial.execute(f"INSERT OR IGNORE INTO {quoted(name)} DEFAULT VALUES")
+                except sqlite3.Error as error:
+                    raise Refused(f"SQLite cannot write the table {_shown(name)} here ({error}).") from None
+
+
+def _shown(name: object) -> str:
+    return repr(str(name)[:_NAME_CHARS])
