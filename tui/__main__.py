@@ -11,6 +11,8 @@ from sessionscope.store import StoreError
 
 from . import cli
 from .headless.arguments import UsageError
+from .headless.interrupts import INTERRUPTS
+from .headless.outcome import Interrupted, NotPrinted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +26,13 @@ def main(argv: list[str] | None = None) -> int:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
+    except NotPrinted as error:
+        _drop_output()
+        cli.complain(error)
+        return 1
+    except Interrupted as error:
+        cli.complain(error)
+        return error.status
     except BrokenPipeError:
         # Whoever reads has seen enough.
         _drop_output()
@@ -36,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         return cli.complain(error)
+    finally:
+        INTERRUPTS.release()
 
 
 def _run(argv: list[str]) -> int:

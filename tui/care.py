@@ -234,6 +234,6 @@ class _Reporting:
         elif isinstance(error, (StoreError, OSError, NoteError)):
             text = str(error)
         else:
-            text = f"something unforeseen went wrong, and nothing was changed: {error!r}"
+            text = f"Unexpected error: {error!r}. Look again before you repeat it."
         self._post(GivenUp(self._epoch, text))
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from pathlib import Path
@@ -12,24 +14,27 @@ from sessionscope.store import (
     Action,
     Actions,
     Archive,
+    Cancelled,
+    Close,
     Finding,
     FoldPlan,
     Misused,
-    Plan,
-    Receipt,
     Refused,
     Repair,
     Restore,
     Settle,
     Severity,
     StoreError,
+    Uncompact,
     diagnose,
     open_archive,
     read_manifest,
 )
 
-from . import reading, written
-from .arguments import Parser, UsageError, add_writing, session_parser
+from . import plain, reading, written
+from .arguments import PROGRAM, Parser, UsageError, add_writing, session_parser
+from .interrupts import INTERRUPTS
+from .outcome import Interrupted
 
 Zone = Callable[[], tzinfo | None]
 
@@ -107,9 +112,15 @@ def _repair(args: argparse.Namespace, zone: Zone) -> int:
         archive, ref = target.archive, target.ref
     else:
         archive, ref = _the_archive(args.archive, zone), None
-    plan, receipt = carry_out(archive, Repair(ref, tuple(args.only), tuple(args.choose)), args)
-    left = tuple(archive.reader().findings(ref))
-    written.plan(plan, receipt, left, args.json)
+    done = carry_out(archive, Repair(ref, tuple(args.only), tuple(args.choose)), args)
+    try:
+        left = tuple(archive.reader().findings(ref, cancel=INTERRUPTS.pending))
+    except StoreError as error:
+        # What was done is done and is told, whatever comes after it.
+        written.plan(done, (), args.json)
+        print(f"{PROGRAM}: what is left could not be looked for: {plain.one_line(str(error))}", file=sys.stderr)
+        return 1
+    written.plan(done, left, args.json)
     return int(severe(left))
 
 
@@ -125,7 +136,7 @@ def _salvage(args: argparse.Namespace) -> int:
 
 def _settle(args: argparse.Namespace, zone: Zone) -> int:
     target = reading.find_session(args.archive, args.session, zone)
-    written.plan(*carry_out(target.archive, Settle(target.ref, args.reason), args), (), args.json)
+    written.plan(carry_out(target.archive, Settle(target.ref, args.reason), args), (), args.json)
     return 0
 
 
@@ -135,30 +146,51 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
     failures: list[StoreError] = []
     for archive in open_archive(args.into or manifest.source, zone):
         try:
-            plan, receipt = carry_out(archive, action, args)
+            done = carry_out(archive, action, args)
         except Misused as error:
             # Another archive at the same place may be the one that it came from.
             failures.append(error)
             continue
-        written.plan(plan, receipt, (), args.json)
+        written.plan(done, (), args.json)
         return 0
     raise failures[0]
 
 
-def carry_out(
-    archive: Archive, action: Action, args: argparse.Namespace, seen: FoldPlan | None = None
-) -> tuple[Plan, Receipt | None]:
+def carry_out(archive: Archive, action: Action, args: argparse.Namespace, seen: FoldPlan | None = None) -> written.Done:
     """The plan of an action, and what came of it unless it was only asked for or there is nothing to do.
 
-    Raises Refused where a compaction would take anything else than what was `seen` of it.
+    Signals are held back from here on, until what was done is told. Raises Refused where a compaction would take
+    anything else than what was `seen` of it, Interrupted where a signal came before anything was changed.
     """
     actions, progress = actions_of(archive), written.progress()
     plan = actions.plan(action, progress)
     if seen is not None and (plan.fold is None or not plan.fold.takes_same_as(seen)):
         raise Refused("the messages that leave have changed meanwhile; nothing was done.")
     if args.dry_run or plan.empty:
-        return plan, None
-    return plan, actions.apply(plan, progress, offline=args.offline)
+        return written.Done(plan)
+    INTERRUPTS.hold()
+    try:
+        receipt = actions.apply(plan, progress, INTERRUPTS.pending, offline=args.offline)
+    except Cancelled:
+        if INTERRUPTS.received is None:
+            raise
+        raise Interrupted(INTERRUPTS.received) from None
+    return written.Done(plan, receipt, undo_command(archive, receipt.undo, plan.offline))
+
+
+def undo_command(archive: Archive, undo: Action | None, offline: bool) -> str | None:
+    """The command line that undoes what was done, None where there is none."""
+    place = f"{archive.info.location}#{archive.info.layout}" if archive.info.layout else archive.info.location
+    words: list[str]
+    if isinstance(undo, Restore):
+        words = ["restore", undo.bundle]
+    elif isinstance(undo, Uncompact):
+        words = ["uncompact", place, str(undo.ref), str(undo.number)]
+    elif isinstance(undo, Close):
+        words = ["close", place, *map(str, undo.refs), "--anyway"]
+    else:
+        return None
+    return shlex.join([PROGRAM, *words, *(["--offline"] if offline else [])])
 
 
 def actions_of(archive: Archive) -> Actions:

@@ -90,7 +90,7 @@ def _close(args: argparse.Namespace, zone: Zone) -> int:
     if any(target.archive.info.layout != archive.info.layout for target in targets):
         raise UsageError("these sessions are in several layouts; close those of each by themselves.")
     action = Close(tuple(dict.fromkeys(target.ref for target in targets)), not args.no_cascade, args.anyway)
-    written.plan(*carry_out(archive, action, args), (), args.json)
+    written.plan(carry_out(archive, action, args), (), args.json)
     return 0
 
 
@@ -98,7 +98,7 @@ def _set_archived(args: argparse.Namespace, zone: Zone, archived: bool) -> int:
     target = reading.find_session(args.archive, args.session, zone)
     if "archive" not in target.archive.info.capabilities:
         raise Misused("nanobot's sessions have no such mark; this is for power-loop's.")
-    written.plan(*carry_out(target.archive, SetArchived(target.ref, archived), args), (), args.json)
+    written.plan(carry_out(target.archive, SetArchived(target.ref, archived), args), (), args.json)
     return 0
 
 

@@ -60,7 +60,7 @@ def _compact(args: argparse.Namespace, zone: Zone) -> int:
     if note is None and command is not None:
         _summarized(target, action, command, args)
     else:
-        written.plan(*carry_out(target.archive, action, args), (), args.json)
+        written.plan(carry_out(target.archive, action, args), (), args.json)
     return 0
 
 
@@ -107,12 +107,12 @@ def _summarized(target: reading.Target, action: Compact, command: str, args: arg
     except StoreError:
         print(f"sessionscope: the note that was written is kept in {keep_note(note.encode())}", file=sys.stderr)
         raise
-    written.plan(*done, (), args.json)
+    written.plan(done, (), args.json)
 
 
 def _uncompact(args: argparse.Namespace, zone: Zone) -> int:
     target = reading.find_session(args.archive, args.session, zone)
-    written.plan(*carry_out(target.archive, Uncompact(target.ref, args.number), args), (), args.json)
+    written.plan(carry_out(target.archive, Uncompact(target.ref, args.number), args), (), args.json)
     return 0
 
 

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sessionscope.store import Change, Fate, Finding, Member, Plan, Progress, Receipt, Salvaged, Severity, Spot
 
 from . import plain, records
+from .outcome import NotPrinted
 
 MARKS = {Severity.ERROR: "‼", Severity.WARNING: "!", Severity.INFO: "·"}
 SHOWN = 40
@@ -132,12 +133,34 @@ def _place(place: Spot) -> dict[str, Any]:
 # -- plans
 
 
-def plan(plan: Plan, receipt: Receipt | None, left: Sequence[Finding], as_json: bool) -> None:
-    """A plan, what came of it if it was carried out, and what is left to be known."""
-    if as_json:
-        print(records.dumps(_plan_record(plan, receipt, left)))
-        return
-    for line in (*_plan_lines(plan, receipt is not None), *_receipt_lines(receipt), *_left_lines(left, plan, receipt)):
+class Done(NamedTuple):
+    """The plan of an action, and where it was carried out what came of it and the command line that undoes it."""
+
+    plan: Plan
+    receipt: Receipt | None = None
+    undo: str | None = None
+
+
+def plan(done: Done, left: Sequence[Finding], as_json: bool) -> None:
+    """Print a plan, what came of it if it was carried out, and what is left to be known.
+
+    Raises NotPrinted where that fails after something was changed.
+    """
+    try:
+        if as_json:
+            print(records.dumps(_plan_record(done, left)))
+        else:
+            _print_plan(done, left)
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        if done.receipt is None:
+            raise
+        raise NotPrinted(error, done.undo) from error
+
+
+def _print_plan(done: Done, left: Sequence[Finding]) -> None:
+    plan, receipt, _ = done
+    for line in (*_plan_lines(plan, receipt is not None), *_receipt_lines(done), *_left_lines(left, plan, receipt)):
         print(line)
 
 
@@ -162,14 +185,15 @@ def diff(change: Change) -> list[str]:
     return lines + ([f"+ {plain.one_line(change.after)}"] if change.after is not None else [])
 
 
-def _receipt_lines(receipt: Receipt | None) -> list[str]:
+def _receipt_lines(done: Done) -> list[str]:
+    receipt = done.receipt
     if receipt is None:
         return []
     lines = [plain.one_line(receipt.said), *(f"  {plain.one_line(note)}" for note in receipt.notes)]
     if receipt.bundle is not None:
         lines.append(f"  kept in {plain.one_line(receipt.bundle)}")
-    if receipt.undo is not None and receipt.bundle is not None:
-        lines.append("  sessionscope restore that folder takes it back")
+    if done.undo is not None:
+        lines.append(f"  To undo it: {plain.one_line(done.undo)}")
     return lines
 
 
@@ -232,7 +256,8 @@ def _fold_record(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -> dict[str, Any]:
+def _plan_record(done: Done, left: Sequence[Finding]) -> dict[str, Any]:
+    plan, receipt, undo = done
     return {
         "plan": {
             "action": type(plan.action).__name__.lower(),
@@ -253,6 +278,7 @@ def _plan_record(plan: Plan, receipt: Receipt | None, left: Sequence[Finding]) -
         "applied": receipt is not None,
         "bundle": receipt.bundle if receipt is not None else None,
         "said": receipt.said if receipt is not None else None,
+        "undo": undo,
         "notes": list(receipt.notes) if receipt is not None else [],
         "findings": [finding_record(finding) for finding in left],
     }
