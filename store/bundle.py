@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from .closing import Member
 from .errors import NotAnArchive
-from .files import lock_folder, sync_folder
+from .files import PATIENCE_S, FolderLock, sync_folder
 
 SUFFIX, MANIFEST, DRAFT = ".sessionscope", "manifest.json", "manifest.json.tmp"
 NAME = re.compile(r"(\d{8}T\d{6})-[0-9a-f]{8}")
@@ -73,14 +73,15 @@ class Bundle:
     def __init__(self, archive: Path, kind: Kind, what: str, why: str) -> None:
         self._archive, self._kind, self._what, self._why = archive, kind, what, why
         self._files: list[str] = []
-        self._lock: int | None = None
+        self._lock = FolderLock()
         place = place_of(archive)
         for folder in (place, place / kind):
             if folder.is_symlink():
                 raise OSError(errno.ELOOP, f"{folder} is a symbolic link, which is not followed")
         self.path = place / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
         self.path.mkdir(mode=0o700, parents=True)
-        self._lock = lock_folder(self.path)
+        with suppress(TimeoutError):
+            self._lock.acquire(self.path, PATIENCE_S)
         for path in (place, self.path.parent, self.path):
             path.chmod(0o700)
 
@@ -116,7 +117,7 @@ class Bundle:
         write_manifest(self.path, msgspec.json.format(json.dumps(manifest), indent=1).encode())
         for path in (self.path, self.path.parent, place_of(self._archive), self._archive.parent):
             sync_folder(path)
-        self._unlock()
+        self._lock.release()
         return self.path
 
     def discard(self) -> None:
@@ -124,12 +125,7 @@ class Bundle:
         with suppress(OSError):
             remove_files(self.path, [name + end for name in self._files for end in ("", *SQLITE_ENDINGS)])
             remove_empty(self.path)
-        self._unlock()
-
-    def _unlock(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        self._lock.release()
 
 
 def write_manifest(folder: Path, data: bytes) -> None:

@@ -64,63 +64,74 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+class FolderLock:
+    """The lock of a folder, held until it is released or forgotten. For other processes, and for this one.
+
+    It needs no file of its own. An interrupt may come at any moment, so whoever loses sight of it lets it go.
+    """
+
+    _fd = -1
+
+    def acquire(self, folder: Path, wait_s: float) -> None:
+        """Take the lock where the system has such a thing. Raises TimeoutError if another holds it for too long."""
+        try:
+            import fcntl
+        except ImportError:
+            return
+        until = time.monotonic() + wait_s
+        try:
+            self._fd = os.open(folder, os.O_RDONLY)
+        except OSError:
+            return
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < until:
+                    time.sleep(PAUSE_S)
+                    continue
+                self.release()
+                raise TimeoutError(f"{folder} is locked") from None
+            except OSError:
+                # Some network file systems have none.
+                self.release()
+            return
+
+    def release(self) -> None:
+        """Let the lock go. Idempotent."""
+        if self._fd >= 0:
+            import fcntl
+
+            # First, so that an interrupt before the descriptor is closed leaves no lock behind.
+            with suppress(OSError):
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    __del__ = release
+
+
 @contextmanager
 def folder_lock(folder: Path, wait_s: float) -> Iterator[None]:
-    """Keeps out every other process that asks for the same, without a file of its own, where the system can do that.
+    """Keeps out every other process that asks for the same, where the system can do that.
 
     Raises TimeoutError where one holds it for longer than so many seconds.
     """
-    fd = _flocked(folder, time.monotonic() + wait_s)
+    lock = FolderLock()
     try:
+        lock.acquire(folder, wait_s)
         yield
     finally:
-        if fd is not None:
-            os.close(fd)
-
-
-def lock_folder(folder: Path) -> int | None:
-    """Return a descriptor of a folder that is locked until it is closed, None where the system has no such lock."""
-    try:
-        return _flocked(folder, time.monotonic() + PATIENCE_S)
-    except TimeoutError:
-        return None
+        lock.release()
 
 
 def is_locked(folder: Path) -> bool:
     """Return whether another process, or this one, holds a folder's lock."""
     try:
-        fd = _flocked(folder, 0.0)
+        with folder_lock(folder, 0.0):
+            return False
     except TimeoutError:
         return True
-    if fd is not None:
-        os.close(fd)
-    return False
-
-
-def _flocked(folder: Path, until: float) -> int | None:
-    """A descriptor of a folder that is locked as long as it is open, None where there is no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < until:
-                time.sleep(PAUSE_S)
-                continue
-            os.close(fd)
-            raise TimeoutError(f"{folder} is locked") from None
-        except OSError:
-            # Some network file systems have none.
-            os.close(fd)
-            return None
-        return fd
 
 
 def replace_file(path: Path, pieces: Iterable[bytes], sync: bool, mode: int | None = None) -> os.stat_result:

@@ -247,8 +247,14 @@ class NanobotActions:
                 raise Cancelled("stopped before anything was changed.")
             # A compaction is taken back exactly without anything that was kept.
             bare = isinstance(action, (Restore, Compact, Uncompact))
-            bundle = None if bare else self._keep(plan, targets)
-            self._files.replace(targets, bundle, progress)
+            bundle: Path | None = None
+            try:
+                bundle = None if bare else self._keep(plan, targets)
+                self._files.replace(targets, bundle, progress)
+            except BaseException:
+                if bundle is not None and self._files.unchanged(targets):
+                    discard_restored(bundle)
+                raise
         if isinstance(action, Restore):
             return self._restored(plan, action)
         if isinstance(action, (Compact, Uncompact)):

@@ -6,16 +6,16 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.bundle import Bundle, Kind, discard_restored
+from sessionscope.store.bundle import Bundle, Kind
 from sessionscope.store.errors import Damaged, Refused
-from sessionscope.store.files import folder_lock, replace_file, sync_folder
+from sessionscope.store.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.plans import Progress
 
 from .names import ENDING
@@ -143,7 +143,7 @@ class Files:
         """Make files what they are to be: all of them, or none where one cannot be or an interrupt comes.
 
         What others changed since `check` is left alone. Raises Refused; where something could not be put back, it says
-        what each file holds now. `bundle` is where the old contents are, and is discarded if nothing was changed.
+        what each file holds now, and that the old contents are in `bundle`.
         """
         began: list[tuple[Target, bytes | None, Look | None]] = []
         try:
@@ -157,15 +157,16 @@ class Files:
                 self._put(target)
         except BaseException as error:
             left = [target.name for target, data, look in reversed(began) if not self._put_back(target, data, look)]
-            if not left and bundle is not None:
-                discard_restored(bundle)
             if isinstance(error, OSError):
                 raise Refused(self._failed(error, targets, left, bundle)) from None
             if left and isinstance(error, Refused):
                 raise Refused(self._states(targets, bundle)) from None
             raise
-        with suppress(KeyboardInterrupt):
-            progress("files", len(targets), len(targets))
+        progress("files", len(targets), len(targets))
+
+    def unchanged(self, targets: Sequence[Target]) -> bool:
+        """Return whether every file is what was planned on."""
+        return all(self._digest_now(target) == target.before for target in targets)
 
     def _failed(self, error: OSError, targets: Sequence[Target], left: Sequence[str], bundle: Path | None) -> str:
         said = f"{self.folder}: cannot be written ({error.strerror or error})"
@@ -237,16 +238,22 @@ class Files:
         """
         from filelock import FileLock, Timeout
 
-        path = self.path(LOCK)
-        with ExitStack() as held:
+        folder, file = FolderLock(), FileLock(self.path(LOCK))
+        try:
             try:
-                held.enter_context(folder_lock(self.folder, WAIT_S))
-                held.enter_context(FileLock(path, timeout=WAIT_S))
+                folder.acquire(self.folder, WAIT_S)
+                file.acquire(timeout=WAIT_S)
             except (TimeoutError, Timeout):
                 raise self._taken() from None
             except OSError as error:
-                raise Refused(f"{path}: cannot be locked ({error.strerror or error}); nothing was changed.") from None
+                why = error.strerror or error
+                raise Refused(f"{self.path(LOCK)}: cannot be locked ({why}); nothing was changed.") from None
             yield
+        finally:
+            try:
+                file.release()
+            finally:
+                folder.release()
 
     def _taken(self) -> Refused:
         return Refused(f"{self.folder}: another process holds its lock; stop it, or try again.")

@@ -18,7 +18,7 @@ from sessionscope.store.rows import Spot
 from sessionscope.store.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 
 from .edits import Edit, Row, Touched, read_row, touched
-from .layout import Layout
+from .layout import NOTE_NAME, Layout
 from .tables import all_columns, quoted
 
 ROWS = "before.db"
@@ -29,7 +29,7 @@ _MOVING = {
     "sessions": ("updated_at",),
     "session_state": ("next_seq", "last_compact_seq", "round_index"),
 }
-"""Columns that every later append or compaction moves on, also one that was undone. They do not block an undo."""
+"""Columns that every later append or compaction moves on, also one that was undone, which does not block an undo."""
 
 
 class LeftRow(Struct, frozen=True):
@@ -98,7 +98,8 @@ def check(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
                 raise Refused(f"there is no table {left.table} here to put rows back into; nothing was done.")
             now = read_row(conn, layout.table(left.table), left.rowid)
             rest, moving = _split(left.table, now)
-            if (rest.seal() if rest else None) != left.seal or moving.keys() != left.moving.keys():
+            same = (rest.seal() if rest else None) == left.seal and moving.keys() == left.moving.keys()
+            if not same or (moving != left.moving and now is not None and _went_on(conn, layout, left, now)):
                 raise Refused(
                     f"row {left.rowid} of {left.table} has changed since, or was put back already; nothing was done."
                 )
@@ -135,12 +136,27 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
                 _insert(conn, layout.name(left.table), left.rowid, row)
 
 
+def _went_on(conn: sqlite3.Connection, layout: Layout, left: LeftRow, now: Row) -> bool:
+    """Return whether a session has got messages since a row of it was left, notes of undone compactions aside."""
+    column, since = ("created_at", "updated_at") if left.table == "sessions" else ("seq", "next_seq")
+    if since not in left.moving or not layout.has("messages", column):
+        return True
+    owner = dict(zip(now.columns, now.values, strict=True)).get("session_id")
+    mark = ">" if left.table == "sessions" else ">="
+    note = f"ifnull({'name' if layout.has('messages', 'name') else 'NULL'}, '') = ? AND state IS NOT 'active'"
+    found = conn.execute(
+        f"SELECT 1 FROM {layout.table('messages')} WHERE session_id = ? AND {column} {mark} ? AND NOT ({note}) LIMIT 1",
+        (owner, left.moving[since], NOTE_NAME),
+    )
+    return found.fetchone() is not None
+
+
 def _restored(then: Row | None, left: LeftRow, moving: Mapping[str, Any]) -> Row | None:
-    """Return what a row becomes again: as it was, but for what has moved on since it was left."""
+    """Return what a row becomes again: as it was, but for what the action had left alone and has moved on since."""
     if then is None:
         return None
-    moved = {name: now for name, now in moving.items() if now != left.moving.get(name)}
-    stored = dict(zip(then.columns, then.values, strict=True)) | moved
+    stored = dict(zip(then.columns, then.values, strict=True))
+    stored |= {name: now for name, now in moving.items() if stored.get(name) == left.moving.get(name)}
     return Row(then.columns, tuple(stored[name] for name in then.columns))
 
 
