@@ -25,7 +25,6 @@ from sessionscope.store import (
     Uncompact,
 )
 from sessionscope.store.nanobot import actions as nanobot_actions
-from sessionscope.store.nanobot.session_manager import LOCK
 from sessionscope.store.powerloop import actions as powerloop_actions
 
 from .ailing import CALLS, dump
@@ -71,8 +70,8 @@ class Scenario(Struct, frozen=True):
     def state(self, path: Path) -> Any:
         """Return everything that the archive holds."""
         if path.is_dir():
-            # A save that is killed leaves a temporary file, and every writer a lock.
-            names = [file.name for file in path.iterdir() if file.name != LOCK and not file.name.endswith(".tmp")]
+            # A save that is killed leaves a hidden temporary file, and every writer a lock.
+            names = [file.name for file in path.iterdir() if not file.name.startswith(".")]
             return {name: (path / name).read_bytes() for name in sorted(names)}
         raw(path)
         return dump(path)

@@ -1,0 +1,128 @@
+"""Schemas that act by themselves are only read, and what cannot be written is refused before anything is promised."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sessionscope.store import Action, Close, Compact, NotAnArchive, Ref, Refused, Restore, SessionStore, diagnose
+from sessionscope.store.powerloop.archive import PowerLoopArchive
+from sessionscope.store.rows import View
+
+from .ailing import dump
+from .helpers import build, fill, only, raw
+
+REF = Ref("", "s")
+CLOSE, COMPACT = Close((REF,), anyway=True), Compact(REF, 1, 2, "so far")
+TRIGGER = "CREATE TRIGGER evil AFTER INSERT ON messages BEGIN DELETE FROM sessions; END"
+READ_ONLY = {
+    "a trigger": (TRIGGER, "trigger"),
+    "a trigger on a table in capitals": (TRIGGER.replace("messages", "MESSAGES"), "trigger"),
+    "a trigger on bookkeeping": ("CREATE TRIGGER t BEFORE UPDATE ON session_state BEGIN SELECT 1; END", "trigger"),
+    "a key that deletes": (
+        "CREATE TABLE stars (id TEXT REFERENCES sessions(session_id) ON DELETE CASCADE)",
+        "foreign-key-action",
+    ),
+    "a key that changes": (
+        "CREATE TABLE stars (id TEXT REFERENCES sessions(session_id) ON UPDATE SET NULL)",
+        "foreign-key-action",
+    ),
+}
+WRITABLE = {
+    "a trigger elsewhere": "CREATE TABLE other (a); CREATE TRIGGER t AFTER INSERT ON other BEGIN SELECT 1; END",
+    "a key without an action": "CREATE TABLE stars (id TEXT REFERENCES sessions(session_id))",
+    "an index over JSON": "CREATE INDEX e ON messages(json_extract(meta_json, '$.ord'))",
+    "a partial index over JSON": "CREATE INDEX e ON messages(seq) WHERE json_valid(meta_json)",
+    "a column that is computed": "ALTER TABLE sessions ADD COLUMN t AS (json_extract(metadata_json, '$.title'))",
+}
+
+
+def made(folder: Path, script: str = "") -> Path:
+    path = build(folder / "a.db")
+    fill(path, "s", [{"seq": seq, "role": ("user", "assistant")[seq % 2]} for seq in (1, 2, 3, 4)])
+    raw(path, script=script)
+    return path
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_a_schema_that_acts_by_itself_is_only_read(tmp_path: Path, name: str) -> None:
+    script, code = READ_ONLY[name]
+    path = made(tmp_path, script)
+    before = path.read_bytes()
+    archive = only(path)
+    assert archive.actions is None
+    assert "is opened read-only" in archive.info.read_only
+    reader = archive.reader()
+    assert len(reader.timeline(REF, View.ALL, reader.outline(REF)).window(0, 9)) == 4
+    assert code in {finding.code for finding in diagnose(str(path))}
+    with pytest.raises(NotAnArchive, match="is opened read-only"):
+        SessionStore.open(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+def test_a_schema_that_does_not_is_read_written_and_restored(tmp_path: Path, name: str) -> None:
+    path = made(tmp_path, WRITABLE[name])
+    assert {finding.code for finding in diagnose(str(path))} == set()
+    actions = only(path).actions
+    assert actions is not None
+    undo = actions.apply(actions.plan(COMPACT)).undo
+    assert undo is not None
+    actions.apply(actions.plan(undo))
+    before = dump(path)
+    receipt = actions.apply(actions.plan(CLOSE))
+    assert isinstance(receipt.undo, Restore)
+    actions.apply(actions.plan(receipt.undo))
+    assert dump(path) == before
+
+
+@pytest.mark.parametrize("action", [CLOSE, COMPACT], ids=["close", "compact"])
+def test_what_sqlite_cannot_write_is_refused_by_the_plan(tmp_path: Path, action: Action) -> None:
+    """Deleting asks for less than inserting, so it could be closed, and never restored."""
+    path = made(tmp_path)
+    with closing(sqlite3.connect(path)) as conn:
+        conn.create_function("ours", 1, lambda value: 1, deterministic=True)
+        conn.execute("ALTER TABLE messages ADD COLUMN checked CHECK (ours(checked))")
+        conn.commit()
+    before = path.read_bytes()
+    actions = only(path).actions
+    assert actions is not None
+    with pytest.raises(Refused, match="cannot write the table 'messages' here"):
+        actions.plan(action)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("action", [CLOSE, COMPACT], ids=["close", "compact"])
+@pytest.mark.parametrize("late", [False, True], ids=["after the plan", "right before the transaction"])
+def test_a_trigger_that_comes_after_the_plan_does_not_run(
+    tmp_path: Path, action: Action, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path)
+    archive = only(path)
+    assert isinstance(archive, PowerLoopArchive)
+    actions = archive.actions
+    assert actions is not None
+    plan = actions.plan(action)
+    if not late:
+        raw(path, TRIGGER)
+    else:
+        real, calls = PowerLoopArchive.probe, []
+
+        def probe(self: PowerLoopArchive, conn: sqlite3.Connection) -> None:
+            real(self, conn)
+            if not conn.in_transaction and not calls:
+                calls.append(raw(path, TRIGGER))
+
+        monkeypatch.setattr(PowerLoopArchive, "probe", probe)
+    with pytest.raises(Refused, match="'evil'"):
+        actions.apply(plan)
+    assert raw(path, "SELECT count(*) FROM sessions", "SELECT count(*) FROM messages WHERE state = 'active'") == [
+        [(1,)],
+        [(4,)],
+    ]
+    assert not (tmp_path / "a.db.sessionscope").exists()
+    if late:
+        assert calls, "the trigger was not made in between"
