@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sessionscope.store.archive import Cancel
@@ -42,9 +42,11 @@ class Writer:
             self.may_have_committed = True
             self.conn.execute("COMMIT")
         except BaseException:
-            if self.conn.in_transaction:
-                self.conn.execute("ROLLBACK")
-                self.may_have_committed = False
+            # An interrupt may have led to the connection being closed first, which rolls back as well.
+            with suppress(sqlite3.ProgrammingError):
+                if self.conn.in_transaction:
+                    self.conn.execute("ROLLBACK")
+                    self.may_have_committed = False
             raise
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sessionscope.store import Busy
+from sessionscope.store.powerloop.reader import PowerLoopReader
 
 from .conftest import ROOT as CHECKOUT
 from .conftest import SAMPLES, Cli
@@ -165,3 +169,40 @@ def test_a_hostile_name_is_made_visible(cli: Cli, tmp_path: Path) -> None:
         out = cli(*argv).out
         assert "\x1b" not in out
         assert "\x07" not in out
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_repair_is_told_also_where_the_look_after_it_fails(
+    cli: Cli, bricked: Path, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may hold the file by then: "try again" would be untrue of what was done."""
+    real, calls = PowerLoopReader.findings, []
+
+    def findings(self: PowerLoopReader, *args: Any, **options: Any) -> Any:
+        calls.append(1)
+        raise Busy("another process holds it exclusively")
+
+    monkeypatch.setattr(PowerLoopReader, "findings", findings)
+    result = cli("repair", bricked, *more)
+    monkeypatch.setattr(PowerLoopReader, "findings", real)
+    assert calls
+    assert result.status == 1
+    assert result.err.startswith("sessionscope: what is left could not be looked for")
+    if more:
+        assert json.loads(result.out)["applied"] is True
+    else:
+        assert "To undo it: sessionscope restore" in result.out
+    assert "next-seq-behind" not in cli("doctor", bricked).out
+
+
+@pytest.mark.parametrize("name", ["a.db", "it's a $(place).db"])
+def test_the_undo_is_a_command_line(cli: Cli, bricked: Path, name: str) -> None:
+    path = bricked.rename(bricked.with_name(name))
+    before = path.read_bytes()
+    undo = document(cli, "repair", path)["undo"]
+    assert path.read_bytes() != before
+    program, *words = shlex.split(undo)
+    assert program == "sessionscope"
+    assert cli(*words).status == 0
+    assert "next-seq-behind" in cli("doctor", path).out
+    assert document(cli, "repair", path, "--dry-run", status=1)["undo"] is None

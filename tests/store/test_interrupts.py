@@ -111,6 +111,7 @@ def check(scenario: Scenario, path: Path, before: Any, after: Any, where: str) -
     return bool(now == after)
 
 
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_an_interrupt_at_any_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
