@@ -44,7 +44,7 @@ VERBS = {
     )
 }
 CALLS = ("mkdir", "open", "rename", "replace", "unlink")
-MOST_STEPS, LONGEST_S, EVERY = 300, 60, 5
+MOST_STEPS, LONGEST_S, EVERY = 300, 60, 3
 
 
 def watch(step: Callable[[], None]) -> None:
