@@ -22,7 +22,7 @@ from . import sessions
 from .family import Kin, kin
 from .layout import Layout
 from .messages import highest_seq
-from .tables import OWNERS, all_columns, key_column, quoted
+from .tables import OWNERS, all_columns, has_rowid, key_column, quoted
 
 DESCRIBED, MOST, ROWS = 100, 4, "rows.db"
 CHANGED = "A session that would go has changed since this was planned; nothing was done. Look again."
@@ -266,7 +266,8 @@ def _copy_table(conn: sqlite3.Connection, layout: Layout, table: str, condition:
     types = dict(conn.execute("SELECT name, type FROM pragma_table_xinfo(?, 'main')", (name,)))
     made = ", ".join(f"{quoted(column)} {types[column]}{' PRIMARY KEY' if column == key else ''}" for column in columns)
     conn.execute(f"CREATE TABLE kept.{quoted(name)} ({made})")
-    shown = ", ".join([*([] if key else ["rowid"]), *map(quoted, columns)])
+    numbered = not key and has_rowid(conn, "main", name)
+    shown = ", ".join([*(["rowid"] if numbered else []), *map(quoted, columns)])
     conn.execute(
         f"INSERT INTO kept.{quoted(name)} ({shown}) SELECT {shown} FROM main.{quoted(name)} WHERE {condition}", values
     )

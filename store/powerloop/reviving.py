@@ -18,7 +18,7 @@ from sessionscope.store.rows import Ref
 
 from .closing import ROWS, attached
 from .layout import Layout
-from .tables import OWNERS, all_columns, key_column, quoted
+from .tables import OWNERS, all_columns, has_rowid, key_column, quoted
 
 
 class Kept(Struct, frozen=True):
@@ -103,6 +103,8 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int,
     Return how many there are, and in words what could not be put back.
     """
     notes: list[str] = []
+    # A row that broke a rule of its table comes back as it was.
+    conn.execute("PRAGMA ignore_check_constraints=ON")
     conn.execute(
         f"CREATE TEMP TABLE coming AS SELECT session_id AS id FROM kept.{_name(kept, 'sessions')} "
         f"WHERE session_id NOT IN (SELECT session_id FROM main.{layout.table('sessions')})"
@@ -135,16 +137,26 @@ def _table(conn: sqlite3.Connection, layout: Layout, kept: Kept, table: str) -> 
     if owner is None:
         yield f"the rows of {table} do not say whose they are, and are left in the trash"
         return
-    key = key_column(conn, "main", layout.name(table)) or "rowid"
+    name = layout.name(table)
+    key = key_column(conn, "main", name) or ("rowid" if has_rowid(conn, "main", name) else None)
     source, target = f"kept.{_name(kept, table)}", f"main.{layout.table(table)}"
-    condition = f"{owner} IN (SELECT id FROM temp.coming)"
+    # A column may be compared without regard to case, so that a row belongs to a session whose id is spelled otherwise.
+    condition = (
+        f"({owner} IN (SELECT id FROM temp.coming) "
+        f"OR {owner} NOT IN (SELECT session_id FROM kept.{_name(kept, 'sessions')}))"
+    )
     (rows,) = conn.execute(f"SELECT count(*) FROM {source} WHERE {condition}").fetchone()
     if not rows:
         # To insert none would leave a trace in the counters of SQLite's own.
         return
     listed = ", ".join(map(quoted, shared))
-    keyed = listed if key != "rowid" else f"rowid, {listed}"
     before = conn.total_changes
+    if key is None:
+        conn.execute(f"INSERT OR IGNORE INTO {target} ({listed}) SELECT {listed} FROM {source} WHERE {condition}")
+        if (left := rows - (conn.total_changes - before)) > 0:
+            yield f"{left} rows of {table} were there already and are not overwritten"
+        return
+    keyed = listed if key != "rowid" else f"rowid, {listed}"
     conn.execute(
         f"INSERT OR IGNORE INTO {target} ({keyed}) SELECT {keyed} FROM {source} WHERE {condition} "
         f"AND {key} NOT IN (SELECT {key} FROM {target}) ORDER BY {key}"

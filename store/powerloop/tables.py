@@ -25,3 +25,12 @@ def key_column(conn: sqlite3.Connection, schema: str, table: str) -> str | None:
     """The column that is the storage key itself, None where that has a name of its own."""
     keys = conn.execute("SELECT name, type FROM pragma_table_info(?, ?) WHERE pk > 0", (table, schema)).fetchall()
     return str(keys[0][0]) if len(keys) == 1 and str(keys[0][1]).upper() == "INTEGER" else None
+
+
+def has_rowid(conn: sqlite3.Connection, schema: str, table: str) -> bool:
+    """Return whether the rows of a table have numbers: those of a table WITHOUT ROWID have none."""
+    try:
+        conn.execute(f"SELECT rowid FROM {schema}.{quoted(table)} LIMIT 0")
+    except sqlite3.OperationalError:
+        return False
+    return True

@@ -23,12 +23,13 @@ class Fault:
 
 
 @contextmanager
-def failing(owner: Any, name: str, code: int = errno.ENOSPC) -> Iterator[Fault]:
+def failing(owner: Any, name: str, code: int = errno.ENOSPC, fired: bool = True) -> Iterator[Fault]:
     """Make a function of a module or a class raise an OSError with this number, by default that of a full disk.
 
-    Fails where nothing called it: then the test would show nothing. A built-in name may be given for a module.
+    Fails where nothing called it, as then the test would show nothing; or, where it must not be `fired`, if something
+    did. A built-in name may be given for a module.
     """
     fault = Fault(code)
     with patch.object(owner, name, fault, create=True):
         yield fault
-    assert fault.fired, f"{owner.__name__}.{name} was never called"
+    assert bool(fault.fired) == fired, f"{owner.__name__}.{name} was called {fault.fired} times"

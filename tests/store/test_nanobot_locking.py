@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from sessionscope.store import Refused, bundles
+from sessionscope.store import Ref, Refused, Uncompact, bundles
 from sessionscope.store.nanobot import targets
+from sessionscope.store.nanobot.reader import NanobotReader
 from sessionscope.store.nanobot.session_manager import LOCK
 
-from .actions import NANOBOT, Scenario
+from .actions import NANOBOT, Scenario, done
+from .faults import failing
 from .workspaces import lines, talk
 
 ALL = pytest.mark.parametrize("name", NANOBOT)
@@ -108,3 +110,17 @@ def test_what_cannot_be_put_back_is_told_file_by_file(tmp_path: Path, monkeypatc
     assert f"{done[0]} is changed" in text
     assert all(f"{target.name} is as before" in text for target in plan.work if target.name != done[0])
     assert f"backed up in {bundle.path}" in text
+
+
+def test_the_number_of_a_compaction_is_what_was_written_and_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look after the files are replaced could fail, and would make a failure of what was done."""
+    scenario, path = prepared("compact", tmp_path)
+    before = scenario.state(path)
+    actions, plan = scenario.plan(path)
+    with failing(NanobotReader, "audit", fired=False), failing(NanobotReader, "outline", fired=False):
+        receipt = actions.apply(plan, offline=True)
+    assert receipt.undo == Uncompact(Ref("", "telegram:42"), 1)
+    done(path, receipt.undo)
+    assert scenario.state(path).keys() == before.keys()

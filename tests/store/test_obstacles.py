@@ -79,6 +79,35 @@ def test_a_schema_that_does_not_is_read_written_and_restored(tmp_path: Path, nam
     assert dump(path) == before
 
 
+TABLES = {
+    "no numbers": "CREATE TABLE notes (session_id, k, v, PRIMARY KEY (session_id, k)) WITHOUT ROWID;"
+    "INSERT INTO notes VALUES ('s', 'a', 1), ('s', 'b', x'00ff')",
+    "types that count": "CREATE TABLE notes (session_id TEXT, v ANY) STRICT; INSERT INTO notes VALUES ('s', 'a')",
+    "a counter": "CREATE TABLE notes (id INTEGER PRIMARY KEY AUTOINCREMENT, session_id);"
+    "INSERT INTO notes (session_id) VALUES ('s')",
+    "a column that is computed": "CREATE TABLE notes (session_id, v, w AS (v * 2)); INSERT INTO notes VALUES ('s', 1)",
+    "a rule that a row breaks": "CREATE TABLE notes (session_id, v CHECK (v > 5)); PRAGMA ignore_check_constraints=ON;"
+    "INSERT INTO notes VALUES ('s', 1)",
+    "ids in any case": "CREATE TABLE notes (session_id TEXT COLLATE NOCASE, v); INSERT INTO notes VALUES ('S', 1)",
+    "a full-text index": "CREATE VIRTUAL TABLE notes USING fts5(session_id UNINDEXED, body);"
+    "INSERT INTO notes VALUES ('s', 'hello')",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_somebody_elses_is_closed_and_comes_back_the_same(tmp_path: Path, name: str) -> None:
+    path = made(tmp_path, TABLES[name])
+    before = raw(path, "SELECT * FROM notes", "SELECT count(*) FROM messages")
+    assert before[0]
+    actions = only(path).actions
+    assert actions is not None
+    receipt = actions.apply(actions.plan(CLOSE))
+    assert raw(path, "SELECT * FROM notes") == [[]]
+    assert receipt.undo is not None
+    assert actions.apply(actions.plan(receipt.undo)).notes == ()
+    assert raw(path, "SELECT * FROM notes", "SELECT count(*) FROM messages") == before
+
+
 @pytest.mark.parametrize("action", [CLOSE, COMPACT], ids=["close", "compact"])
 def test_what_sqlite_cannot_write_is_refused_by_the_plan(tmp_path: Path, action: Action) -> None:
     """Deleting asks for less than inserting, so it could be closed, and never restored."""
