@@ -80,6 +80,10 @@ class Gate:
         """Waits until somebody stands before it."""
         await hands.until(self._reached.is_set, "the held-up call")
 
-    async def open(self, hands: Hands) -> None:
+    def release(self) -> None:
+        """Lets everybody through, and waits for nothing."""
         self._free.set()
+
+    async def open(self, hands: Hands) -> None:
+        self.release()
         await hands.settle()

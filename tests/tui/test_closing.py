@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sessionscope.store import bundles
+from sessionscope.store import Restore, bundles, open_archive
+from sessionscope.store.powerloop import closing as powerloop_closing
 from sessionscope.tui.render import MARKED
 from sessionscope.tui.screens.sheet import CloseSheet, PlanSheet
 from sessionscope.tui.screens.trash import Trash
 
 from ..store.helpers import DATA
+from .folds import Gate
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing
 from .sick import IMPORTER, NOTES, RETRY, WATCH
 
@@ -158,3 +161,30 @@ async def test_a_session_that_changed_meanwhile_is_kept(demo_db: Path) -> None:
         await hands.press("x")
         assert "changed since" in text(hands)
         assert IMPORTER in ids(demo_db)
+
+
+@pytest.mark.parametrize("name", ["copy", "delete"], ids=["while it copies", "while it deletes"])
+async def test_an_app_that_ends_in_the_middle_has_closed_all_or_nothing(
+    demo_db: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal or a closed terminal ends it: what is under way stops before it changes anything, or is completed."""
+    before = ids(demo_db)
+    async with browsing(demo_db, size=MEDIUM) as hands:
+        gate = Gate(monkeypatch, powerloop_closing, name)
+        await hands.press("s", "x")
+        hands.send("x")
+        await gate.reached(hands)
+        hands.app.exit()
+        gate.release()
+    # The process waits for its threads before it ends.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    kept = bundles(demo_db)
+    if IMPORTER in ids(demo_db):
+        assert ids(demo_db) == before
+        assert kept == []
+    else:
+        assert len(kept) == 1
+        (archive,) = open_archive(demo_db)
+        assert archive.actions is not None
+        archive.actions.apply(archive.actions.plan(Restore(kept[0].path)))
+        assert ids(demo_db) == before
