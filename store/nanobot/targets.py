@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.bundle import Bundle, Kind
-from sessionscope.store.errors import Damaged, Refused
+from sessionscope.store.errors import Damaged, Refused, StoreError
 from sessionscope.store.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.plans import Progress
 
@@ -159,7 +159,7 @@ class Files:
             left = [target.name for target, data, look in reversed(began) if not self._put_back(target, data, look)]
             if isinstance(error, OSError):
                 raise Refused(self._failed(error, targets, left, bundle)) from None
-            if left and isinstance(error, Refused):
+            if left and isinstance(error, StoreError):
                 raise Refused(self._states(targets, bundle)) from None
             raise
         progress("files", len(targets), len(targets))

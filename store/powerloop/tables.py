@@ -31,6 +31,8 @@ def has_rowid(conn: sqlite3.Connection, schema: str, table: str) -> bool:
     """Return whether the rows of a table have numbers: those of a table WITHOUT ROWID have none."""
     try:
         conn.execute(f"SELECT rowid FROM {schema}.{quoted(table)} LIMIT 0")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
+        if "no such column" not in str(error):
+            raise
         return False
     return True

@@ -10,7 +10,6 @@ import os
 import pty
 import shlex
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from sessionscope.tui.__main__ import main
 
 from ..store.actions import DATABASE, FOLDER, NANOBOT, POWERLOOP, Scenario, bundles, clock, done
+from ..store.steps import Call, stepping
 from .conftest import Cli, Start
 
 __all__ = ["clock"]
@@ -43,32 +43,7 @@ VERBS = {
         ("settle", "cli:1"),
     )
 }
-CALLS = ("mkdir", "open", "rename", "replace", "unlink")
-MOST_STEPS, LONGEST_S, EVERY = 300, 60, 3
-
-
-def watch(step: Callable[[], None]) -> None:
-    """Call a function right before each call of the system or of SQLite, in this process from now on."""
-
-    def wrapped(name: str) -> Callable[..., Any]:
-        call = getattr(os, name)
-
-        def instead(*args: Any, **options: Any) -> Any:
-            step()
-            return call(*args, **options)
-
-        return instead
-
-    class Connection(sqlite3.Connection):
-        def execute(self, *args: Any) -> sqlite3.Cursor:
-            step()
-            return super().execute(*args)
-
-    connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Connection)  # type: ignore[assignment]
-    os.fsync = lambda fd: None  # type: ignore[assignment]
-    for name in CALLS:
-        setattr(os, name, wrapped(name))
+MOST_STEPS, LONGEST_S, EVERY = 900, 60, 4
 
 
 def child(argv: list[str], at: int, act: Callable[[], None], output: Path) -> int:
@@ -88,14 +63,15 @@ def child(argv: list[str], at: int, act: Callable[[], None], output: Path) -> in
             signal.signal(signal.SIGINT, signal.default_int_handler)
             count = 0
 
-            def step() -> None:
+            def step(_: str, call: Call) -> Any:
                 nonlocal count
                 count += 1
                 if count == at:
                     act()
+                return call()
 
-            watch(step)
-            status = main(argv)
+            with stepping(step):
+                status = main(argv)
             sys.stderr.flush()
             output.with_suffix(".steps").write_text(json.dumps(count))
         finally:
@@ -186,15 +162,16 @@ def test_a_terminal_that_is_closed(name: str, tmp_path: Path) -> None:
                 os.close(go_write)
                 count = 0
 
-                def step(last: int = at, reached: int = reached, go: int = go) -> None:
+                def step(_: str, call: Call, last: int = at, reached: int = reached, go: int = go) -> Any:
                     nonlocal count
                     count += 1
                     if count == last:
                         os.write(reached, b"x")
                         os.read(go, 1)
+                    return call()
 
-                watch(step)
-                status = main([verb, str(tmp_path / "copy" / archive), *more])
+                with stepping(step):
+                    status = main([verb, str(tmp_path / "copy" / archive), *more])
             finally:
                 os._exit(status)
         os.close(reached)

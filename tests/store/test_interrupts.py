@@ -8,11 +8,10 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -21,6 +20,7 @@ from sessionscope.store import Restore, StoreError
 from sessionscope.store.files import FolderLock
 
 from .actions import SCENARIOS, Scenario, bundles, clock, done
+from .steps import EXECUTE, Call, stepping
 
 __all__ = ["clock"]
 
@@ -29,7 +29,8 @@ WRITING = {
     "actions.py", "bundle.py", "closing.py", "edits.py", "files.py", "folding.py", "reviving.py", "targets.py",
     "undoing.py", "writing.py",
 }  # fmt: skip
-CALLS = ("chmod", "fsync", "mkdir", "open", "rename", "replace", "rmdir", "unlink", "utime")
+LATE = (EXECUTE, "mkdir", "rename", "replace", "unlink")
+"""Calls that can be carried out, and fail all the same."""
 UNTRUE = ("nothing was changed", "nothing was done", "stopped before anything")
 MOST_STEPS = 400
 Line = tuple[str, int]
@@ -146,38 +147,17 @@ def failing(at: int, always: bool, late: bool) -> Iterator[list[int]]:
     """
     count = [0]
 
-    def step() -> bool:
+    def step(name: str, call: Call) -> Any:
         count[0] += 1
-        return count[0] == at or (always and count[0] > at)
-
-    def wrapped(name: str) -> Callable[..., Any]:
-        call = getattr(os, name)
-
-        def instead(*args: Any, **options: Any) -> Any:
-            if step():
-                if late and name in ("replace", "rename", "unlink", "mkdir"):
-                    call(*args, **options)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            # Nobody cuts the power here, and a disk takes its time.
-            return None if name == "fsync" else call(*args, **options)
-
-        return instead
-
-    class Connection(sqlite3.Connection):
-        def execute(self, *args: Any) -> sqlite3.Cursor:
-            if not step():
-                return super().execute(*args)
-            if late:
-                super().execute(*args)
+        if count[0] != at and not (always and count[0] > at):
+            return call()
+        if late and name in LATE:
+            call()
+        if name == EXECUTE:
             raise sqlite3.OperationalError("disk I/O error")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    connect = sqlite3.connect
-    with ExitStack() as patches:
-        for name in CALLS:
-            patches.enter_context(patch.object(os, name, wrapped(name)))
-        patches.enter_context(
-            patch.object(sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Connection))
-        )
+    with stepping(step):
         yield count
 
 
