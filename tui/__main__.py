@@ -7,12 +7,16 @@ import os
 import sys
 from contextlib import suppress
 
-from sessionscope.store import StoreError
+try:
+    from sessionscope.store import StoreError
 
-from . import cli
-from .headless.arguments import UsageError
-from .headless.interrupts import INTERRUPTS
-from .headless.outcome import Interrupted, NotPrinted
+    from . import cli
+    from .headless.arguments import UsageError
+    from .headless.interrupts import INTERRUPTS
+    from .headless.outcome import Interrupted, NotPrinted
+except KeyboardInterrupt:
+    # Loading is most of what a verb takes, so this is when an interrupt comes.
+    raise SystemExit(130) from None
 
 
 def main(argv: list[str] | None = None) -> int:

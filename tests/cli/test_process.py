@@ -146,3 +146,21 @@ def test_help_names_every_verb_and_version_is_one_line(cli: Cli) -> None:
     assert version.status == 0
     assert version.out.startswith("sessionscope ")
     assert version.out.count("\n") == 1
+
+
+LOADING = """
+import sys
+from importlib.abc import MetaPathFinder
+class Finder(MetaPathFinder):
+    def find_spec(self, fullname, path, target=None):
+        if fullname == "sessionscope.tui.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+import sessionscope.tui.__main__
+"""
+
+
+def test_control_c_while_the_program_is_loading_ends_quietly(start: Start) -> None:
+    process = start(code=LOADING)
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, b"", b"")
