@@ -80,10 +80,14 @@ class Bundle:
                 raise OSError(errno.ELOOP, f"{folder} is a symbolic link, which is not followed")
         self.path = place / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
         self.path.mkdir(mode=0o700, parents=True)
-        with suppress(TimeoutError):
-            self._lock.acquire(self.path, PATIENCE_S)
-        for path in (place, self.path.parent, self.path):
-            path.chmod(0o700)
+        try:
+            with suppress(TimeoutError):
+                self._lock.acquire(self.path, PATIENCE_S)
+            for path in (place, self.path.parent, self.path):
+                path.chmod(0o700)
+        except BaseException:
+            self.discard()
+            raise
 
     def new(self, name: str) -> Path:
         """A path for a file of this name, which is empty and private so far; whoever fills it need not sync it."""
@@ -207,8 +211,9 @@ def discard_restored(folder: Path) -> list[str]:
         return []
     try:
         discard(folder)
-    except OSError as error:
-        return [f"{folder} could not be removed completely ({error.strerror or error})"]
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        return [f"{folder} could not be removed completely ({why})"]
     return []
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from stat import S_ISREG
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from .bundle import MANIFEST, NAME, Kind, discard, is_own, place_of, read_manifest
 from .errors import NotAnArchive, Refused
-from .files import is_locked
+from .files import folder_lock, is_locked
 from .sqlitefile import BrokenText, decode_text, uri_of
 
 UNFINISHED = "Left by an action that was interrupted. Nothing was changed by it, and nothing needs this."
@@ -119,14 +119,29 @@ def empty_trash(archive: str | os.PathLike[str], before_ms: int | None, kind: st
         try:
             if not is_own(Path(one.path)):
                 raise OSError(errno.ELOOP, "it is not in a folder that sessionscope made")
-            discard(Path(one.path))
-            gone.append(one)
-        except OSError as error:
-            failures.append(f"{one.path}: cannot be deleted completely ({error.strerror or error}).")
+            # An action may have begun to fill it, or may have completed it, since it was looked at.
+            with nullcontext() if one.complete else folder_lock(Path(one.path), 0.0):
+                if one.complete or not _completed(Path(one.path)):
+                    discard(Path(one.path))
+                    gone.append(one)
+        except TimeoutError:
+            continue
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            failures.append(f"{one.path}: cannot be deleted completely ({why}).")
     if failures:
         done = f"{len(gone)} of {len(gone) + len(failures)} were deleted. "
         raise Refused((done if gone else "") + failures[0])
     return gone
+
+
+def _completed(folder: Path) -> bool:
+    """Return whether a folder is a complete bundle by now."""
+    try:
+        read_manifest(folder)
+    except NotAnArchive:
+        return False
+    return True
 
 
 def export_bundle(bundle: str | os.PathLike[str]) -> Iterator[str]:

@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         _drop_output()
+        if INTERRUPTS.holding:
+            cli.complain(UsageError("Interrupted. The change may have been made; look before you repeat it."))
         return 130
     except (UsageError, StoreError) as error:
         return cli.complain(error)

@@ -248,11 +248,12 @@ class NanobotActions:
             # A compaction is taken back exactly without anything that was kept.
             bare = isinstance(action, (Restore, Compact, Uncompact))
             bundle: Path | None = None
+            changed: list[str] = []
             try:
                 bundle = None if bare else self._keep(plan, targets)
-                self._files.replace(targets, bundle, progress)
+                self._files.replace(targets, bundle, progress, changed)
             except BaseException:
-                if bundle is not None and self._files.unchanged(targets):
+                if bundle is not None and not changed:
                     discard_restored(bundle)
                 raise
         if isinstance(action, Restore):

@@ -111,6 +111,8 @@ class Files:
             out: list[list[Any]] = []
             for at, target in enumerate(targets):
                 data = self.data(target.name, target.legacy)
+                if digest(data) != target.before:
+                    raise Refused(f"{target.name} has changed since this was planned; nothing was changed. Look again.")
                 path = None
                 look: list[int] | None = None
                 if data is not None:
@@ -139,11 +141,12 @@ class Files:
             bundle.discard()
             raise
 
-    def replace(self, targets: Sequence[Target], bundle: Path | None, progress: Progress) -> None:
+    def replace(self, targets: Sequence[Target], bundle: Path | None, progress: Progress, changed: list[str]) -> None:
         """Make files what they are to be: all of them, or none where one cannot be or an interrupt comes.
 
         What others changed since `check` is left alone. Raises Refused; where something could not be put back, it says
-        what each file holds now, and that the old contents are in `bundle`.
+        what each file holds now, and that the old contents are in `bundle`. However it ends, `changed` gets the names
+        of the files that are not what they were.
         """
         began: list[tuple[Target, bytes | None, Look | None]] = []
         try:
@@ -155,18 +158,16 @@ class Files:
                 # Noted before it is true, as an interrupt may come between any two steps.
                 began.append((target, data, look))
                 self._put(target)
+            changed[:] = [target.name for target in targets]
         except BaseException as error:
             left = [target.name for target, data, look in reversed(began) if not self._put_back(target, data, look)]
+            changed[:] = left
             if isinstance(error, OSError):
                 raise Refused(self._failed(error, targets, left, bundle)) from None
             if left and isinstance(error, StoreError):
                 raise Refused(self._states(targets, bundle)) from None
             raise
         progress("files", len(targets), len(targets))
-
-    def unchanged(self, targets: Sequence[Target]) -> bool:
-        """Return whether every file is what was planned on."""
-        return all(self._digest_now(target) == target.before for target in targets)
 
     def _failed(self, error: OSError, targets: Sequence[Target], left: Sequence[str], bundle: Path | None) -> str:
         said = f"{self.folder}: cannot be written ({error.strerror or error})"

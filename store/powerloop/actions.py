@@ -340,19 +340,13 @@ class PowerLoopActions:
     # -- compactions: nothing is kept aside, as taking one back is exact
 
     def _fold(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
-        conn, work = writer.conn, plan.work
-        assert isinstance(work, folding.Work)
+        work: folding.Work = plan.work
         if not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
         with self._transaction(writer):
-            refuse_leased(conn, self.layout, (work.key,))
-            folding.fold(conn, self.layout, work, action.note, now_ms())
-            (number,) = conn.execute(
-                f"SELECT max(compact_seq) FROM {self.layout.table('compactions')} WHERE session_id = "
-                f"(SELECT session_id FROM {self.layout.table('sessions')} WHERE rowid = ?)",
-                (work.key,),
-            ).fetchone()
-        return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, int(number)))
+            refuse_leased(writer.conn, self.layout, (work.key,))
+            number = folding.fold(writer.conn, self.layout, work, action.note, now_ms())
+        return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, number))
 
     def _unfold(self, writer: Writer, plan: Plan) -> Receipt:
         work: folding.Work = plan.work
@@ -389,7 +383,9 @@ class PowerLoopActions:
         kept: reviving.Kept = plan.work
         with reviving.attached_bundle(writer.conn, kept), self._transaction(writer):
             many, notes = reviving.put_back(writer.conn, self.layout, kept)
-        if not notes and many == len(plan.members) and not plan.warnings:
+            if many != len(plan.members):
+                raise Refused("Sessions have changed since this was planned; nothing was done. Look again.")
+        if not notes and not plan.warnings:
             # All of it is back, so nothing is left to be kept.
             notes += discard_restored(kept.folder)
         return Receipt(

@@ -182,7 +182,7 @@ def _changes(action: Compact, found: Cut) -> Iterator[Change]:
 
 
 def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms: int) -> int:
-    """Carries a compaction out in a transaction that is open already; the seq of its note. Raises Refused."""
+    """Carries a compaction out in a transaction that is open already; the number that it gets. Raises Refused."""
     owner = _unchanged(conn, layout, work)
     next_seq, round_index, last = _counters(conn, layout, owner)
     # What fails here fails as a whole, so that SQLite need not keep a journal of the statement.
@@ -228,7 +228,7 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
         (next_seq + 1, last + 1, owner.value),
     )
     _touch(conn, layout, work.key, now_ms)
-    return next_seq
+    return last + 1
 
 
 def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:

@@ -32,6 +32,10 @@ _MOVING = {
 """Columns that every later append or compaction moves on, also one that was undone, which does not block an undo."""
 
 
+_COUNTED = (("next_seq", "messages", "seq", 1), ("last_compact_seq", "compactions", "compact_seq", 0))
+"""A counter of session_state, the table and column that it counts, and by how much it is at least ahead of these."""
+
+
 class LeftRow(Struct, frozen=True):
     """A row as an action left it: the seal of its values but for those that move on, which are in `moving`.
 
@@ -103,7 +107,7 @@ def check(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
                 raise Refused(
                     f"row {left.rowid} of {left.table} has changed since, or was put back already; nothing was done."
                 )
-            then = _restored(read_row(before, layout.table(left.table), left.rowid), left, moving)
+            then = _restored(before, layout, left, moving)
             restored = restored and (now.seal() if now else None) == (then.seal() if then else None)
     if restored:
         raise Refused("everything was put back already; nothing was done.")
@@ -131,7 +135,7 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
         for left in kept.rows:
             table = layout.table(left.table)
             _, moving = _split(left.table, read_row(conn, table, left.rowid))
-            rows.append((left, _restored(read_row(before, table, left.rowid), left, moving)))
+            rows.append((left, _restored(before, layout, left, moving)))
             conn.execute(f"DELETE FROM {table} WHERE rowid = ?", (left.rowid,))
         for left, row in rows:
             if row is not None:
@@ -153,18 +157,42 @@ def _went_on(conn: sqlite3.Connection, layout: Layout, left: LeftRow, now: Row) 
     return found.fetchone() is not None
 
 
-def _restored(then: Row | None, left: LeftRow, moving: Mapping[str, Any]) -> Row | None:
-    """Return what a row becomes again: as it was, but for what the action had left alone and has moved on since."""
+def _restored(before: sqlite3.Connection, layout: Layout, left: LeftRow, moving: Mapping[str, Any]) -> Row | None:
+    """Return what a row becomes again: as it was, but for counters that have moved on since the action.
+
+    Such a counter is put back only if it was behind its rows before the action, which then was what put it right.
+    Elsewhere that would damage what is sound.
+    """
+    then = read_row(before, layout.table(left.table), left.rowid)
     if then is None:
         return None
     stored = dict(zip(then.columns, then.values, strict=True))
-    stored |= {name: now for name, now in moving.items() if stored.get(name) == left.moving.get(name)}
+    behind = _behind(before, layout, stored)
+    moved = {name: now for name, now in moving.items() if now != left.moving.get(name) and name not in behind}
+    stored |= moved
     return Row(then.columns, tuple(stored[name] for name in then.columns))
+
+
+def _behind(before: sqlite3.Connection, layout: Layout, stored: Mapping[str, Any]) -> set[str]:
+    """Return the counters of a row of session_state that were behind the rows that they count."""
+    found: set[str] = set()
+    for counter, table, column, least in _COUNTED:
+        known = before.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (layout.name(table),)).fetchone()
+        if known is None or type(stored.get(counter)) is not int:
+            continue
+        (highest,) = before.execute(
+            f"SELECT max({column}) FROM {layout.table(table)} WHERE session_id = ?", (stored.get("session_id"),)
+        ).fetchone()
+        if type(highest) is int and stored[counter] < highest + least:
+            found.add(counter)
+    return found
 
 
 def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], target: Path) -> None:
     """Writes the rows that edits change as they are into a database of the same tables."""
     with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        # A row that breaks a rule of its table is backed up as it is.
+        copy.execute("PRAGMA ignore_check_constraints=ON")
         copy.execute("BEGIN")
         for table in dict.fromkeys(edit.table for edit in edits):
             (sql,) = conn.execute(

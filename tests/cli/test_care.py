@@ -187,7 +187,7 @@ def test_a_repair_is_told_also_where_the_look_after_it_fails(
     monkeypatch.setattr(PowerLoopReader, "findings", real)
     assert calls
     assert result.status == 1
-    assert result.err.startswith("sessionscope: what is left could not be looked for")
+    assert result.err.startswith("sessionscope: The check after it failed")
     if more:
         assert json.loads(result.out)["applied"] is True
     else:

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import tzinfo
 from pathlib import Path
 
@@ -115,10 +116,11 @@ def _repair(args: argparse.Namespace, zone: Zone) -> int:
     done = carry_out(archive, Repair(ref, tuple(args.only), tuple(args.choose)), args)
     try:
         left = tuple(archive.reader().findings(ref, cancel=INTERRUPTS.pending))
-    except StoreError as error:
-        # What was done is done and is told, whatever comes after it.
+    except (StoreError, OSError) as error:
+        # What was done is told all the same.
         written.plan(done, (), args.json)
-        print(f"{PROGRAM}: what is left could not be looked for: {plain.one_line(str(error))}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"{PROGRAM}: The check after it failed: {plain.one_line(str(error))}", file=sys.stderr)
         return 1
     written.plan(done, left, args.json)
     return int(severe(left))

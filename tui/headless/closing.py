@@ -28,6 +28,8 @@ from sessionscope.store import (
 from . import plain, reading, records, written
 from .arguments import Parser, UsageError, add_writing, session_parser
 from .care import carry_out
+from .interrupts import INTERRUPTS
+from .outcome import NotPrinted
 
 Zone = Callable[[], tzinfo | None]
 DAY_MS, KINDS = 86_400_000, ("trash", "backups", "quarantine", "conflicts", "all")
@@ -214,7 +216,19 @@ def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> 
     before = int(time.time() * 1000 - args.older_than * DAY_MS) if args.older_than else None
     undated = [one for root in roots for one in bundles(root, kind) if one.kept_at is None and before is not None]
     choose = expired if args.dry_run else empty_trash
+    if not args.dry_run:
+        INTERRUPTS.hold()
     gone = [one for root in roots for one in choose(root, before, kind)]
+    try:
+        _print_emptied(gone, undated, args)
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        if args.dry_run or not gone:
+            raise
+        raise NotPrinted(error, None) from error
+
+
+def _print_emptied(gone: Sequence[Bundled], undated: Sequence[Bundled], args: argparse.Namespace) -> None:
     if args.json:
         print(records.dumps({"bundles": [_record(one) for one in gone], "applied": not args.dry_run}))
         return

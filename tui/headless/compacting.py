@@ -13,6 +13,7 @@ from sessionscope.store import Compact, Refused, StoreError, Uncompact, never
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
 from .care import actions_of, carry_out
+from .outcome import Interrupted
 
 Zone = Callable[[], tzinfo | None]
 
@@ -104,7 +105,7 @@ def _summarized(target: reading.Target, action: Compact, command: str, args: arg
         raise Refused(f"{error} Nothing was changed.") from None
     try:
         done = carry_out(target.archive, Compact(target.ref, first, last, note), args, seen)
-    except StoreError:
+    except (StoreError, OSError, Interrupted, KeyboardInterrupt):
         print(f"sessionscope: the note that was written is kept in {keep_note(note.encode())}", file=sys.stderr)
         raise
     written.plan(done, (), args.json)

@@ -36,6 +36,11 @@ class Interrupts:
         self._previous.clear()
         self.received = None
 
+    @property
+    def holding(self) -> bool:
+        """Return whether something may have been changed since the last `hold`."""
+        return bool(self._previous)
+
     def pending(self) -> bool:
         """Return whether a signal has come since `hold`: what has not changed anything yet should stop."""
         return self.received is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -26,8 +26,10 @@ def progress() -> Progress:
     def tell(what: str, done: int, total: int) -> None:
         share = f"{done:,} of {total:,}" if total else f"{done:,}"
         ended = bool(total) and done >= total
-        sys.stderr.write("\r\x1b[K" if ended else f"\r\x1b[K{plain.one_line(what)} {share}")
-        sys.stderr.flush()
+        # Nobody may be there to read it any longer, which is no reason to stop.
+        with suppress(OSError, ValueError):
+            sys.stderr.write("\r\x1b[K" if ended else f"\r\x1b[K{plain.one_line(what)} {share}")
+            sys.stderr.flush()
 
     return tell
 
