@@ -82,7 +82,6 @@ if TYPE_CHECKING:
     from .trash import Bundled as Bundled
     from .trash import bundles as bundles
     from .trash import empty_trash as empty_trash
-    from .trash import expired as expired
     from .trash import export_bundle as export_bundle
 
 _HOMES = {
@@ -123,7 +122,7 @@ _HOMES = {
     "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),
     "repair": ("Change", "Choice", "Finding", "Severity"),
-    "trash": ("Bundled", "bundles", "empty_trash", "expired", "export_bundle"),
+    "trash": ("Bundled", "bundles", "empty_trash", "export_bundle"),
     "rows": (
         "ArchiveInfo",
         "Archived",

@@ -97,7 +97,7 @@ def _ms(when: str) -> int | None:
         return None
 
 
-def expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash") -> list[Bundled]:
+def _expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash") -> list[Bundled]:
     """Return what emptying the trash would delete: what was kept before a moment in epoch milliseconds, or all.
 
     What does not say when it was kept is never older than a moment.
@@ -108,17 +108,22 @@ def expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str | 
     return [one for one in found if one.kept_at is not None and one.kept_at < before_ms]
 
 
-def empty_trash(archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash") -> list[Bundled]:
+def empty_trash(
+    archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash", dry_run: bool = False
+) -> list[Bundled]:
     """Delete for good what was kept before a moment, in epoch milliseconds, or all of it; return what it was.
 
-    Raises Refused, after everything else was deleted, where some of it cannot be.
+    With `dry_run` nothing is deleted. Raises Refused, after everything else was deleted, where some of it cannot be.
     """
     gone: list[Bundled] = []
     failures: list[str] = []
-    for one in expired(archive, before_ms, kind):
+    for one in _expired(archive, before_ms, kind):
         try:
             if not is_own(Path(one.path)):
                 raise OSError(errno.ELOOP, "it is not in a folder that sessionscope made")
+            if dry_run:
+                gone.append(one)
+                continue
             # An action may have begun to fill it, or may have completed it, since it was looked at.
             with nullcontext() if one.complete else folder_lock(Path(one.path), 0.0):
                 if one.complete or not _completed(Path(one.path)):
@@ -131,7 +136,7 @@ def empty_trash(archive: str | os.PathLike[str], before_ms: int | None, kind: st
             failures.append(f"{one.path}: cannot be deleted completely ({why}).")
     if failures:
         done = f"{len(gone)} of {len(gone) + len(failures)} were deleted. "
-        raise Refused((done if gone else "") + failures[0])
+        raise Refused((done if gone and not dry_run else "") + failures[0])
     return gone
 
 

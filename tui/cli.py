@@ -9,6 +9,7 @@ import argparse
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import tzinfo
 from importlib import import_module
 from pathlib import Path
@@ -344,5 +345,7 @@ def complain(error: Exception) -> int:
     else:
         text = str(error)
     if sys.stderr is not None:
-        print(f"{PROGRAM}: {visible(text)}", file=sys.stderr)
+        # Its terminal may be gone as well.
+        with suppress(OSError):
+            print(f"{PROGRAM}: {visible(text)}", file=sys.stderr, flush=True)
     return 3 if isinstance(error, (Busy, Refused, OSError)) else 2

@@ -16,8 +16,9 @@ _NAME_CHARS = 60
 _HARMLESS = ("NO ACTION", "RESTRICT")
 _TRIGGERS = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
 _FOREIGN_KEYS = """SELECT m.name, f."table", f.on_delete, f.on_update FROM sqlite_master m
-    JOIN pragma_foreign_key_list(m.name) f WHERE m.type = 'table' ORDER BY m.name, f.id"""
-_SCHEMA = "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('table', 'index') AND sql IS NOT NULL"
+    JOIN pragma_foreign_key_list(m.name) f WHERE m.type = 'table' AND f.seq = 0 ORDER BY m.name, f.id"""
+_SCHEMA = """SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('table', 'index') AND sql IS NOT NULL
+    ORDER BY type DESC"""
 
 
 class Obstacle(Struct, frozen=True):

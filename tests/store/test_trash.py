@@ -120,6 +120,7 @@ def test_nothing_is_deleted_through_a_link(tmp_path: Path) -> None:
     path, folder = closed(POWERLOOP["close"], tmp_path)
     moved = folder.parent.rename(tmp_path / "elsewhere")
     folder.parent.symlink_to(moved)
-    with pytest.raises(Refused, match="not in a folder that sessionscope made"):
-        empty_trash(path, None)
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match="not in a folder that sessionscope made"):
+            empty_trash(path, None, dry_run=dry_run)
     assert (moved / folder.name / MANIFEST).exists()

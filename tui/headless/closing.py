@@ -19,7 +19,6 @@ from sessionscope.store import (
     SetArchived,
     bundles,
     empty_trash,
-    expired,
     export_bundle,
     open_archive,
     read_manifest,
@@ -215,10 +214,9 @@ def _root_of(folder: Path) -> str:
 def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> None:
     before = int(time.time() * 1000 - args.older_than * DAY_MS) if args.older_than else None
     undated = [one for root in roots for one in bundles(root, kind) if one.kept_at is None and before is not None]
-    choose = expired if args.dry_run else empty_trash
     if not args.dry_run:
         INTERRUPTS.hold()
-    gone = [one for root in roots for one in choose(root, before, kind)]
+    gone = [one for root in roots for one in empty_trash(root, before, kind, args.dry_run)]
     try:
         _print_emptied(gone, undated, args)
         sys.stdout.flush()

@@ -26,7 +26,7 @@ class Interrupts:
         for name in _NAMES:
             with suppress(AttributeError, ValueError):
                 number = getattr(signal, name)
-                if number not in self._previous and signal.getsignal(number) is not signal.SIG_IGN:
+                if number not in self._previous and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._receive)
 
     def release(self) -> None:
