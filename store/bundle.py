@@ -143,7 +143,7 @@ def write_manifest(folder: Path, data: bytes) -> None:
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Remove files of a bundle, first its manifest: without that, the folder is no bundle. Raises OSError."""
+    """Remove files of a bundle, its manifest first, so that what is left of it cannot be restored. Raises OSError."""
     for name in (MANIFEST, DRAFT, *names):
         (folder / name).unlink(missing_ok=True)
 
@@ -192,7 +192,10 @@ def trash_entry(member: Member) -> dict[str, Any]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a bundle, and nothing else that is in its folder. Raises OSError, also if something else is there."""
+    """Remove a bundle. Raises OSError, also if its folder holds other files than its manifest names; these stay.
+
+    Without a readable manifest, every file in the folder is removed, but no folder in it.
+    """
     try:
         names = [name for name in map(os.path.basename, read_manifest(folder).files) if name not in ("", ".", "..")]
     except NotAnArchive:
@@ -203,7 +206,7 @@ def discard(folder: Path) -> None:
 
 
 def discard_restored(folder: Path) -> list[str]:
-    """Remove a bundle of which everything is back in its place. Return in words what could not be removed.
+    """Remove a bundle whose contents are back in their place. Return in words what could not be removed.
 
     A copy that somebody made elsewhere stays.
     """

@@ -20,8 +20,8 @@ from .errors import NotAnArchive, Refused
 from .files import folder_lock, is_locked
 from .sqlitefile import BrokenText, decode_text, uri_of
 
-UNFINISHED = "Left by an action that was interrupted. Nothing was changed by it, and nothing needs this."
-UNREADABLE = "Its manifest is not readable, so it cannot be restored as it is."
+UNFINISHED = "Incomplete: it has no manifest, so it cannot be restored."
+UNREADABLE = "Its manifest is not readable, so it cannot be restored."
 
 
 class Bundled(Struct, frozen=True):
@@ -63,11 +63,11 @@ def _bundled(path: Path, kind: Kind) -> Bundled | None:
     except NotAnArchive:
         if not is_own(path) or not NAME.fullmatch(path.name) or not path.is_dir():
             return None
-        readable = not (path / MANIFEST).exists()
-        if readable and is_locked(path):
+        unfinished = not (path / MANIFEST).exists()
+        if unfinished and is_locked(path):
             return None
-        what, why = ("(unfinished)", UNFINISHED) if readable else ("(unreadable)", UNREADABLE)
-        return Bundled(str(path), kind, what, why, _begun_ms(path) if readable else None, _size(path), (), False)
+        what, why = ("(unfinished)", UNFINISHED) if unfinished else ("(unreadable)", UNREADABLE)
+        return Bundled(str(path), kind, what, why, _begun_ms(path) if unfinished else None, _size(path), (), False)
     sessions = found.more.get("sessions")
     known = tuple(one for one in sessions if isinstance(one, dict)) if isinstance(sessions, list) else ()
     deleted = tuple(one for one in known if one.get("fate") == "deleted")

@@ -39,7 +39,7 @@ class Work(Struct, frozen=True):
 
 
 def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -> Plan:
-    """What closing sessions would do. Raises UnknownSession."""
+    """What closing sessions would do. Raises UnknownSession, and Refused for what could not be restored."""
     found = kin(conn, layout)
     position = {one.id: at for at, one in reversed(list(enumerate(found)))}
     by_key = {one.key: at for at, one in enumerate(found)}
@@ -54,6 +54,7 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -
     steps = close(parents, lambda at: lifecycles.get(found[at].key, ""), asked, action.cascade)
     keys = tuple(found[step.at].key for step in steps if step.fate is Fate.DELETED)
     cut = tuple(found[step.at].key for step in steps if step.fate is not Fate.DELETED)
+    _refuse_unrestorable(conn, layout, keys)
     members = tuple(_members(conn, layout, steps, found, now_ms))
     warnings = tuple(
         f"{member.ref.id}: {text}" for member in members if member.fate is Fate.DELETED for text in member.against
@@ -64,6 +65,32 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -
     return Plan(
         action, len(keys) + len(cut), (said,), warnings, work=Work(keys, cut, seal(conn, layout, keys)), members=members
     )
+
+
+def _refuse_unrestorable(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> None:
+    """Raise Refused if a session has a row without a value that its table requires, which no INSERT accepts."""
+    owners = [("sessions", "session_id"), *_filled(conn, layout)]
+    for table, owner in owners:
+        required = [
+            quoted(str(name))
+            for name, is_key in conn.execute(
+                'SELECT name, pk FROM pragma_table_info(?) WHERE "notnull"', (layout.name(table),)
+            )
+            if not is_key
+        ]
+        if not required:
+            continue
+        # SQLite takes IS NULL of a required column for false without a look.
+        missing = " OR ".join(f"typeof({name}) = 'null'" for name in required)
+        row = conn.execute(
+            f"SELECT {owner} FROM {layout.table(table)} WHERE {owner} IN {_owned(layout)} AND ({missing}) LIMIT 1",
+            (json.dumps(keys),),
+        ).fetchone()
+        if row is not None:
+            raise Refused(
+                f"session {str(row[0])[:60]!r} has a row of {table} without a required value, so it could not be "
+                "restored; repair it first."
+            )
 
 
 def _many(count: int, what: str) -> str:

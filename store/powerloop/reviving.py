@@ -103,8 +103,6 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int,
     Return how many there are, and in words what could not be put back.
     """
     notes: list[str] = []
-    # A row that broke a rule of its table comes back as it was.
-    conn.execute("PRAGMA ignore_check_constraints=ON")
     conn.execute(
         f"CREATE TEMP TABLE coming AS SELECT session_id AS id FROM kept.{_name(kept, 'sessions')} "
         f"WHERE session_id NOT IN (SELECT session_id FROM main.{layout.table('sessions')})"

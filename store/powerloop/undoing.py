@@ -29,7 +29,7 @@ _MOVING = {
     "sessions": ("updated_at",),
     "session_state": ("next_seq", "last_compact_seq", "round_index"),
 }
-"""Columns that every later append or compaction moves on, also one that was undone, which does not block an undo."""
+"""Columns that later appends and compactions change. A change in these alone does not block an undo."""
 
 
 _COUNTED = (("next_seq", "messages", "seq", 1), ("last_compact_seq", "compactions", "compact_seq", 0))
@@ -128,8 +128,6 @@ def _text(values: tuple[Any, ...]) -> str:
 
 def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
     """Makes the rows what they were, in a transaction that is open already. What has moved on since stays so."""
-    # A row that broke a rule of its table becomes again what it was.
-    conn.execute("PRAGMA ignore_check_constraints=ON")
     with _kept(kept) as before:
         rows: list[tuple[LeftRow, Row | None]] = []
         for left in kept.rows:

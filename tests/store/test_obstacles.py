@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sessionscope.store import Action, Close, Compact, NotAnArchive, Ref, Refused, Restore, SessionStore, diagnose
+from sessionscope.store import (
+    Action,
+    Close,
+    Compact,
+    NotAnArchive,
+    Ref,
+    Refused,
+    Restore,
+    SessionStore,
+    SetArchived,
+    Settle,
+    diagnose,
+)
 from sessionscope.store.powerloop.archive import PowerLoopArchive
 from sessionscope.store.rows import View
 
@@ -121,6 +134,49 @@ def test_what_sqlite_cannot_write_is_refused_by_the_plan(tmp_path: Path, action:
     assert actions is not None
     with pytest.raises(Refused, match="cannot write the table 'messages' here"):
         actions.plan(action)
+    assert path.read_bytes() == before
+
+
+BREAK = "PRAGMA ignore_check_constraints=ON; ALTER TABLE {0} ADD COLUMN v INT CHECK (v > 5); UPDATE {0} SET v = 1"
+
+
+@pytest.mark.parametrize("table", ["sessions", "messages", "session_state"])
+@pytest.mark.parametrize(
+    "action", [CLOSE, COMPACT, SetArchived(REF), Settle(REF)], ids=["close", "compact", "archive", "settle"]
+)
+def test_a_row_that_breaks_a_rule_stops_nothing_that_was_planned(tmp_path: Path, table: str, action: Action) -> None:
+    calls = json.dumps([{"id": "c", "type": "function", "function": {"name": "ls", "arguments": "{}"}}])
+    call = f"UPDATE messages SET role = 'assistant', tool_calls_json = '{calls}' WHERE seq = 4;"
+    path = made(tmp_path, (call if isinstance(action, Settle) else "") + BREAK.format(table))
+    before = dump(path)
+    actions = only(path).actions
+    assert actions is not None
+    receipt = actions.apply(actions.plan(action))
+    assert receipt.rows
+    assert dump(path) != before
+    assert receipt.undo is not None
+    actions.apply(actions.plan(receipt.undo))
+    if not isinstance(action, Compact):
+        assert dump(path) == before
+
+
+@pytest.mark.parametrize("table", ["sessions", "messages", "notes"])
+def test_what_could_not_be_restored_is_not_closed(tmp_path: Path, table: str) -> None:
+    """A row without a value that its table requires, as only damage or a hand leaves one."""
+    path = made(tmp_path, "CREATE TABLE notes (session_id, v); INSERT INTO notes VALUES ('s', NULL)")
+    raw(path, *([f"ALTER TABLE {table} ADD COLUMN v"] if table != "notes" else []))
+    raw(
+        path,
+        "PRAGMA writable_schema=ON",
+        # A table's own constraints stand behind a column that was added.
+        "UPDATE sqlite_master SET sql = replace(replace(sql, ', v)', ', v NOT NULL)'), ', v,', ', v NOT NULL,') "
+        f"WHERE name = '{table}'",
+    )
+    before = path.read_bytes()
+    actions = only(path).actions
+    assert actions is not None
+    with pytest.raises(Refused, match=f"has a row of {table} without a required value"):
+        actions.plan(CLOSE)
     assert path.read_bytes() == before
 
 
