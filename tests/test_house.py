@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from . import public_names
+
 ROOT = Path(__file__).parents[1]
 LINES = 400
 MODULES = sorted(path.relative_to(ROOT) for folder in ("store", "tui") for path in (ROOT / folder).rglob("*.py"))
@@ -90,6 +92,10 @@ else:
     raise SystemExit("a name that is not there")
 """
     run(sys.executable, "-c", code)
+
+
+def test_type_checkers_are_told_the_same_public_names() -> None:
+    assert public_names.STUB.read_text() == public_names.stub()
 
 
 def test_the_top_folders_are_importable_by_no_other_name() -> None:
