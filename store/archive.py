@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from .census import Census
-from .folding import Context
+from .context import Context
 from .outline import Outline
 from .plans import Action, Plan, Progress, Receipt, silent
 from .repair import Finding

@@ -7,41 +7,12 @@ with all below it, as a root. Here circles of parents and any depth close as wel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
 
 from msgspec import Struct
 
-from .rows import Ref
+from .plans import Fate
 
 DETACHED = "detached"
-
-
-class Fate(StrEnum):
-    """What becomes of a session."""
-
-    DELETED = "deleted"
-    DETACHED = "detached"
-    """It stays with all below it and loses its parent, as one that was started detached does."""
-    ROOT = "root"
-    """It stays and becomes a root, since somebody wants just its parent gone."""
-
-
-class Member(Struct, frozen=True, gc=False):
-    """A session of a plan. `depth` is counted from the session that was asked for, `messages` is how many it has.
-
-    `why` is the reason of its fate, and `against` what speaks against that, a sentence each.
-    """
-
-    ref: Ref
-    fate: Fate
-    why: str
-    depth: int = 0
-    lifecycle: str = ""
-    kind: str = ""
-    title: str | None = None
-    preview: str = ""
-    messages: int = 0
-    against: tuple[str, ...] = ()
 
 
 class Step(Struct, frozen=True, gc=False):

@@ -9,154 +9,79 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from msgspec import Struct
-
+from .context import KEPT_EXCHANGES, Candidate, Context, Cut
 from .errors import Misused
-from .outline import Run, runs_of
+from .outline import Run
 
-KEPT_EXCHANGES, CHARS_A_TOKEN, OVERHEAD, NOTE_BYTES = 4, 4, 4, 1_000_000
-"""Exchanges that a proposal keeps, as power-loop's own compactor does; how tokens are estimated; the longest note."""
+NOTE_BYTES = 1_000_000
+"""The longest note."""
 
 
-class Candidate(Struct, frozen=True, gc=False):
-    """A message that the model sees. Those of one `group` are a call and its results; `kept` never leaves.
+def plan_cut(context: Context, first: int, last: int) -> Cut:
+    """What folding from message `first` to `last` would take, widened to what may leave together.
 
-    `place` is where it stands in the order in which the model sees it.
+    The range runs in the order of the context, where a note may stand before messages of a lower seq. Raises
+    Misused for a range that holds nothing that may leave.
     """
-
-    seq: int
-    place: int
-    role: str
-    group: int
-    tokens: int
-    note: bool = False
-    kept: bool = False
-    head: str = ""
-
-
-class Cut(Struct, frozen=True):
-    """What leaves and what stays, in the order of the context; `reasons` say why it is not just what was asked for."""
-
-    leaves: tuple[Candidate, ...]
-    stays: tuple[Candidate, ...]
-    reasons: tuple[str, ...]
-
-    @property
-    def runs(self) -> list[tuple[int, int]]:
-        """The seqs that leave."""
-        return runs_of(sorted(row.seq for row in self.leaves))
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """The first and the last of them."""
-        runs = self.runs
-        return runs[0][0], runs[-1][1]
-
-    @property
-    def before(self) -> int:
-        """Tokens of the context now, estimated."""
-        return sum(row.tokens for row in (*self.leaves, *self.stays))
-
-    @property
-    def staying(self) -> int:
-        """Tokens of what stays, estimated."""
-        return sum(row.tokens for row in self.stays)
-
-    def after(self, note: str) -> int:
-        """Tokens of the context with a note in the place of what leaves, estimated."""
-        return self.staying + tokens_of(len(note))
-
-    @property
-    def notes(self) -> list[int]:
-        """The earlier notes that leave with the rest."""
-        return [row.seq for row in self.leaves if row.note]
-
-    def said(self, note: str) -> list[str]:
-        """What it does, in sentences: how much leaves and is saved, why it was widened, which notes leave."""
-        first, last = self.span
-        found = [
-            f"{len(self.leaves):,} messages, {first} to {last}, leave the context; {len(self.stays):,} stay: "
-            f"about {self.before:,} tokens become {self.after(note):,}."
-        ]
-        found += [f"{reason[0].upper()}{reason[1:]}." for reason in self.reasons]
-        if self.notes:
-            found.append(f"The notes of earlier compactions leave with them: {', '.join(map(str, self.notes))}.")
-        return found
+    asked = _cut(context.rows, first, last, context.highest)
+    if not context.prefix:
+        return asked
+    start, end, found = context.rows[0].seq, 0, asked
+    # A result may come after the next turn has begun; then that turn goes with it.
+    while (reached := _turn_end(context.rows, found)) > end:
+        end = reached
+        found = _cut(context.rows, start, end, context.highest)
+    span, reasons = asked.span, []
+    if span[0] > start:
+        reasons.append(f"it begins at {start}: this agent folds only what comes first")
+    if span[1] < end:
+        reasons.append(f"it ends at {end}: this agent folds whole turns")
+    return Cut(found.leaves, found.stays, (*reasons, *asked.reasons))
 
 
-class Context(Struct, frozen=True):
-    """What the model sees of a session, in its order; `highest` is the newest seq of the session.
+def propose_range(context: Context, exchanges: int = KEPT_EXCHANGES) -> tuple[int, int] | None:
+    """The range that leaves the newest exchanges, each beginning with a user's message.
 
-    An agent that folds a `prefix` keeps one note for all that came first, and folds whole turns. `note_last` says that
-    a new note stands behind all others, not where that stood which it was made of.
+    None where nothing is older.
     """
+    users = [at for at, row in enumerate(context.rows) if row.role == "user"]
+    if exchanges < 1 or len(users) <= exchanges:
+        return None
+    older = [row.seq for row in context.rows[: users[-exchanges]] if not row.kept]
+    return (older[0], older[-1]) if older else None
 
-    rows: tuple[Candidate, ...]
-    highest: int
-    prefix: bool = False
-    note_last: bool = False
 
-    def cut(self, first: int, last: int) -> Cut:
-        """What folding from message `first` to `last` would take, widened to what may leave together.
+def usual_exchanges(context: Context) -> int:
+    """How many exchanges a proposal keeps without being told: fewer where the session is short."""
+    return next((keep for keep in range(KEPT_EXCHANGES, 1, -1) if propose_range(context, keep) is not None), 1)
 
-        The range runs in the order of the context, where a note may stand before messages of a lower seq. Raises
-        Misused for a range that holds nothing that may leave.
-        """
-        asked = _cut(self.rows, first, last, self.highest)
-        if not self.prefix:
-            return asked
-        start, end, found = self.rows[0].seq, 0, asked
-        # A result may come after the next turn has begun; then that turn goes with it.
-        while (reached := _turn_end(self.rows, found)) > end:
-            end = reached
-            found = _cut(self.rows, start, end, self.highest)
-        span, reasons = asked.span, []
-        if span[0] > start:
-            reasons.append(f"it begins at {start}: this agent folds only what comes first")
-        if span[1] < end:
-            reasons.append(f"it ends at {end}: this agent folds whole turns")
-        return Cut(found.leaves, found.stays, (*reasons, *asked.reasons))
 
-    def propose(self, exchanges: int = KEPT_EXCHANGES) -> tuple[int, int] | None:
-        """The range that leaves the newest exchanges, each beginning with a user's message.
+def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
+    """The range of the context that somebody means who marks the seqs from `first` to `last` as they are stored.
 
-        None where nothing is older.
-        """
-        users = [at for at, row in enumerate(self.rows) if row.role == "user"]
-        if exchanges < 1 or len(users) <= exchanges:
-            return None
-        older = [row.seq for row in self.rows[: users[-exchanges]] if not row.kept]
-        return (older[0], older[-1]) if older else None
+    A note that stands elsewhere in the context is left out, unless nothing else is marked.
+    """
+    found = [row for row in context.rows if first <= row.seq <= last]
+    found = [row for row in found if row.place == row.seq] or found
+    return (found[0].seq, found[-1].seq) if found else (first, last)
 
-    @property
-    def usually_kept(self) -> int:
-        """How many exchanges a proposal keeps without being told: fewer where the session is short."""
-        return next((keep for keep in range(KEPT_EXCHANGES, 1, -1) if self.propose(keep) is not None), 1)
 
-    def stored_between(self, first: int, last: int) -> tuple[int, int]:
-        """The range of the context that somebody means who marks the seqs from `first` to `last` as they are stored.
+def wanted_cut(context: Context, first: int | None, last: int | None, exchanges: int) -> Cut:
+    """What folding a range takes, or without one what is proposed. Raises Misused where there is nothing."""
+    return plan_cut(context, *wanted_range(context, first, last, exchanges))
 
-        A note that stands elsewhere in the context is left out, unless nothing else is marked.
-        """
-        found = [row for row in self.rows if first <= row.seq <= last]
-        found = [row for row in found if row.place == row.seq] or found
-        return (found[0].seq, found[-1].seq) if found else (first, last)
 
-    def wanted(self, first: int | None, last: int | None, exchanges: int) -> Cut:
-        """What folding a range takes, or without one what is proposed. Raises Misused where there is nothing."""
-        return self.cut(*self.asked(first, last, exchanges))
-
-    def asked(self, first: int | None, last: int | None, exchanges: int) -> tuple[int, int]:
-        """The range that is wanted: this one, or without one what is proposed. Raises Misused where there is none."""
-        if not self.rows:
-            raise Misused("nothing of it is in the context any more.")
-        if first is not None and last is not None:
-            return first, last
-        proposed = self.propose(exchanges)
-        if proposed is None:
-            many = f"{exchanges} exchanges" if exchanges != 1 else "exchange"
-            raise Misused(f"there is nothing older than the newest {many}; choose a range.")
-        return proposed
+def wanted_range(context: Context, first: int | None, last: int | None, exchanges: int) -> tuple[int, int]:
+    """The range that is wanted: this one, or without one what is proposed. Raises Misused where there is none."""
+    if not context.rows:
+        raise Misused("nothing of it is in the context any more.")
+    if first is not None and last is not None:
+        return first, last
+    proposed = propose_range(context, exchanges)
+    if proposed is None:
+        many = f"{exchanges} exchanges" if exchanges != 1 else "exchange"
+        raise Misused(f"there is nothing older than the newest {many}; choose a range.")
+    return proposed
 
 
 def growth(messages: Iterable[tuple[int, str, int]], folds: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:
@@ -184,11 +109,6 @@ def check_note(note: str) -> None:
     """Raises Misused for a note that no archive takes."""
     if len(note.encode("utf-8", "surrogatepass")) > NOTE_BYTES or "\0" in note:
         raise Misused("a note is text of at most a megabyte, without NUL characters.")
-
-
-def tokens_of(chars: int) -> int:
-    """An estimate for a message of so many characters."""
-    return max(OVERHEAD, chars // CHARS_A_TOKEN + OVERHEAD)
 
 
 def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:

@@ -6,12 +6,12 @@ A plan names what it was made from and is refused for anything else; a receipt h
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
 
-from .closing import Fate, Member
-from .folding import KEPT_EXCHANGES, Context, Cut
+from .context import KEPT_EXCHANGES, Context, Cut
 from .repair import Change, Finding
 from .rows import Ref, Spot
 
@@ -118,6 +118,34 @@ class FoldPlan(Struct, frozen=True):
 
 
 Action = Repair | Settle | Restore | Close | SetArchived | Compact | Uncompact
+
+
+class Fate(StrEnum):
+    """What becomes of a session."""
+
+    DELETED = "deleted"
+    DETACHED = "detached"
+    """It stays with all below it and loses its parent, as one that was started detached does."""
+    ROOT = "root"
+    """It stays and becomes a root, since somebody wants just its parent gone."""
+
+
+class Member(Struct, frozen=True, gc=False):
+    """A session of a plan. `depth` is counted from the session that was asked for, `messages` is how many it has.
+
+    `why` is the reason of its fate, and `against` what speaks against that, a sentence each.
+    """
+
+    ref: Ref
+    fate: Fate
+    why: str
+    depth: int = 0
+    lifecycle: str = ""
+    kind: str = ""
+    title: str | None = None
+    preview: str = ""
+    messages: int = 0
+    against: tuple[str, ...] = ()
 
 
 class Plan(Struct, frozen=True):

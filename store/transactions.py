@@ -10,6 +10,8 @@ from threading import RLock
 from typing import TypeVar
 
 T = TypeVar("T")
+SPILL_PAGES = 16_384
+"""Pages that a transaction keeps in memory: one that leaves it before the commit is written twice."""
 
 
 class Locked(sqlite3.OperationalError):

@@ -26,6 +26,9 @@ from sessionscope.store import (
     Ref,
     Refused,
     StoreError,
+    plan_cut,
+    stored_range,
+    usual_exchanges,
 )
 
 from .study import Post
@@ -146,14 +149,14 @@ def plan_range(
     """Plans a compaction of the rows between two seqs, in the order in which they are `stored` or of the context."""
     with _Reporting(post, epoch):
         actions = _actions(archive)
-        first, last = archive.reader().context(ref).stored_between(*span) if stored else span
+        first, last = stored_range(archive.reader().context(ref), *span) if stored else span
         post(Planned(epoch, actions.plan(Compact(ref, first, last, ""), _telling(post, epoch), cancel)))
 
 
 def propose(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
     """Plans a compaction that keeps the newest exchanges, fewer of them where the session is short."""
     with _Reporting(post, epoch):
-        keep = archive.reader().context(ref).usually_kept
+        keep = usual_exchanges(archive.reader().context(ref))
         post(Planned(epoch, _actions(archive).plan(Compact(ref, None, None, "", keep), _telling(post, epoch), cancel)))
 
 
@@ -161,7 +164,7 @@ def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None
     """Works out what a range takes."""
     with _Reporting(post, epoch):
         try:
-            post(RangeCut(epoch, context.cut(first, last), ""))
+            post(RangeCut(epoch, plan_cut(context, first, last), ""))
         except Misused as error:
             post(RangeCut(epoch, None, str(error)))
 

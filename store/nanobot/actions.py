@@ -6,10 +6,10 @@ first; then each is replaced whole. A running nanobot would write its own copy o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sessionscope.store.archive import Cancel, never
 from sessionscope.store.bundle import Kind, discard_restored, trash_entry
@@ -38,11 +38,9 @@ from .file import Held
 from .head import head_of as head_in
 from .mending import ROUNDS, follow_ups, mend, wanted_of
 from .names import ENDING, encoded, safe_name
+from .places import Folder
 from .settling import settle
 from .targets import Files, Target, digest
-
-if TYPE_CHECKING:
-    from .archive import NanobotArchive
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
 _NOTHING = "There is nothing to put right."
@@ -51,8 +49,8 @@ _NOTHING = "There is nothing to put right."
 class NanobotActions:
     """What can be done to one folder of session files. For any thread."""
 
-    def __init__(self, archive: NanobotArchive) -> None:
-        self._archive, self._folder = archive, archive.folder
+    def __init__(self, folder: Folder, reader: Callable[[], closing.Reading]) -> None:
+        self._folder, self._reader = folder, reader
         self._files = Files(Path(self._folder.path), closing.legacy_folder(self._folder))
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
@@ -60,7 +58,7 @@ class NanobotActions:
         if isinstance(action, Restore):
             return closing.plan_restore(self._files, action)
         if isinstance(action, Close):
-            return closing.plan_close(self._archive.reader(), self._folder, self._files, action)
+            return closing.plan_close(self._reader(), self._folder, self._files, action)
         if isinstance(action, Settle):
             return self._plan_settle(action, cancel)
         if isinstance(action, Repair):
@@ -70,7 +68,7 @@ class NanobotActions:
         raise Misused(f"nanobot's sessions know no {type(action).__name__.lower()}.")
 
     def _name(self, ref: Ref) -> str:
-        name = self._archive.file_of(ref)
+        name = self._reader().file_of(ref)
         if name is None:
             raise UnknownSession(f"session {ref.id!r} is gone.")
         return name

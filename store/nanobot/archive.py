@@ -8,18 +8,15 @@ from pathlib import Path
 
 from sessionscope.store.archive import Stamp
 from sessionscope.store.errors import NotAnArchive
-from sessionscope.store.rows import ArchiveInfo, Ref
+from sessionscope.store.rows import ArchiveInfo
 
 from .actions import NanobotActions
 from .clock import Clock
-from .lines import FileOutline
 from .listing import Listing
 from .places import Folder, folders
 from .reader import NanobotReader
 from .release import release_of
-
-OUTLINES = 8
-"""How many outlines of files are kept."""
+from .source import NanobotSource
 
 
 def open_nanobot(path: Path, layout: str | None, zone: tzinfo | None) -> list[NanobotArchive]:
@@ -40,16 +37,8 @@ class NanobotArchive:
     """One folder of session files."""
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
-        self.folder, self.clock = folder, clock
-        self.listing = Listing(folder, clock)
-        self.outlines: dict[str, FileOutline] = {}
-        """The outlines that were made last, by file. Shared: a worker makes those that the screen reads by."""
+        self.folder, self._source, self._listing = folder, NanobotSource(folder, clock), Listing(folder, clock)
         self._format = release_of(folder)
-
-    def keep(self, name: str, outline: FileOutline) -> None:
-        """Keeps an outline for the next question about its file, and just the newest few of all."""
-        others = [(known, one) for known, one in self.outlines.items() if known != name]
-        self.outlines = dict([*others, (name, outline)][-OUTLINES:])
 
     @property
     def info(self) -> ArchiveInfo:
@@ -64,17 +53,13 @@ class NanobotArchive:
 
     @property
     def actions(self) -> NanobotActions | None:
-        return NanobotActions(self) if os.access(self.folder.path, os.W_OK) else None
-
-    def file_of(self, ref: Ref) -> str | None:
-        """The file of a session, None where it is gone."""
-        return self.reader().file_of(ref)
+        return NanobotActions(self.folder, self.reader) if os.access(self.folder.path, os.W_OK) else None
 
     def reader(self) -> NanobotReader:
-        return NanobotReader(self)
+        return NanobotReader(self._source, self._listing)
 
     def stamp(self) -> Stamp:
-        return self.listing.stamp()
+        return self._listing.stamp()
 
     @property
     def aside(self) -> str | None:

@@ -6,8 +6,6 @@ summary that was ever written is in `memory/history.jsonl` of the workspace; sin
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from sessionscope.store.errors import StoreError, UnknownSession
 from sessionscope.store.jsonlines import scan
 from sessionscope.store.outline import Run
@@ -17,6 +15,7 @@ from .clock import Clock
 from .context import Offset
 from .file import read
 from .head import Metadata
+from .places import Log
 from .record import plain
 from .trail import Fold, newest, seal, summary_text, trail_of
 
@@ -24,13 +23,6 @@ BYTES, ENTRIES, TEXT_CHARS, HEAD_CHARS = 1 << 20, 200, 32_000, 200
 """How much of the end of the log is read, and how many entries of it and characters of each are kept."""
 
 OVERWRITTEN = "an agent wrote over it: its messages are in the context again"
-
-
-class Log(Struct, frozen=True):
-    """Where a workspace keeps its summaries. `shown` is the path as people know it."""
-
-    path: str
-    shown: str
 
 
 def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | None, clock: Clock) -> Audit:

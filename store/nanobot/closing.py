@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 from sessionscope.store.bundle import Kind, read_manifest
 from sessionscope.store.census import Census
-from sessionscope.store.closing import Fate, Member
 from sessionscope.store.errors import Misused, NotAnArchive, Refused, UnknownSession
-from sessionscope.store.plans import Close, Plan, Restore
+from sessionscope.store.plans import Close, Fate, Member, Plan, Restore
 from sessionscope.store.repair import Change
 from sessionscope.store.rows import Ref, SessionDetail, SessionSummary, Spot
 

@@ -11,19 +11,25 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from sessionscope.store.context import Candidate, Context, tokens_of
 from sessionscope.store.rows import Limits
 
+from .exam import Exam, Row
 from .file import Opened
 from .head import Metadata, metadata_of
 from .history import WINDOW, consolidated, failure, legible, sent
 from .lines import FileOutline
-from .record import MESSAGE_BYTES, decode
+from .record import MESSAGE_BYTES, decode, plain
 from .walk import NO_OBJECT
 
 BYTES = 2_000_000
 """The newest bytes that are looked at while a screen waits: more than most models take."""
 FORGIVEN_LATER = NO_OBJECT
 """What 0.3.x steps over where earlier releases give the file up."""
+HEAD_CHARS = 200
+"""How much of a message is shown in a list of what may be folded."""
+HEAD_BYTES = 1 << 20
+"""The longest message that is decoded for that."""
 _NOT_STORED = "not stored and so not shown: the system prompt, memory, tools and the real limits"
 
 
@@ -80,19 +86,19 @@ def lost(outline: FileOutline, later: bool) -> str:
     return ""
 
 
-class Context(Struct, frozen=True):
+class Sent(Struct, frozen=True):
     """What is sent: by seq, in order, and in words what this cannot know."""
 
     entries: Mapping[int, Mapping[str, Any]]
     about: str
 
 
-def context(file: Opened, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Context:
+def context(file: Opened, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Sent:
     """The messages that are sent of a file. At most `BYTES` of it are read."""
     if why := lost(outline, later):
-        return Context({}, f"nanobot loads nothing of this file: {why}")
+        return Sent({}, f"nanobot loads nothing of this file: {why}")
     if offset.broken:
-        return Context({}, offset.odd)
+        return Sent({}, offset.odd)
     first, last = offset.value + 1, outline.messages
     limit = limits.messages if limits.messages is not None else 0 if later else WINDOW
     if limit:
@@ -102,9 +108,9 @@ def context(file: Opened, outline: FileOutline, offset: Offset, later: bool, lim
     # To 0.2.x, no limit is its own; who asks for none gets all.
     limit = limit or max(1, len(rows))
     if limits == Limits() and (broken := failure(rows, limit, later)) is not None:
-        return Context({}, f"no turn works: of message {first + broken[0]} {broken[1]}")
+        return Sent({}, f"no turn works: of message {first + broken[0]} {broken[1]}")
     pairs = sent(rows, limit, max_tokens=limits.tokens, later=later)
-    return Context(
+    return Sent(
         {first + at: entry for at, entry in pairs},
         "; ".join(
             filter(
@@ -146,3 +152,34 @@ def _records(file: Opened, outline: FileOutline, first: int, last: int) -> list[
         start, stop = outline.span(outline.row_of(seq))
         found.append(decode(data[start - base : stop - base], True, None).value)
     return legible(found)
+
+
+def context_of(exam: Exam, data: bytes, offset: int) -> Context:
+    """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
+    known: dict[str, int] = {}
+    found = []
+    for at, item in enumerate(exam.rows):
+        row, group = item.row, at
+        if row is not None:
+            if row.role == "tool":
+                group = known.get(row.answers or "", at)
+            known.update((id_, at) for id_, _ in row.calls or ())
+        if at >= offset:
+            found.append(
+                Candidate(
+                    at + 1,
+                    at + 1,
+                    str(row.role if row is not None else "?"),
+                    group,
+                    tokens_of(item.stop - item.start),
+                    head=_head(data[item.start : item.stop], row),
+                )
+            )
+    return Context(tuple(found), len(exam.rows), prefix=True)
+
+
+def _head(line: bytes, row: Row | None) -> str:
+    """What a message says first, or which tools it calls."""
+    found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
+    words = plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
+    return words or ", ".join(name for _, name in (row.calls if row is not None else None) or () if name)

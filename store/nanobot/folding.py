@@ -13,20 +13,19 @@ from datetime import datetime
 from typing import Any
 
 from sessionscope.store.errors import Misused, Refused
-from sessionscope.store.folding import Candidate, Context, check_note, tokens_of
+from sessionscope.store.folding import check_note, wanted_cut
 from sessionscope.store.plans import Compact, FoldPlan, Uncompact
 from sessionscope.store.repair import Change
 
 from .ailments import Patient, ailments, is_date, turn_of
-from .context import offset_of
-from .exam import Exam, Row, dumps
+from .context import context_of, offset_of
+from .exam import Exam, dumps
 from .head import metadata_of
 from .mending import Mended
-from .record import decode, plain
 from .survey import Sort
 from .trail import OFFSETS, SUMMARY, TRAIL, Fold, appended, marked, newest, next_number, seal, summary_text, trail_of
 
-SHOWN, HEAD_CHARS, HEAD_BYTES = 200, 200, 1 << 20
+SHOWN = 200
 
 
 def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
@@ -38,37 +37,6 @@ def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
     return offset_of(metadata_of(exam.values), len(exam.rows), patient.later).value
 
 
-def context_of(exam: Exam, data: bytes, offset: int) -> Context:
-    """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
-    known: dict[str, int] = {}
-    found = []
-    for at, item in enumerate(exam.rows):
-        row, group = item.row, at
-        if row is not None:
-            if row.role == "tool":
-                group = known.get(row.answers or "", at)
-            known.update((id_, at) for id_, _ in row.calls or ())
-        if at >= offset:
-            found.append(
-                Candidate(
-                    at + 1,
-                    at + 1,
-                    str(row.role if row is not None else "?"),
-                    group,
-                    tokens_of(item.stop - item.start),
-                    head=_head(data[item.start : item.stop], row),
-                )
-            )
-    return Context(tuple(found), len(exam.rows), prefix=True)
-
-
-def _head(line: bytes, row: Row | None) -> str:
-    """What a message says first, or which tools it calls."""
-    found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
-    words = plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
-    return words or ", ".join(name for _, name in (row.calls if row is not None else None) or () if name)
-
-
 def plan_fold(
     patient: Patient, exam: Exam, data: bytes, action: Compact, waits: bool, now: datetime
 ) -> tuple[Mended, FoldPlan, list[str]]:
@@ -76,7 +44,7 @@ def plan_fold(
     check_note(action.note)
     offset = _ready(patient, exam, waits)
     context = context_of(exam, data, offset)
-    found = context.wanted(action.first, action.last, action.keep)
+    found = wanted_cut(context, action.first, action.last, action.keep)
     end = found.span[1]
     inner = _metadata(exam)
     stamp = exam.values.get("updated_at")

@@ -15,6 +15,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 ENDING, CHECKPOINT = ".jsonl", ".checkpoint.json"
+LOCK = ".session-files.lock"
+"""The file that whoever writes into the folder locks."""
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
 _EARLY_TEMPORARY, _LATE_TEMPORARY = ".jsonl.tmp", re.compile(r"\.(?P<stem>.+)\.jsonl\.[0-9a-f]{8,32}\.tmp")
 

@@ -16,13 +16,19 @@ from msgspec import Struct
 from sessionscope.store.bundle import place_of
 from sessionscope.store.errors import NotAnArchive, StoreError
 
-from .audit import Log
 from .file import read
 from .head import head_of
 from .names import ENDING, FileName, file_name
 
 SESSIONS, LEGACY, CONFLICTS, HOME, WORKSPACE = "sessions", "legacy", ".migration-conflicts", ".nanobot", "workspace"
 _ID, _LOOK, _MARKER_BYTES = re.compile(r"[0-9a-f]{32}"), 16_384, 4_096
+
+
+class Log(Struct, frozen=True):
+    """Where a workspace keeps its summaries. `shown` is the path as people know it."""
+
+    path: str
+    shown: str
 
 
 class Folder(Struct, frozen=True):

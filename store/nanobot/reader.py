@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from sessionscope.store import outline as outlines
 from sessionscope.store.archive import Cancel, never
 from sessionscope.store.census import Census
+from sessionscope.store.context import Context, tokens_of
 from sessionscope.store.errors import Busy, StoreError, UnknownSession
-from sessionscope.store.folding import Context, growth, tokens_of
+from sessionscope.store.folding import growth
 from sessionscope.store.outline import Outline, Run, runs_of
 from sessionscope.store.plans import Progress, silent
 from sessionscope.store.repair import Finding
@@ -31,19 +32,18 @@ from sessionscope.store.rows import (
     View,
 )
 
-from . import context, detail, doctor, folding, links, listing, record
+from . import context, detail, doctor, links, listing, record
 from .audit import audit_of
 from .context import Offset
 from .exam import examined
 from .file import Held, Opened, opening
 from .head import Head, Metadata, metadata_of
 from .lines import FileOutline
+from .listing import Listing
 from .record import RowId
+from .source import NanobotSource
 from .timeline import Lines, Tail, display_of
 from .walk import outline_rows, outline_tail
-
-if TYPE_CHECKING:
-    from .archive import NanobotArchive
 
 T = TypeVar("T")
 SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE = 2_000_000, 65_536, 5, 65_536
@@ -54,9 +54,8 @@ many sessions are offered for a name that is not known; and bytes of a content t
 class NanobotReader:
     """Answers from files that are opened for each answer."""
 
-    def __init__(self, archive: NanobotArchive) -> None:
-        self._archive, self._folder, self._listing = archive, archive.folder, archive.listing
-        self._clock = archive.clock
+    def __init__(self, source: NanobotSource, listing: Listing) -> None:
+        self._source, self._folder, self._listing, self._clock = source, source.folder, listing, source.clock
 
     # -- sessions
 
@@ -163,14 +162,14 @@ class NanobotReader:
 
     def _known(self, name: str, file: Opened) -> FileOutline | None:
         """The outline that was made last, if it is of this file as it is now."""
-        found = self._archive.outlines.get(name)
+        found = self._source.outlines.get(name)
         return found if found is not None and found.stat == file.stat else None
 
     def _outline_soon(self, name: str, file: Opened) -> FileOutline | None:
         """The outline where that is known or quickly made: of a short file, or of one with little appended to it."""
         if self._known(name, file) is not None or file.size <= SMALL_BYTES:
             return self._outline(name, file, never)
-        before = self._archive.outlines.get(name)
+        before = self._source.outlines.get(name)
         if before is None or not before.holds(file) or file.size - before.end > SMALL_BYTES:
             return None
         return self._outline(name, file, never, before)
@@ -188,7 +187,7 @@ class NanobotReader:
         if known is None or not (known.sure or before is not None):
             rows = outline_rows(file, cancel, before)
             known = self._outlined(file, rows, self._listing.head(name, file)[0])
-            self._archive.keep(name, known)
+            self._source.keep(name, known)
         return known
 
     def _outlined(self, file: Opened, rows: FileOutline, head: Head) -> FileOutline:
@@ -297,7 +296,7 @@ class NanobotReader:
         exam = examined(held)
         later = doctor.patient_of(self._folder, name, held, exam).later
         offset = context.offset_of(metadata_of(exam.values), len(exam.rows), later)
-        return folding.context_of(exam, held.data, offset.value)
+        return context.context_of(exam, held.data, offset.value)
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         note = next((fold.note for fold in reversed(known.compactions) if fold.note and not fold.undone), "")

@@ -24,7 +24,7 @@ from sessionscope.store.files import replace_file, sync_folder
 from .file import beginning, stat_of
 from .head import Metadata, head_of
 from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
-from .names import FileName, Naming, guessed_key
+from .names import LOCK, FileName, Naming, guessed_key
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import (
     SAVE,
@@ -46,7 +46,7 @@ from .writing import (
 
 __all__ = ["FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "Unwritable"]
 
-LOCK, WAIT_S, POLL_S, HEAD_BYTES = ".session-files.lock", 30.0, 0.005, 65_536
+WAIT_S, POLL_S, HEAD_BYTES = 30.0, 0.005, 65_536
 """The lock of a sessions folder, which 0.3.5 takes as well, how long and often it is tried, what a listing reads."""
 _log = logging.getLogger(__name__)
 

@@ -18,8 +18,7 @@ from sessionscope.store.errors import Damaged, Refused, StoreError
 from sessionscope.store.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.plans import Progress
 
-from .names import ENDING
-from .session_manager import LOCK
+from .names import ENDING, LOCK
 from .trail import TRAIL, trail_of
 
 WAIT_S = 5.0

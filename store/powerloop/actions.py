@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -41,10 +40,8 @@ from .layout import Layout, newer
 from .obstacles import check_statements, reason, written_tables
 from .planning import Work
 from .settling import settle
+from .source import PowerLoopSource
 from .writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
-
-if TYPE_CHECKING:
-    from .archive import PowerLoopArchive
 
 ROUNDS, SHOWN = 8, 2_000
 NOTHING = "There is nothing to put right."
@@ -53,53 +50,52 @@ NOTHING = "There is nothing to put right."
 class PowerLoopActions:
     """What can be done to one layout of a database. For any thread."""
 
-    def __init__(self, archive: PowerLoopArchive) -> None:
-        self._archive = archive
+    def __init__(self, source: PowerLoopSource) -> None:
+        self._source = source
 
     @property
     def layout(self) -> Layout:
-        return self._archive.layout
+        return self._source.layout
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
         """See `sessionscope.store.archive.Actions`."""
-        self._archive.reader().read(self._check)
+        self._source.read(self._check)
         if isinstance(action, Restore):
-            return self._archive.reader().read(lambda conn: self._plan_restore(conn, action))
+            return self._source.read(lambda conn: self._plan_restore(conn, action))
         if isinstance(action, Settle):
-            return self._archive.reader().read(lambda conn: self._plan_settle(conn, action))
+            return self._source.read(lambda conn: self._plan_settle(conn, action))
         if isinstance(action, Repair):
             return self._plan_repair(action, progress, cancel)
         if isinstance(action, Close):
             return self._plan_close(action)
         if isinstance(action, SetArchived):
-            return self._archive.reader().read(lambda conn: self._plan_archived(conn, action))
+            return self._source.read(lambda conn: self._plan_archived(conn, action))
         if isinstance(action, Compact):
-            return self._archive.reader().read(lambda conn: folding.plan_fold(conn, self.layout, action))
+            return self._source.read(lambda conn: folding.plan_fold(conn, self.layout, action))
         if isinstance(action, Uncompact):
-            return self._archive.reader().read(lambda conn: folding.plan_unfold(conn, self.layout, action))
+            return self._source.read(lambda conn: folding.plan_unfold(conn, self.layout, action))
         raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
 
     def _check(self, conn: sqlite3.Connection) -> None:
         if why := newer(conn, self.layout):
-            raise Refused(f"{self._archive.info.location}: {why}; it is only read.")
+            raise Refused(f"{self._source.file.shown}: {why}; it is only read.")
         if why := reason(self.layout.obstacles):
-            raise Refused(f"{self._archive.info.location}: {why}")
+            raise Refused(f"{self._source.file.shown}: {why}")
         check_statements(conn, [self.layout.name(table) for table in written_tables(self.layout.tables)])
 
     @contextmanager
     def _transaction(self, writer: Writer) -> Iterator[None]:
         """Begin the transaction of an action, and look again whether these tables may be written."""
         with writer.transaction():
-            self._archive.probe(writer.conn)
+            self._source.probe(writer.conn)
             self._check(writer.conn)
             yield
 
     # -- repair
 
     def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
-        reader = self._archive.reader()
         key = self._key(action.ref) if action.ref is not None else None
-        found = list(doctor.ailments(reader.read, lambda: self.layout, key, progress, cancel))
+        found = list(doctor.ailments(self._source.read, lambda: self.layout, key, progress, cancel))
         taken = planning.taken(found, action)
         reindex = any(ail.finding.code == doctor.REINDEX for ail, _ in taken)
         if reindex:
@@ -115,7 +111,7 @@ class PowerLoopActions:
         )
         count = len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex
         said = tuple(reasons((ail.finding, name) for ail, name in taken)) or (NOTHING,)
-        return reader.read(
+        return self._source.read(
             lambda conn: Plan(
                 action,
                 count,
@@ -129,7 +125,7 @@ class PowerLoopActions:
         )
 
     def _key(self, ref: Ref) -> int | None:
-        return self._archive.reader().key(ref)
+        return self._source.read(lambda conn: sessions.rowid_of(conn, self.layout, ref.id))
 
     def _changes(self, conn: sqlite3.Connection, some: Sequence[Edit]) -> Iterator[Change]:
         for at, change in enumerate(edits.changes(conn, self.layout, some)):
@@ -159,12 +155,12 @@ class PowerLoopActions:
 
     def _plan_close(self, action: Close) -> Plan:
         before = self._state()
-        plan = self._archive.reader().read(lambda conn: closing.plan(conn, self.layout, action, now_ms()))
+        plan = self._source.read(lambda conn: closing.plan(conn, self.layout, action, now_ms()))
         return replace(plan, basis=before if self._state() == before else "")
 
     def _state(self) -> str:
         """What the files look like; an empty -wal is as good as none."""
-        main, wal, journal = self._archive.file.parts()
+        main, wal, journal = self._source.file.parts()
         return repr((main, wal if wal and wal[1] else None, journal if journal and journal[1] else None))
 
     def _plan_archived(self, conn: sqlite3.Connection, action: SetArchived) -> Plan:
@@ -219,8 +215,8 @@ class PowerLoopActions:
         """See `sessionscope.store.archive.Actions`. The database is locked only during the transaction."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
-        with connected(self._archive.file.path) as writer:
-            self._archive.probe(writer.conn)
+        with connected(self._source.file.path) as writer:
+            self._source.probe(writer.conn)
             self._check(writer.conn)
             if isinstance(plan.action, Restore):
                 return self._revive(writer, plan) if plan.members else self._restore(writer, plan)
@@ -243,7 +239,7 @@ class PowerLoopActions:
 
     def _bundle(self, plan: Plan) -> Bundle:
         """Begin the bundle of what a plan changes."""
-        path = Path(self._archive.file.path)
+        path = Path(self._source.file.path)
         if isinstance(plan.action, Close):
             first = plan.deleted[0]
             return new_bundle(path, str(first.title or first.ref.id), plan.reasons[0], Kind.TRASH)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 
 from sessionscope.store.archive import Stamp
@@ -15,6 +14,7 @@ from .actions import PowerLoopActions
 from .layout import Layout, layouts, schema_version
 from .obstacles import reason
 from .reader import PowerLoopReader
+from .source import PowerLoopSource
 
 
 def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
@@ -33,14 +33,22 @@ def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchi
             raise NotAnArchive(f"{path}: has no tables with prefix {prefix!r}; there is {names}.")
         found = chosen
     many = len(found) > 1 or prefix is not None
-    return [PowerLoopArchive(file, layout, schema, many) for layout in found]
+    return [PowerLoopArchive(PowerLoopSource(file, layout, schema), many) for layout in found]
 
 
 class PowerLoopArchive:
     """One layout of a power-loop database."""
 
-    def __init__(self, file: SqliteFile, layout: Layout, schema: int, many: bool) -> None:
-        self.file, self.layout, self._schema, self._many = file, layout, schema, many
+    def __init__(self, source: PowerLoopSource, many: bool) -> None:
+        self.source, self._many = source, many
+
+    @property
+    def file(self) -> SqliteFile:
+        return self.source.file
+
+    @property
+    def layout(self) -> Layout:
+        return self.source.layout
 
     @property
     def info(self) -> ArchiveInfo:
@@ -58,23 +66,13 @@ class PowerLoopArchive:
         )
 
     def reader(self) -> PowerLoopReader:
-        return PowerLoopReader(self)
+        return PowerLoopReader(self.source)
 
     @property
     def actions(self) -> PowerLoopActions | None:
         path = self.file.path
         writable = not self.layout.obstacles and os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
-        return PowerLoopActions(self) if writable else None
-
-    def probe(self, conn: sqlite3.Connection) -> None:
-        """Looks at the tables anew if the schema is another than before: a later release came, or another file."""
-        version = schema_version(conn)
-        if version == self._schema:
-            return
-        found = {layout.prefix: layout for layout in layouts(conn)}
-        if self.layout.prefix not in found:
-            raise NotAnArchive(f"{self.file.shown}: does not hold these sessions any more.")
-        self.layout, self._schema = found[self.layout.prefix], version
+        return PowerLoopActions(self.source) if writable else None
 
     def stamp(self) -> Stamp:
         return self.file.parts()

@@ -12,7 +12,8 @@ from .ailments import Ailment, ailment, named_seqs
 from .chart import Chart, Row, troubles
 from .edits import Edit
 from .layout import Layout
-from .pairing import Rooms, awaited, count_on, dumps, is_free, make_room, open_calls, pair
+from .pairing import awaited, dumps, is_free, open_calls, pair
+from .room import Rooms, count_on, make_room
 
 
 def calls_and_results(chart: Chart, layout: Layout) -> Iterator[Ailment]:

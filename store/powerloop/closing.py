@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.closing import Fate, Member, Step, close
+from sessionscope.store.closing import Step, close
 from sessionscope.store.errors import Refused, UnknownSession
-from sessionscope.store.plans import Close, Plan
+from sessionscope.store.plans import Close, Fate, Member, Plan
 from sessionscope.store.rows import Ref
 from sessionscope.store.sqlitefile import uri_of
 

@@ -10,13 +10,13 @@ from threading import RLock
 
 from sessionscope.store.errors import Busy, Damaged, NotAnArchive
 from sessionscope.store.sqlitefile import SqliteFile, require_sqlite
-from sessionscope.store.transactions import Transactions, is_busy, locked, waiting
+from sessionscope.store.transactions import SPILL_PAGES, Transactions, is_busy, locked, waiting
 
 from .layout import NEWEST_USER_VERSION, layouts
 from .obstacles import obstacles, reason
 from .schema import COLUMNS, INDEXES, STATEMENTS
 
-MEMORY, PAUSE_S, SPILL_PAGES = ":memory:", 0.01, 16_384
+MEMORY, PAUSE_S = ":memory:", 0.01
 DURABILITIES = ("NORMAL", "FULL")
 
 
@@ -49,7 +49,6 @@ def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
             conn.execute(f"PRAGMA synchronous={durability}")
             conn.execute("PRAGMA foreign_keys=ON")
             conn.execute("PRAGMA temp_store=MEMORY")
-            # A page that leaves the cache before the commit is written twice.
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
             if not _complete(conn):
                 _create(conn, path)

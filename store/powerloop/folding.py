@@ -9,22 +9,22 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.errors import Misused, Refused, UnknownSession
-from sessionscope.store.folding import Candidate, Context, Cut, check_note, tokens_of
+from sessionscope.store.context import Cut
+from sessionscope.store.errors import Misused, Refused
+from sessionscope.store.folding import check_note, wanted_cut
 from sessionscope.store.outline import holds
 from sessionscope.store.plans import Compact, FoldPlan, Plan, Uncompact
 from sessionscope.store.repair import Change
 from sessionscope.store.rows import Certainty, Compaction, Spot, State
 
 from . import audit, sessions
-from .chart import Chart, Row, read_chart
+from .chart import Chart
+from .context import WHOLE_SEQ, chart_of, context_in
 from .layout import NOTE_NAME, Layout
 from .messages import Owner
-from .pairing import dumps, pair
+from .pairing import dumps
 
 SHOWN = 200
-_WHOLE_SEQ = "typeof(seq) = 'integer'"
-"""What can be named by its seq; others stay as they are."""
 _MIXED = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
 """A number of a seq, whose sum over some rows tells them from others with the same sum of seqs and of their squares."""
 CHANGED = "The session has changed since this was planned; nothing was done. Look again."
@@ -43,60 +43,6 @@ class Work(Struct, frozen=True):
     note_seq: int | None = None
 
 
-def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
-    """What the model sees of a session, in its order. Raises UnknownSession."""
-    return _context(layout, _known(conn, layout, id_, bodies=True))
-
-
-def _context(layout: Layout, chart: Chart) -> Context:
-    answers = pair(chart.rows).answers
-    found, elsewhere = [], False
-    for at, row in enumerate(chart.rows):
-        if not row.active:
-            continue
-        place, note, kept = row.seq, False, at == 0 and row.role == "system"
-        if row.name is not None:
-            note, kept = row.note, kept or str(row.name).startswith("memory_")
-        if note:
-            place, kept = _place(layout, row), False
-            elsewhere |= place != row.seq
-        found.append(
-            Candidate(
-                row.seq,
-                place,
-                str(row.role),
-                answers[at].row if at in answers else at,
-                tokens_of(row.size),
-                note,
-                kept,
-                str(row.head) if row.head else _called(row),
-            )
-        )
-    if elsewhere:
-        found.sort(key=lambda one: (one.place, one.seq))
-    return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
-
-
-def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
-    """Every message's seq, role and tokens, in the order in which they were written."""
-    for seq, role, size in conn.execute(
-        f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
-        f"AND {_WHOLE_SEQ} ORDER BY seq",
-        (owner.value,),
-    ):
-        yield seq, str(role), tokens_of(size)
-
-
-def _called(row: Row) -> str:
-    """What stands for a message that says nothing itself."""
-    return ", ".join(name for _, name in row.calls if name)
-
-
-def _place(layout: Layout, note: Row) -> int:
-    place = note.meta.get("ord") if layout.by_ord and isinstance(note.meta, dict) else None
-    return place if type(place) is int else note.seq
-
-
 def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     """Differs once the context or the bookkeeping of a session is another."""
     seal = blake2b(digest_size=16)
@@ -104,7 +50,7 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
         # Which rows are in which state, in a tenth of the time that their list would take.
         conn.execute(
             f"SELECT state, count(*), min(seq), max(seq), sum({_MIXED}) FROM {layout.table('messages')} "
-            f"WHERE {owner.condition} AND {_WHOLE_SEQ} GROUP BY state ORDER BY state",
+            f"WHERE {owner.condition} AND {WHOLE_SEQ} GROUP BY state ORDER BY state",
             (owner.value,),
         ).fetchall(),
         conn.execute(
@@ -117,16 +63,8 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     return seal.hexdigest()
 
 
-def _known(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
-    key = sessions.rowid_of(conn, layout, id_)
-    chart = read_chart(conn, layout, key, bodies) if key is not None else None
-    if chart is None:
-        raise UnknownSession(f"session {id_!r} is gone.")
-    return chart
-
-
 def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
-    chart = _known(conn, layout, id_, bodies)
+    chart = chart_of(conn, layout, id_, bodies)
     if chart.state is None:
         raise Refused(f"session {id_!r}: its bookkeeping is missing; repair it first.")
     if type(chart.state.get("next_seq")) is not int or chart.state["next_seq"] <= chart.highest:
@@ -140,8 +78,8 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
     """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
     chart = _foldable(conn, layout, action.ref.id, bodies=True)
     check_note(action.note)
-    seen = _context(layout, chart)
-    found = seen.wanted(action.first, action.last, action.keep)
+    seen = context_in(layout, chart)
+    found = wanted_cut(seen, action.first, action.last, action.keep)
     owner = sessions.owner_of(layout, chart.key, chart.stored_id)
     before, after = found.before, found.after(action.note)
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
@@ -189,7 +127,7 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
     done = sum(
         conn.execute(
             f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
-            f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.ACTIVE}'",
+            f"AND seq BETWEEN ? AND ? AND {WHOLE_SEQ} AND state = '{State.ACTIVE}'",
             (owner.value, *run),
         ).rowcount
         for run in work.runs
@@ -307,7 +245,7 @@ def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) ->
     done = sum(
         conn.execute(
             f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.ACTIVE}' WHERE {owner.condition} "
-            f"AND seq BETWEEN ? AND ? AND {_WHOLE_SEQ} AND state = '{State.COMPACTED}'",
+            f"AND seq BETWEEN ? AND ? AND {WHOLE_SEQ} AND state = '{State.COMPACTED}'",
             (owner.value, *run),
         ).rowcount
         for run in work.runs

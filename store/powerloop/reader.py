@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sessionscope.store import outline as outlines
 from sessionscope.store.archive import Cancel, never
 from sessionscope.store.census import Census, Entry
+from sessionscope.store.context import Context
 from sessionscope.store.errors import Cancelled, UnknownSession
-from sessionscope.store.folding import Context, growth
+from sessionscope.store.folding import growth
 from sessionscope.store.outline import Display, Outline, Run
 from sessionscope.store.plans import Progress, silent
 from sessionscope.store.repair import Finding
@@ -29,13 +30,11 @@ from sessionscope.store.rows import (
 from sessionscope.store.sqlitefile import TRIES, Read
 from sessionscope.store.values import Damages, parse
 
-from . import audit, doctor, folding, links, messages, outlining, sessions
+from . import audit, context, doctor, links, messages, outlining, sessions
 from .decode import Cells, note_span
 from .layout import NOTE_NAME, Layout
 from .messages import META_BYTES, Lines, Owner
-
-if TYPE_CHECKING:
-    from .archive import PowerLoopArchive
+from .source import PowerLoopSource
 
 T = TypeVar("T")
 SMALL, FEW, HUGE, SESSIONS_A_BURST, CANDIDATES = 5_000, 2_000, 10**8, 20_000, 5
@@ -45,21 +44,16 @@ _UNKNOWN = "not stored, so not shown: the prompt, recalled memories and projecti
 class PowerLoopReader:
     """Answers in bursts, each on a connection of its own."""
 
-    def __init__(self, archive: PowerLoopArchive) -> None:
-        self._archive, self._file = archive, archive.file
+    def __init__(self, source: PowerLoopSource) -> None:
+        self._source = source
 
     @property
     def layout(self) -> Layout:
-        return self._archive.layout
+        return self._source.layout
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """One burst; `work` may run again if the file changed under it."""
-
-        def burst(conn: sqlite3.Connection) -> T:
-            self._archive.probe(conn)
-            return work(conn)
-
-        return self._file.read(burst)
+        return self._source.read(work)
 
     # -- sessions
 
@@ -277,7 +271,7 @@ class PowerLoopReader:
         return self.read(lambda conn: links.follow(conn, self.layout, ref, owner, seq))
 
     def context(self, ref: Ref) -> Context:
-        return self.read(lambda conn: folding.context_of(conn, self.layout, ref.id))
+        return self.read(lambda conn: context.context_of(conn, self.layout, ref.id))
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         owner = self._owner(ref)
@@ -286,7 +280,7 @@ class PowerLoopReader:
             for fold in known.compactions
             if fold.note_seq is not None and not fold.undone
         ]
-        return self.read(lambda conn: growth(folding.sizes(conn, self.layout, owner), folds))
+        return self.read(lambda conn: growth(context.sizes(conn, self.layout, owner), folds))
 
     def spawner(self, ref: Ref) -> Link | None:
         def work(conn: sqlite3.Connection) -> Link | None:

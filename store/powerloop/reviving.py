@@ -11,9 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.bundle import Kind, Manifest, read_manifest
-from sessionscope.store.closing import Fate, Member
 from sessionscope.store.errors import NotAnArchive, Refused
-from sessionscope.store.plans import Plan, Restore
+from sessionscope.store.plans import Fate, Member, Plan, Restore
 from sessionscope.store.rows import Ref
 
 from .closing import ROWS, attached

@@ -8,7 +8,8 @@ from sessionscope.store.rows import State
 
 from .chart import Call, Chart
 from .edits import Edit
-from .pairing import Rooms, awaited, count_on, first_free, is_free, make_room, open_calls, pair
+from .pairing import awaited, first_free, is_free, open_calls, pair
+from .room import Rooms, count_on, make_room
 
 REASON = "settled by sessionscope"
 

@@ -14,9 +14,8 @@ from sessionscope.store.bundle import Bundle, Kind
 from sessionscope.store.errors import Cancelled, Refused, StoreError
 from sessionscope.store.plans import Progress
 from sessionscope.store.sqlitefile import decode_text, distrust_schema, uri_of
-from sessionscope.store.transactions import is_busy
+from sessionscope.store.transactions import SPILL_PAGES, is_busy
 
-from .database import SPILL_PAGES
 from .layout import Layout
 
 WAIT_S, PAGES = 5.0, 1_000
@@ -62,7 +61,6 @@ def connected(path: str) -> Iterator[Writer]:
             # A row that already breaks a CHECK of its table must not stop what the plan promised, nor its undo.
             conn.execute("PRAGMA ignore_check_constraints=ON")
             conn.execute("PRAGMA synchronous=FULL")
-            # A page that leaves the cache before the commit is written twice.
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
             writer = Writer(conn)
             yield writer

@@ -294,7 +294,7 @@ def test_the_session_that_is_watched_keeps_its_outline(tmp_path: Path) -> None:
     for at in range(1, 20):
         reader.outline(refs[f"a_{at}.jsonl"])
         assert reader.outline(refs["a_0.jsonl"]).starts == watched.starts
-        assert "a_0.jsonl" in archive.outlines  # type: ignore[attr-defined]
+        assert "a_0.jsonl" in archive._source.outlines  # type: ignore[attr-defined]
 
 
 # -- names and places

@@ -23,6 +23,7 @@ from sessionscope.store import (
     diagnose,
 )
 from sessionscope.store.powerloop.archive import PowerLoopArchive
+from sessionscope.store.powerloop.source import PowerLoopSource
 from sessionscope.store.rows import View
 
 from .ailing import dump
@@ -194,14 +195,14 @@ def test_a_trigger_that_comes_after_the_plan_does_not_run(
     if not late:
         raw(path, TRIGGER)
     else:
-        real, calls = PowerLoopArchive.probe, []
+        real, calls = PowerLoopSource.probe, []
 
-        def probe(self: PowerLoopArchive, conn: sqlite3.Connection) -> None:
+        def probe(self: PowerLoopSource, conn: sqlite3.Connection) -> None:
             real(self, conn)
             if not conn.in_transaction and not calls:
                 calls.append(raw(path, TRIGGER))
 
-        monkeypatch.setattr(PowerLoopArchive, "probe", probe)
+        monkeypatch.setattr(PowerLoopSource, "probe", probe)
     with pytest.raises(Refused, match="'evil'"):
         actions.apply(plan)
     assert raw(path, "SELECT count(*) FROM sessions", "SELECT count(*) FROM messages WHERE state = 'active'") == [

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionscope.store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
-from sessionscope.store.folding import Candidate, Context, growth
+from sessionscope.store.context import Candidate, Context
+from sessionscope.store.folding import growth, plan_cut, propose_range, stored_range
 from sessionscope.store.powerloop import SessionStore
 from sessionscope.store.rows import Ref
 
@@ -146,9 +147,9 @@ def test_a_range_runs_in_the_order_of_the_context(tmp_path: Path) -> None:
     with pytest.raises(Misused, match="17 is a note that stands before 9"):
         fold(path, "s", 9, 17)
     seen = proposed.fold.context
-    assert seen.stored_between(9, 17) == (9, 16)
-    assert seen.stored_between(17, 17) == (17, 17)
-    assert seen.stored_between(1, 3) == (1, 3)
+    assert stored_range(seen, 9, 17) == (9, 16)
+    assert stored_range(seen, 17, 17) == (17, 17)
+    assert stored_range(seen, 1, 3) == (1, 3)
 
 
 def test_folds_undo_in_reverse(tmp_path: Path) -> None:
@@ -299,7 +300,7 @@ def test_no_pair_is_split_and_nothing_is_lost(made: list[tuple[str, int]], first
         for seq, (role, group) in enumerate(made, 1)
     ]
     try:
-        found = Context(tuple(rows), len(rows)).cut(first, last)
+        found = plan_cut(Context(tuple(rows), len(rows)), first, last)
     except Misused:
         assert first > last or last > len(rows) or all(row.kept for row in rows if first <= row.seq <= last)
         return
@@ -336,9 +337,9 @@ def test_folds_and_undos_give_every_row_back(
 
 def test_a_proposal_needs_older_exchanges() -> None:
     rows = tuple(Candidate(seq, seq, "user" if seq % 2 else "assistant", seq, 5) for seq in range(1, 11))
-    assert Context(rows, 10).propose(4) == (1, 2)
-    assert Context(rows, 10).propose(5) is None
-    assert Context((), 0).propose(1) is None
+    assert propose_range(Context(rows, 10), 4) == (1, 2)
+    assert propose_range(Context(rows, 10), 5) is None
+    assert propose_range(Context((), 0), 1) is None
 
 
 @given(ROWS, st.integers(1, 20), st.integers(1, 20))
@@ -346,7 +347,7 @@ def test_a_prefix_is_whole_turns_from_the_first(made: list[tuple[str, int]], fir
     rows = tuple(Candidate(seq, seq, role, group, 5) for seq, (role, group) in enumerate(made, 1))
     if first > last or last > len(rows):
         return
-    found = Context(rows, len(rows), prefix=True).cut(first, last)
+    found = plan_cut(Context(rows, len(rows), prefix=True), first, last)
     assert (*found.leaves, *found.stays) == rows
     assert not {row.group for row in found.leaves} & {row.group for row in found.stays}
     assert not found.stays or found.stays[0].role == "user"

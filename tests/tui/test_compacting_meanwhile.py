@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from sessionscope.store import Uncompact
-from sessionscope.store.nanobot.actions import NanobotActions
 from sessionscope.store.powerloop import writing
 from sessionscope.store.powerloop.actions import PowerLoopActions
 from sessionscope.tui import care
@@ -430,7 +429,8 @@ async def test_one_that_was_taken_back_elsewhere_is_not_offered(bot: Path) -> No
         await fold(hands, " Mine.\n")
         opened = hands.browser.opened
         assert opened is not None
-        actions = NanobotActions(opened.shelf.archive)
+        actions = opened.shelf.archive.actions
+        assert actions is not None
         actions.apply(actions.plan(Uncompact(opened.ref, 2)), offline=True)
         hands.browser.look()
         await hands.until(lambda: hands.audit.audit.compactions[-1].undone, "the undo in the audit")

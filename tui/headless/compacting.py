@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 
-from sessionscope.store import Compact, Refused, StoreError, Uncompact, never
+from sessionscope.store import Compact, Refused, StoreError, Uncompact, never, wanted_range
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
@@ -98,7 +98,7 @@ def _summarized(target: reading.Target, action: Compact, command: str, args: arg
     seen = actions_of(target.archive).plan(action, progress).fold
     if seen is None:
         raise Refused("there is nothing to summarize.")
-    first, last = seen.context.asked(action.first, action.last, action.keep)
+    first, last = wanted_range(seen.context, action.first, action.last, action.keep)
     try:
         note = summarize(command, excerpt(target.reader, target.ref, seen.cut), progress, never)
     except NoteError as error:

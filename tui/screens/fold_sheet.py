@@ -15,7 +15,17 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import TextArea
 
-from sessionscope.store import Archive, Cancel, Compact, Cut, Plan, tokens_of
+from sessionscope.store import (
+    Archive,
+    Cancel,
+    Compact,
+    Cut,
+    Plan,
+    propose_range,
+    tokens_of,
+    usual_exchanges,
+    wanted_range,
+)
 from sessionscope.tui import care, editor, render, study
 from sessionscope.tui.clock import human
 from sessionscope.tui.describe import Block
@@ -83,7 +93,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         """The epoch of the range that is being worked out."""
         self.cut: Cut | None = plan.fold.cut
         action = plan.action
-        self._asked = self.fold.context.asked(action.first, action.last, action.keep)
+        self._asked = wanted_range(self.fold.context, action.first, action.last, action.keep)
         self._keep = action.keep if action.first is None else self._keep_of(self._asked)
 
     @property
@@ -202,7 +212,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         )
 
     def _keep_of(self, wanted: tuple[int, int]) -> int | None:
-        return self._keep if self._keep is not None and self.fold.context.propose(self._keep) == wanted else None
+        return self._keep if self._keep is not None and propose_range(self.fold.context, self._keep) == wanted else None
 
     @on(care.RangeCut)
     def _cut_out(self, event: care.RangeCut) -> None:
@@ -218,8 +228,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     def action_keep(self, by: int) -> None:
         """Takes the proposal that keeps more exchanges, or fewer."""
-        keep = max(1, self._keep + by) if self._keep is not None else self.fold.context.usually_kept
-        proposed = self.fold.context.propose(keep)
+        keep = max(1, self._keep + by) if self._keep is not None else usual_exchanges(self.fold.context)
+        proposed = propose_range(self.fold.context, keep)
         if proposed is None:
             self._say(f"nothing is older than the newest {keep} exchange{'s' if keep != 1 else ''}")
             return

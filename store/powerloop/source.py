@@ -1,0 +1,43 @@
+"""One layout of a database file, as readers and actions share it: where to read, and which tables are there now."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from sessionscope.store.errors import NotAnArchive
+from sessionscope.store.sqlitefile import SqliteFile
+
+from .layout import Layout, layouts, schema_version
+
+T = TypeVar("T")
+
+
+class PowerLoopSource:
+    """A database file and one layout in it. `schema` is the version that the layout was looked up for."""
+
+    def __init__(self, file: SqliteFile, layout: Layout, schema: int) -> None:
+        self.file, self.layout, self._schema = file, layout, schema
+
+    def probe(self, conn: sqlite3.Connection) -> None:
+        """Looks at the tables anew if the schema is another than before: a later release came, or another file.
+
+        Raises NotAnArchive if the layout no longer exists.
+        """
+        version = schema_version(conn)
+        if version == self._schema:
+            return
+        found = {layout.prefix: layout for layout in layouts(conn)}
+        if self.layout.prefix not in found:
+            raise NotAnArchive(f"{self.file.shown}: does not hold these sessions any more.")
+        self.layout, self._schema = found[self.layout.prefix], version
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One burst of reads; `work` may run again if the file changed under it."""
+
+        def burst(conn: sqlite3.Connection) -> T:
+            self.probe(conn)
+            return work(conn)
+
+        return self.file.read(burst)
