@@ -11,15 +11,24 @@ from typing import Any
 PUBLIC = {
     "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "never"),
     "bundle": ("Manifest", "read_manifest"),
-    "census": ("Census", "Changes", "Entry", "Order"),
+    "model.session_table": ("Census", "Changes", "Entry", "Order"),
     "diagnosis": ("diagnose",),
-    "errors": ("Busy", "Cancelled", "Damaged", "Misused", "NotAnArchive", "Refused", "StoreError", "UnknownSession"),
+    "model.errors": (
+        "Busy",
+        "Cancelled",
+        "Damaged",
+        "Misused",
+        "NotAnArchive",
+        "Refused",
+        "StoreError",
+        "UnknownSession",
+    ),
     "files": ("PrivateFolder", "write_private"),
-    "context": ("Candidate", "Context", "Cut", "tokens_of"),
+    "model.context": ("Candidate", "Context", "Cut", "tokens_of"),
     "folding": ("NOTE_BYTES", "plan_cut", "propose_range", "stored_range", "usual_exchanges", "wanted_range"),
     "opening": ("open_archive", "usual_places"),
-    "outline": ("Outline",),
-    "plans": (
+    "model.outline": ("Outline",),
+    "model.plans": (
         "Action",
         "Close",
         "Compact",
@@ -38,8 +47,8 @@ PUBLIC = {
     "powerloop.demo": ("write_demo",),
     "powerloop.salvage": ("Salvaged", "salvage"),
     "powerloop.session_store": ("SessionStore",),
-    "repair": ("Change", "Choice", "Finding", "Severity"),
-    "rows": (
+    "model.findings": ("Change", "Choice", "Finding", "Severity"),
+    "model.rows": (
         "ArchiveInfo",
         "Archived",
         "Audit",

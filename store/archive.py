@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from .census import Census
-from .context import Context
-from .outline import Outline
-from .plans import Action, Plan, Progress, Receipt, silent
-from .repair import Finding
-from .rows import (
+from .model.context import Context
+from .model.findings import Finding
+from .model.outline import Outline
+from .model.plans import Action, Plan, Progress, Receipt, silent
+from .model.rows import (
     ArchiveInfo,
     Audit,
     Count,
@@ -29,6 +28,7 @@ from .rows import (
     Usage,
     View,
 )
+from .model.session_table import Census
 
 Cancel = Callable[[], bool]
 Stamp = tuple[object, ...]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from .plans import Fate
+from .model.plans import Fate
 
 DETACHED = "detached"
 

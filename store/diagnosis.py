@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 from .archive import Archive, Cancel, never
-from .errors import Damaged, NotAnArchive, UnknownSession
+from .model.errors import Damaged, NotAnArchive, UnknownSession
+from .model.findings import Finding, Severity
+from .model.plans import Progress, silent
+from .model.rows import Ref, Spot
 from .opening import Zone, find_place, machine_zone, open_archive
-from .plans import Progress, silent
 from .recovery.image import Image
 from .recovery.pages import MAGIC, read_header
-from .repair import Finding, Severity
-from .rows import Ref, Spot
 
 DAMAGED = "damaged-pages"
 SALVAGE = "`repair --salvage NEW.db` writes what can still be read into a new database"

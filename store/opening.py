@@ -8,7 +8,7 @@ from datetime import tzinfo
 from pathlib import Path
 
 from .archive import Archive
-from .errors import NotAnArchive
+from .model.errors import NotAnArchive
 
 DEFAULT_NAME = "power_loop_sessions.db"
 _SQLITE = b"SQLite format 3\0"

@@ -16,8 +16,8 @@ from typing import Any
 from msgspec import Struct
 
 from .bundle import MANIFEST, NAME, Kind, discard, is_own, place_of, read_manifest
-from .errors import NotAnArchive, Refused
 from .files import folder_lock, is_locked
+from .model.errors import NotAnArchive, Refused
 from .sqlitefile import BrokenText, decode_text, uri_of
 
 UNFINISHED = "Incomplete: it has no manifest, so it cannot be restored."

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from .model.rows import ToolCall
 from .preview import text_of
-from .rows import ToolCall
 
 _NAME = re.compile(rb'"name"\s*:\s*("(?:[^"\\]|\\.){0,200}")')
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from sessionscope.store.archive import Cancel, never
 from sessionscope.store.bundle import Kind, discard_restored, trash_entry
-from sessionscope.store.errors import Cancelled, Misused, Refused, UnknownSession
-from sessionscope.store.plans import (
+from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
+from sessionscope.store.model.findings import Change, Finding, reasons, wanted
+from sessionscope.store.model.plans import (
     Action,
     Close,
     Compact,
@@ -27,8 +28,7 @@ from sessionscope.store.plans import (
     Uncompact,
     silent,
 )
-from sessionscope.store.repair import Change, Finding, reasons, wanted
-from sessionscope.store.rows import Ref, Spot
+from sessionscope.store.model.rows import Ref, Spot
 
 from . import closing, detail, folding
 from .ailments import Patient, head_of

@@ -12,8 +12,8 @@ from typing import Any
 from msgspec import UNSET, Struct
 
 from sessionscope.store.jsonlines import Fidelity, Trouble
-from sessionscope.store.repair import KEEP, Choice, Finding, Severity
-from sessionscope.store.rows import Ref, Spot
+from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
+from sessionscope.store.model.rows import Ref, Spot
 
 from .context import offset_of
 from .exam import PENDING, Exam, Item, pair, strays

@@ -7,8 +7,8 @@ from datetime import tzinfo
 from pathlib import Path
 
 from sessionscope.store.archive import Stamp
-from sessionscope.store.errors import NotAnArchive
-from sessionscope.store.rows import ArchiveInfo
+from sessionscope.store.model.errors import NotAnArchive
+from sessionscope.store.model.rows import ArchiveInfo
 
 from .actions import NanobotActions
 from .clock import Clock

@@ -6,10 +6,10 @@ summary that was ever written is in `memory/history.jsonl` of the workspace; sin
 
 from __future__ import annotations
 
-from sessionscope.store.errors import StoreError, UnknownSession
 from sessionscope.store.jsonlines import scan
-from sessionscope.store.outline import Run
-from sessionscope.store.rows import Archived, Audit, Certainty, Compaction
+from sessionscope.store.model.errors import StoreError, UnknownSession
+from sessionscope.store.model.outline import Run
+from sessionscope.store.model.rows import Archived, Audit, Certainty, Compaction
 
 from .clock import Clock
 from .context import Offset

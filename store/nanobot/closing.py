@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sessionscope.store.bundle import Kind, read_manifest
-from sessionscope.store.census import Census
-from sessionscope.store.errors import Misused, NotAnArchive, Refused, UnknownSession
-from sessionscope.store.plans import Close, Fate, Member, Plan, Restore
-from sessionscope.store.repair import Change
-from sessionscope.store.rows import Ref, SessionDetail, SessionSummary, Spot
+from sessionscope.store.model.errors import Misused, NotAnArchive, Refused, UnknownSession
+from sessionscope.store.model.findings import Change
+from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
+from sessionscope.store.model.rows import Ref, SessionDetail, SessionSummary, Spot
+from sessionscope.store.model.session_table import Census
 
 from .names import CHECKPOINT, ENDING, file_name, safe_name
 from .places import HOME, SESSIONS, Folder

@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from sessionscope.store.context import Candidate, Context, tokens_of
-from sessionscope.store.rows import Limits
+from sessionscope.store.model.context import Candidate, Context, tokens_of
+from sessionscope.store.model.rows import Limits
 
 from .exam import Exam, Row
 from .file import Opened

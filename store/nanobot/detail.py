@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.errors import StoreError
+from sessionscope.store.model.errors import StoreError
 from sessionscope.store.values import Damages, tool_calls
 
 from .context import Offset, lost

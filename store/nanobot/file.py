@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from sessionscope.store.errors import Busy, Damaged, UnknownSession
+from sessionscope.store.model.errors import Busy, Damaged, UnknownSession
 
 T = TypeVar("T")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)

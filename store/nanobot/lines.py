@@ -13,7 +13,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from sessionscope.store.outline import Outline
+from sessionscope.store.model.outline import Outline
 
 from .file import Opened, Stat
 

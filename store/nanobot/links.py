@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sessionscope.store.archive import Cancel
-from sessionscope.store.errors import Cancelled
-from sessionscope.store.rows import Certainty
+from sessionscope.store.model.errors import Cancelled
+from sessionscope.store.model.rows import Certainty
 from sessionscope.store.values import Damages, tool_calls
 
 from .file import Opened

@@ -13,9 +13,9 @@ from threading import Lock
 from msgspec import UNSET
 
 from sessionscope.store.archive import Cancel, Stamp, never
-from sessionscope.store.census import Census, Entry
-from sessionscope.store.errors import Cancelled, StoreError, UnknownSession
-from sessionscope.store.rows import Count, Ref, SessionSummary, State
+from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSession
+from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
+from sessionscope.store.model.session_table import Census, Entry
 
 from .briefs import Brief, forks, leftovers
 from .clock import Clock

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.jsonlines import Fidelity
-from sessionscope.store.repair import Change, Finding, cut
+from sessionscope.store.model.findings import Change, Finding, cut
 
 from .ailments import DATES, Patient, ailments, is_date, repeated
 from .context import offset_of

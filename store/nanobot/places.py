@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sessionscope.store.bundle import place_of
-from sessionscope.store.errors import NotAnArchive, StoreError
+from sessionscope.store.model.errors import NotAnArchive, StoreError
 
 from .file import read
 from .head import head_of

@@ -9,16 +9,15 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from sessionscope.store import outline as outlines
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.census import Census
-from sessionscope.store.context import Context, tokens_of
-from sessionscope.store.errors import Busy, StoreError, UnknownSession
 from sessionscope.store.folding import growth
-from sessionscope.store.outline import Outline, Run, runs_of
-from sessionscope.store.plans import Progress, silent
-from sessionscope.store.repair import Finding
-from sessionscope.store.rows import (
+from sessionscope.store.model import outline as outlines
+from sessionscope.store.model.context import Context, tokens_of
+from sessionscope.store.model.errors import Busy, StoreError, UnknownSession
+from sessionscope.store.model.findings import Finding
+from sessionscope.store.model.outline import Outline, Run, runs_of
+from sessionscope.store.model.plans import Progress, silent
+from sessionscope.store.model.rows import (
     Audit,
     Certainty,
     Limits,
@@ -31,6 +30,7 @@ from sessionscope.store.rows import (
     Usage,
     View,
 )
+from sessionscope.store.model.session_table import Census
 
 from . import context, detail, doctor, links, listing, record
 from .audit import audit_of

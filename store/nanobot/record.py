@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from sessionscope.store.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
 from sessionscope.store.jsontokens import unescape
-from sessionscope.store.rows import Message, State, TimelineRow
+from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.values import Damages, character_at, names_in, tool_calls, words_of
 
 from .announce import without_runtime_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from sessionscope.store.errors import StoreError
+from sessionscope.store.model.errors import StoreError
 
 from .file import beginning
 from .head import head_of

@@ -18,8 +18,8 @@ from threading import RLock
 from typing import Any
 
 from sessionscope.store.bundle import Kind, keep
-from sessionscope.store.errors import StoreError
 from sessionscope.store.files import replace_file, sync_folder
+from sessionscope.store.model.errors import StoreError
 
 from .file import beginning, stat_of
 from .head import Metadata, head_of

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sessionscope.store.errors import Refused
-from sessionscope.store.repair import Change, cut
+from sessionscope.store.model.errors import Refused
+from sessionscope.store.model.findings import Change, cut
 
 from .ailments import Patient, ailments
 from .context import offset_of

@@ -11,8 +11,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sessionscope.store.archive import Cancel
-from sessionscope.store.errors import Busy, Cancelled
 from sessionscope.store.jsonlines import Kind, Span
+from sessionscope.store.model.errors import Busy, Cancelled
 
 from .file import Opened
 from .head import METADATA

@@ -14,9 +14,9 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.bundle import Bundle, Kind
-from sessionscope.store.errors import Damaged, Refused, StoreError
 from sessionscope.store.files import FolderLock, replace_file, sync_folder
-from sessionscope.store.plans import Progress
+from sessionscope.store.model.errors import Damaged, Refused, StoreError
+from sessionscope.store.model.plans import Progress
 
 from .names import ENDING, LOCK
 from .trail import TRAIL, trail_of

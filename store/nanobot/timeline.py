@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionscope.store.outline import Display, Kind, only
-from sessionscope.store.rows import Count, State, TimelineRow, View
+from sessionscope.store.model.outline import Display, Kind, only
+from sessionscope.store.model.rows import Count, State, TimelineRow, View
 
 from .clock import Clock
 from .file import Opened

@@ -17,8 +17,8 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.errors import Busy, Cancelled
 from sessionscope.store.jsonlines import Kind, Span, scan
+from sessionscope.store.model.errors import Busy, Cancelled
 
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE

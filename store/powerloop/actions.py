@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from sessionscope.store.archive import Cancel, never
 from sessionscope.store.bundle import Bundle, Kind, discard_restored, trash_entry
-from sessionscope.store.errors import Cancelled, Misused, Refused, UnknownSession
-from sessionscope.store.plans import (
+from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
+from sessionscope.store.model.findings import Change, reasons
+from sessionscope.store.model.plans import (
     Action,
     Close,
     Compact,
@@ -30,8 +31,7 @@ from sessionscope.store.plans import (
     Uncompact,
     silent,
 )
-from sessionscope.store.repair import Change, reasons
-from sessionscope.store.rows import Ref, Spot
+from sessionscope.store.model.rows import Ref, Spot
 
 from . import closing, doctor, edits, folding, planning, reviving, sessions, undoing
 from .chart import read_chart

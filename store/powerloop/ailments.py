@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from sessionscope.store.repair import KEEP, Choice, Finding, Severity
-from sessionscope.store.rows import Spot
+from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
+from sessionscope.store.model.rows import Spot
 
 from .edits import Edit
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from sessionscope.store.archive import Stamp
-from sessionscope.store.errors import NotAnArchive
-from sessionscope.store.rows import ArchiveInfo
+from sessionscope.store.model.errors import NotAnArchive
+from sessionscope.store.model.rows import ArchiveInfo
 from sessionscope.store.sqlitefile import SqliteFile
 
 from .actions import PowerLoopActions

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessionscope.store.compaction import Fold, Taken, explain, oddities
-from sessionscope.store.outline import Outline, Run, following, gaps, union
-from sessionscope.store.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
+from sessionscope.store.model.outline import Outline, Run, following, gaps, union
+from sessionscope.store.model.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
 from sessionscope.store.sqlitefile import Read
 from sessionscope.store.values import Damages, parse
 

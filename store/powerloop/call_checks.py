@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sessionscope.store.outline import runs_of
-from sessionscope.store.repair import Choice, Severity
-from sessionscope.store.rows import State
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.outline import runs_of
+from sessionscope.store.model.rows import State
 
 from .ailments import Ailment, ailment, named_seqs
 from .chart import Chart, Row, troubles

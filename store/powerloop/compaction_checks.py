@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sessionscope.store.outline import runs_of
-from sessionscope.store.repair import Choice, Severity
-from sessionscope.store.rows import Spot, State
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.outline import runs_of
+from sessionscope.store.model.rows import Spot, State
 
 from .ailments import Ailment, ailment, count_rows, named_seqs
 from .chart import Chart, Row

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from sessionscope.store.context import Candidate, Context, tokens_of
-from sessionscope.store.errors import UnknownSession
+from sessionscope.store.model.context import Candidate, Context, tokens_of
+from sessionscope.store.model.errors import UnknownSession
 
 from . import sessions
 from .chart import Chart, Row, read_chart

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from threading import RLock
 
-from sessionscope.store.errors import Busy, Damaged, NotAnArchive
+from sessionscope.store.model.errors import Busy, Damaged, NotAnArchive
 from sessionscope.store.sqlitefile import SqliteFile, require_sqlite
 from sessionscope.store.transactions import SPILL_PAGES, Transactions, is_busy, locked, waiting
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sessionscope.store.outline import union
-from sessionscope.store.rows import NoteSpan
+from sessionscope.store.model.outline import union
+from sessionscope.store.model.rows import NoteSpan
 from sessionscope.store.sqlitefile import BrokenText
 from sessionscope.store.values import Damages, character_at
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.repair import Change, cut
-from sessionscope.store.rows import Spot
+from sessionscope.store.model.findings import Change, cut
+from sessionscope.store.model.rows import Spot
 from sessionscope.store.sqlitefile import BrokenText
 
 from .layout import Layout

@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.repair import Choice, Severity
-from sessionscope.store.rows import Ref, Spot
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.values import Damages
 
 from .ailments import Ailment, ailment

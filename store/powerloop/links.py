@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from sessionscope.store.rows import Certainty, Link, Ref, ToolCall
+from sessionscope.store.model.rows import Certainty, Link, Ref, ToolCall
 from sessionscope.store.values import Damages, parse, tool_calls
 
 from .decode import HIGHEST, LOWEST, Cells

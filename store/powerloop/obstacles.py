@@ -8,7 +8,7 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from sessionscope.store.errors import Refused
+from sessionscope.store.model.errors import Refused
 
 from .tables import OWNERS, quoted
 

@@ -10,8 +10,8 @@ import sqlite3
 from typing import Any
 
 from sessionscope.store.archive import Cancel
-from sessionscope.store.errors import Cancelled
-from sessionscope.store.outline import Run, runs_of, union
+from sessionscope.store.model.errors import Cancelled
+from sessionscope.store.model.outline import Run, runs_of, union
 from sessionscope.store.sqlitefile import Read
 
 from .layout import Layout

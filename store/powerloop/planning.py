@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.plans import Repair
-from sessionscope.store.repair import Finding, wanted
+from sessionscope.store.model.findings import Finding, wanted
+from sessionscope.store.model.plans import Repair
 
 from .ailments import Ailment
 from .edits import Edit

@@ -6,16 +6,15 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sessionscope.store import outline as outlines
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.census import Census, Entry
-from sessionscope.store.context import Context
-from sessionscope.store.errors import Cancelled, UnknownSession
 from sessionscope.store.folding import growth
-from sessionscope.store.outline import Display, Outline, Run
-from sessionscope.store.plans import Progress, silent
-from sessionscope.store.repair import Finding
-from sessionscope.store.rows import (
+from sessionscope.store.model import outline as outlines
+from sessionscope.store.model.context import Context
+from sessionscope.store.model.errors import Cancelled, UnknownSession
+from sessionscope.store.model.findings import Finding
+from sessionscope.store.model.outline import Display, Outline, Run
+from sessionscope.store.model.plans import Progress, silent
+from sessionscope.store.model.rows import (
     Audit,
     Limits,
     Link,
@@ -27,6 +26,7 @@ from sessionscope.store.rows import (
     Usage,
     View,
 )
+from sessionscope.store.model.session_table import Census, Entry
 from sessionscope.store.sqlitefile import TRIES, Read
 from sessionscope.store.values import Damages, parse
 

@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.bundle import Kind, Manifest, read_manifest
-from sessionscope.store.errors import NotAnArchive, Refused
-from sessionscope.store.plans import Fate, Member, Plan, Restore
-from sessionscope.store.rows import Ref
+from sessionscope.store.model.errors import NotAnArchive, Refused
+from sessionscope.store.model.plans import Fate, Member, Plan, Restore
+from sessionscope.store.model.rows import Ref
 
 from .closing import ROWS, attached
 from .layout import Layout

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sessionscope.store.outline import gaps, runs_of, size
-from sessionscope.store.repair import Choice, Severity
-from sessionscope.store.rows import Spot, State
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.outline import gaps, runs_of, size
+from sessionscope.store.model.rows import Spot, State
 
 from .ailments import Ailment, ailment, count_rows
 from .chart import Chart, Row, troubles

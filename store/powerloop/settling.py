@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessionscope.store.rows import State
+from sessionscope.store.model.rows import State
 
 from .chart import Call, Chart
 from .edits import Edit

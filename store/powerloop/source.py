@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
-from sessionscope.store.errors import NotAnArchive
+from sessionscope.store.model.errors import NotAnArchive
 from sessionscope.store.sqlitefile import SqliteFile
 
 from .layout import Layout, layouts, schema_version

@@ -11,10 +11,10 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.bundle import Kind, read_manifest
-from sessionscope.store.errors import Misused, NotAnArchive, Refused
-from sessionscope.store.plans import Action
-from sessionscope.store.repair import Change, cut
-from sessionscope.store.rows import Spot
+from sessionscope.store.model.errors import Misused, NotAnArchive, Refused
+from sessionscope.store.model.findings import Change, cut
+from sessionscope.store.model.plans import Action
+from sessionscope.store.model.rows import Spot
 from sessionscope.store.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 
 from .edits import Edit, Row, Touched, read_row, touched

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sessionscope.store.archive import Cancel
 from sessionscope.store.bundle import Bundle, Kind
-from sessionscope.store.errors import Cancelled, Refused, StoreError
-from sessionscope.store.plans import Progress
+from sessionscope.store.model.errors import Cancelled, Refused, StoreError
+from sessionscope.store.model.plans import Progress
 from sessionscope.store.sqlitefile import decode_text, distrust_schema, uri_of
 from sessionscope.store.transactions import SPILL_PAGES, is_busy
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.errors import Misused, Refused
 from sessionscope.store.files import sync_folder
+from sessionscope.store.model.errors import Misused, Refused
 
 from .pages import Undecoded, Value
 from .trees import Row

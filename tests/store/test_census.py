@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionscope.store import Census, Order, Place
-from sessionscope.store.census import Changes, Entry
+from sessionscope.store.model.session_table import Changes, Entry
 
 IDS = [*"abcdef"]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sessionscope.store import Certainty, Ref
 from sessionscope.store import compaction as c
 from sessionscope.store.compaction import Fold, Taken, explain, oddities, undone_folds
-from sessionscope.store.outline import runs_of
+from sessionscope.store.model.outline import runs_of
 
 from .helpers import build, fill, only, raw
 

@@ -13,9 +13,9 @@ import pytest
 
 from sessionscope.store import Compact, Refused, Uncompact, View
 from sessionscope.store.files import folder_lock
+from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot import targets
 from sessionscope.store.powerloop import SessionStore
-from sessionscope.store.rows import Ref
 
 from .helpers import only, prefix_of, raw, seqs, together
 from .test_nanobot_folding import fold as fold_file

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionscope.store import Compact, Misused, Plan, Receipt, Refused, Uncompact, View, tokens_of
+from sessionscope.store.model.rows import Compaction, Ref
 from sessionscope.store.nanobot import Session, SessionManager
-from sessionscope.store.rows import Compaction, Ref
 
 from .helpers import DATA, only, seqs
 from .test_nanobot_repair import actions

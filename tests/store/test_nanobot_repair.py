@@ -30,12 +30,12 @@ from sessionscope.store import (
     Settle,
 )
 from sessionscope.store import bundle as bundle_module
+from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot import targets
 from sessionscope.store.nanobot.exam import CODES
 from sessionscope.store.nanobot.places import folders, is_session_file
 from sessionscope.store.nanobot.session_manager import LOCK, SessionManager
 from sessionscope.store.opening import open_archive
-from sessionscope.store.rows import Ref
 
 from . import damages
 from .faults import failing

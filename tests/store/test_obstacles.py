@@ -22,9 +22,9 @@ from sessionscope.store import (
     Settle,
     diagnose,
 )
+from sessionscope.store.model.rows import View
 from sessionscope.store.powerloop.archive import PowerLoopArchive
 from sessionscope.store.powerloop.source import PowerLoopSource
-from sessionscope.store.rows import View
 
 from .ailing import dump
 from .helpers import build, fill, only, raw

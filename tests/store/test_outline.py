@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.store import outline as o
-from sessionscope.store.outline import Display, Kind, Outline, Run
+from sessionscope.store.model import outline as o
+from sessionscope.store.model.outline import Display, Kind, Outline, Run
 
 # Dense, so that runs of several seqs are common.
 SEQS = st.lists(st.booleans(), max_size=20).map(lambda bits: {at - 3 for at, bit in enumerate(bits) if bit})

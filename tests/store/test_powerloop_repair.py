@@ -24,8 +24,8 @@ from sessionscope.store import (
     Settle,
 )
 from sessionscope.store import bundle as bundle_module
+from sessionscope.store.model.rows import Ref, View
 from sessionscope.store.powerloop import SessionStore, writing
-from sessionscope.store.rows import Ref, View
 
 from .ailing import DEFECTS, TOLD, dump, made, sample
 from .faults import failing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessionscope.store import Choice, Finding, Misused, Ref, Severity, Spot
-from sessionscope.store.repair import KEEP, SHOWN, cut, wanted, worst
+from sessionscope.store.model.findings import KEEP, SHOWN, cut, wanted, worst
 
 ONE, OTHER = Spot(Ref("", "one"), seq=3), Spot(Ref("", "other"))
 FIXED = Finding("bricked", Severity.ERROR, ONE, "it is bricked", fix="next_seq becomes 9")

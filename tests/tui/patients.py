@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sessionscope.store import Cancelled, Choice, Finding, Plan, Receipt, Ref, Refused, Restore, Settle, Severity, Spot
-from sessionscope.store.plans import silent
+from sessionscope.store.model.findings import KEEP, Change, wanted
+from sessionscope.store.model.plans import silent
 from sessionscope.store.powerloop.archive import PowerLoopArchive
 from sessionscope.store.powerloop.reader import PowerLoopReader
-from sessionscope.store.repair import KEEP, Change, wanted
 
 ROOT = Ref("", "sess_root0000000000000000000")
 OTHER = Ref("", "sess_tree00000000000000000000")

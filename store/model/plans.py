@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from .context import KEPT_EXCHANGES, Context, Cut
-from .repair import Change, Finding
+from .findings import Change, Finding
 from .rows import Ref, Spot
 
 Progress = Callable[[str, int, int], object]

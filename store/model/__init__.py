@@ -1,0 +1,1 @@
+"""Plain data: what crosses every border of the store."""
