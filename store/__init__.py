@@ -10,7 +10,7 @@ from typing import Any
 
 PUBLIC = {
     "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "never"),
-    "bundle": ("Manifest", "read_manifest"),
+    "io.bundle": ("Manifest", "read_manifest"),
     "model.session_table": ("Census", "Changes", "Entry", "Order"),
     "diagnosis": ("diagnose",),
     "model.errors": (
@@ -23,7 +23,7 @@ PUBLIC = {
         "StoreError",
         "UnknownSession",
     ),
-    "files": ("PrivateFolder", "write_private"),
+    "io.files": ("PrivateFolder", "write_private"),
     "model.context": ("Candidate", "Context", "Cut", "tokens_of"),
     "folding": ("NOTE_BYTES", "plan_cut", "propose_range", "stored_range", "usual_exchanges", "wanted_range"),
     "opening": ("open_archive", "usual_places"),

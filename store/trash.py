@@ -15,10 +15,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from .bundle import MANIFEST, NAME, Kind, discard, is_own, place_of, read_manifest
-from .files import folder_lock, is_locked
+from .io.bundle import MANIFEST, NAME, Kind, discard, is_own, place_of, read_manifest
+from .io.files import folder_lock, is_locked
+from .io.sqlitefile import BrokenText, decode_text, uri_of
 from .model.errors import NotAnArchive, Refused
-from .sqlitefile import BrokenText, decode_text, uri_of
 
 UNFINISHED = "Incomplete: it has no manifest, so it cannot be restored."
 UNREADABLE = "Its manifest is not readable, so it cannot be restored."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.bundle import Kind, discard_restored, trash_entry
+from sessionscope.store.io.bundle import Kind, discard_restored, trash_entry
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, Finding, reasons, wanted
 from sessionscope.store.model.plans import (

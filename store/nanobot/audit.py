@@ -6,7 +6,7 @@ summary that was ever written is in `memory/history.jsonl` of the workspace; sin
 
 from __future__ import annotations
 
-from sessionscope.store.jsonlines import scan
+from sessionscope.store.io.jsonlines import scan
 from sessionscope.store.model.errors import StoreError, UnknownSession
 from sessionscope.store.model.outline import Run
 from sessionscope.store.model.rows import Archived, Audit, Certainty, Compaction

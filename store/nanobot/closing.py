@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sessionscope.store.bundle import Kind, read_manifest
+from sessionscope.store.io.bundle import Kind, read_manifest
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused, UnknownSession
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore

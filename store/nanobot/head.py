@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from sessionscope.store.jsonlines import Fidelity, leading, scan
+from sessionscope.store.io.jsonlines import Fidelity, leading, scan
 
 from .announce import message_preview
 from .names import FileName, Naming, channel_of, key_of, naming

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from sessionscope.store.jsonlines import Fidelity, Kind, Trouble, scan
+from sessionscope.store.io.jsonlines import Fidelity, Kind, Trouble, scan
 
 from .file import Stat, stat_of
 from .head import METADATA, PROVIDER_STATE

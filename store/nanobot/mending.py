@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.jsonlines import Fidelity
+from sessionscope.store.io.jsonlines import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
 
 from .ailments import DATES, Patient, ailments, is_date, repeated

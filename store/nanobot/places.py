@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sessionscope.store.bundle import place_of
+from sessionscope.store.io.bundle import place_of
 from sessionscope.store.model.errors import NotAnArchive, StoreError
 
 from .file import read

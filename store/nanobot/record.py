@@ -15,8 +15,8 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from sessionscope.store.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
-from sessionscope.store.jsontokens import unescape
+from sessionscope.store.io.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
+from sessionscope.store.io.jsontokens import unescape
 from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.values import Damages, character_at, names_in, tool_calls, words_of
 

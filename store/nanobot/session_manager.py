@@ -17,8 +17,8 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from sessionscope.store.bundle import Kind, keep
-from sessionscope.store.files import replace_file, sync_folder
+from sessionscope.store.io.bundle import Kind, keep
+from sessionscope.store.io.files import replace_file, sync_folder
 from sessionscope.store.model.errors import StoreError
 
 from .file import beginning, stat_of

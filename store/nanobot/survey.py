@@ -11,7 +11,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sessionscope.store.archive import Cancel
-from sessionscope.store.jsonlines import Kind, Span
+from sessionscope.store.io.jsonlines import Kind, Span
 from sessionscope.store.model.errors import Busy, Cancelled
 
 from .file import Opened

@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.bundle import Bundle, Kind
-from sessionscope.store.files import FolderLock, replace_file, sync_folder
+from sessionscope.store.io.bundle import Bundle, Kind
+from sessionscope.store.io.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.model.errors import Damaged, Refused, StoreError
 from sessionscope.store.model.plans import Progress
 

@@ -17,7 +17,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.jsonlines import Kind, Span, scan
+from sessionscope.store.io.jsonlines import Kind, Span, scan
 from sessionscope.store.model.errors import Busy, Cancelled
 
 from .file import Opened

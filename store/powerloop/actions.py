@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.bundle import Bundle, Kind, discard_restored, trash_entry
+from sessionscope.store.io.bundle import Bundle, Kind, discard_restored, trash_entry
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, reasons
 from sessionscope.store.model.plans import (

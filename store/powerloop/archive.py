@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from sessionscope.store.archive import Stamp
+from sessionscope.store.io.sqlitefile import SqliteFile
 from sessionscope.store.model.errors import NotAnArchive
 from sessionscope.store.model.rows import ArchiveInfo
-from sessionscope.store.sqlitefile import SqliteFile
 
 from .actions import PowerLoopActions
 from .layout import Layout, layouts, schema_version

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessionscope.store.compaction import Fold, Taken, explain, oddities
+from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.outline import Outline, Run, following, gaps, union
 from sessionscope.store.model.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
-from sessionscope.store.sqlitefile import Read
 from sessionscope.store.values import Damages, parse
 
 from .decode import Cells, note_span, number, recorded_runs, text

@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.io.sqlitefile import BrokenText
 from sessionscope.store.model.outline import Outline, runs_of
 from sessionscope.store.model.rows import Audit, Ref, Spot, State
-from sessionscope.store.sqlitefile import BrokenText
 from sessionscope.store.values import Damages, calls_made, parse
 
 from . import audit

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from threading import RLock
 
+from sessionscope.store.io.sqlitefile import SqliteFile, require_sqlite
+from sessionscope.store.io.transactions import SPILL_PAGES, Transactions, is_busy, locked, waiting
 from sessionscope.store.model.errors import Busy, Damaged, NotAnArchive
-from sessionscope.store.sqlitefile import SqliteFile, require_sqlite
-from sessionscope.store.transactions import SPILL_PAGES, Transactions, is_busy, locked, waiting
 
 from .layout import NEWEST_USER_VERSION, layouts
 from .obstacles import obstacles, reason

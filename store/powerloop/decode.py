@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from sessionscope.store.io.sqlitefile import BrokenText
 from sessionscope.store.model.outline import union
 from sessionscope.store.model.rows import NoteSpan
-from sessionscope.store.sqlitefile import BrokenText
 from sessionscope.store.values import Damages, character_at
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1

@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.io.sqlitefile import BrokenText
 from sessionscope.store.model.findings import Change, cut
 from sessionscope.store.model.rows import Spot
-from sessionscope.store.sqlitefile import BrokenText
 
 from .layout import Layout
 

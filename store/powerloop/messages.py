@@ -9,10 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.outline import Display, Kind
 from sessionscope.store.model.rows import Count, Message, State, TimelineRow
 from sessionscope.store.preview import preview
-from sessionscope.store.sqlitefile import Read
 from sessionscope.store.values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
 
 from .decode import Cells, decode_bytes, note_span, number, text

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sessionscope.store.archive import Cancel, never
 from sessionscope.store.folding import growth
+from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
 from sessionscope.store.model.context import Context
 from sessionscope.store.model.errors import Cancelled, UnknownSession
@@ -27,7 +28,6 @@ from sessionscope.store.model.rows import (
     View,
 )
 from sessionscope.store.model.session_table import Census, Entry
-from sessionscope.store.sqlitefile import TRIES, Read
 from sessionscope.store.values import Damages, parse
 
 from . import audit, context, doctor, links, messages, outlining, sessions

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.bundle import Kind, Manifest, read_manifest
+from sessionscope.store.io.bundle import Kind, Manifest, read_manifest
 from sessionscope.store.model.errors import NotAnArchive, Refused
 from sessionscope.store.model.plans import Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
-from sessionscope.store.sqlitefile import decode_text
-from sessionscope.store.transactions import Transactions, plain_cursor, waiting
+from sessionscope.store.io.sqlitefile import decode_text
+from sessionscope.store.io.transactions import Transactions, plain_cursor, waiting
 
 from . import sessions
 from .decode import HIGHEST, LOWEST

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
+from sessionscope.store.io.sqlitefile import SqliteFile
 from sessionscope.store.model.errors import NotAnArchive
-from sessionscope.store.sqlitefile import SqliteFile
 
 from .layout import Layout, layouts, schema_version
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.bundle import Kind, read_manifest
+from sessionscope.store.io.bundle import Kind, read_manifest
+from sessionscope.store.io.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused
 from sessionscope.store.model.findings import Change, cut
 from sessionscope.store.model.plans import Action
 from sessionscope.store.model.rows import Spot
-from sessionscope.store.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 
 from .edits import Edit, Row, Touched, read_row, touched
 from .layout import NOTE_NAME, Layout

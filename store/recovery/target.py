@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.files import sync_folder
+from sessionscope.store.io.files import sync_folder
 from sessionscope.store.model.errors import Misused, Refused
 
 from .pages import Undecoded, Value

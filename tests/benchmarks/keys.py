@@ -24,7 +24,8 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.events import Key
 from textual.pilot import Pilot
 
-from sessionscope.store import open_archive, sqlitefile
+from sessionscope.store import open_archive
+from sessionscope.store.io import sqlitefile
 from sessionscope.store.powerloop.messages import Lines
 from sessionscope.tui.app import Sessionscope
 from sessionscope.tui.widgets.timeline import Timeline

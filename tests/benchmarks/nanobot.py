@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from tests.store.workspaces import KEY, talk, write
 
 from sessionscope.store import Reader, Ref, View, open_archive
-from sessionscope.store.jsonlines import records
+from sessionscope.store.io.jsonlines import records
 
 from .table import Line
 from .turns import both, in_turns, short

@@ -19,7 +19,7 @@ from subprocess import PIPE, Popen
 from typing import Any
 from unittest.mock import patch
 
-from sessionscope.store import bundle, files
+from sessionscope.store.io import bundle, files
 from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, session_manager, writing
 
 KEY, STEPS, PAGE = "telegram:42", 60, 4_096

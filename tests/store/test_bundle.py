@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import NotAnArchive, read_manifest
-from sessionscope.store.bundle import MANIFEST, Bundle, Kind, keep, place_of
+from sessionscope.store.io.bundle import MANIFEST, Bundle, Kind, keep, place_of
 
 
 def mode(path: Path) -> int:

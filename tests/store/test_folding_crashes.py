@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sessionscope.store import Compact, Refused, Uncompact, View
-from sessionscope.store.files import folder_lock
+from sessionscope.store.io.files import folder_lock
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot import targets
 from sessionscope.store.powerloop import SessionStore
@@ -167,7 +167,7 @@ def test_a_folder_in_which_another_writes_is_waited_for(tmp_path: Path, monkeypa
     monkeypatch.setattr(targets, "WAIT_S", 0.05)
     with folder_lock(folder, 0):
         code = (
-            "import sys; from sessionscope.store.files import folder_lock; from pathlib import Path\n"
+            "import sys; from sessionscope.store.io.files import folder_lock; from pathlib import Path\n"
             "folder_lock(Path(sys.argv[1]), 0).__enter__()"
         )
         other = subprocess.run(

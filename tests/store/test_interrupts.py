@@ -17,7 +17,7 @@ import pytest
 
 from sessionscope import store
 from sessionscope.store import Restore, StoreError
-from sessionscope.store.files import FolderLock
+from sessionscope.store.io.files import FolderLock
 
 from .actions import SCENARIOS, Scenario, bundles, clock, done
 from .steps import EXECUTE, Call, stepping

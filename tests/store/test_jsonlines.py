@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessionscope.store.jsonlines import Fidelity, Kind, Span, Trouble, records, scan
+from sessionscope.store.io.jsonlines import Fidelity, Kind, Span, Trouble, records, scan
 
 from .helpers import DATA
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.store.jsonlines import Fidelity, Kind, Span, records, scan
+from sessionscope.store.io.jsonlines import Fidelity, Kind, Span, records, scan
 
 Object = dict[str, Any]
 words = st.text(st.sampled_from('{}[]:,"\\ \n\tabé名😀\u2028\0'), max_size=9) | st.text(max_size=6)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessionscope.store import jsonlines, jsontokens
-from sessionscope.store.jsonlines import Fidelity, scan
+from sessionscope.store.io import jsonlines, jsontokens
+from sessionscope.store.io.jsonlines import Fidelity, scan
 
 SIZE = 6000
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sessionscope.store import Busy
-from sessionscope.store.jsonlines import scan
+from sessionscope.store.io.jsonlines import scan
 from sessionscope.store.nanobot import walk as index
 from sessionscope.store.nanobot.file import opening
 from sessionscope.store.nanobot.lines import FileOutline

@@ -29,7 +29,7 @@ from sessionscope.store import (
     Restore,
     Settle,
 )
-from sessionscope.store import bundle as bundle_module
+from sessionscope.store.io import bundle as bundle_module
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot import targets
 from sessionscope.store.nanobot.exam import CODES

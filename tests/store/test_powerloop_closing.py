@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionscope.store import Close, Misused, Plan, Receipt, Refused, Restore, SetArchived, UnknownSession
-from sessionscope.store import bundle as bundle_module
+from sessionscope.store.io import bundle as bundle_module
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.powerloop import SessionStore
 from sessionscope.store.trash import bundles, empty_trash, export_bundle

@@ -23,7 +23,7 @@ from sessionscope.store import (
     Restore,
     Settle,
 )
-from sessionscope.store import bundle as bundle_module
+from sessionscope.store.io import bundle as bundle_module
 from sessionscope.store.model.rows import Ref, View
 from sessionscope.store.powerloop import SessionStore, writing
 

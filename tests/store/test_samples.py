@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from sessionscope.store import Archive, Certainty, NotAnArchive, Order, Place, Ref, State, View, open_archive
+from sessionscope.store.io.sqlitefile import SqliteFile
 from sessionscope.store.powerloop.layout import layouts
-from sessionscope.store.sqlitefile import SqliteFile
 
 from .helpers import DATA, DETACHED, LINKED, NAMES, ROOT, call, everything, fill, only, raw, refs, rows, seqs
 

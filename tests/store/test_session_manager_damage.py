@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessionscope.store.jsonlines import scan
+from sessionscope.store.io.jsonlines import scan
 from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, loading
 
 from .faults import failing

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import Refused, Restore, bundles, empty_trash
-from sessionscope.store.bundle import MANIFEST, Bundle, Kind, keep, place_of
+from sessionscope.store.io.bundle import MANIFEST, Bundle, Kind, keep, place_of
 
 from .actions import NANOBOT, POWERLOOP, Scenario, done
 from .helpers import only

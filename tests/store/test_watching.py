@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sessionscope.store import Archive, Busy, Damaged, Ref, StoreError, View, open_archive, sqlitefile
-from sessionscope.store.sqlitefile import SqliteFile
+from sessionscope.store import Archive, Busy, Damaged, Ref, StoreError, View, open_archive
+from sessionscope.store.io import sqlitefile
+from sessionscope.store.io.sqlitefile import SqliteFile
 
 from .helpers import everything, only, raw, seqs
 from .writer import SESSION, Writer, writing

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sessionscope.store import Archive, Reader, Ref, View, open_archive, sqlitefile
+from sessionscope.store import Archive, Reader, Ref, View, open_archive
+from sessionscope.store.io import sqlitefile
 
 from .helpers import LAYOUTS, NAMES, add_messages, add_session, build, call, fill, only, prefix_of
 

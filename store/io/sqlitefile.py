@@ -19,8 +19,9 @@ from threading import Lock
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
+from sessionscope.store.model.errors import Busy, Damaged, NotAnArchive
+
 from .files import PrivateFolder
-from .model.errors import Busy, Damaged, NotAnArchive
 
 T = TypeVar("T")
 TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25

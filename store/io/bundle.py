@@ -21,9 +21,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from sessionscope.store.model.errors import NotAnArchive
+from sessionscope.store.model.plans import Member
+
 from .files import PATIENCE_S, FolderLock, sync_folder
-from .model.errors import NotAnArchive
-from .model.plans import Member
 
 SUFFIX, MANIFEST, DRAFT = ".sessionscope", "manifest.json", "manifest.json.tmp"
 NAME = re.compile(r"(\d{8}T\d{6})-[0-9a-f]{8}")

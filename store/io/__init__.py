@@ -1,0 +1,1 @@
+"""Files, databases and lines, read and written safely: what every format is built on."""
