@@ -25,7 +25,14 @@ PUBLIC = {
     ),
     "io.files": ("PrivateFolder", "write_private"),
     "model.context": ("Candidate", "Context", "Cut", "tokens_of"),
-    "folding": ("NOTE_BYTES", "plan_cut", "propose_range", "stored_range", "usual_exchanges", "wanted_range"),
+    "rules.compaction_planning": (
+        "NOTE_BYTES",
+        "plan_cut",
+        "propose_range",
+        "stored_range",
+        "usual_exchanges",
+        "wanted_range",
+    ),
     "opening": ("open_archive", "usual_places"),
     "model.outline": ("Outline",),
     "model.plans": (

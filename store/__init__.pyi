@@ -8,12 +8,6 @@ from .archive import Stamp as Stamp
 from .archive import Timeline as Timeline
 from .archive import never as never
 from .diagnosis import diagnose as diagnose
-from .folding import NOTE_BYTES as NOTE_BYTES
-from .folding import plan_cut as plan_cut
-from .folding import propose_range as propose_range
-from .folding import stored_range as stored_range
-from .folding import usual_exchanges as usual_exchanges
-from .folding import wanted_range as wanted_range
 from .io.bundle import Manifest as Manifest
 from .io.bundle import read_manifest as read_manifest
 from .io.files import PrivateFolder as PrivateFolder
@@ -78,6 +72,12 @@ from .powerloop.demo import write_demo as write_demo
 from .powerloop.salvage import Salvaged as Salvaged
 from .powerloop.salvage import salvage as salvage
 from .powerloop.session_store import SessionStore as SessionStore
+from .rules.compaction_planning import NOTE_BYTES as NOTE_BYTES
+from .rules.compaction_planning import plan_cut as plan_cut
+from .rules.compaction_planning import propose_range as propose_range
+from .rules.compaction_planning import stored_range as stored_range
+from .rules.compaction_planning import usual_exchanges as usual_exchanges
+from .rules.compaction_planning import wanted_range as wanted_range
 from .trash import Bundled as Bundled
 from .trash import bundles as bundles
 from .trash import empty_trash as empty_trash

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sessionscope.store.preview import preview
+from sessionscope.store.rules.preview import preview
 
 LIMIT = 800
 # ASCII, so that a position is one in the text itself, and no dotted or long letter passes for another.

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.model.errors import StoreError
-from sessionscope.store.values import Damages, tool_calls
+from sessionscope.store.rules.values import Damages, tool_calls
 
 from .context import Offset, lost
 from .file import Opened, opening

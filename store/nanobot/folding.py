@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sessionscope.store.folding import check_note, wanted_cut
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, FoldPlan, Uncompact
+from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
 from .ailments import Patient, ailments, is_date, turn_of
 from .context import context_of, offset_of

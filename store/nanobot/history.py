@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sessionscope.store.preview import sanitize
+from sessionscope.store.rules.preview import sanitize
 
 Row = Mapping[str, Any]
 WINDOW = 120

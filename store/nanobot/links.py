@@ -8,7 +8,7 @@ from typing import Any
 from sessionscope.store.archive import Cancel
 from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.rows import Certainty
-from sessionscope.store.values import Damages, tool_calls
+from sessionscope.store.rules.values import Damages, tool_calls
 
 from .file import Opened
 from .lines import FileOutline

@@ -18,7 +18,7 @@ from msgspec import Struct
 from sessionscope.store.io.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
 from sessionscope.store.io.jsontokens import unescape
 from sessionscope.store.model.rows import Message, State, TimelineRow
-from sessionscope.store.values import Damages, character_at, names_in, tool_calls, words_of
+from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
 
 from .announce import without_runtime_context
 from .clock import Clock

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sessionscope.store.preview import preview, sanitize
+from sessionscope.store.rules.preview import preview, sanitize
 
 from .announce import message_preview, scrub_subagent_announce_body, without_runtime_context
 from .history import (

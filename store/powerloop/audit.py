@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sessionscope.store.compaction import Fold, Taken, explain, oddities
 from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.outline import Outline, Run, following, gaps, union
 from sessionscope.store.model.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
-from sessionscope.store.values import Damages, parse
+from sessionscope.store.rules.compaction_history import Fold, Taken, explain, oddities
+from sessionscope.store.rules.values import Damages, parse
 
 from .decode import Cells, note_span, number, recorded_runs, text
 from .layout import NOTE_NAME, Layout

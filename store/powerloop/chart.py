@@ -11,7 +11,7 @@ from msgspec import Struct
 from sessionscope.store.io.sqlitefile import BrokenText
 from sessionscope.store.model.outline import Outline, runs_of
 from sessionscope.store.model.rows import Audit, Ref, Spot, State
-from sessionscope.store.values import Damages, calls_made, parse
+from sessionscope.store.rules.values import Damages, calls_made, parse
 
 from . import audit
 from .decode import note_span

@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.closing import Step, close
 from sessionscope.store.io.sqlitefile import uri_of
 from sessionscope.store.model.errors import Refused, UnknownSession
 from sessionscope.store.model.plans import Close, Fate, Member, Plan
 from sessionscope.store.model.rows import Ref
+from sessionscope.store.rules.closing import Step, close
 
 from . import sessions
 from .family import Kin, kin

@@ -8,7 +8,7 @@ from typing import Any
 from sessionscope.store.io.sqlitefile import BrokenText
 from sessionscope.store.model.outline import union
 from sessionscope.store.model.rows import NoteSpan
-from sessionscope.store.values import Damages, character_at
+from sessionscope.store.rules.values import Damages, character_at
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """What a column of integers can hold."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 
-from sessionscope.store.values import Damages
+from sessionscope.store.rules.values import Damages
 
 from .decode import text
 from .layout import Layout

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.rows import Ref, Spot
-from sessionscope.store.values import Damages
+from sessionscope.store.rules.values import Damages
 
 from .ailments import Ailment, ailment
 from .decode import number

@@ -9,13 +9,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.folding import check_note, wanted_cut
 from sessionscope.store.model.context import Cut
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.outline import holds
 from sessionscope.store.model.plans import Compact, FoldPlan, Plan, Uncompact
 from sessionscope.store.model.rows import Certainty, Compaction, Spot, State
+from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
 from . import audit, sessions
 from .chart import Chart

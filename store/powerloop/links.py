@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from sessionscope.store.model.rows import Certainty, Link, Ref, ToolCall
-from sessionscope.store.values import Damages, parse, tool_calls
+from sessionscope.store.rules.values import Damages, parse, tool_calls
 
 from .decode import HIGHEST, LOWEST, Cells
 from .layout import Layout

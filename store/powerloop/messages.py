@@ -12,8 +12,8 @@ from msgspec import Struct
 from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.outline import Display, Kind
 from sessionscope.store.model.rows import Count, Message, State, TimelineRow
-from sessionscope.store.preview import preview
-from sessionscope.store.values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
+from sessionscope.store.rules.preview import preview
+from sessionscope.store.rules.values import Damages, character_at, names_in, parse, parse_object, tool_calls, words_of
 
 from .decode import Cells, decode_bytes, note_span, number, text
 from .layout import Layout

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sessionscope.store.archive import Cancel, never
-from sessionscope.store.folding import growth
 from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
 from sessionscope.store.model.context import Context
@@ -28,7 +27,8 @@ from sessionscope.store.model.rows import (
     View,
 )
 from sessionscope.store.model.session_table import Census, Entry
-from sessionscope.store.values import Damages, parse
+from sessionscope.store.rules.compaction_planning import growth
+from sessionscope.store.rules.values import Damages, parse
 
 from . import audit, context, doctor, links, messages, outlining, sessions
 from .decode import Cells, note_span

@@ -17,7 +17,7 @@ from typing import Any, Generic, Required, TypedDict, TypeVar, overload
 import msgspec
 from msgspec import Struct
 
-from sessionscope.store.values import Damages, parse
+from sessionscope.store.rules.values import Damages, parse
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Struct)

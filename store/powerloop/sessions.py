@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sessionscope.store.compaction import Fold, undone_folds
 from sessionscope.store.model.rows import Count, Ref, SessionDetail, SessionSummary, State
 from sessionscope.store.model.session_table import Entry
-from sessionscope.store.values import Damages, parse, parse_object, tool_calls
+from sessionscope.store.rules.compaction_history import Fold, undone_folds
+from sessionscope.store.rules.values import Damages, parse, parse_object, tool_calls
 
 from .decode import Cells, number, text
 from .extras import extras

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.store.closing import close
 from sessionscope.store.model.plans import Fate
+from sessionscope.store.rules.closing import close
 
 LIFECYCLES = ("linked", "detached", "ephemeral", "Odd")
 TREES = st.lists(st.tuples(st.integers(-1, 30), st.sampled_from(LIFECYCLES)), min_size=1, max_size=31)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionscope.store import Certainty, Ref
-from sessionscope.store import compaction as c
-from sessionscope.store.compaction import Fold, Taken, explain, oddities, undone_folds
 from sessionscope.store.model.outline import runs_of
+from sessionscope.store.rules import compaction_history as c
+from sessionscope.store.rules.compaction_history import Fold, Taken, explain, oddities, undone_folds
 
 from .helpers import build, fill, only, raw
 

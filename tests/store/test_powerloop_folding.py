@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionscope.store import Certainty, Compact, Misused, Plan, Receipt, Refused, Uncompact, View
-from sessionscope.store.folding import growth, plan_cut, propose_range, stored_range
 from sessionscope.store.model.context import Candidate, Context
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.powerloop import SessionStore
+from sessionscope.store.rules.compaction_planning import growth, plan_cut, propose_range, stored_range
 
 from .ailing import sample
 from .helpers import ROOT, build, call, fill, only, prefix_of, raw, seqs

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionscope.store import Ref, View
-from sessionscope.store.preview import preview, text_of
+from sessionscope.store.rules.preview import preview, text_of
 
 from .helpers import DATA, build, fill, only, rows
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from .model.rows import ToolCall
+from sessionscope.store.model.rows import ToolCall
+
 from .preview import text_of
 
 _NAME = re.compile(rb'"name"\s*:\s*("(?:[^"\\]|\\.){0,200}")')

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from .model.plans import Fate
+from sessionscope.store.model.plans import Fate
 
 DETACHED = "detached"
 

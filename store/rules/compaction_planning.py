@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from .model.context import KEPT_EXCHANGES, Candidate, Context, Cut
-from .model.errors import Misused
-from .model.outline import Run
+from sessionscope.store.model.context import KEPT_EXCHANGES, Candidate, Context, Cut
+from sessionscope.store.model.errors import Misused
+from sessionscope.store.model.outline import Run
 
 NOTE_BYTES = 1_000_000
 """The longest note."""

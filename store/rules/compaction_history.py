@@ -14,8 +14,8 @@ from typing import Optional
 
 from msgspec import Struct
 
-from .model.outline import Run, Runs, gaps, holds, size, union, within, without
-from .model.rows import Certainty
+from sessionscope.store.model.outline import Run, Runs, gaps, holds, size, union, within, without
+from sessionscope.store.model.rows import Certainty
 
 NOWHERE = SHARED = -1
 _Took = tuple[Optional["_Took"], list[int]]
