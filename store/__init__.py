@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 PUBLIC = {
-    "archive": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "never"),
+    "protocols": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "never"),
     "io.bundle": ("Manifest", "read_manifest"),
     "model.session_table": ("Census", "Changes", "Entry", "Order"),
     "diagnosis": ("diagnose",),
@@ -33,7 +33,7 @@ PUBLIC = {
         "usual_exchanges",
         "wanted_range",
     ),
-    "opening": ("open_archive", "usual_places"),
+    "registry": ("open_archive", "usual_places"),
     "model.outline": ("Outline",),
     "model.plans": (
         "Action",

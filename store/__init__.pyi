@@ -1,12 +1,5 @@
 # Written by `python -m tests.public_names`, from the names in __init__.py.
 
-from .archive import Actions as Actions
-from .archive import Archive as Archive
-from .archive import Cancel as Cancel
-from .archive import Reader as Reader
-from .archive import Stamp as Stamp
-from .archive import Timeline as Timeline
-from .archive import never as never
 from .diagnosis import diagnose as diagnose
 from .io.bundle import Manifest as Manifest
 from .io.bundle import read_manifest as read_manifest
@@ -66,12 +59,19 @@ from .model.session_table import Census as Census
 from .model.session_table import Changes as Changes
 from .model.session_table import Entry as Entry
 from .model.session_table import Order as Order
-from .opening import open_archive as open_archive
-from .opening import usual_places as usual_places
 from .powerloop.demo import write_demo as write_demo
 from .powerloop.salvage import Salvaged as Salvaged
 from .powerloop.salvage import salvage as salvage
 from .powerloop.session_store import SessionStore as SessionStore
+from .protocols import Actions as Actions
+from .protocols import Archive as Archive
+from .protocols import Cancel as Cancel
+from .protocols import Reader as Reader
+from .protocols import Stamp as Stamp
+from .protocols import Timeline as Timeline
+from .protocols import never as never
+from .registry import open_archive as open_archive
+from .registry import usual_places as usual_places
 from .rules.compaction_planning import NOTE_BYTES as NOTE_BYTES
 from .rules.compaction_planning import plan_cut as plan_cut
 from .rules.compaction_planning import propose_range as propose_range

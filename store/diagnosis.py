@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from .archive import Archive, Cancel, never
 from .model.errors import Damaged, NotAnArchive, UnknownSession
 from .model.findings import Finding, Severity
 from .model.plans import Progress, silent
 from .model.rows import Ref, Spot
-from .opening import Zone, find_place, machine_zone, open_archive
+from .protocols import Archive, Cancel, never
 from .recovery.image import Image
 from .recovery.pages import MAGIC, read_header
+from .registry import Zone, find_place, machine_zone, open_archive
 
 DAMAGED = "damaged-pages"
 SALVAGE = "`repair --salvage NEW.db` writes what can still be read into a new database"

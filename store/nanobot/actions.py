@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.io.bundle import Kind, discard_restored, trash_entry
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, Finding, reasons, wanted
@@ -29,6 +28,7 @@ from sessionscope.store.model.plans import (
     silent,
 )
 from sessionscope.store.model.rows import Ref, Spot
+from sessionscope.store.protocols import Cancel, never
 
 from . import closing, detail, folding
 from .ailments import Patient, head_of
@@ -54,7 +54,7 @@ class NanobotActions:
         self._files = Files(Path(self._folder.path), closing.legacy_folder(self._folder))
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
-        """See `sessionscope.store.archive.Actions`."""
+        """See `sessionscope.store.protocols.Actions`."""
         if isinstance(action, Restore):
             return closing.plan_restore(self._files, action)
         if isinstance(action, Close):
@@ -225,7 +225,7 @@ class NanobotActions:
     # -- carrying out
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
-        """See `sessionscope.store.archive.Actions`."""
+        """See `sessionscope.store.protocols.Actions`."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         if plan.offline and not offline:

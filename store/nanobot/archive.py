@@ -6,9 +6,9 @@ import os
 from datetime import tzinfo
 from pathlib import Path
 
-from sessionscope.store.archive import Stamp
 from sessionscope.store.model.errors import NotAnArchive
 from sessionscope.store.model.rows import ArchiveInfo
+from sessionscope.store.protocols import Stamp
 
 from .actions import NanobotActions
 from .clock import Clock

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sessionscope.store.archive import Cancel
 from sessionscope.store.model.errors import Cancelled, StoreError
 from sessionscope.store.model.findings import Choice, Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
+from sessionscope.store.protocols import Cancel
 
 from . import detail
 from .ailments import Patient, ailments, finding, head_of

@@ -12,9 +12,9 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.io.jsontokens import has_lone_surrogate
+from sessionscope.store.protocols import Cancel, never
 
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE

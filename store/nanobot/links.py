@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sessionscope.store.archive import Cancel
 from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.rows import Certainty
+from sessionscope.store.protocols import Cancel
 from sessionscope.store.rules.values import Damages, tool_calls
 
 from .file import Opened

@@ -12,10 +12,10 @@ from threading import Lock
 
 from msgspec import UNSET
 
-from sessionscope.store.archive import Cancel, Stamp, never
 from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSession
 from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
 from sessionscope.store.model.session_table import Census, Entry
+from sessionscope.store.protocols import Cancel, Stamp, never
 
 from .briefs import Brief, forks, leftovers
 from .clock import Clock

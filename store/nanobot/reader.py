@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.model import outline as outlines
 from sessionscope.store.model.context import Context, tokens_of
 from sessionscope.store.model.errors import Busy, StoreError, UnknownSession
@@ -30,6 +29,7 @@ from sessionscope.store.model.rows import (
     View,
 )
 from sessionscope.store.model.session_table import Census
+from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 
 from . import context, detail, doctor, links, listing, record

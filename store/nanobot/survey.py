@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from sessionscope.store.archive import Cancel
 from sessionscope.store.io.jsonlines import Kind, Span
 from sessionscope.store.model.errors import Busy, Cancelled
+from sessionscope.store.protocols import Cancel
 
 from .file import Opened
 from .head import METADATA

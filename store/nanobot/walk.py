@@ -16,9 +16,9 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.io.jsonlines import Kind, Span, scan
 from sessionscope.store.model.errors import Busy, Cancelled
+from sessionscope.store.protocols import Cancel, never
 
 from .file import Opened
 from .head import METADATA, PROVIDER_STATE

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.io.bundle import Bundle, Kind, discard_restored, trash_entry
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, reasons
@@ -32,6 +31,7 @@ from sessionscope.store.model.plans import (
     silent,
 )
 from sessionscope.store.model.rows import Ref, Spot
+from sessionscope.store.protocols import Cancel, never
 
 from . import closing, doctor, edits, folding, planning, reviving, sessions, undoing
 from .chart import read_chart
@@ -58,7 +58,7 @@ class PowerLoopActions:
         return self._source.layout
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
-        """See `sessionscope.store.archive.Actions`."""
+        """See `sessionscope.store.protocols.Actions`."""
         self._source.read(self._check)
         if isinstance(action, Restore):
             return self._source.read(lambda conn: self._plan_restore(conn, action))
@@ -212,7 +212,7 @@ class PowerLoopActions:
     # -- carrying out
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
-        """See `sessionscope.store.archive.Actions`. The database is locked only during the transaction."""
+        """See `sessionscope.store.protocols.Actions`. The database is locked only during the transaction."""
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         with connected(self._source.file.path) as writer:

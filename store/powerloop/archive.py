@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sessionscope.store.archive import Stamp
 from sessionscope.store.io.sqlitefile import SqliteFile
 from sessionscope.store.model.errors import NotAnArchive
 from sessionscope.store.model.rows import ArchiveInfo
+from sessionscope.store.protocols import Stamp
 
 from .actions import PowerLoopActions
 from .layout import Layout, layouts, schema_version

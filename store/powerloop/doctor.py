@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
-from sessionscope.store.archive import Cancel
 from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.errors import Cancelled, Damaged
 from sessionscope.store.model.findings import Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
+from sessionscope.store.protocols import Cancel
 
 from . import call_checks, compaction_checks, session_checks
 from .ailments import Ailment, ailment

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sessionscope.store.archive import Cancel
 from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.outline import Run, runs_of, union
+from sessionscope.store.protocols import Cancel
 
 from .layout import Layout
 from .messages import Owner, state_of

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
 from sessionscope.store.model.context import Context
@@ -27,6 +26,7 @@ from sessionscope.store.model.rows import (
     View,
 )
 from sessionscope.store.model.session_table import Census, Entry
+from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 from sessionscope.store.rules.values import Damages, parse
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.model.errors import Busy, Damaged, NotAnArchive
 from sessionscope.store.model.plans import Progress, silent
+from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.recovery.image import Image
 from sessionscope.store.recovery.pages import HIGHEST, LOWEST
 from sessionscope.store.recovery.target import Shape, Target, read_shape

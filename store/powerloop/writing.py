@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sessionscope.store.archive import Cancel
 from sessionscope.store.io.bundle import Bundle, Kind
 from sessionscope.store.io.sqlitefile import decode_text, distrust_schema, uri_of
 from sessionscope.store.io.transactions import SPILL_PAGES, is_busy
 from sessionscope.store.model.errors import Cancelled, Refused, StoreError
 from sessionscope.store.model.plans import Progress
+from sessionscope.store.protocols import Cancel
 
 from .layout import Layout
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from sessionscope.store.archive import Cancel, never
 from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.plans import Progress, silent
+from sessionscope.store.protocols import Cancel, never
 
 from .image import Image
 from .pages import (

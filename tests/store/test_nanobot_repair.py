@@ -35,7 +35,7 @@ from sessionscope.store.nanobot import targets
 from sessionscope.store.nanobot.exam import CODES
 from sessionscope.store.nanobot.places import folders, is_session_file
 from sessionscope.store.nanobot.session_manager import LOCK, SessionManager
-from sessionscope.store.opening import open_archive
+from sessionscope.store.registry import open_archive
 
 from . import damages
 from .faults import failing

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 
-from .archive import Archive
 from .model.errors import NotAnArchive
+from .protocols import Archive
 
 DEFAULT_NAME = "power_loop_sessions.db"
 _SQLITE = b"SQLite format 3\0"
