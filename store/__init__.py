@@ -51,9 +51,9 @@ PUBLIC = {
         "Settle",
         "Uncompact",
     ),
-    "powerloop.demo": ("write_demo",),
-    "powerloop.salvage": ("Salvaged", "salvage"),
-    "powerloop.session_store": ("SessionStore",),
+    "powerloop.demo.writer": ("write_demo",),
+    "powerloop.salvage.rebuild": ("Salvaged", "salvage"),
+    "powerloop.dropin.session_store": ("SessionStore",),
     "model.findings": ("Change", "Choice", "Finding", "Severity"),
     "model.rows": (
         "ArchiveInfo",

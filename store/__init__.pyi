@@ -59,10 +59,10 @@ from .model.session_table import Census as Census
 from .model.session_table import Changes as Changes
 from .model.session_table import Entry as Entry
 from .model.session_table import Order as Order
-from .powerloop.demo import write_demo as write_demo
-from .powerloop.salvage import Salvaged as Salvaged
-from .powerloop.salvage import salvage as salvage
-from .powerloop.session_store import SessionStore as SessionStore
+from .powerloop.demo.writer import write_demo as write_demo
+from .powerloop.dropin.session_store import SessionStore as SessionStore
+from .powerloop.salvage.rebuild import Salvaged as Salvaged
+from .powerloop.salvage.rebuild import salvage as salvage
 from .protocols import Actions as Actions
 from .protocols import Archive as Archive
 from .protocols import Cancel as Cancel

@@ -9,23 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .session_store import DEFAULT_DB_PATH as DEFAULT_DB_PATH
-    from .session_store import MAX_SPAWN_DEPTH as MAX_SPAWN_DEPTH
-    from .session_store import SCHEMA_SQL as SCHEMA_SQL
-    from .session_store import CompactionRow as CompactionRow
-    from .session_store import Counts as Counts
-    from .session_store import Descendant as Descendant
-    from .session_store import MessageRow as MessageRow
-    from .session_store import MessageState as MessageState
-    from .session_store import NewMessage as NewMessage
-    from .session_store import Page as Page
-    from .session_store import SessionKind as SessionKind
-    from .session_store import SessionRow as SessionRow
-    from .session_store import SessionStateRow as SessionStateRow
-    from .session_store import SessionStatus as SessionStatus
-    from .session_store import SessionStore as SessionStore
-    from .session_store import SubagentLifecycle as SubagentLifecycle
-    from .session_store import UsageRow as UsageRow
+    from .dropin.session_store import DEFAULT_DB_PATH as DEFAULT_DB_PATH
+    from .dropin.session_store import MAX_SPAWN_DEPTH as MAX_SPAWN_DEPTH
+    from .dropin.session_store import SCHEMA_SQL as SCHEMA_SQL
+    from .dropin.session_store import CompactionRow as CompactionRow
+    from .dropin.session_store import Counts as Counts
+    from .dropin.session_store import Descendant as Descendant
+    from .dropin.session_store import MessageRow as MessageRow
+    from .dropin.session_store import MessageState as MessageState
+    from .dropin.session_store import NewMessage as NewMessage
+    from .dropin.session_store import Page as Page
+    from .dropin.session_store import SessionKind as SessionKind
+    from .dropin.session_store import SessionRow as SessionRow
+    from .dropin.session_store import SessionStateRow as SessionStateRow
+    from .dropin.session_store import SessionStatus as SessionStatus
+    from .dropin.session_store import SessionStore as SessionStore
+    from .dropin.session_store import SubagentLifecycle as SubagentLifecycle
+    from .dropin.session_store import UsageRow as UsageRow
 
 __all__ = [
     "DEFAULT_DB_PATH",
@@ -51,6 +51,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(".session_store", __name__), name)
+    value = getattr(import_module(".dropin.session_store", __name__), name)
     globals()[name] = value
     return value

@@ -33,15 +33,17 @@ from sessionscope.store.model.plans import (
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.protocols import Cancel, never
 
-from . import closing, doctor, edits, folding, planning, reviving, sessions, undoing
-from .chart import read_chart
-from .edits import Edit
-from .layout import Layout, newer
-from .obstacles import check_statements, reason, written_tables
-from .planning import Work
-from .settling import settle
+from .doctor import checkup, edits
+from .doctor.edits import Edit
+from .format.layout import Layout, newer
+from .format.obstacles import check_statements, reason, written_tables
+from .read import sessions
+from .read.chart import read_chart
 from .source import PowerLoopSource
-from .writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
+from .write import closing, folding, planning, reviving, undoing
+from .write.planning import Work
+from .write.settling import settle
+from .write.writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
 
 ROUNDS, SHOWN = 8, 2_000
 NOTHING = "There is nothing to put right."
@@ -95,12 +97,12 @@ class PowerLoopActions:
 
     def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
         key = self._key(action.ref) if action.ref is not None else None
-        found = list(doctor.ailments(self._source.read, lambda: self.layout, key, progress, cancel))
+        found = list(checkup.ailments(self._source.read, lambda: self.layout, key, progress, cancel))
         taken = planning.taken(found, action)
-        reindex = any(ail.finding.code == doctor.REINDEX for ail, _ in taken)
+        reindex = any(ail.finding.code == checkup.REINDEX for ail, _ in taken)
         if reindex:
             # What is found by an index that lies is looked at again once it is built anew.
-            taken = [(ail, name) for ail, name in taken if ail.finding.code == doctor.REINDEX]
+            taken = [(ail, name) for ail, name in taken if ail.finding.code == checkup.REINDEX]
         some = planning.edits_of(taken)
         keys = [self._key(ref) for ref in dict.fromkeys(ail.finding.place.session for ail, _ in taken) if ref]
         work = Work(
@@ -292,7 +294,7 @@ class PowerLoopActions:
             now = settle(chart, plan.action.reason, made)[0] if chart else []
             same = planning.timeless(now) == planning.timeless(work.edits)
         elif isinstance(plan.action, Repair) and not work.reindex:
-            found = list(doctor.within(conn, self.layout, work.scope, work.between))
+            found = list(checkup.within(conn, self.layout, work.scope, work.between))
             try:
                 again = planning.edits_of(planning.taken(found, plan.action))
             except Misused:
@@ -313,7 +315,7 @@ class PowerLoopActions:
                 keys = [key for (key,) in conn.execute(f"SELECT rowid FROM {self.layout.table('sessions')}")]
             found = [
                 ail
-                for ail in doctor.within(conn, self.layout, keys, work.between or work.reindex)
+                for ail in checkup.within(conn, self.layout, keys, work.between or work.reindex)
                 if ail.finding.fixable
                 and (not action.only or ail.finding.code in action.only)
                 and (action.ref is None or ail.finding.place.session == action.ref)

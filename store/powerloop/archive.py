@@ -11,8 +11,8 @@ from sessionscope.store.model.rows import ArchiveInfo
 from sessionscope.store.protocols import Stamp
 
 from .actions import PowerLoopActions
-from .layout import Layout, layouts, schema_version
-from .obstacles import reason
+from .format.layout import Layout, layouts, schema_version
+from .format.obstacles import reason
 from .reader import PowerLoopReader
 from .source import PowerLoopSource
 

@@ -30,10 +30,11 @@ from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 from sessionscope.store.rules.values import Damages, parse
 
-from . import audit, context, doctor, links, messages, outlining, sessions
-from .decode import Cells, note_span
-from .layout import NOTE_NAME, Layout
-from .messages import META_BYTES, Lines, Owner
+from .doctor import checkup
+from .format.decode import Cells, note_span
+from .format.layout import NOTE_NAME, Layout
+from .read import audit, context, links, messages, outlining, sessions
+from .read.messages import META_BYTES, Lines, Owner
 from .source import PowerLoopSource
 
 T = TypeVar("T")
@@ -322,5 +323,5 @@ class PowerLoopReader:
         key = self.key(ref) if ref is not None else None
         if ref is not None and key is None:
             raise UnknownSession(f"session {ref.id!r} is gone.")
-        for ail in doctor.ailments(self.read, lambda: self.layout, key, progress, cancel):
+        for ail in checkup.ailments(self.read, lambda: self.layout, key, progress, cancel):
             yield ail.finding

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sessionscope.store.io.sqlitefile import SqliteFile
 from sessionscope.store.model.errors import NotAnArchive
 
-from .layout import Layout, layouts, schema_version
+from .format.layout import Layout, layouts, schema_version
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.store.workspaces import talk, write
 
-from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.store.powerloop.format.schema import TABLES
 
 NEWEST, WHOLE, SESSION = "qz-newest", "qz-whole", "session-0000001"
 """The first and the last word of a newest message. A list has room for the first alone."""

@@ -26,7 +26,7 @@ from textual.pilot import Pilot
 
 from sessionscope.store import open_archive
 from sessionscope.store.io import sqlitefile
-from sessionscope.store.powerloop.messages import Lines
+from sessionscope.store.powerloop.read.messages import Lines
 from sessionscope.tui.app import Sessionscope
 from sessionscope.tui.widgets.timeline import Timeline
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.store.powerloop.format.schema import TABLES
 from sessionscope.tui.__main__ import main
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sessionscope.store import Archive, Outline, Reader, Ref, TimelineRow, View, open_archive
-from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.store.powerloop.format.schema import TABLES
 
 DATA = Path(__file__).parents[1] / "data"
 NAMES = sorted(path.stem for path in (DATA / "power-loop").glob("*.db"))

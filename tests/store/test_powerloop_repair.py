@@ -25,7 +25,8 @@ from sessionscope.store import (
 )
 from sessionscope.store.io import bundle as bundle_module
 from sessionscope.store.model.rows import Ref, View
-from sessionscope.store.powerloop import SessionStore, writing
+from sessionscope.store.powerloop import SessionStore
+from sessionscope.store.powerloop.write import writing
 
 from .ailing import DEFECTS, TOLD, dump, made, sample
 from .faults import failing

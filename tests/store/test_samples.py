@@ -17,7 +17,7 @@ import pytest
 
 from sessionscope.store import Archive, Certainty, NotAnArchive, Order, Place, Ref, State, View, open_archive
 from sessionscope.store.io.sqlitefile import SqliteFile
-from sessionscope.store.powerloop.layout import layouts
+from sessionscope.store.powerloop.format.layout import layouts
 
 from .helpers import DATA, DETACHED, LINKED, NAMES, ROOT, call, everything, fill, only, raw, refs, rows, seqs
 

@@ -27,7 +27,7 @@ from sessionscope.store.powerloop import (
     SessionStatus,
     SubagentLifecycle,
 )
-from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.store.powerloop.format.schema import TABLES
 
 from .helpers import raw
 
@@ -366,7 +366,7 @@ def test_closed_is_closed() -> None:
 
 
 def test_every_name_is_where_an_agent_looks_for_it() -> None:
-    import sessionscope.store.powerloop.session_store as module
+    import sessionscope.store.powerloop.dropin.session_store as module
 
     assert set(module.__all__) == set(powerloop.__all__)
     for name in module.__all__:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store.powerloop import SessionStore, SubagentLifecycle
-from sessionscope.store.powerloop.schema import STATEMENTS
+from sessionscope.store.powerloop.format.schema import STATEMENTS
 
 from .helpers import raw
 from .session_worker import OPERATIONS, Worker, dump, flaws, working

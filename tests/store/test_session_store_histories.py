@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sessionscope.store.powerloop as package
-import sessionscope.store.powerloop.session_store as ours
+import sessionscope.store.powerloop.dropin.session_store as ours
 
 from . import histories
 from .helpers import raw

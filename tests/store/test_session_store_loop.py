@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-import sessionscope.store.powerloop.session_store as ours
+import sessionscope.store.powerloop.dropin.session_store as ours
 
 from . import histories
 

@@ -13,7 +13,7 @@ import pytest
 
 from sessionscope.store import NotAnArchive, SessionStore
 from sessionscope.store.powerloop import DEFAULT_DB_PATH
-from sessionscope.store.powerloop.schema import STATEMENTS, TABLES
+from sessionscope.store.powerloop.format.schema import STATEMENTS, TABLES
 
 from .helpers import NAMES, ROOT, raw
 from .test_refusals import tree

@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sessionscope.store.powerloop import SessionStore, session_store
+from sessionscope.store.powerloop import SessionStore
+from sessionscope.store.powerloop.dropin import session_store
 
 from .families import NOTE, family
 from .session_worker import dump, flaws

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessionscope.store import NotAnArchive, Ref, View, open_archive
-from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.store.powerloop.format.schema import TABLES
 
 HOUR = 3_600_000
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sessionscope.store.powerloop.schema import TABLES
+from sessionscope.store.powerloop.format.schema import TABLES
 
 from .harness import NOW
 

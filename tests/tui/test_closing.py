@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import Restore, bundles, open_archive
-from sessionscope.store.powerloop import closing as powerloop_closing
+from sessionscope.store.powerloop.write import closing as powerloop_closing
 from sessionscope.tui.render import MARKED
 from sessionscope.tui.screens.sheet import CloseSheet, PlanSheet
 from sessionscope.tui.screens.trash import Trash

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sessionscope.store import Uncompact
-from sessionscope.store.powerloop import writing
 from sessionscope.store.powerloop.actions import PowerLoopActions
+from sessionscope.store.powerloop.write import writing
 from sessionscope.tui import care
 from sessionscope.tui.screens.fold_sheet import UNSEEN
 

@@ -19,9 +19,9 @@ from textual._compositor import Compositor
 from textual.geometry import Region
 
 from sessionscope.store import Message
-from sessionscope.store.powerloop.messages import Lines
+from sessionscope.store.powerloop.format.schema import TABLES
+from sessionscope.store.powerloop.read.messages import Lines
 from sessionscope.store.powerloop.reader import PowerLoopReader
-from sessionscope.store.powerloop.schema import TABLES
 from sessionscope.tui import study
 from sessionscope.tui.describe import PIECE
 from sessionscope.tui.screens import stage

@@ -1,0 +1,1 @@
+"""The sample database that `sessionscope demo` writes."""

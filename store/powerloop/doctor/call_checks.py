@@ -1,0 +1,133 @@
+"""What may be wrong with the tool calls of a session, their results, and the turn that waits for these. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.outline import runs_of
+from sessionscope.store.model.rows import State
+from sessionscope.store.powerloop.format.layout import Layout
+from sessionscope.store.powerloop.read.chart import Chart, Row, troubles
+from sessionscope.store.powerloop.read.pairing import awaited, dumps, is_free, open_calls, pair
+
+from .ailments import Ailment, ailment, named_seqs
+from .edits import Edit
+from .room import Rooms, count_on, make_room
+
+
+def calls_and_results(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    pairing = pair(chart.rows)
+    back = {seq for first, last in chart.audit.unexplained for seq in range(first, last + 1)}
+    waits, _ = awaited(chart)
+    groups: dict[int, list[Row]] = {}
+    for at, call in pairing.answers.items():
+        groups.setdefault(call.row, [chart.rows[call.row]]).append(chart.rows[at])
+    for group in groups.values():
+        gone = [row for row in group if row.state == State.COMPACTED.value and row.seq not in back]
+        if gone and any(row.active or row.seq in back for row in group):
+            named = named_seqs(runs_of(sorted(row.seq for row in gone)))
+            what = "results without their call" if gone[0] is group[0] else "a call without all of its results"
+            yield ailment(
+                "split-pair",
+                Severity.WARNING,
+                chart.spot(group[0]),
+                f"The context holds {what}: {named} left it.",
+                choices={
+                    Choice("reactivate", f"bring {named} back into the context"): [
+                        Edit("messages", row.rowid, {"state": State.ACTIVE.value}, chart.spot(row)) for row in gone
+                    ]
+                },
+            )
+    for at in pairing.orphans:
+        yield _orphan_result(chart, chart.rows[at])
+    for at, calls in open_calls(chart, pairing).items():
+        left = [call for call in calls if call.id not in waits]
+        if left:
+            names = ", ".join(str(call.name or call.id or "?")[:40] for call in left[:5])
+            yield ailment(
+                "unanswered-calls",
+                Severity.WARNING,
+                chart.spot(chart.rows[at]),
+                f"Nobody answered "
+                f"{len(left)} of its calls ({names}), and no turn is open that would; settle answers them.",
+            )
+
+
+def _orphan_result(chart: Chart, row: Row) -> Ailment:
+    place = chart.spot(row)
+    message = f"It is the result of a call {str(row.answers)[:40]!r} that no row before it makes."
+    if not row.answers:
+        message = "It is the result of a call, but does not say of which, and none waits for one."
+    if not row.active or not isinstance(row.answers, str) or not row.answers:
+        return ailment("orphan-result", Severity.WARNING if row.active else Severity.INFO, place, message)
+    free = row.seq > 1 and is_free(chart, row.seq - 1, 1)
+    rooms = Rooms(() if free else ((row.seq, 1),))
+    moves = [*make_room(chart, rooms), *count_on(chart, rooms.moved(chart.highest))]
+    call = {
+        "id": row.answers,
+        "type": "function",
+        "function": {"name": row.name if isinstance(row.name, str) and row.name else "unknown", "arguments": "{}"},
+    }
+    values = {
+        "session_id": chart.stored_id,
+        "seq": row.seq - 1 if free else row.seq,
+        "role": "assistant",
+        "content": "",
+        "tool_calls_json": dumps([call]),
+        "round_index": row.round_index,
+        "state": State.ACTIVE.value,
+        "meta_json": "{}",
+        "created_at": row.created_at,
+    }
+    values |= {"send_index": row.send_index} if row.send_index is not None else {}
+    return ailment(
+        "orphan-result",
+        Severity.WARNING,
+        place,
+        message,
+        choices={
+            Choice("insert-call", "put an empty call before it, so that every release can send it"): [
+                *moves,
+                Edit("messages", None, values, place),
+            ]
+        },
+    )
+
+
+def pending(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    stored = chart.state.get("pending_json") if chart.state else None
+    if not stored or chart.state_rowid is None or troubles({"pending_json": stored}, ("pending_json",)) != ((), ()):
+        return
+    place = chart.spot()
+    waits, more = awaited(chart)
+    clear = [Edit("session_state", chart.state_rowid, {"pending_json": None}, place)]
+    pairing = pair(chart.rows)
+    unanswered = {call.id for call in pairing.unanswered}
+    nameless = any(call.id is None for calls in open_calls(chart, pairing).values() for call in calls)
+    if more or waits & unanswered or (not waits and nameless):
+        many = len(waits & unanswered)
+        what = f"{many} {'call' if many == 1 else 'calls'}" if many else "an answer"
+        yield ailment(
+            "open-turn",
+            Severity.INFO,
+            place,
+            f"A turn is open: it waits for {what}. Its agent may go on with it; if it never will, settle ends it.",
+        )
+    elif not waits or waits <= {id_ for row in chart.rows for id_, _ in row.calls}:
+        yield ailment(
+            "pending-answered",
+            Severity.ERROR,
+            place,
+            "Its bookkeeping waits for calls, but all of them are answered: power-loop refuses to go on.",
+            "It waits for nothing any more.",
+            clear,
+        )
+    else:
+        yield ailment(
+            "pending-unknown",
+            Severity.ERROR,
+            place,
+            "Its bookkeeping waits for calls that no message makes: power-loop refuses to go on.",
+            choices={Choice("clear", "wait for nothing any more"): clear},
+        )

@@ -1,0 +1,133 @@
+"""What may be wrong with the compactions of a session: notes, audit rows, messages out of the context. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.outline import runs_of
+from sessionscope.store.model.rows import Spot, State
+from sessionscope.store.powerloop.format.layout import Layout
+from sessionscope.store.powerloop.read.chart import Chart, Row
+
+from .ailments import Ailment, ailment, count_rows, named_seqs
+from .edits import Edit
+
+_SPANS = (
+    ("inverted", "span-inverted"),
+    ("past the end", "span-past-end"),
+    ("overlaps", "span-overlaps"),
+    ("not recorded as numbers", "span-unreadable"),
+    ("took no row", "audit-without-rows"),
+    ("note is missing", "audit-without-note"),
+    ("is no compaction note", "audit-without-note"),
+)
+
+
+def compactions(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    audited = {fold.note_seq for fold in chart.folds}
+    lost = [row for row in chart.rows if row.note and row.seq not in audited]
+    spans: list[tuple[int, int]] = []
+    if layout.has("compactions"):
+        number = max([fold.number for fold in chart.folds if type(fold.number) is int], default=0)
+        last = chart.state.get("last_compact_seq") if chart.state else 0
+        number = max(number, last if type(last) is int else 0)
+        for row in lost:
+            number += 1
+            yield _note_unrecorded(chart, row, number, spans)
+    seqs = {row.seq: row for row in chart.rows}
+    back = [
+        seq
+        for first, last in chart.audit.unexplained
+        for seq in range(first, last + 1)
+        if seq in seqs and seqs[seq] not in lost and not any(a <= seq <= b for a, b in spans)
+    ]
+    if back:
+        runs = runs_of(back)
+        place = chart.spot(seqs[back[0]])
+        yield ailment(
+            "fold-unrecorded",
+            Severity.ERROR,
+            place,
+            f"{count_rows(len(back))} ({named_seqs(runs)}) left "
+            "the context, but no compaction took them and no note stands for them: the model has lost them.",
+            "They come back into the context.",
+            [Edit("messages", seqs[seq].rowid, {"state": State.ACTIVE.value}, chart.spot(seqs[seq])) for seq in back],
+        )
+    yield from _spans(chart)
+
+
+def _note_unrecorded(chart: Chart, row: Row, number: int, spans: list[tuple[int, int]]) -> Ailment:
+    place, meta = chart.spot(row), row.meta if isinstance(row.meta, dict) else {}
+    first, last = meta.get("from_seq"), meta.get("to_seq")
+    message = "It is a compaction note, but the audit knows of no compaction that wrote it."
+    if type(first) is not int or type(last) is not int:
+        if not row.active:
+            return ailment("note-unrecorded", Severity.INFO, place, message)
+        return ailment(
+            "note-unrecorded",
+            Severity.WARNING,
+            place,
+            message,
+            choices={
+                Choice("retire", "take the note out of the context"): [
+                    Edit("messages", row.rowid, {"state": State.COMPACTED.value}, place)
+                ]
+            },
+        )
+    spans.append((first, min(last, row.seq - 1)))
+    made = row.created_at if type(row.created_at) is int else 0
+    edits = [
+        Edit(
+            "compactions",
+            None,
+            {
+                "session_id": chart.stored_id,
+                "compact_seq": number,
+                "note_seq": row.seq,
+                "from_seq": first,
+                "to_seq": last,
+                "before_tokens": _int(meta.get("original_tokens")),
+                "after_tokens": _int(meta.get("summary_tokens")),
+                "round_index": _int(meta.get("compacted_at_round", row.round_index)),
+                "created_at": made,
+            },
+            place,
+        )
+    ]
+    if chart.state_rowid is not None:
+        edits.append(Edit("session_state", chart.state_rowid, {"last_compact_seq": number}, place))
+    return ailment(
+        "note-unrecorded",
+        Severity.ERROR,
+        place,
+        message,
+        f"The audit gets compaction {number}, of {first} to {last}, as the note itself says.",
+        edits,
+    )
+
+
+def _spans(chart: Chart) -> Iterator[Ailment]:
+    """What is strange about recorded folds: all of it is what that release allows, so it is only told."""
+    seen: set[tuple[Any, Any]] = set()
+    for fold in chart.audit.compactions:
+        place = Spot(chart.ref, str(fold.note_seq), fold.note_seq) if fold.note_seq is not None else chart.spot()
+        span = (fold.from_seq, fold.to_seq)
+        if fold.undone:
+            continue
+        told: set[str] = set()
+        for odd in fold.odd:
+            code = next((code for words, code in _SPANS if words in odd), None)
+            if code == "span-overlaps" and span in seen:
+                code = "span-repeated"
+            if code is not None and code not in told:
+                told.add(code)
+                yield ailment(
+                    code, Severity.INFO, place, f"Compaction {fold.number} ({fold.from_seq} to {fold.to_seq}): {odd}."
+                )
+        seen.add(span)
+
+
+def _int(value: Any) -> int | None:
+    return value if type(value) is int else None

@@ -1,0 +1,194 @@
+"""What may be wrong with a session's bookkeeping, its values and its messages. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sessionscope.store.model.findings import Choice, Severity
+from sessionscope.store.model.outline import gaps, runs_of, size
+from sessionscope.store.model.rows import Spot, State
+from sessionscope.store.powerloop.format.layout import Layout
+from sessionscope.store.powerloop.read.chart import Chart, Row, troubles
+from sessionscope.store.powerloop.read.pairing import dumps
+
+from .ailments import Ailment, ailment, count_rows
+from .edits import Edit
+
+_STATUSES, _KINDS = ("active", "archived"), ("root", "subagent")
+_LIFECYCLES = ("ephemeral", "linked", "detached")
+
+
+def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    place, highest = chart.spot(), chart.highest
+    numbers = [fold.number for fold in chart.folds if type(fold.number) is int]
+    folds = max(numbers, default=0)
+    if chart.state is None or chart.state_rowid is None:
+        rounds = max((row.round_index for row in chart.rows if type(row.round_index) is int), default=0)
+        values = {"session_id": chart.stored_id, "next_seq": highest + 1}
+        for column, value in (("round_index", rounds), ("last_compact_seq", folds)):
+            values |= {column: value} if layout.has("session_state", column) else {}
+        yield ailment(
+            "state-missing",
+            Severity.ERROR,
+            place,
+            "Its bookkeeping is missing, so power-loop takes no message for it and says that the session is unknown.",
+            "The bookkeeping is made from what the session holds.",
+            [Edit("session_state", None, values, place)],
+        )
+        return
+    next_seq = chart.state["next_seq"]
+    if type(next_seq) is not int or next_seq <= highest:
+        yield ailment(
+            "next-seq-behind",
+            Severity.ERROR,
+            place,
+            f"The next message would get seq {next_seq}, but there "
+            f"is one with seq {highest} already: every append fails.",
+            f"The next message gets seq {highest + 1}.",
+            [Edit("session_state", chart.state_rowid, {"next_seq": highest + 1}, place)],
+        )
+    last = chart.state.get("last_compact_seq", folds)
+    if type(last) is not int or last < folds:
+        yield ailment(
+            "compact-seq-behind",
+            Severity.ERROR,
+            place,
+            f"Its bookkeeping counts {last} compactions, but "
+            f"there is one with number {folds} already: the next compaction fails.",
+            f"The next one gets number {folds + 1}.",
+            [Edit("session_state", chart.state_rowid, {"last_compact_seq": folds}, place)],
+        )
+    elif last > folds:
+        yield ailment(
+            "compact-seq-ahead",
+            Severity.INFO,
+            place,
+            f"Its bookkeeping counts {last} compactions, and the "
+            f"audit knows of {folds}; numbers are not used twice, so nothing fails.",
+        )
+
+
+def values(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    yield from _json(chart, "sessions", chart.key, chart.session, ("config_json", "metadata_json"), "{}")
+    if chart.state is not None and chart.state_rowid is not None:
+        yield from _json(chart, "session_state", chart.state_rowid, chart.state, ("pending_json",), None)
+    for column, known in (("status", _STATUSES), ("kind", _KINDS), ("lifecycle", _LIFECYCLES)):
+        value = chart.session.get(column, known[0])
+        if value not in known:
+            yield _unknown(chart, chart.spot(), "sessions", chart.key, column, value, known)
+
+
+def _json(
+    chart: Chart, table: str, rowid: int, values: Mapping[str, Any], columns: Sequence[str], empty: str | None
+) -> Iterator[Ailment]:
+    bad, odd = troubles(dict(values), columns)
+    for column in bad:
+        edit = Edit(table, rowid, {column: empty}, chart.spot())
+        yield ailment(
+            "bad-json",
+            Severity.ERROR,
+            chart.spot(),
+            f"{column} is no JSON, and power-loop loads no session of a list with one like it.",
+            "It is emptied; what was there is kept aside.",
+            [edit],
+        )
+    for column in odd:
+        edit = Edit(table, rowid, {column: empty}, chart.spot())
+        yield ailment(
+            "not-an-object",
+            Severity.WARNING,
+            chart.spot(),
+            f"{column} is JSON, but no object.",
+            choices={Choice("clear", "empty it; what was there is kept aside"): [edit]},
+        )
+
+
+def _unknown(
+    chart: Chart, place: Spot, table: str, rowid: int, column: str, value: Any, known: Sequence[str]
+) -> Ailment:
+    shown = str(value)[:40]
+    return ailment(
+        f"unknown-{column}",
+        Severity.ERROR,
+        place,
+        f"{column} is {shown!r}, which no release knows: power-loop loads nothing that holds it.",
+        choices={Choice(name, f"make it {name!r}"): [Edit(table, rowid, {column: name}, place)] for name in known},
+    )
+
+
+def messages(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+    states = (State.ACTIVE.value, State.COMPACTED.value)
+    known = (*states, State.DROPPED.value) if layout.has("messages", "send_index") else states
+    if chart.strays:
+        yield ailment(
+            "odd-seq",
+            Severity.WARNING,
+            chart.spot(),
+            f"The seq of {count_rows(len(chart.strays))} is no whole number, so nothing can name them.",
+        )
+    for row in chart.rows:
+        if row.state not in known:
+            yield _unknown(chart, chart.spot(row), "messages", row.rowid, "state", row.state, known)
+        for column in (*row.bad, *row.odd):
+            yield _bad_column(chart, layout, row, column)
+    if missing := gaps(runs_of(row.seq for row in chart.rows), 1, chart.highest):
+        yield ailment(
+            "holes",
+            Severity.INFO,
+            chart.spot(),
+            f"{count_rows(size(missing))} of it are gone: pruned, or deleted by hand.",
+        )
+
+
+def _bad_column(chart: Chart, layout: Layout, row: Row, column: str) -> Ailment:
+    place = chart.spot(row)
+    if column == "tool_calls_json":
+        return ailment(
+            "bad-tool-calls",
+            Severity.ERROR,
+            place,
+            "Its tool calls are no list of calls in JSON, and power-loop loads no session that holds such a row.",
+            choices={
+                Choice("clear", "take the calls out; what was there is kept aside"): [
+                    Edit("messages", row.rowid, {column: None}, place)
+                ]
+            },
+        )
+    meta = dumps(_note_meta(chart, layout, row))
+    if column in row.odd:
+        return ailment(
+            "not-an-object",
+            Severity.WARNING,
+            place,
+            "Its meta is JSON, but no object.",
+            choices={
+                Choice("clear", "empty it; what was there is kept aside"): [
+                    Edit("messages", row.rowid, {column: meta}, place)
+                ]
+            },
+        )
+    rebuilt = "It is made anew from the audit" if meta != "{}" else "It is emptied"
+    return ailment(
+        "bad-json",
+        Severity.ERROR,
+        place,
+        "Its meta is no JSON, and power-loop loads no session that holds such a row.",
+        f"{rebuilt}; what was there is kept aside.",
+        [Edit("messages", row.rowid, {column: meta}, place)],
+    )
+
+
+def _note_meta(chart: Chart, layout: Layout, row: Row) -> dict[str, Any]:
+    """What a note says of its fold, as far as the audit says it too."""
+    fold = next((fold for fold in chart.folds if fold.note_seq == row.seq), None) if row.note else None
+    if fold is None:
+        return {}
+    meta = {
+        "compacted_at_round": fold.round_index,
+        "from_seq": fold.from_seq,
+        "to_seq": fold.to_seq,
+        "original_tokens": fold.before,
+        "summary_tokens": fold.after,
+    }
+    return meta | ({"ord": fold.from_seq} if layout.by_ord else {})

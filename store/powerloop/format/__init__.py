@@ -1,0 +1,1 @@
+"""The file: tables, layouts of every release, and stored values."""

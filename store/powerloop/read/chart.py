@@ -1,0 +1,295 @@
+"""Everything about one session that a doctor looks at, read in one go; bodies of messages stay on disk."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from sessionscope.store.io.sqlitefile import BrokenText
+from sessionscope.store.model.outline import Outline, runs_of
+from sessionscope.store.model.rows import Audit, Ref, Spot, State
+from sessionscope.store.powerloop.format.decode import note_span
+from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
+from sessionscope.store.rules.values import Damages, calls_made, parse
+
+from . import audit
+from .messages import HEAD_CHARS, Owner
+from .sessions import id_text, owner_of
+
+_MESSAGE = (
+    "seq",
+    "role",
+    "name",
+    "state",
+    "tool_call_id",
+    "tool_calls_json",
+    "meta_json",
+    "round_index",
+    "created_at",
+    "send_index",
+)
+_FOLD = ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "after_tokens", "round_index")
+SEQ_COLUMNS = (
+    ("project_messages", "source_seq_lo"),
+    ("project_messages", "source_seq_hi"),
+    ("hook_events", "message_seq"),
+    ("follow_up_queue", "delivered_seq"),
+)
+"""Where later releases name a message by its seq."""
+_ACTIVE, _COMPACTED = State.ACTIVE.value, State.COMPACTED.value
+
+
+class Call(Struct, frozen=True):
+    """A tool call, by the position of its row and its own in there."""
+
+    row: int
+    at: int
+    id: str | None
+    name: str | None
+
+
+class Row(Struct, gc=False):
+    """A message. `bad` are columns whose JSON does not parse, `odd` those in which it is not what it should be.
+
+    `size` counts the characters of its content and its calls, `head` is how the content begins; of a chart with bodies.
+    """
+
+    rowid: int
+    seq: int
+    role: Any
+    name: Any
+    state: Any
+    answers: Any
+    calls: tuple[tuple[str | None, str | None], ...]
+    stored_calls: Any
+    meta: Any
+    round_index: Any
+    created_at: Any
+    send_index: Any
+    bad: tuple[str, ...]
+    odd: tuple[str, ...]
+    size: int = 0
+    head: Any = None
+
+    @property
+    def active(self) -> bool:
+        return bool(self.state == _ACTIVE)
+
+    @property
+    def note(self) -> bool:
+        return bool(self.name == NOTE_NAME)
+
+
+class Fold(Struct, frozen=True):
+    """An audit row."""
+
+    rowid: int
+    number: Any
+    note_seq: Any
+    from_seq: Any
+    to_seq: Any
+    before: Any
+    after: Any
+    round_index: Any
+
+
+class Chart(Struct):
+    """A session. `session` and `state` are columns as they are stored, `state` None where it has no such row.
+
+    `strays` are the rowids of messages whose seq is no whole number; `mentions` are (table, rowid, column, seq) of
+    other tables.
+    """
+
+    ref: Ref
+    key: int
+    stored_id: Any
+    session: dict[str, Any]
+    state_rowid: int | None
+    state: dict[str, Any] | None
+    rows: list[Row]
+    strays: list[int]
+    folds: list[Fold]
+    audit: Audit
+    mentions: list[tuple[str, int, str, int]]
+
+    def spot(self, row: Row | None = None) -> Spot:
+        """The place of the session, or of a row of it."""
+        return Spot(self.ref, str(row.seq), row.seq) if row is not None else Spot(self.ref)
+
+    @property
+    def highest(self) -> int:
+        return self.rows[-1].seq if self.rows else 0
+
+
+def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
+    """The storage keys of all sessions."""
+    return [key for (key,) in conn.execute(f"SELECT rowid FROM {layout.table('sessions')} ORDER BY rowid")]
+
+
+def read_chart(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> Chart | None:
+    """One session by its storage key, None where it is gone; with `bodies` also their lengths and beginnings."""
+    session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
+    if session is None:
+        return None
+    stored = session["session_id"]
+    owner = owner_of(layout, key, stored)
+    state = _one(
+        conn, f'SELECT rowid AS " rowid", * FROM {layout.table("session_state")} WHERE {owner.condition}', owner.value
+    )
+    rows, strays = _rows(conn, layout, owner, bodies)
+    folds = _folds(conn, layout, owner)
+    return Chart(
+        ref=Ref(layout.prefix, id_text(key, stored)),
+        key=key,
+        stored_id=stored,
+        session=session,
+        state_rowid=state.pop(" rowid") if state else None,
+        state=state,
+        rows=rows,
+        strays=strays,
+        folds=folds,
+        audit=_audit(conn, layout, owner, rows, strays, bool(folds)),
+        mentions=_mentions(conn, layout, owner),
+    )
+
+
+def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any] | None:
+    cursor = conn.execute(statement, (value,))
+    found = cursor.fetchone()
+    return {column[0]: value for column, value in zip(cursor.description, found, strict=True)} if found else None
+
+
+def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[Row], list[int]]:
+    rows, strays = [], []
+    columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
+    head_of = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
+    body = f"{layout.chars}, {head_of}" if bodies else "0, NULL"
+    for rowid, seq, role, name, state, answers, calls, meta, round_index, created_at, send, size, head in conn.execute(
+        f"SELECT rowid, {columns}, {body} FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq",
+        (owner.value,),
+    ):
+        if type(seq) is not int:
+            strays.append(rowid)
+            continue
+        if not calls and (not meta or meta == "{}"):
+            # Most rows: nothing in them needs to be parsed.
+            rows.append(
+                Row(
+                    rowid,
+                    seq,
+                    role,
+                    name,
+                    state,
+                    answers,
+                    (),
+                    None,
+                    None,
+                    round_index,
+                    created_at,
+                    send,
+                    (),
+                    (),
+                    size,
+                    head,
+                )
+            )
+            continue
+        bad: list[str] = []
+        odd: list[str] = []
+        called = _value(calls, "tool_calls_json", bad) if calls else None
+        named = Damages()
+        made = calls_made(called, named)
+        if named and not bad:
+            odd.append("tool_calls_json")
+        values = _object(meta, "meta_json", bad, odd) if meta and meta != "{}" else None
+        rows.append(
+            Row(
+                rowid,
+                seq,
+                role,
+                name,
+                state,
+                answers,
+                made,
+                called,
+                values if name == NOTE_NAME else None,
+                round_index,
+                created_at,
+                send,
+                tuple(bad),
+                tuple(odd),
+                size,
+                head,
+            )
+        )
+    return rows, strays
+
+
+def _value(stored: Any, column: str, bad: list[str]) -> Any:
+    """What a JSON column holds, None where it does not parse."""
+    damages = Damages()
+    plain = type(stored) is str and not isinstance(stored, BrokenText)
+    value = parse(stored, column, damages) if plain else None
+    if damages or not plain:
+        bad.append(column)
+        return None
+    return value
+
+
+def _object(stored: Any, column: str, bad: list[str], odd: list[str]) -> Any:
+    value = _value(stored, column, bad)
+    if value is not None and not isinstance(value, dict):
+        odd.append(column)
+    return value
+
+
+def troubles(values: dict[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns whose JSON does not parse, and those that hold no object."""
+    bad: list[str] = []
+    odd: list[str] = []
+    for column in columns:
+        if values.get(column):
+            _object(values[column], column, bad, odd)
+    return tuple(bad), tuple(odd)
+
+
+def _folds(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[Fold]:
+    if not layout.has("compactions"):
+        return []
+    columns = ", ".join(layout.column("compactions", column) for column in _FOLD)
+    return [
+        Fold(*row)
+        for row in conn.execute(
+            f"SELECT rowid, {columns} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
+            (owner.value,),
+        )
+    ]
+
+
+def _audit(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, rows: list[Row], strays: list[int], folds: bool
+) -> Audit:
+    if not folds and not any(row.state == _COMPACTED for row in rows):
+        return Audit([])
+    seqs: dict[str, list[int]] = {}
+    for row in rows:
+        seqs.setdefault(str(row.state), []).append(row.seq)
+    spans = ((row.seq, note_span(NOTE_NAME, row.meta)) for row in rows if layout.by_ord and row.note and row.active)
+    notes = [(span.ord, seq) for seq, span in spans if span and span.ord is not None and span.ord != seq]
+    outline = Outline({state: runs_of(some) for state, some in seqs.items()}, notes, strays)
+    return audit.audit(lambda work: work(conn), layout, owner, outline)
+
+
+def _mentions(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[tuple[str, int, str, int]]:
+    return [
+        (table, rowid, column, seq)
+        for table, column in SEQ_COLUMNS
+        if layout.has(table, column)
+        for rowid, seq in conn.execute(
+            f"SELECT rowid, {column} FROM {layout.table(table)} WHERE {owner.condition}", (owner.value,)
+        )
+        if type(seq) is int
+    ]

@@ -1,0 +1,82 @@
+"""What the model sees of a session, each message with its size in tokens, estimated."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from sessionscope.store.model.context import Candidate, Context, tokens_of
+from sessionscope.store.model.errors import UnknownSession
+from sessionscope.store.powerloop.format.layout import Layout
+
+from . import sessions
+from .chart import Chart, Row, read_chart
+from .messages import Owner
+from .pairing import pair
+
+WHOLE_SEQ = "typeof(seq) = 'integer'"
+"""What can be named by its seq; others stay as they are."""
+
+
+def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
+    """What the model sees of a session, in its order. Raises UnknownSession."""
+    return context_in(layout, chart_of(conn, layout, id_, bodies=True))
+
+
+def context_in(layout: Layout, chart: Chart) -> Context:
+    """The same of a session that was read."""
+    answers = pair(chart.rows).answers
+    found, elsewhere = [], False
+    for at, row in enumerate(chart.rows):
+        if not row.active:
+            continue
+        place, note, kept = row.seq, False, at == 0 and row.role == "system"
+        if row.name is not None:
+            note, kept = row.note, kept or str(row.name).startswith("memory_")
+        if note:
+            place, kept = _place(layout, row), False
+            elsewhere |= place != row.seq
+        found.append(
+            Candidate(
+                row.seq,
+                place,
+                str(row.role),
+                answers[at].row if at in answers else at,
+                tokens_of(row.size),
+                note,
+                kept,
+                str(row.head) if row.head else _called(row),
+            )
+        )
+    if elsewhere:
+        found.sort(key=lambda one: (one.place, one.seq))
+    return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
+
+
+def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
+    """Every message's seq, role and tokens, in the order in which they were written."""
+    for seq, role, size in conn.execute(
+        f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
+        f"AND {WHOLE_SEQ} ORDER BY seq",
+        (owner.value,),
+    ):
+        yield seq, str(role), tokens_of(size)
+
+
+def _called(row: Row) -> str:
+    """What stands for a message that says nothing itself."""
+    return ", ".join(name for _, name in row.calls if name)
+
+
+def _place(layout: Layout, note: Row) -> int:
+    place = note.meta.get("ord") if layout.by_ord and isinstance(note.meta, dict) else None
+    return place if type(place) is int else note.seq
+
+
+def chart_of(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
+    """What there is to know of a session by its id. Raises UnknownSession."""
+    key = sessions.rowid_of(conn, layout, id_)
+    chart = read_chart(conn, layout, key, bodies) if key is not None else None
+    if chart is None:
+        raise UnknownSession(f"session {id_!r} is gone.")
+    return chart

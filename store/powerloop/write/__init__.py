@@ -1,0 +1,1 @@
+"""Changes of a database: compactions, closing, settling, and their undo."""

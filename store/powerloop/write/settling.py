@@ -1,0 +1,63 @@
+"""Answers for calls that a crash left open, as power-loop's `abort_pending` gives them, but each in its right place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sessionscope.store.model.rows import State
+from sessionscope.store.powerloop.doctor.edits import Edit
+from sessionscope.store.powerloop.doctor.room import Rooms, count_on, make_room
+from sessionscope.store.powerloop.read.chart import Call, Chart
+from sessionscope.store.powerloop.read.pairing import awaited, first_free, is_free, open_calls, pair
+
+REASON = "settled by sessionscope"
+
+
+def settle(chart: Chart, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
+    """Return the edits that answer all open calls of a session and end its turn, and what they do in words."""
+    opened = [(at, first_free(chart, at), calls) for at, calls in open_calls(chart, pair(chart.rows)).items()]
+    rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(chart, first, len(calls))))
+    edits, said, highest = make_room(chart, rooms), [], rooms.moved(chart.highest)
+    for at, first, calls in opened:
+        start = rooms.start(first)
+        edits += [_answer(chart, at, start + place, call, reason, now_ms) for place, call in enumerate(calls)]
+        highest = max(highest, start + len(calls) - 1)
+        said.append(_said(chart.rows[at].seq, calls))
+    if opened:
+        edits += count_on(chart, highest)
+        updated = chart.session.get("updated_at")
+        edits.append(
+            Edit(
+                "sessions", chart.key, {"updated_at": max(now_ms, updated if type(updated) is int else 0)}, chart.spot()
+            )
+        )
+    if chart.state is not None and chart.state.get("pending_json"):
+        _, more = awaited(chart)
+        said.append("The question that it waits for is given up." if more else "It waits for nothing any more.")
+        edits.append(Edit("session_state", chart.state_rowid, {"pending_json": None}, chart.spot()))
+    return edits, said
+
+
+def _answer(chart: Chart, at: int, seq: int, call: Call, reason: str, now_ms: int) -> Edit:
+    caller = chart.rows[at]
+    values: dict[str, Any] = {
+        "session_id": chart.stored_id,
+        "seq": seq,
+        "role": "tool",
+        "content": f"<aborted: {reason or REASON}>",
+        "tool_call_id": call.id,
+        "name": call.name,
+        "round_index": caller.round_index,
+        "state": State.ACTIVE.value,
+        "meta_json": "{}",
+        "created_at": now_ms,
+    }
+    if caller.send_index is not None:
+        values["send_index"] = caller.send_index
+    return Edit("messages", None, values, chart.spot(caller))
+
+
+def _said(seq: int, calls: list[Call]) -> str:
+    names = ", ".join(str(call.name or call.id or "?")[:40] for call in calls[:5])
+    many = "1 call" if len(calls) == 1 else f"{len(calls)} calls"
+    return f"{many} of seq {seq} {'is' if len(calls) == 1 else 'are'} answered as aborted: {names}."
