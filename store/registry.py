@@ -68,7 +68,7 @@ def _beginning(path: Path) -> bytes | None:
 
 def _is_session_file(path: Path) -> bool:
     # Each kind of archive is imported where there is one.
-    from .nanobot.places import is_session_file
+    from .nanobot.format.places import is_session_file
 
     return is_session_file(path)
 

@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .session import FILE_MAX_MESSAGES as FILE_MAX_MESSAGES
-    from .session import Session as Session
-    from .session import estimate_message_tokens as estimate_message_tokens
-    from .session import find_legal_message_start as find_legal_message_start
-    from .session import image_placeholder_text as image_placeholder_text
-    from .session import message_preview as message_preview
-    from .session import safe_filename as safe_filename
-    from .session import safe_key as safe_key
-    from .session import scrub_subagent_announce_body as scrub_subagent_announce_body
-    from .session import without_runtime_context as without_runtime_context
-    from .session_manager import SessionChanged as SessionChanged
-    from .session_manager import SessionManager as SessionManager
-    from .writing import Unwritable as Unwritable
+    from .dropin.session import FILE_MAX_MESSAGES as FILE_MAX_MESSAGES
+    from .dropin.session import Session as Session
+    from .dropin.session import estimate_message_tokens as estimate_message_tokens
+    from .dropin.session import find_legal_message_start as find_legal_message_start
+    from .dropin.session import image_placeholder_text as image_placeholder_text
+    from .dropin.session import message_preview as message_preview
+    from .dropin.session import safe_filename as safe_filename
+    from .dropin.session import safe_key as safe_key
+    from .dropin.session import scrub_subagent_announce_body as scrub_subagent_announce_body
+    from .dropin.session import without_runtime_context as without_runtime_context
+    from .dropin.session_manager import SessionChanged as SessionChanged
+    from .dropin.session_manager import SessionManager as SessionManager
+    from .dropin.writing import Unwritable as Unwritable
 
 __all__ = [
     "FILE_MAX_MESSAGES",
@@ -44,6 +44,6 @@ _ELSEWHERE = {"SessionChanged": "session_manager", "SessionManager": "session_ma
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_ELSEWHERE.get(name, 'session')}", __name__), name)
+    value = getattr(import_module(f".dropin.{_ELSEWHERE.get(name, 'session')}", __name__), name)
     globals()[name] = value
     return value

@@ -30,17 +30,18 @@ from sessionscope.store.model.plans import (
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.protocols import Cancel, never
 
-from . import closing, detail, folding
-from .ailments import Patient, head_of
-from .doctor import checkpoint_name, findings, main_of, patient_of
-from .exam import Exam, examined
-from .file import Held
-from .head import head_of as head_in
-from .mending import ROUNDS, follow_ups, mend, wanted_of
-from .names import ENDING, encoded, safe_name
-from .places import Folder
-from .settling import settle
-from .targets import Files, Target, digest
+from .doctor.ailments import Patient, head_of
+from .doctor.checkup import checkpoint_name, findings, main_of, patient_of
+from .format.file import Held
+from .format.head import head_of as head_in
+from .format.names import ENDING, encoded, safe_name
+from .format.places import Folder
+from .read import detail
+from .read.exam import Exam, examined
+from .write import closing, folding
+from .write.mending import ROUNDS, follow_ups, mend, wanted_of
+from .write.settling import settle
+from .write.targets import Files, Target, digest
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
 _NOTHING = "There is nothing to put right."

@@ -11,11 +11,11 @@ from sessionscope.store.model.rows import ArchiveInfo
 from sessionscope.store.protocols import Stamp
 
 from .actions import NanobotActions
-from .clock import Clock
-from .listing import Listing
-from .places import Folder, folders
+from .format.clock import Clock
+from .format.places import Folder, folders
+from .read.listing import Listing
+from .read.release import release_of
 from .reader import NanobotReader
-from .release import release_of
 from .source import NanobotSource
 
 

@@ -32,18 +32,19 @@ from sessionscope.store.model.session_table import Census
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 
-from . import context, detail, doctor, links, listing, record
-from .audit import audit_of
-from .context import Offset
-from .exam import examined
-from .file import Held, Opened, opening
-from .head import Head, Metadata, metadata_of
-from .lines import FileOutline
-from .listing import Listing
-from .record import RowId
+from .doctor import checkup
+from .format.file import Held, Opened, opening
+from .format.head import Head, Metadata, metadata_of
+from .format.lines import FileOutline
+from .format.walk import outline_rows, outline_tail
+from .read import context, detail, links, listing, record
+from .read.audit import audit_of
+from .read.context import Offset
+from .read.exam import examined
+from .read.listing import Listing
+from .read.record import RowId
+from .read.timeline import Lines, Tail, display_of
 from .source import NanobotSource
-from .timeline import Lines, Tail, display_of
-from .walk import outline_rows, outline_tail
 
 T = TypeVar("T")
 SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE = 2_000_000, 65_536, 5, 65_536
@@ -294,7 +295,7 @@ class NanobotReader:
         with opening(self._path(name)) as file:
             held = Held(file.read(0, file.size))
         exam = examined(held)
-        later = doctor.patient_of(self._folder, name, held, exam).later
+        later = checkup.patient_of(self._folder, name, held, exam).later
         offset = context.offset_of(metadata_of(exam.values), len(exam.rows), later)
         return context.context_of(exam, held.data, offset.value)
 
@@ -338,7 +339,7 @@ class NanobotReader:
         self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
     ) -> Iterator[Finding]:
         name = self._name_of(ref) if ref is not None else None
-        return doctor.findings(self._folder, name, progress, cancel)
+        return checkup.findings(self._folder, name, progress, cancel)
 
 
 def _ours(outline: Outline) -> FileOutline:

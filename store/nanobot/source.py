@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .clock import Clock
-from .lines import FileOutline
-from .places import Folder
+from .format.clock import Clock
+from .format.lines import FileOutline
+from .format.places import Folder
 
 OUTLINES = 8
 """How many outlines of files are kept."""

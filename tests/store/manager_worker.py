@@ -20,7 +20,8 @@ from typing import Any
 from unittest.mock import patch
 
 from sessionscope.store.io import bundle, files
-from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, session_manager, writing
+from sessionscope.store.nanobot import Session, SessionChanged, SessionManager
+from sessionscope.store.nanobot.dropin import session_manager, writing
 
 KEY, STEPS, PAGE = "telegram:42", 60, 4_096
 

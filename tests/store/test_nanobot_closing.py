@@ -13,7 +13,7 @@ import pytest
 from sessionscope.store import Close, Misused, Plan, Receipt, Refused, UnknownSession, open_archive
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot import SessionManager
-from sessionscope.store.nanobot.session_manager import LOCK
+from sessionscope.store.nanobot.dropin.session_manager import LOCK
 from sessionscope.store.trash import bundles, export_bundle
 
 from .helpers import DATA, only

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.store.nanobot.history import (
+from sessionscope.store.nanobot.format.history import (
     consolidated,
     estimate_message_tokens,
     find_legal_message_start,

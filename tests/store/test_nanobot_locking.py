@@ -9,9 +9,9 @@ import pytest
 from filelock import FileLock, Timeout
 
 from sessionscope.store import Ref, Refused, Uncompact, bundles
-from sessionscope.store.nanobot import targets
+from sessionscope.store.nanobot.dropin.session_manager import LOCK
 from sessionscope.store.nanobot.reader import NanobotReader
-from sessionscope.store.nanobot.session_manager import LOCK
+from sessionscope.store.nanobot.write import targets
 
 from .actions import NANOBOT, Scenario, done
 from .faults import failing

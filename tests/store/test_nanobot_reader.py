@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sessionscope.store import Busy, Certainty, Limits, NotAnArchive, Place, State, UnknownSession, View, open_archive
-from sessionscope.store.nanobot.file import opening
-from sessionscope.store.nanobot.walk import outline_rows
+from sessionscope.store.nanobot.format.file import opening
+from sessionscope.store.nanobot.format.walk import outline_rows
 
 from .workspaces import (
     KEY,

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sessionscope.store.nanobot.session_manager as ours
+import sessionscope.store.nanobot.dropin.session_manager as ours
 from sessionscope.store.nanobot import FILE_MAX_MESSAGES, Session, SessionManager
 
 KEY = "telegram:42"

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionscope.store.io.jsonlines import scan
-from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, loading
+from sessionscope.store.nanobot import Session, SessionChanged, SessionManager
+from sessionscope.store.nanobot.dropin import loading
 
 from .faults import failing
 from .helpers import DATA

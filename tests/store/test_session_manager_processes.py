@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from sessionscope.store.nanobot import Session, SessionChanged, SessionManager, session_manager
+from sessionscope.store.nanobot import Session, SessionChanged, SessionManager
+from sessionscope.store.nanobot.dropin import session_manager
 
 from .manager_worker import KEY, Said, rows, state
 

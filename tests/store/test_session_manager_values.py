@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sessionscope.store.nanobot import SessionChanged, SessionManager, Unwritable, session, session_manager
+from sessionscope.store.nanobot import SessionChanged, SessionManager, Unwritable
+from sessionscope.store.nanobot.dropin import session, session_manager
 
 from .manager_worker import KEY, rows, state
 from .workspaces import talk, write

@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Kind, Span
 from sessionscope.store.model.errors import Busy, Cancelled
+from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.head import METADATA
+from sessionscope.store.nanobot.format.lines import FileOutline
+from sessionscope.store.nanobot.format.walk import CHUNK, Walk, outlined, spans_of
 from sessionscope.store.protocols import Cancel
 
-from .file import Opened
-from .head import METADATA
-from .lines import FileOutline
 from .record import MESSAGE_BYTES
-from .walk import CHUNK, Walk, outlined, spans_of
 
 _BREAKS = (b"\n", b"\r")
 

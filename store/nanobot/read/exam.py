@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.io.jsontokens import has_lone_surrogate
+from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
+from sessionscope.store.nanobot.format.lines import Stray
 from sessionscope.store.protocols import Cancel, never
 
-from .file import Opened
-from .head import METADATA, PROVIDER_STATE
-from .lines import Stray
 from .record import RowId, decode
 from .survey import Piece, Sort, pieces, survey
 

@@ -13,9 +13,9 @@ from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref, SessionDetail, SessionSummary, Spot
 from sessionscope.store.model.session_table import Census
+from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
+from sessionscope.store.nanobot.format.places import HOME, SESSIONS, Folder
 
-from .names import CHECKPOINT, ENDING, file_name, safe_name
-from .places import HOME, SESSIONS, Folder
 from .targets import Files, Look, Target, digest, settled_digest
 
 

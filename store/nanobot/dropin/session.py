@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sessionscope.store.rules.preview import preview, sanitize
-
-from .announce import message_preview, scrub_subagent_announce_body, without_runtime_context
-from .history import (
+from sessionscope.store.nanobot.format.announce import (
+    message_preview,
+    scrub_subagent_announce_body,
+    without_runtime_context,
+)
+from sessionscope.store.nanobot.format.history import (
     WINDOW,
     annotate_message_time,
     consolidated,
@@ -23,7 +25,8 @@ from .history import (
     image_placeholder_text,
     legible,
 )
-from .names import safe_name
+from sessionscope.store.nanobot.format.names import safe_name
+from sessionscope.store.rules.preview import preview, sanitize
 
 __all__ = [
     "FILE_MAX_MESSAGES",

@@ -17,9 +17,8 @@ from sessionscope.store.io.bundle import Bundle, Kind
 from sessionscope.store.io.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.model.errors import Damaged, Refused, StoreError
 from sessionscope.store.model.plans import Progress
-
-from .names import ENDING, LOCK
-from .trail import TRAIL, trail_of
+from sessionscope.store.nanobot.format.names import ENDING, LOCK
+from sessionscope.store.nanobot.format.trail import TRAIL, trail_of
 
 WAIT_S = 5.0
 MODE = 0o600

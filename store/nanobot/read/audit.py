@@ -10,14 +10,14 @@ from sessionscope.store.io.jsonlines import scan
 from sessionscope.store.model.errors import StoreError, UnknownSession
 from sessionscope.store.model.outline import Run
 from sessionscope.store.model.rows import Archived, Audit, Certainty, Compaction
+from sessionscope.store.nanobot.format.clock import Clock
+from sessionscope.store.nanobot.format.file import read
+from sessionscope.store.nanobot.format.head import Metadata
+from sessionscope.store.nanobot.format.places import Log
+from sessionscope.store.nanobot.format.trail import Fold, newest, seal, summary_text, trail_of
 
-from .clock import Clock
 from .context import Offset
-from .file import read
-from .head import Metadata
-from .places import Log
 from .record import plain
-from .trail import Fold, newest, seal, summary_text, trail_of
 
 BYTES, ENTRIES, TEXT_CHARS, HEAD_CHARS = 1 << 20, 200, 32_000, 200
 """How much of the end of the log is read, and how many entries of it and characters of each are kept."""

@@ -6,11 +6,10 @@ import os
 from itertools import islice
 
 from sessionscope.store.model.errors import StoreError
-
-from .file import beginning
-from .head import head_of
-from .names import Naming
-from .places import CONFLICTS, LEGACY, Folder
+from sessionscope.store.nanobot.format.file import beginning
+from sessionscope.store.nanobot.format.head import head_of
+from sessionscope.store.nanobot.format.names import Naming
+from sessionscope.store.nanobot.format.places import CONFLICTS, LEGACY, Folder
 
 SAMPLED_FILES, SAMPLED_BYTES = 50, 2_048
 """How many files are looked at, and how much of the beginning of each."""

@@ -20,11 +20,11 @@ from typing import Any
 from sessionscope.store.io.bundle import Kind, keep
 from sessionscope.store.io.files import replace_file, sync_folder
 from sessionscope.store.model.errors import StoreError
+from sessionscope.store.nanobot.format.file import beginning, stat_of
+from sessionscope.store.nanobot.format.head import Metadata, head_of
+from sessionscope.store.nanobot.format.names import LOCK, FileName, Naming, guessed_key
 
-from .file import beginning, stat_of
-from .head import Metadata, head_of
 from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
-from .names import LOCK, FileName, Naming, guessed_key
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import (
     SAVE,

@@ -13,14 +13,14 @@ from msgspec import UNSET, Struct
 
 from sessionscope.store.model.context import Candidate, Context, tokens_of
 from sessionscope.store.model.rows import Limits
+from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.head import Metadata, metadata_of
+from sessionscope.store.nanobot.format.history import WINDOW, consolidated, failure, legible, sent
+from sessionscope.store.nanobot.format.lines import FileOutline
+from sessionscope.store.nanobot.format.walk import NO_OBJECT
 
 from .exam import Exam, Row
-from .file import Opened
-from .head import Metadata, metadata_of
-from .history import WINDOW, consolidated, failure, legible, sent
-from .lines import FileOutline
 from .record import MESSAGE_BYTES, decode, plain
-from .walk import NO_OBJECT
 
 BYTES = 2_000_000
 """The newest bytes that are looked at while a screen waits: more than most models take."""

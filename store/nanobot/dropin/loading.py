@@ -18,11 +18,11 @@ from typing import Any
 import msgspec
 
 from sessionscope.store.io.jsonlines import Fidelity, Kind, Trouble, scan
+from sessionscope.store.nanobot.format.file import Stat, stat_of
+from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
+from sessionscope.store.nanobot.format.history import consolidated
+from sessionscope.store.nanobot.format.names import encoded
 
-from .file import Stat, stat_of
-from .head import METADATA, PROVIDER_STATE
-from .history import consolidated
-from .names import encoded
 from .session import Session, safe_key
 from .writing import PAGE, PENDING, SAVE, Base, Own, Unwritable, line_of, nothing, prints_of, same_rows
 

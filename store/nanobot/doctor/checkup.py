@@ -12,16 +12,16 @@ from sessionscope.store.model.errors import Cancelled, StoreError
 from sessionscope.store.model.findings import Choice, Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
+from sessionscope.store.nanobot.format.file import Opened, opening
+from sessionscope.store.nanobot.format.head import head_of as head_in
+from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, FileName, Naming, encoded
+from sessionscope.store.nanobot.format.places import Folder
+from sessionscope.store.nanobot.format.walk import CHUNK
+from sessionscope.store.nanobot.read import detail
+from sessionscope.store.nanobot.read.exam import Exam, examined
 from sessionscope.store.protocols import Cancel
 
-from . import detail
 from .ailments import Patient, ailments, finding, head_of
-from .exam import Exam, examined
-from .file import Opened, opening
-from .head import head_of as head_in
-from .names import CHECKPOINT, ENDING, FileName, Naming, encoded
-from .places import Folder
-from .walk import CHUNK
 
 HEAD_BYTES, ID_CHARS = 65_536, 32
 

@@ -23,8 +23,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .file import Stat, stat_of
-from .head import METADATA, PROVIDER_STATE
+from sessionscope.store.nanobot.format.file import Stat, stat_of
+from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
+
 from .session import Session
 
 PENDING, SAVE = "pending_from", "save_id"

@@ -18,13 +18,12 @@ from msgspec import Struct
 from sessionscope.store.io.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
 from sessionscope.store.io.jsontokens import unescape
 from sessionscope.store.model.rows import Message, State, TimelineRow
+from sessionscope.store.nanobot.format.announce import without_runtime_context
+from sessionscope.store.nanobot.format.clock import Clock
+from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, Stray
+from sessionscope.store.nanobot.format.walk import UNLOADED
 from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
-
-from .announce import without_runtime_context
-from .clock import Clock
-from .file import Opened
-from .lines import ODD_METADATA, ODD_STATE, Stray
-from .walk import UNLOADED
 
 ROW_BYTES, LONG_ROW_BYTES, MESSAGE_BYTES, CHECKED, BACK = 16_384, 4_096, 8_388_608, 256, 64
 """A row of up to so many bytes is decoded for a line of the timeline; of a longer one its beginning; a row for the

@@ -7,11 +7,11 @@ from typing import Any
 
 from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.rows import Certainty
+from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.protocols import Cancel
 from sessionscope.store.rules.values import Damages, tool_calls
 
-from .file import Opened
-from .lines import FileOutline
 from .record import LONG_ROW_BYTES, decode, plain
 
 NEAR, WHOLE, REACH, BURST = 300, 1 << 17, 2_000_000, 1 << 20

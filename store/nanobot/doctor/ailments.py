@@ -14,12 +14,11 @@ from msgspec import UNSET, Struct
 from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
 from sessionscope.store.model.rows import Ref, Spot
-
-from .context import offset_of
-from .exam import PENDING, Exam, Item, pair, strays
-from .head import Metadata, metadata_of
-from .names import Naming, encoded, guessed_key, safe_name
-from .survey import Sort
+from sessionscope.store.nanobot.format.head import Metadata, metadata_of
+from sessionscope.store.nanobot.format.names import Naming, encoded, guessed_key, safe_name
+from sessionscope.store.nanobot.read.context import offset_of
+from sessionscope.store.nanobot.read.exam import PENDING, Exam, Item, pair, strays
+from sessionscope.store.nanobot.read.survey import Sort
 
 DATES = ("created_at", "updated_at")
 LONGEST_TAIL = 1_000

@@ -15,15 +15,27 @@ from typing import Any
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, FoldPlan, Uncompact
+from sessionscope.store.nanobot.doctor.ailments import Patient, ailments, is_date, turn_of
+from sessionscope.store.nanobot.format.head import metadata_of
+from sessionscope.store.nanobot.format.trail import (
+    OFFSETS,
+    SUMMARY,
+    TRAIL,
+    Fold,
+    appended,
+    marked,
+    newest,
+    next_number,
+    seal,
+    summary_text,
+    trail_of,
+)
+from sessionscope.store.nanobot.read.context import context_of, offset_of
+from sessionscope.store.nanobot.read.exam import Exam, dumps
+from sessionscope.store.nanobot.read.survey import Sort
 from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
-from .ailments import Patient, ailments, is_date, turn_of
-from .context import context_of, offset_of
-from .exam import Exam, dumps
-from .head import metadata_of
 from .mending import Mended
-from .survey import Sort
-from .trail import OFFSETS, SUMMARY, TRAIL, Fold, appended, marked, newest, next_number, seal, summary_text, trail_of
 
 SHOWN = 200
 

@@ -15,17 +15,17 @@ from msgspec import UNSET
 from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSession
 from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
 from sessionscope.store.model.session_table import Census, Entry
+from sessionscope.store.nanobot.format.clock import Clock
+from sessionscope.store.nanobot.format.file import Opened, Stat, beginning, stat_of, trouble
+from sessionscope.store.nanobot.format.head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_lines
+from sessionscope.store.nanobot.format.lines import FileOutline
+from sessionscope.store.nanobot.format.names import ENDING, channel_of, key_of
+from sessionscope.store.nanobot.format.places import Folder
+from sessionscope.store.nanobot.format.trail import in_force
 from sessionscope.store.protocols import Cancel, Stamp, never
 
 from .briefs import Brief, forks, leftovers
-from .clock import Clock
 from .context import offset_of
-from .file import Opened, Stat, beginning, stat_of, trouble
-from .head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_lines
-from .lines import FileOutline
-from .names import ENDING, channel_of, key_of
-from .places import Folder
-from .trail import in_force
 
 HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
 """What is read of a file for its summary, for a census, and at most for a metadata line."""

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from sessionscope.store.model.outline import Display, Kind, only
 from sessionscope.store.model.rows import Count, State, TimelineRow, View
+from sessionscope.store.nanobot.format.clock import Clock
+from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.lines import FileOutline, stretches
 
-from .clock import Clock
-from .file import Opened
-from .lines import FileOutline, stretches
 from .record import HEAD_CHARS, RowId, bytes_for_line, timeline_row, words_in
 
 Read = Callable[[Callable[[Opened], Any]], Any]

@@ -10,14 +10,14 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.model.errors import StoreError
+from sessionscope.store.nanobot.format.file import Opened, opening
+from sessionscope.store.nanobot.format.head import Head, Metadata
+from sessionscope.store.nanobot.format.lines import FileOutline
+from sessionscope.store.nanobot.format.names import CHECKPOINT, Naming
 from sessionscope.store.rules.values import Damages, tool_calls
 
 from .context import Offset, lost
-from .file import Opened, opening
-from .head import Head, Metadata
-from .lines import FileOutline
 from .links import value_of
-from .names import CHECKPOINT, Naming
 from .record import MESSAGE_BYTES, decode, plain
 
 NEWEST, SIDECAR_BYTES, TEXT_CHARS = 200, 1 << 25, 2_000

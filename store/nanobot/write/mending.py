@@ -15,14 +15,13 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
-
-from .ailments import DATES, Patient, ailments, is_date, repeated
-from .context import offset_of
-from .exam import MARK, PENDING, Exam, Item, dumps, examined, pair, readable
-from .file import Held
-from .head import METADATA, metadata_of
-from .names import Naming, decoded, guessed_key
-from .survey import Sort
+from sessionscope.store.nanobot.doctor.ailments import DATES, Patient, ailments, is_date, repeated
+from sessionscope.store.nanobot.format.file import Held
+from sessionscope.store.nanobot.format.head import METADATA, metadata_of
+from sessionscope.store.nanobot.format.names import Naming, decoded, guessed_key
+from sessionscope.store.nanobot.read.context import offset_of
+from sessionscope.store.nanobot.read.exam import MARK, PENDING, Exam, Item, dumps, examined, pair, readable
+from sessionscope.store.nanobot.read.survey import Sort
 
 ROUNDS = 8
 Wanted = Mapping[tuple[str, int | None], str]

@@ -13,13 +13,13 @@ from typing import Any
 
 from sessionscope.store.model.errors import Refused
 from sessionscope.store.model.findings import Change, cut
+from sessionscope.store.nanobot.doctor.ailments import Patient, ailments
+from sessionscope.store.nanobot.format.head import metadata_of
+from sessionscope.store.nanobot.read.context import offset_of
+from sessionscope.store.nanobot.read.exam import Exam, dumps, pair, row_of
+from sessionscope.store.nanobot.read.survey import Sort
 
-from .ailments import Patient, ailments
-from .context import offset_of
-from .exam import Exam, dumps, pair, row_of
-from .head import metadata_of
 from .mending import Mended
-from .survey import Sort
 
 INTERRUPTED = "Error: Task interrupted before this tool finished."
 UNANSWERED = "Error: Task interrupted before a response was generated."

@@ -1,0 +1,1 @@
+"""`Session` and `SessionManager`, the drop-ins for nanobot 0.2.0."""

@@ -1,0 +1,1 @@
+"""Sessions, messages, compactions and links, read from files."""

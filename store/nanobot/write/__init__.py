@@ -1,0 +1,1 @@
+"""Changes of files: compactions, closing, repair, settling, and their undo."""
