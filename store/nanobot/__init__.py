@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dropin.row_lines import Unwritable as Unwritable
     from .dropin.session import FILE_MAX_MESSAGES as FILE_MAX_MESSAGES
     from .dropin.session import Session as Session
     from .dropin.session import estimate_message_tokens as estimate_message_tokens
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .dropin.session import without_runtime_context as without_runtime_context
     from .dropin.session_manager import SessionChanged as SessionChanged
     from .dropin.session_manager import SessionManager as SessionManager
-    from .dropin.writing import Unwritable as Unwritable
 
 __all__ = [
     "FILE_MAX_MESSAGES",
@@ -38,7 +38,7 @@ __all__ = [
     "scrub_subagent_announce_body",
     "without_runtime_context",
 ]
-_ELSEWHERE = {"SessionChanged": "session_manager", "SessionManager": "session_manager", "Unwritable": "writing"}
+_ELSEWHERE = {"SessionChanged": "session_manager", "SessionManager": "session_manager", "Unwritable": "row_lines"}
 
 
 def __getattr__(name: str) -> Any:

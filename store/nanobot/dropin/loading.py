@@ -23,8 +23,9 @@ from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated
 from sessionscope.store.nanobot.format.names import encoded
 
+from .row_lines import Unwritable, line_of
 from .session import Session, safe_key
-from .writing import PAGE, PENDING, SAVE, Base, Own, Unwritable, line_of, nothing, prints_of, same_rows
+from .writing import PAGE, PENDING, SAVE, Base, Own, nothing, prints_of, same_rows
 
 _decode_lines = msgspec.json.Decoder().decode_lines
 _log = logging.getLogger(__name__)

@@ -25,20 +25,18 @@ from sessionscope.store.nanobot.format.head import Metadata, head_of
 from sessionscope.store.nanobot.format.names import LOCK, FileName, Naming, guessed_key
 
 from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
+from .row_lines import Unwritable, line_of, row_line
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import (
     SAVE,
     Base,
     Own,
-    Unwritable,
     another,
     append_rows,
     base_of,
-    line_of,
     nothing,
     own_of,
     remember,
-    row_line,
     slot_of,
     whole_file,
     written,
