@@ -31,8 +31,9 @@ from sessionscope.store import (
     usual_exchanges,
 )
 
+from .headless.excerpt import excerpt
 from .study import Post
-from .summarizer import NoteError, excerpt, summarize
+from .summarizer import NoteError, summarize
 
 TELL_EVERY_S = 0.1
 

@@ -9,12 +9,11 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 
-from sessionscope.store import Cancel, Cancelled, Cut, Message, Progress, Reader, Ref, View
+from sessionscope.store import Cancel, Cancelled, Progress
 
-from .headless import reading
 from .visible import visible
 
 SECONDS, NOTE_BYTES, COMPLAINT = 300, 100_000, 4_000
@@ -30,29 +29,6 @@ _CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 class NoteError(Exception):
     """There is no note; the text says in one sentence why."""
-
-
-def excerpt(reader: Reader, ref: Ref, cut: Cut) -> Iterator[str]:
-    """The messages that leave, as the model sees them: in its order, each under its seq and role. Raises StoreError."""
-    place = {row.seq: at for at, row in enumerate(cut.leaves)}
-    timeline = reader.timeline(ref, View.ALL, reader.outline(ref))
-    rows = sorted(
-        (row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in place),
-        key=lambda row: place[row.seq or 0],
-    )
-    for row, pieces in reading.messages(reader, ref, iter(rows)):
-        said = f", {row.name}" if row.name else ""
-        yield f"#{row.seq} {row.role}{said}\n"
-        for at, piece in enumerate(pieces):
-            yield piece.content or ""
-            if at == 0:
-                yield from _calls(piece)
-        yield "\n\n"
-
-
-def _calls(message: Message) -> Iterator[str]:
-    for call in message.tool_calls:
-        yield f"\n-> {call.name}({call.arguments})"
 
 
 def summarize(command: str, pieces: Iterable[str], progress: Progress, cancel: Cancel, seconds: float = SECONDS) -> str:

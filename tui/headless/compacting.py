@@ -92,7 +92,9 @@ def _configured(args: argparse.Namespace) -> str | None:
 def _summarized(target: reading.Target, action: Compact, command: str, args: argparse.Namespace) -> None:
     """Compacts just what the user's command has read. A note that cannot be used is kept."""
     from sessionscope.tui.kept_note import keep_note
-    from sessionscope.tui.summarizer import NoteError, excerpt, summarize
+    from sessionscope.tui.summarizer import NoteError, summarize
+
+    from .excerpt import excerpt
 
     progress = written.progress()
     seen = actions_of(target.archive).plan(action, progress).fold
