@@ -21,13 +21,13 @@ from textual.screen import Screen
 
 from sessionscope.store import Archive, StoreError, open_archive
 
+from .browser.screen import Browser
 from .compat import Palette, Quiet
 from .config import Config, ConfigError, load
 from .leaving import Leaving
-from .library import Library
-from .render import one_line
-from .screens.browser import Browser
 from .screens.doctor import Doctor
+from .sessions.library import Library
+from .text.render import one_line
 
 SETTLED_S, AGAIN_S = 0.5, 10
 PALETTE_CELLS = Size(20, 8)
@@ -124,10 +124,10 @@ def _holds_palette(size: Size) -> bool:
 
 def binding_ids() -> set[str]:
     """The names that a keymap may use."""
-    from .screens.fold_sheet import FoldSheet
+    from .dialogs.fold_sheet import FoldSheet
+    from .dialogs.help import Help
+    from .dialogs.sheet import CloseSheet, PlanSheet
     from .screens.gauge import Gauge
-    from .screens.help import Help
-    from .screens.sheet import CloseSheet, PlanSheet
     from .screens.trash import Trash
     from .widgets.audit_pane import AuditPane
     from .widgets.biggest import Biggest

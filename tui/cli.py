@@ -337,7 +337,7 @@ def complain(error: Exception) -> int:
     """Prints what went wrong as one line on stderr and returns the exit status that it means."""
     from sessionscope.store import Busy, Refused
 
-    from .visible import visible
+    from .text.visible import visible
 
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -14,7 +14,7 @@ import pytest
 
 from sessionscope.store import Cancelled
 from sessionscope.tui import config
-from sessionscope.tui.summarizer import NOTE_BYTES, NoteError, summarize
+from sessionscope.tui.external.summarizer import NOTE_BYTES, NoteError, summarize
 
 from .conftest import ROOT as CHECKOUT
 from .conftest import Cli

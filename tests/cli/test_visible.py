@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.tui.visible import visible
+from sessionscope.tui.text.visible import visible
 
 
 @pytest.mark.parametrize(

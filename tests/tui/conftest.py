@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from sessionscope.tui import clock, config
+from sessionscope.tui import config
 from sessionscope.tui.app import Sessionscope
-from sessionscope.tui.screens import browser, stage
+from sessionscope.tui.browser import screen as browser
+from sessionscope.tui.browser import stage
+from sessionscope.tui.text import clock
 
 from ..store.workspaces import NAME, lines, talk
 from .harness import NANOBOT_NOW, NOW, REST_S, SMALL, Hands, demo, opened, settle

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sessionscope.tui.config import Config
-from sessionscope.tui.screens.fold_sheet import FoldSheet
+from sessionscope.tui.dialogs.fold_sheet import FoldSheet
 
 from .harness import Hands
 from .sick import IMPORTER

@@ -20,8 +20,8 @@ from textual.widget import Widget
 
 from sessionscope.store import Archive, View, open_archive, write_demo
 from sessionscope.tui.app import Sessionscope
+from sessionscope.tui.browser.screen import Browser
 from sessionscope.tui.config import Config
-from sessionscope.tui.screens.browser import Browser
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.inspector import Inspector
 from sessionscope.tui.widgets.preview_list import PreviewList

@@ -12,9 +12,9 @@ import pytest
 
 from sessionscope.store import Restore, bundles, open_archive
 from sessionscope.store.powerloop.write import closing as powerloop_closing
-from sessionscope.tui.render import MARKED
-from sessionscope.tui.screens.sheet import CloseSheet, PlanSheet
+from sessionscope.tui.dialogs.sheet import CloseSheet, PlanSheet
 from sessionscope.tui.screens.trash import Trash
+from sessionscope.tui.text.render import MARKED
 
 from ..store.helpers import DATA
 from .folds import Gate

@@ -16,9 +16,9 @@ from textual import events
 from textual.geometry import Offset
 
 from sessionscope.store import NOTE_BYTES
-from sessionscope.tui import clock
 from sessionscope.tui.config import Config
-from sessionscope.tui.screens.sheet import PlanSheet
+from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.text import clock
 
 from ..store.helpers import ROOT
 from ..store.real import check_context, check_history

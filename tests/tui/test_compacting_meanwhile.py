@@ -14,8 +14,8 @@ import pytest
 from sessionscope.store import Uncompact
 from sessionscope.store.powerloop.actions import PowerLoopActions
 from sessionscope.store.powerloop.write import writing
-from sessionscope.tui import care
-from sessionscope.tui.screens.fold_sheet import UNSEEN
+from sessionscope.tui.dialogs.fold_sheet import UNSEEN
+from sessionscope.tui.workers import care
 
 from ..store.workspaces import NAME, lines, talk
 from .folds import NOTE, Gate, active, fold, leaving, python, sheet, write

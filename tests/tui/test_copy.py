@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionscope.tui import clipboard
+from sessionscope.tui.external import clipboard
 
 from .database import Database, calls
 from .harness import SMALL, browsing

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import Repair, Restore, Settle, Spot
+from sessionscope.tui.dialogs.help import Help
+from sessionscope.tui.dialogs.sheet import PlanSheet
 from sessionscope.tui.screens.doctor import Doctor
-from sessionscope.tui.screens.help import Help
-from sessionscope.tui.screens.sheet import PlanSheet
 
 from .harness import MEDIUM, SMALL, Hands, browsing
 from .patients import ALL, BRICKED, BUNDLE, FOLDED, HOLE, ORPHAN, ROOT, WHOLE, Patient, patient

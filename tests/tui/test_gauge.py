@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionscope.store import Candidate
-from sessionscope.tui import clock
 from sessionscope.tui.screens.gauge import Gauge, weight_blocks
-from sessionscope.tui.weighing import SPARKS, bar, sparkline, weight_of
+from sessionscope.tui.text import clock
+from sessionscope.tui.workers.weighing import SPARKS, bar, sparkline, weight_of
 
 from ..store.workspaces import workspace
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing

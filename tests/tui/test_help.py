@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from textual.binding import Binding
 
-from sessionscope.tui.screens.browser import Browser
-from sessionscope.tui.screens.help import Help
+from sessionscope.tui.browser.screen import Browser
+from sessionscope.tui.dialogs.help import Help
 from sessionscope.tui.widgets.inspector import Inspector
 
 from .harness import LARGE, SMALL, Hands, browsing

@@ -15,11 +15,11 @@ from textual.command import CommandInput
 from textual.widgets import Input
 
 from sessionscope.store import View
-from sessionscope.tui.describe import MODES
-from sessionscope.tui.screens.browser import Browser
-from sessionscope.tui.screens.fold_sheet import FoldSheet
+from sessionscope.tui.browser.screen import Browser
+from sessionscope.tui.dialogs.fold_sheet import FoldSheet
 from sessionscope.tui.screens.gauge import Gauge
-from sessionscope.tui.visible import visible
+from sessionscope.tui.text.describe import MODES
+from sessionscope.tui.text.visible import visible
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.biggest import Biggest
 

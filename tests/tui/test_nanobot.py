@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import State, View, open_archive
-from sessionscope.tui.describe import MODES
+from sessionscope.tui.text.describe import MODES
 
 from ..store.workspaces import DAMAGED, KEY, SAMPLES, damaged, long_ago, talk, workspace, write
 from .harness import LARGE, MEDIUM, SMALL, Hands, browsing, opened, running

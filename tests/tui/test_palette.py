@@ -10,8 +10,8 @@ from textual._callback import invoke
 from textual.binding import Binding
 from textual.command import CommandInput
 
+from sessionscope.tui.browser.screen import Browser
 from sessionscope.tui.compat import Palette
-from sessionscope.tui.screens.browser import Browser
 
 from .database import Database
 from .harness import LARGE, MEDIUM, Hands, browsing

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import open_archive
-from sessionscope.tui.render import SICK
+from sessionscope.tui.dialogs.sheet import PlanSheet
 from sessionscope.tui.screens.doctor import Doctor
-from sessionscope.tui.screens.sheet import PlanSheet
+from sessionscope.tui.text.render import SICK
 
 from ..store.helpers import DATA
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing

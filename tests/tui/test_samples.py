@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sessionscope.store import State, View
-from sessionscope.tui.describe import MODES
-from sessionscope.tui.visible import visible
+from sessionscope.tui.text.describe import MODES
+from sessionscope.tui.text.visible import visible
 
 from .harness import LARGE, MEDIUM, SAMPLES, SMALL, Hands, browsing
 

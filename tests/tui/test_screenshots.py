@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionscope.tui import clock
+from sessionscope.tui.text import clock
 
 from ..store.workspaces import damaged, workspace
 from .harness import MEDIUM, NANOBOT_NOW, SMALL, browsing

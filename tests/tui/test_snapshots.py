@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from textual.command import CommandInput
 
-from sessionscope.tui import clock
 from sessionscope.tui.config import Config
+from sessionscope.tui.text import clock
 from sessionscope.tui.widgets.note_editor import NoteEditor
 
 from ..store.workspaces import damaged, workspace

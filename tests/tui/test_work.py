@@ -22,11 +22,11 @@ from sessionscope.store import Message
 from sessionscope.store.powerloop.format.schema import TABLES
 from sessionscope.store.powerloop.read.messages import Lines
 from sessionscope.store.powerloop.reader import PowerLoopReader
-from sessionscope.tui import study
-from sessionscope.tui.describe import PIECE
-from sessionscope.tui.screens import stage
-from sessionscope.tui.screens.stage import INSPECT_AFTER_S
+from sessionscope.tui.browser import stage
+from sessionscope.tui.browser.stage import INSPECT_AFTER_S
+from sessionscope.tui.text.describe import PIECE
 from sessionscope.tui.widgets.timeline import PAGE, PAGES
+from sessionscope.tui.workers import study
 
 from .database import Database
 from .harness import LARGE, MEDIUM, NOW, SMALL, Hands, browsing, running

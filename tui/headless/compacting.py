@@ -91,8 +91,8 @@ def _configured(args: argparse.Namespace) -> str | None:
 
 def _summarized(target: reading.Target, action: Compact, command: str, args: argparse.Namespace) -> None:
     """Compacts just what the user's command has read. A note that cannot be used is kept."""
-    from sessionscope.tui.kept_note import keep_note
-    from sessionscope.tui.summarizer import NoteError, summarize
+    from sessionscope.tui.external.kept_note import keep_note
+    from sessionscope.tui.external.summarizer import NoteError, summarize
 
     from .excerpt import excerpt
 

@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from sessionscope.store import Archived, ArchiveInfo, Compaction, Message, Place, State, TimelineRow, ToolCall
-from sessionscope.tui.clock import ago, human, moment
-from sessionscope.tui.visible import visible
+from sessionscope.tui.text.clock import ago, human, moment
+from sessionscope.tui.text.visible import visible
 
 from .reading import Node
 from .records import dumps

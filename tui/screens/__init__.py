@@ -1,1 +1,1 @@
-"""The screens: the browser, and what opens on top of it."""
+"""The screens that open over the browser."""

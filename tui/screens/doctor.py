@@ -10,14 +10,15 @@ from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
 from sessionscope.store import Finding, Ref, Repair, Severity, Spot, StoreError
-from sessionscope.tui import care, describe, render, study
-from sessionscope.tui.clock import human
-from sessionscope.tui.library import Library, Shelf
+from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.sessions.library import Library, Shelf
+from sessionscope.tui.text import describe, render
+from sessionscope.tui.text.clock import human
 from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, Findings
 from sessionscope.tui.widgets.virtual_list import VirtualList
+from sessionscope.tui.workers import care, study
 
 from .pair import Pair
-from .sheet import PlanSheet
 
 CHOICES = 9
 _PLURALS = {

@@ -8,12 +8,13 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Archive, Certainty, Compaction, Ref
-from sessionscope.tui import render, study
-from sessionscope.tui.clock import human
-from sessionscope.tui.describe import Block
-from sessionscope.tui.weighing import NOTE_ROLE, Weight, bar, share, sparkline
+from sessionscope.tui.text import render
+from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.describe import Block
 from sessionscope.tui.widgets.biggest import Biggest
 from sessionscope.tui.widgets.virtual_list import VirtualList
+from sessionscope.tui.workers import study
+from sessionscope.tui.workers.weighing import NOTE_ROLE, Weight, bar, share, sparkline
 
 from .pair import Pair
 

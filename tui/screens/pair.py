@@ -9,7 +9,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from sessionscope.tui.ink import Inked
+from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import Bar, KeyBar, Piece
 from sessionscope.tui.widgets.column import Column
 from sessionscope.tui.widgets.inspector import Inspector
@@ -71,7 +71,7 @@ class Pair(Inked[Result]):
         (self.detail if self.list_pane.has_focus else self.list_pane).focus()
 
     async def action_help(self) -> None:
-        from .help import Help
+        from sessionscope.tui.dialogs.help import Help
 
         if self.is_active:
             await self.app.push_screen(Help(self.list_pane.HELP, self))

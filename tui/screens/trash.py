@@ -8,13 +8,14 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Bundled, Restore, StoreError, bundles
-from sessionscope.tui import care, describe, render, study
-from sessionscope.tui.library import Shelf
+from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.sessions.library import Shelf
+from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.kept import KeptList
 from sessionscope.tui.widgets.virtual_list import VirtualList
+from sessionscope.tui.workers import care, study
 
 from .pair import Pair
-from .sheet import PlanSheet
 
 
 class Trash(Pair[None]):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Archived, Audit, Compaction
-from sessionscope.tui import render
+from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
 

@@ -9,7 +9,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from sessionscope.tui.ink import ink
+from sessionscope.tui.text.ink import ink
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """Text, style name, and maybe the action that a click runs."""

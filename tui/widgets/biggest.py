@@ -8,9 +8,9 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Candidate
-from sessionscope.tui import render
-from sessionscope.tui.clock import human
-from sessionscope.tui.weighing import Weight, bar, share, weight_of
+from sessionscope.tui.text import render
+from sessionscope.tui.text.clock import human
+from sessionscope.tui.workers.weighing import Weight, bar, share, weight_of
 
 from .virtual_list import Span, VirtualList
 

@@ -9,7 +9,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from sessionscope.tui.ink import ink
+from sessionscope.tui.text.ink import ink
 
 LINE = "▏"
 

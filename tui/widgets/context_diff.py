@@ -9,10 +9,10 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from sessionscope.store import Candidate, Context, Cut, tokens_of
-from sessionscope.tui import render
-from sessionscope.tui.clock import human
-from sessionscope.tui.ink import strip_of
-from sessionscope.tui.weighing import bar
+from sessionscope.tui.text import render
+from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.ink import strip_of
+from sessionscope.tui.workers.weighing import bar
 
 from .ranged_list import RangedList
 from .virtual_list import Span

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from sessionscope.store import Finding, Ref, Severity
-from sessionscope.tui import render
+from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
 

@@ -17,10 +17,10 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from sessionscope.tui.compat import resize_content
-from sessionscope.tui.describe import Block
-from sessionscope.tui.ink import ink
-from sessionscope.tui.render import fit
-from sessionscope.tui.visible import visible
+from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.ink import ink
+from sessionscope.tui.text.render import fit
+from sessionscope.tui.text.visible import visible
 
 if TYPE_CHECKING:
     from rich.markdown import Markdown

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from sessionscope.store import Bundled
-from sessionscope.tui import render
+from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
 

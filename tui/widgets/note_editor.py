@@ -7,7 +7,7 @@ import re
 from rich.text import Text
 from textual.widgets import TextArea
 
-from sessionscope.tui.visible import visible
+from sessionscope.tui.text.visible import visible
 
 _HIDDEN = re.compile(r"[^\s\w]|[\x0b-\x1f\x85\u2028\u2029]")
 UNSHOWN = "\N{REPLACEMENT CHARACTER}"

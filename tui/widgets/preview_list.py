@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessionscope.tui import render
-from sessionscope.tui.library import Key, Library
+from sessionscope.tui.sessions.library import Key, Library
+from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
 

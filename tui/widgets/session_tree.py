@@ -9,8 +9,8 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from sessionscope.tui import render
-from sessionscope.tui.library import LOW, Key, Library
+from sessionscope.tui.sessions.library import LOW, Key, Library
+from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
 

@@ -9,7 +9,7 @@ from textual.message import Message
 
 from sessionscope.store import StoreError, TimelineRow
 from sessionscope.store import Timeline as Rows
-from sessionscope.tui import render
+from sessionscope.tui.text import render
 
 from .ranged_list import RangedList
 from .virtual_list import Span

@@ -17,7 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from sessionscope.tui.compat import resize_content
-from sessionscope.tui.ink import ink
+from sessionscope.tui.text.ink import ink
 
 Span = tuple[str, str]
 """A piece of a line: its text, and the name of a component style without the prefix, or nothing."""

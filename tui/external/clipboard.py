@@ -8,8 +8,7 @@ from platformdirs import user_cache_path
 from textual.app import App
 
 from sessionscope.store import write_private
-
-from .visible import visible
+from sessionscope.tui.text.visible import visible
 
 OSC52_BYTES = 74_994
 """What most terminals take in one OSC 52 sequence, before base64."""

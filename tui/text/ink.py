@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from .leaving import Leaving
+from sessionscope.tui.leaving import Leaving
 
 NAMES = (
     "dim",

@@ -9,14 +9,16 @@ from textual.binding import BindingType
 from textual.widgets import Input
 
 from sessionscope.store import Limits, Order, StoreError, View
-from sessionscope.tui import clipboard, describe, pager, render, study
-from sessionscope.tui.commands import SessionCommands
-from sessionscope.tui.library import Key
+from sessionscope.tui.external import clipboard, pager
+from sessionscope.tui.sessions.library import Key
+from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.ranged_list import RangedList
 from sessionscope.tui.widgets.timeline import Timeline
 from sessionscope.tui.widgets.virtual_list import VirtualList
+from sessionscope.tui.workers import study
 
+from .commands import SessionCommands
 from .folding import Folding
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS
 from .travel import DIGITS
@@ -242,7 +244,7 @@ class Browser(Folding):
             self.set_pane("timeline")
 
     async def action_help(self) -> None:
-        from .help import Help
+        from sessionscope.tui.dialogs.help import Help
 
         if self.is_active:
             await self.app.push_screen(Help(getattr(self.focused, "HELP", Timeline.HELP), self))

@@ -8,8 +8,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
-from sessionscope.tui.describe import Block
-from sessionscope.tui.ink import Inked
+from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.inspector import Inspector
 
 

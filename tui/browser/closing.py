@@ -7,8 +7,8 @@ from collections.abc import Callable
 from textual.widget import Widget
 
 from sessionscope.store import Close, Plan, Ref, SetArchived
-from sessionscope.tui import care
-from sessionscope.tui.library import LOW, Shelf
+from sessionscope.tui.sessions.library import LOW, Shelf
+from sessionscope.tui.workers import care
 
 from .healing import Healing
 
@@ -72,7 +72,7 @@ class Closing(Healing):
         if not isinstance(plan.action, Close):
             super().confirm(shelf, plan, answered)
             return
-        from .sheet import CloseSheet
+        from sessionscope.tui.dialogs.sheet import CloseSheet
 
         many = len(plan.deleted)
         self.app.push_screen(CloseSheet(plan, f"Close {many} {'session' if many == 1 else 'sessions'}"), answered)
@@ -113,7 +113,7 @@ class Closing(Healing):
     async def action_trash(self) -> None:
         if not self.is_active:
             return
-        from .trash import Trash
+        from sessionscope.tui.screens.trash import Trash
 
         def left(_: None) -> None:
             self.look()

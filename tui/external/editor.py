@@ -5,10 +5,10 @@ from __future__ import annotations
 from textual.app import App
 
 from sessionscope.store import NOTE_BYTES, PrivateFolder
+from sessionscope.tui.text.visible import visible
 
 from .kept_note import keep_note
 from .lending import lend
-from .visible import visible
 
 
 def edited(app: App[object], text: str) -> str | None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from textual import on
 
 from sessionscope.store import Action, Plan, SetArchived, Settle, Spot
-from sessionscope.tui import care, render, study
-from sessionscope.tui.library import Shelf
+from sessionscope.tui.sessions.library import Shelf
+from sessionscope.tui.text import render
+from sessionscope.tui.workers import care, study
 
 from .travel import Travel
 
@@ -35,7 +36,7 @@ class Healing(Travel):
     async def action_doctor(self) -> None:
         if not self.is_active:
             return
-        from .doctor import Doctor
+        from sessionscope.tui.screens.doctor import Doctor
 
         shelf, opened = self.shelf, self.opened
 
@@ -111,7 +112,7 @@ class Healing(Travel):
         if isinstance(plan.action, SetArchived):
             answered(True)
             return
-        from .sheet import PlanSheet
+        from sessionscope.tui.dialogs.sheet import PlanSheet
 
         self.app.push_screen(PlanSheet(plan, "Settle what a crash left open"), answered)
 

@@ -26,7 +26,7 @@ from .clock import ago, human
 from .visible import visible
 
 if TYPE_CHECKING:
-    from .library import Shelf
+    from sessionscope.tui.sessions.library import Shelf
 
 Span = tuple[str, str]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textual.app import App, SuspendNotSupported
 
-from .visible import visible
+from sessionscope.tui.text.visible import visible
 
 
 def lend(app: App[object], what: str, variables: Sequence[str], default: str, path: Path) -> int | None:

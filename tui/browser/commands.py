@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 from textual.command import Hit, Hits, Provider
 from textual.content import Content
 
-from . import render
+from sessionscope.tui.text import render
 
 if TYPE_CHECKING:
-    from .screens.browser import Browser
+    from .screen import Browser
 
 SHOWN = 50
 

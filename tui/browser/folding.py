@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from textual.geometry import Size
 
 from sessionscope.store import Certainty, Compact, Compaction, Plan, Ref, Uncompact, View
-from sessionscope.tui import care, render, study
-from sessionscope.tui.library import Library, Shelf
+from sessionscope.tui.sessions.library import Library, Shelf
+from sessionscope.tui.text import render
+from sessionscope.tui.workers import care, study
 
 from .closing import Closing
 
@@ -73,7 +74,7 @@ class Folding(Closing):
 
     def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
         if isinstance(plan.action, Uncompact):
-            from .sheet import PlanSheet
+            from sessionscope.tui.dialogs.sheet import PlanSheet
 
             self.app.push_screen(PlanSheet(plan, f"Take compaction {plan.action.number} back"), answered)
         elif isinstance(plan.action, Compact):
@@ -84,7 +85,7 @@ class Folding(Closing):
             super().confirm(shelf, plan, answered)
 
     def _ask_for_note(self, shelf: Shelf, plan: Plan, owner: Owner) -> None:
-        from .fold_sheet import FoldSheet
+        from sessionscope.tui.dialogs.fold_sheet import FoldSheet
 
         sheet = FoldSheet(shelf.archive, plan, self._title(owner[1]), self._drafts.get(owner), self.summarizer)
 
@@ -119,7 +120,7 @@ class Folding(Closing):
         opened = self.opened
         if opened is None or not self.is_active:
             return
-        from .gauge import Gauge
+        from sessionscope.tui.screens.gauge import Gauge
 
         def left(seq: int | None) -> None:
             if seq is not None:

@@ -10,8 +10,9 @@ from textual.geometry import Size
 from textual.worker import Worker
 
 from sessionscope.store import Census, Entry, SessionSummary, StoreError
-from sessionscope.tui import render, study
-from sessionscope.tui.library import Library, Shelf
+from sessionscope.tui.sessions.library import Library, Shelf
+from sessionscope.tui.text import render
+from sessionscope.tui.workers import study
 
 from .stage import Stage
 

@@ -15,11 +15,11 @@ from textual.timer import Timer
 from textual.worker import Worker
 
 from sessionscope.store import Limits, Outline, Ref, StoreError, View
-from sessionscope.tui import describe, render, study
-from sessionscope.tui.clock import human
-from sessionscope.tui.ink import Inked
-from sessionscope.tui.library import Library, Shelf
-from sessionscope.tui.opened import Opened
+from sessionscope.tui.sessions.library import Library, Shelf
+from sessionscope.tui.sessions.opened import Opened
+from sessionscope.tui.text import describe, render
+from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.column import Column, plain_lines
@@ -28,6 +28,7 @@ from sessionscope.tui.widgets.preview_list import PreviewList
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.session_tree import SessionTree
 from sessionscope.tui.widgets.timeline import Timeline
+from sessionscope.tui.workers import study
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {

@@ -30,10 +30,10 @@ from sessionscope.store import (
     stored_range,
     usual_exchanges,
 )
+from sessionscope.tui.external.summarizer import NoteError, summarize
+from sessionscope.tui.headless.excerpt import excerpt
 
-from .headless.excerpt import excerpt
 from .study import Post
-from .summarizer import NoteError, summarize
 
 TELL_EVERY_S = 0.1
 

@@ -26,16 +26,18 @@ from sessionscope.store import (
     usual_exchanges,
     wanted_range,
 )
-from sessionscope.tui import care, editor, render, study
-from sessionscope.tui.clock import human
-from sessionscope.tui.describe import Block
-from sessionscope.tui.ink import Inked
+from sessionscope.tui.external import editor
+from sessionscope.tui.text import render
+from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
 from sessionscope.tui.widgets.inspector import Inspector
 from sessionscope.tui.widgets.note_editor import NoteEditor
 from sessionscope.tui.widgets.ranged_list import RangedList
 from sessionscope.tui.widgets.virtual_list import VirtualList
+from sessionscope.tui.workers import care, study
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
 RUNNING = "a running nanobot would write its own copy over this: go on only if none is running"

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from sessionscope.store import Cancel, Cancelled, Progress
-
-from .visible import visible
+from sessionscope.tui.text.visible import visible
 
 SECONDS, NOTE_BYTES, COMPLAINT = 300, 100_000, 4_000
 """How long a command may take, how much it may print, and how much of its complaints is kept, in bytes."""

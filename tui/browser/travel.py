@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual import on, work
 
 from sessionscope.store import Certainty, Compaction, Link, Ref, StoreError, View
-from sessionscope.tui import study
-from sessionscope.tui.library import Shelf
+from sessionscope.tui.sessions.library import Shelf
+from sessionscope.tui.workers import study
 
 from .live import Live
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from textual.app import App
 
 from sessionscope.store import PrivateFolder, Reader, Ref, StoreError
+from sessionscope.tui.text.visible import visible
 
 from .lending import lend
-from .visible import visible
 
 PIECE = 1_048_576
 

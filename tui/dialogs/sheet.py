@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from sessionscope.store import Plan
-from sessionscope.tui.describe import plan_blocks
-from sessionscope.tui.ink import Inked
+from sessionscope.tui.text.describe import plan_blocks
+from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import KeyBar
 from sessionscope.tui.widgets.inspector import Inspector
 

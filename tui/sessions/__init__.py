@@ -1,0 +1,1 @@
+"""The sessions of the open archives, and the one that is open."""
