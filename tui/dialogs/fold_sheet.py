@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import ClassVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 from textual import on
 from textual.app import ComposeResult
@@ -48,14 +47,6 @@ NOTHING = "nothing leaves; mark another range"
 NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name one in the config"
 
 
-class Job(Struct, frozen=True):
-    """What works on the note, or carries the compaction out: that goes on until it says whether it was done."""
-
-    epoch: int
-    folds: bool
-    stop: threading.Event
-
-
 class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
 
@@ -83,7 +74,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._note = NoteEditor(self._begun_with, id="note")
         self._says = ""
         self._epoch = 0
-        self._job: Job | None = None
+        self._job: care.Job | None = None
         self._done: care.Applied | None = None
 
     def _take(self, plan: Plan) -> None:
@@ -306,7 +297,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         return False
 
     def _begin(self, says: str, folds: bool, work: Callable[[int, Cancel], None]) -> None:
-        job = self._job = Job(self._next(), folds, threading.Event())
+        job = self._job = care.Job(self._next(), folds, threading.Event())
         self._say(says)
         self.run_worker(
             lambda: work(job.epoch, lambda: job.stop.is_set() or study.stopped()),
@@ -323,7 +314,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._job, self._says = None, ""
         return True
 
-    def _stop(self, job: Job, says: str) -> None:
+    def _stop(self, job: care.Job, says: str) -> None:
         """Stops what works. What writes may be done already, so that its answer is waited for."""
         job.stop.set()
         if not job.folds:

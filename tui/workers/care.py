@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 from textual.message import Message
 
 from sessionscope.store import (
@@ -36,6 +38,14 @@ from sessionscope.tui.headless.excerpt import excerpt
 from .study import Post
 
 TELL_EVERY_S = 0.1
+
+
+class Job(Struct, frozen=True):
+    """What works on the note, or carries the compaction out: that goes on until it says whether it was done."""
+
+    epoch: int
+    folds: bool
+    stop: threading.Event
 
 
 @dataclass(eq=False, repr=False)
