@@ -211,6 +211,8 @@ class Compaction(Struct, frozen=True):
     odd: tuple[str, ...] = ()
     note: str | None = None
     """The note whole, where it is no row of its own."""
+    note_row: str | None = None
+    """The identity of the note's row, where it is one."""
 
 
 class Archived(Struct, frozen=True):
@@ -283,10 +285,14 @@ class SessionDetail(Struct, frozen=True):
 
 
 class Link(Struct, frozen=True):
-    """Where a message or session leads to: a row, a session, or both; and how that is known."""
+    """Where a message or session leads to: a message, a session, or both; and how that is known.
+
+    `row` is the identity of the message and `seq` its seq, both None where the link leads to the session as a whole.
+    """
 
     ref: Ref
     row: str | None
+    seq: int | None
     certainty: Certainty
     about: str
 

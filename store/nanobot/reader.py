@@ -316,17 +316,14 @@ class NanobotReader:
             if outline is None:
                 raise Busy(f"session {ref.id!r} is still being read; try again in a moment.")
             found = links.follow(file, outline, place.seq) if place.seq <= outline.messages else None
-        if found is None:
-            return None
-        seq, certainty, about = found
-        return Link(ref, str(seq), certainty, about)
+            return Link(ref, record.row_at(file, outline, found[0]), *found) if found is not None else None
 
     def spawner(self, ref: Ref) -> Link | None:
         """The session that this one was forked from: it begins with the very same message."""
         source = self._listing.source_of(self._name_of(ref))
         if source is None:
             return None
-        return Link(source, None, Certainty.INFERRED, "the session it was forked from")
+        return Link(source, None, None, Certainty.INFERRED, "the session it was forked from")
 
     def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         name = self._name_of(ref)

@@ -604,13 +604,17 @@ def test_links(tmp_path: Path) -> None:
     reader, ref = the_session(write(tmp_path, [*talk(1), call, started, *talk(2, 1), report, *talk(1, 3)]))
     shown = rows(reader, ref)
 
-    def leads(seq: int) -> tuple[str | None, Certainty] | None:
+    def leads(seq: int) -> tuple[int | None, Certainty] | None:
         link = reader.follow(ref, shown[seq - 1].row or "")
-        return (link.row, link.certainty) if link is not None else None
+        if link is None:
+            return None
+        assert link.seq is not None
+        assert link.row == shown[link.seq - 1].row
+        return link.seq, link.certainty
 
-    assert leads(2) == ("3", Certainty.RECORDED)
-    assert leads(3) == ("2", Certainty.RECORDED)
-    assert leads(6) == ("2", Certainty.INFERRED)
+    assert leads(2) == (3, Certainty.RECORDED)
+    assert leads(3) == (2, Certainty.RECORDED)
+    assert leads(6) == (2, Certainty.INFERRED)
     assert leads(1) is leads(7) is None
     assert shown[5].label == "subagent"
 

@@ -439,14 +439,14 @@ def test_links_between_calls_results_and_children(name: str, sample: Sample) -> 
     child = Ref(archive.info.layout, LINKED)
     spawned = reader.follow(ref, "14")
     assert spawned is not None
-    assert (spawned.ref, spawned.row, spawned.certainty) == (child, None, Certainty.RECORDED)
+    assert (spawned.ref, spawned.row, spawned.seq, spawned.certainty) == (child, None, None, Certainty.RECORDED)
     back = reader.spawner(child)
     assert back is not None
-    assert (back.ref, back.row, back.certainty) == (ref, "14", Certainty.RECORDED)
+    assert (back.ref, back.row, back.seq, back.certainty) == (ref, "14", 14, Certainty.RECORDED)
     for row, leads_to in (("2", "3"), ("3", "2"), ("4", "2"), ("9", "10"), ("19", "20"), ("15", "14")):
         link = reader.follow(ref, row)
         assert link is not None
-        assert (link.ref, link.row, link.certainty) == (ref, leads_to, Certainty.RECORDED)
+        assert (link.ref, link.row, link.seq, link.certainty) == (ref, leads_to, int(leads_to), Certainty.RECORDED)
     for row in ("1", "5", "99", "-1", "@1", "²", "--1", "", "1" * 30):
         assert reader.follow(ref, row) is None
     assert reader.spawner(ref) is None

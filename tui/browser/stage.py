@@ -237,8 +237,8 @@ class Stage(Inked[None]):
             blocks = describe.fold_blocks(fold)
             if fold.note is not None:
                 blocks += describe.note_blocks(fold.note, self.mode)
-            elif fold.note_head is not None:
-                note = opened.shelf.reader.message(opened.ref, str(fold.note_seq))
+            elif fold.note_row is not None:
+                note = opened.shelf.reader.message(opened.ref, fold.note_row)
                 blocks += describe.message_blocks(note, self.mode)[1:]
             return blocks
         if self.subject == "compaction" and (entry := self.audit_pane.entry) is not None:

@@ -115,13 +115,13 @@ class Travel(Live):
     def _take_link(self, link: Link) -> None:
         if self.opened is None:
             return
-        if link.ref == self.opened.ref and link.row is not None:
-            self._to_row(int(link.row), link.about, link.certainty)
+        if link.ref == self.opened.ref and link.seq is not None:
+            self._to_row(link.seq, link.about, link.certainty)
             return
         self.remember()
         if link.certainty is not Certainty.RECORDED:
             self.notify(f"{link.about}: {link.certainty}, the file does not say", timeout=4)
-        self.travel(self.opened.shelf, link.ref, int(link.row) if link.row is not None else None)
+        self.travel(self.opened.shelf, link.ref, link.seq)
 
     def _to_row(self, seq: int, about: str, certainty: Certainty) -> None:
         """Goes to a row of the opened session, through all rows if this view does not hold it."""

@@ -21,7 +21,7 @@ from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.nanobot.format.announce import without_runtime_context
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import Opened
-from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, Stray
+from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, FileOutline, Stray
 from sessionscope.store.nanobot.format.walk import UNLOADED
 from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
 
@@ -72,6 +72,12 @@ class RowId(Struct, frozen=True):
             return cls(int(start), int(stop), int(seq) or None, None, int(check, 16))
         whys = tuple(why for at, why in enumerate(_WHYS) if int(marks, 16) >> at & 1)
         return cls(int(start), int(stop), None, Stray(int(line), whys), int(check, 16))
+
+
+def row_at(file: Opened, outline: FileOutline, seq: int) -> str:
+    """The identity of the row with a seq, as text. Reads its first bytes."""
+    start, stop = outline.span(outline.row_of(seq))
+    return RowId(start, stop, seq).spelled(file.read(start, min(stop, start + CHECKED)))
 
 
 class Record(Struct, frozen=True):

@@ -97,6 +97,7 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
                 fold_is=taken[at].certainty,
                 note_seq=fold.note_seq,
                 note_head=note.head if note else None,
+                note_row=str(fold.note_seq) if note else None,
                 before_tokens=before,
                 after_tokens=after,
                 tokens_are=tokens_are,

@@ -142,7 +142,7 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
     if isinstance(row[1], str) and row[0] == "tool":
         for caller in _callers(conn, layout, owner, seq - NEAR, seq - 1, newest_first=True):
             if any(call.id == row[1] for call in caller.calls):
-                return Link(ref, str(caller.seq), Certainty.RECORDED, "the call")
+                return Link(ref, str(caller.seq), caller.seq, Certainty.RECORDED, "the call")
         return None
     calls = [call for caller in _callers(conn, layout, owner, seq, seq) for call in caller.calls]
     if any(call.name in SPAWNERS for call in calls):
@@ -150,7 +150,7 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
         matched = match(around, _children(conn, layout, owner))
         for child, (at, _, certainty) in matched.items():
             if at == seq:
-                return Link(Ref(layout.prefix, child), None, certainty, "the child session")
+                return Link(Ref(layout.prefix, child), None, None, certainty, "the child session")
     results: dict[object, int] = {}
     for answered, answers in conn.execute(
         f"SELECT tool_call_id, seq FROM {messages} WHERE {owner.condition} AND seq > ? AND seq <= ? "
@@ -159,7 +159,7 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
     ):
         results.setdefault(answered, answers)
     found = next((results[call.id] for call in calls if call.id in results), None)
-    return Link(ref, str(found), Certainty.RECORDED, "the result") if found is not None else None
+    return Link(ref, str(found), found, Certainty.RECORDED, "the result") if found is not None else None
 
 
 def spawner(
@@ -167,13 +167,13 @@ def spawner(
 ) -> Link | None:
     """The row in the parent that started a session; the parent alone where no call of it fits."""
     if not layout.has("messages", "tool_calls_json"):
-        return Link(parent, None, Certainty.RECORDED, "the parent session")
+        return Link(parent, None, None, Certainty.RECORDED, "the parent session")
     at = _seq_at(conn, layout, owner, created_at)
     callers = list(_callers(conn, layout, owner, at - NEAR, at + NEAR))
     found = match(callers, _children(conn, layout, owner)).get(ref.id)
     if found is None:
-        return Link(parent, None, Certainty.RECORDED, "the parent session")
-    return Link(parent, str(found[0]), found[2], "the spawning call")
+        return Link(parent, None, None, Certainty.RECORDED, "the parent session")
+    return Link(parent, str(found[0]), found[0], found[2], "the spawning call")
 
 
 def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: int) -> int:
