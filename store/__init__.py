@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 PUBLIC = {
-    "protocols": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "never"),
+    "protocols": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "actions_for", "never"),
     "io.bundle": ("Manifest", "read_manifest"),
     "model.session_table": ("Census", "Changes", "Entry", "Order"),
     "diagnosis": ("diagnose",),
@@ -24,6 +24,7 @@ PUBLIC = {
         "UnknownSession",
     ),
     "io.files": ("PrivateFolder", "write_private"),
+    "model.archive_info": ("ArchiveInfo", "Capability"),
     "model.context": ("Candidate", "Context", "Cut", "tokens_of"),
     "rules.compaction_planning": (
         "NOTE_BYTES",
@@ -50,13 +51,13 @@ PUBLIC = {
         "SetArchived",
         "Settle",
         "Uncompact",
+        "needed",
     ),
     "powerloop.demo.writer": ("write_demo",),
     "powerloop.salvage.rebuild": ("Salvaged", "salvage"),
     "powerloop.dropin.session_store": ("SessionStore",),
     "model.findings": ("Change", "Choice", "Finding", "Severity"),
     "model.rows": (
-        "ArchiveInfo",
         "Archived",
         "Audit",
         "Certainty",

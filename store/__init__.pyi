@@ -5,6 +5,8 @@ from .io.bundle import Manifest as Manifest
 from .io.bundle import read_manifest as read_manifest
 from .io.files import PrivateFolder as PrivateFolder
 from .io.files import write_private as write_private
+from .model.archive_info import ArchiveInfo as ArchiveInfo
+from .model.archive_info import Capability as Capability
 from .model.context import Candidate as Candidate
 from .model.context import Context as Context
 from .model.context import Cut as Cut
@@ -36,7 +38,7 @@ from .model.plans import Restore as Restore
 from .model.plans import SetArchived as SetArchived
 from .model.plans import Settle as Settle
 from .model.plans import Uncompact as Uncompact
-from .model.rows import ArchiveInfo as ArchiveInfo
+from .model.plans import needed as needed
 from .model.rows import Archived as Archived
 from .model.rows import Audit as Audit
 from .model.rows import Certainty as Certainty
@@ -69,6 +71,7 @@ from .protocols import Cancel as Cancel
 from .protocols import Reader as Reader
 from .protocols import Stamp as Stamp
 from .protocols import Timeline as Timeline
+from .protocols import actions_for as actions_for
 from .protocols import never as never
 from .registry import open_archive as open_archive
 from .registry import usual_places as usual_places

@@ -17,7 +17,6 @@ from .recovery.pages import MAGIC, read_header
 from .registry import Zone, find_place, machine_zone, open_archive
 
 DAMAGED = "damaged-pages"
-SALVAGE = "`repair --salvage NEW.db` writes what can still be read into a new database"
 
 
 def diagnose(
@@ -179,7 +178,8 @@ def _of_file(path: Path, error: Exception) -> Iterator[Finding]:
                 "not-a-database",
                 Severity.ERROR,
                 place,
-                f"Its header is overwritten, but there are pages of a database behind it; {SALVAGE}.",
+                "Its header is overwritten, but there are pages of a database behind it.",
+                salvage=True,
             )
         elif image.missing or image.torn:
             missing = image.missing or 1
@@ -194,7 +194,8 @@ def _empty(place: Spot, image: Image) -> Finding:
             "empty-file",
             Severity.ERROR,
             place,
-            f"It is empty, but its -wal holds pages, which the next writer would throw away; {SALVAGE}.",
+            "It is empty, but its -wal holds pages, which the next writer would throw away.",
+            salvage=True,
         )
     return Finding(
         "empty-file",
@@ -210,10 +211,10 @@ def _truncated(path: Path, missing: int, pages: int) -> Finding:
         "truncated-file",
         Severity.ERROR,
         Spot(file=str(path)),
-        f"It ends too early: {missing} of {pages} "
-        f"pages {'is' if missing == 1 else 'are'} missing in whole or in part; {SALVAGE}.",
+        f"It ends too early: {missing} of {pages} pages {'is' if missing == 1 else 'are'} missing in whole or in part.",
+        salvage=True,
     )
 
 
 def _damaged(path: Path, why: str) -> Finding:
-    return Finding(DAMAGED, Severity.ERROR, Spot(file=str(path)), f"{why.rstrip('.')}; {SALVAGE}.")
+    return Finding(DAMAGED, Severity.ERROR, Spot(file=str(path)), f"{why.rstrip('.')}.", salvage=True)

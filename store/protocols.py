@@ -7,15 +7,17 @@ two bursts and stops the walk with `Cancelled` when it answers True.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from .model.archive_info import ArchiveInfo, Capability
 from .model.context import Context
+from .model.errors import Misused, Refused
 from .model.findings import Finding
 from .model.outline import Outline
 from .model.plans import Action, Plan, Progress, Receipt, silent
 from .model.rows import (
-    ArchiveInfo,
     Audit,
     Count,
     Limits,
@@ -240,3 +242,16 @@ class Archive(Protocol):
     def close(self) -> None:
         """Removes what was put aside to read the archive. Idempotent."""
         ...
+
+
+def actions_for(archive: Archive, capability: Capability) -> Actions:
+    """Return what changes an archive, for one of its capabilities.
+
+    Raises Misused if this format never offers that, Refused if nothing in this archive may be changed now.
+    """
+    info, actions = archive.info, archive.actions
+    if why := info.lacks(capability):
+        raise Misused(f"{info.location}: {why}")
+    if actions is None:
+        raise Refused(f"{info.location}: {info.read_only if os.path.lexists(info.location) else 'no longer exists.'}")
+    return actions

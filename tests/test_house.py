@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from . import public_names
 
 ROOT = Path(__file__).parents[1]
 LINES = 400
+FORMATS = re.compile("nanobot|power-?loop|claude|codex", re.IGNORECASE)
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
 MODULES = sorted(path.relative_to(ROOT) for folder in ("store", "tui") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -61,6 +66,30 @@ def test_no_module_is_too_long_to_read(module: Path) -> None:
 def test_a_module_says_in_its_first_line_what_lives_there(module: Path) -> None:
     text = (ROOT / module).read_text()
     assert not text or text.startswith(('"""', "'''"))
+
+
+def texts(module: Path) -> Iterator[tuple[str, bool]]:
+    """Every text of a module but its docstrings, and whether it is a help text."""
+    tree = ast.parse((ROOT / module).read_text())
+    helps: set[int] = set()
+    for node in ast.walk(tree):
+        assigned = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("HELP", "VERBS")
+        if assigned or (isinstance(node, ast.keyword) and node.arg == "help"):
+            helps |= {id(part) for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Constant) and isinstance(child.value, str) and not isinstance(node, ast.Expr):
+                yield child.value, id(child) in helps
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_the_store_names_no_option_and_the_screen_no_format(module: Path) -> None:
+    found = list(texts(module))
+    if module.parts[0] == "tui":
+        named = [text for text, is_help in found if not is_help and FORMATS.search(text)]
+    else:
+        named = [text for text, _ in found if OPTION.search(text) and "demo" not in module.parts]
+    assert not named
 
 
 def test_the_store_pulls_in_no_screen() -> None:

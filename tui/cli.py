@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sessionscope.store import Archive, Limits, StoreError, View, open_archive, usual_places
+from sessionscope.store import Archive, Capability, Limits, StoreError, View, open_archive, usual_places
 
 from .headless import reading
 from .headless.arguments import PROGRAM, Parser, UsageError, Version, reading_parser, session_parser
@@ -257,8 +257,8 @@ def _limits(args: argparse.Namespace, view: View, archive: Archive) -> Limits | 
         return None
     if view is not View.CONTEXT:
         raise UsageError("--max-messages and --max-tokens go with --view context.")
-    if "limits" not in archive.info.capabilities:
-        raise UsageError("--max-messages and --max-tokens are for nanobot's sessions.")
+    if why := archive.info.lacks(Capability.LIMITS):
+        raise UsageError(f"--max-messages and --max-tokens: {why}")
     if min(messages or 0, tokens or 0) < 0:
         raise UsageError("a limit is 0 for none, or more.")
     return Limits(messages, tokens or 0)

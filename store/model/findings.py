@@ -42,6 +42,8 @@ class Finding(Struct, frozen=True):
     message: str
     fix: str = ""
     choices: tuple[Choice, ...] = ()
+    salvage: bool = False
+    """Whether a salvage may save what can still be read."""
 
     @property
     def fixable(self) -> bool:

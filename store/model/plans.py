@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .archive_info import Capability
 from .context import KEPT_EXCHANGES, Context, Cut
 from .findings import Change, Finding
 from .rows import Ref, Spot
@@ -118,6 +119,20 @@ class FoldPlan(Struct, frozen=True):
 
 
 Action = Repair | Settle | Restore | Close | SetArchived | Compact | Uncompact
+_NEEDED: dict[type[Action], Capability] = {
+    Repair: Capability.REPAIR,
+    Settle: Capability.SETTLE,
+    Restore: Capability.RESTORE,
+    Close: Capability.CLOSE,
+    SetArchived: Capability.ARCHIVE,
+    Compact: Capability.COMPACT,
+    Uncompact: Capability.COMPACT,
+}
+
+
+def needed(action: Action) -> Capability:
+    """Return what an archive must be capable of for an action."""
+    return _NEEDED[type(action)]
 
 
 class Fate(StrEnum):
@@ -151,7 +166,8 @@ class Member(Struct, frozen=True, gc=False):
 class Plan(Struct, frozen=True):
     """What an action would do. `rows` counts messages, lines or records that change; `changes` are the first of them.
 
-    `offline` says that no agent may be running, which only a person can know. `basis` is what it was made from, and
+    `offline` says why no agent may be running meanwhile, as a sentence, which only a person can rule out; "" if one may
+    be. `basis` is what it was made from, and
     `work` what the archive itself needs to carry it out; both are its own.
     """
 
@@ -161,7 +177,7 @@ class Plan(Struct, frozen=True):
     warnings: tuple[str, ...]
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
-    offline: bool = False
+    offline: str = ""
     basis: str = ""
     work: Any = None
     members: tuple[Member, ...] = ()

@@ -295,19 +295,3 @@ class Link(Struct, frozen=True):
     seq: int | None
     certainty: Certainty
     about: str
-
-
-class ArchiveInfo(Struct, frozen=True):
-    """What an archive is. `format` reads like "power-loop 0.2.0-0.3.x"; `capabilities` names what may be done."""
-
-    location: str
-    name: str
-    format: str
-    layout: str
-    capabilities: frozenset[str]
-    warning: str | None = None
-    """What a reader of this archive should know before trusting what it shows."""
-    root: str = ""
-    """The file or folder beside which things of it are kept aside."""
-    read_only: str = ""
-    """Why nothing in it may be changed, as far as its content says so; "" where that does not."""

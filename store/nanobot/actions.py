@@ -41,7 +41,7 @@ from .read.exam import Exam, examined
 from .write import closing, folding
 from .write.mending import ROUNDS, follow_ups, mend, wanted_of
 from .write.settling import settle
-from .write.targets import Files, Target, digest
+from .write.targets import OFFLINE, Files, Target, digest
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
 _NOTHING = "There is nothing to put right."
@@ -108,7 +108,7 @@ class NanobotActions:
             (),
             tuple(changes),
             tuple(one for one, _ in taken),
-            offline=bool(work),
+            offline=OFFLINE if work else "",
             work=work,
         )
 
@@ -183,7 +183,7 @@ class NanobotActions:
             tuple(said) or ("No call is open in it, and no turn.",),
             (),
             tuple(changes),
-            offline=bool(targets),
+            offline=OFFLINE if targets else "",
             work=tuple(targets),
         )
 
@@ -209,7 +209,7 @@ class NanobotActions:
             tuple(said),
             (),
             mended.changes,
-            offline=True,
+            offline=OFFLINE,
             work=(Target(file, digest(data), mended.data),),
             fold=fold,
         )
@@ -230,15 +230,12 @@ class NanobotActions:
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         if plan.offline and not offline:
-            raise Misused(
-                f"{self._folder.path}: a nanobot that runs would write its own copy over this; make sure "
-                "that none does, and say so with --offline."
-            )
+            raise Misused(f"{self._folder.path}: {plan.offline} Make sure that none is running, and confirm that.")
         action = plan.action
         if isinstance(action, Compact) and not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
         if isinstance(action, Close) and plan.warnings and not action.anyway:
-            raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
+            raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
         targets: Sequence[Target] = plan.work
         with self._files.locked():
             self._files.check(targets)

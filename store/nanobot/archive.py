@@ -6,8 +6,8 @@ import os
 from datetime import tzinfo
 from pathlib import Path
 
+from sessionscope.store.model.archive_info import ArchiveInfo, Capability
 from sessionscope.store.model.errors import NotAnArchive
-from sessionscope.store.model.rows import ArchiveInfo
 from sessionscope.store.protocols import Stamp
 
 from .actions import NanobotActions
@@ -17,6 +17,9 @@ from .read.listing import Listing
 from .read.release import release_of
 from .reader import NanobotReader
 from .source import NanobotSource
+
+CAPABILITIES = frozenset(Capability) - {Capability.ARCHIVE}
+FORBIDDEN = "You do not have permission to write this folder of nanobot sessions."
 
 
 def open_nanobot(path: Path, layout: str | None, zone: tzinfo | None) -> list[NanobotArchive]:
@@ -47,13 +50,19 @@ class NanobotArchive:
             name=self.folder.name,
             format=self._format,
             layout=self.folder.layout,
-            capabilities=frozenset({"browse", "limits", "repair", "settle", "close", "compact"}),
+            sessions="nanobot sessions",
+            capabilities=CAPABILITIES,
+            read_only="" if self._writable else FORBIDDEN,
             root=os.path.realpath(self.folder.path),
         )
 
     @property
     def actions(self) -> NanobotActions | None:
-        return NanobotActions(self.folder, self.reader) if os.access(self.folder.path, os.W_OK) else None
+        return NanobotActions(self.folder, self.reader) if self._writable else None
+
+    @property
+    def _writable(self) -> bool:
+        return os.access(self.folder.path, os.W_OK)
 
     def reader(self) -> NanobotReader:
         return NanobotReader(self._source, self._listing)

@@ -227,7 +227,7 @@ class PowerLoopActions:
             if isinstance(plan.action, Uncompact):
                 return self._unfold(writer, plan)
             if isinstance(plan.action, Close) and plan.warnings and not plan.action.anyway:
-                raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
+                raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
             bundle = self._bundle(plan)
             try:
                 if isinstance(plan.action, Close):

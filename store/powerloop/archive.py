@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from sessionscope.store.io.sqlitefile import SqliteFile
+from sessionscope.store.model.archive_info import ArchiveInfo, Capability
 from sessionscope.store.model.errors import NotAnArchive
-from sessionscope.store.model.rows import ArchiveInfo
 from sessionscope.store.protocols import Stamp
 
 from .actions import PowerLoopActions
@@ -15,6 +15,9 @@ from .format.layout import Layout, layouts, schema_version
 from .format.obstacles import reason
 from .reader import PowerLoopReader
 from .source import PowerLoopSource
+
+CAPABILITIES = frozenset(Capability) - {Capability.LIMITS}
+FORBIDDEN = "You do not have permission to write this power-loop database or its folder."
 
 
 def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
@@ -53,15 +56,16 @@ class PowerLoopArchive:
     @property
     def info(self) -> ArchiveInfo:
         poisoned = "no release loads this layout: it was stamped as newer than it is"
-        read_only = reason(self.layout.obstacles)
+        obstacle = reason(self.layout.obstacles)
         return ArchiveInfo(
             location=self.file.shown,
             name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
             format=f"power-loop {self.layout.release}",
             layout=self.layout.prefix,
-            capabilities=frozenset({"browse", "repair", "settle", "close", "archive", "compact"}),
-            warning=poisoned if self.layout.poisoned else read_only or None,
-            read_only=read_only,
+            sessions="power-loop sessions",
+            capabilities=CAPABILITIES,
+            warning=poisoned if self.layout.poisoned else obstacle or None,
+            read_only=obstacle or ("" if self._writable else FORBIDDEN),
             root=self.file.path,
         )
 
@@ -70,9 +74,12 @@ class PowerLoopArchive:
 
     @property
     def actions(self) -> PowerLoopActions | None:
+        return PowerLoopActions(self.source) if self._writable and not self.layout.obstacles else None
+
+    @property
+    def _writable(self) -> bool:
         path = self.file.path
-        writable = not self.layout.obstacles and os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
-        return PowerLoopActions(self.source) if writable else None
+        return os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
 
     def stamp(self) -> Stamp:
         return self.file.parts()

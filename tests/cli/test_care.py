@@ -44,7 +44,7 @@ def test_the_doctor_speaks_of_every_sample(cli: Cli, name: str) -> None:
     path = DATA / "power-loop" / f"{name}.db"
     found = document(cli, "doctor", path, status=int(name.startswith(("damaged", "poisoned"))))["findings"]
     assert all(
-        list(one) == ["code", "severity", "session_id", "place", "message", "fixable", "fix", "choices"]
+        list(one) == ["code", "severity", "session_id", "place", "message", "fixable", "fix", "choices", "salvage"]
         and list(one["place"]) == ["session_id", "ref", "row", "seq", "file", "line", "start", "stop"]
         for one in found
     )
@@ -150,7 +150,8 @@ def test_where_nothing_opens_the_doctor_speaks_and_salvage_saves(cli: Cli, tmp_p
     assert cli("ls", path).status == 2
     (found,) = document(cli, "doctor", path, status=1)["findings"]
     assert found["code"] == "not-a-database"
-    assert "--salvage" in found["message"]
+    assert found["salvage"]
+    assert "--salvage NEW.db" in cli("doctor", path).out
     saved = document(cli, "repair", path, "--salvage", tmp_path / "b.db")["salvaged"]
     assert {one["name"] for one in saved["tables"]} >= {"sessions", "messages"}
     assert ROOT in cli("ls", tmp_path / "b.db").out

@@ -139,7 +139,7 @@ def test_limits_of_the_context(cli: Cli, tmp_path: Path, make: Any) -> None:
         assert why in result.err
     database = make(("a", {}, [{"content": "x"}]))
     result = cli("show", database, "a", "--view", "context", "--max-messages", 4)
-    assert (result.status, "nanobot" in result.err) == (2, True)
+    assert (result.status, "power-loop sessions have no limits of the context." in result.err) == (2, True)
 
 
 def test_a_range_of_seqs(cli: Cli, tmp_path: Path) -> None:

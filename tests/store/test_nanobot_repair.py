@@ -504,7 +504,7 @@ def broken(tmp_path: Path) -> Iterator[Path]:
 def test_without_a_persons_word_nothing_is_written(broken: Path) -> None:
     doing = actions(broken)
     plan = doing.plan(Repair())
-    with pytest.raises(Misused, match="--offline"):
+    with pytest.raises(Misused, match="A running nanobot would overwrite this"):
         doing.apply(plan)
     assert not broken.with_name("sessions.sessionscope").exists()
 

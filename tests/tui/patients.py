@@ -45,7 +45,7 @@ ALL = (HOLE, BRICKED, ORPHAN, WHOLE, FOLDED)
 class Patient:
     """Stands for the doctor and the actions of every database while a test runs."""
 
-    def __init__(self, findings: Sequence[Finding] = ALL, offline: bool = False) -> None:
+    def __init__(self, findings: Sequence[Finding] = ALL, offline: str = "") -> None:
         self.left, self.offline = list(findings), offline
         self.looks, self.applied = 0, list[Any]()
         self.before_each: Callable[[], object] = lambda: None
@@ -89,7 +89,7 @@ class Patient:
     def apply(self, plan: Plan, progress: Any = silent, cancel: Any = bool, offline: bool = False) -> Receipt:
         if self.refuses:
             raise Refused(self.refuses)
-        assert offline == plan.offline
+        assert offline == bool(plan.offline)
         self.applied.append(plan.action)
         if isinstance(plan.action, Restore):
             return Receipt("put back as it was.", 1)

@@ -370,7 +370,7 @@ async def test_a_note_of_nanobot_begins_with_the_summary_that_stands(bot: Path) 
         await hands.press("enter", "c")
         assert sheet(hands).draft == "what \x1b[31mwas before"
         assert "the note takes the place of the summary" in hands.text()
-        assert "a running nanobot would write its own copy" in hands.text()
+        assert "A running nanobot would overwrite this. Continue only if none is running." in hands.text()
         assert "\x1b" not in hands.text()
         assert (bot / NAME).read_bytes() == before
         await hands.press("tab", *" and more", "ctrl+s")

@@ -208,7 +208,7 @@ async def test_whatever_is_stopped_in_between_it_can_be_left_and_done(demo_db: P
         demo_db.unlink()
         await write(hands, NOTE)
         await hands.press("ctrl+s")
-        assert "demo.db: is gone." in hands.text()
+        assert "demo.db: no longer exists." in hands.text()
         assert sheet(hands).draft == NOTE
 
 

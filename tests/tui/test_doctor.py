@@ -145,10 +145,10 @@ async def test_what_cannot_be_helped_says_so(patient: Patient, database: Path) -
 
 
 async def test_a_running_nanobot_is_warned_of(patient: Patient, database: Path) -> None:
-    patient.offline = True
+    patient.offline = "A running agent would overwrite this."
     async with browsing(database, size=MEDIUM) as hands:
         await hands.press("r", "R")
-        assert "A running nanobot keeps its sessions in memory" in hands.text()
+        assert "A running agent would overwrite this. Continue only if none is running." in hands.text()
 
 
 async def test_a_refusal_is_one_sentence(patient: Patient, database: Path) -> None:

@@ -183,10 +183,17 @@ async def test_limits_of_the_context(tmp_path: Path) -> None:
         assert hands.timeline.count == 120
 
 
-async def test_no_limits_for_other_archives(demo_db: Path) -> None:
-    async with browsing(demo_db, size=LARGE) as hands:
-        await hands.press("enter", "L")
-        assert any("no limits that could be set" in note for note in hands.notes)
+async def test_keys_exist_where_an_archive_offers_what_they_do(demo_db: Path, ws: Path) -> None:
+    async with browsing(demo_db, ws, size=LARGE) as hands:
+        for shelf, there, missing in ((0, "A", "L"), (1, "L", "A")):
+            hands.browser.open_here(hands.browser.library.shelves[shelf].node(0))
+            await hands.settle()
+            keys = {active.binding.key for active in hands.browser.active_bindings.values()}
+            assert there in keys
+            assert missing not in keys
+            await hands.press(missing)
+            assert hands.notes == []
+            assert not hands.browser.prompt.display
 
 
 async def test_a_file_that_nanobot_gives_up_says_so(tmp_path: Path) -> None:

@@ -102,9 +102,6 @@ class Closing(Healing):
         if chosen is None or not chosen[1]:
             return
         shelf, refs = chosen
-        if "archive" not in shelf.archive.info.capabilities:
-            self.notify("nanobot's sessions have no such mark", timeout=3)
-            return
         key = shelf.reader.key(refs[0])
         found = shelf.reader.summaries([key]) if key is not None else []
         if found:

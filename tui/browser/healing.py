@@ -12,6 +12,7 @@ from sessionscope.tui.text import render
 from sessionscope.tui.workers import care, study
 
 from .travel import Travel
+from .verbs import NEEDS
 
 LOOK_AROUND = 2_000
 """Rows at most that are gone through for a line that has no seq."""
@@ -30,6 +31,12 @@ class Healing(Travel):
         if self.opened is not None:
             return self.opened.shelf
         return self.library.shelf(node) if node is not None else self.library.shelves[0]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what the archive of the open session does not offer; before one is open, what none offers."""
+        needed = NEEDS.get(action)
+        shelves = [self.opened.shelf] if self.opened is not None else self.library.shelves
+        return needed is None or any(needed in shelf.capabilities for shelf in shelves)
 
     # -- the doctor
 

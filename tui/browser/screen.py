@@ -275,11 +275,7 @@ class Browser(Folding):
         await self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")
 
     async def action_ask_limits(self) -> None:
-        opened = self.opened
-        if opened is not None and "limits" not in opened.shelf.archive.info.capabilities:
-            self.notify("what this release sends has no limits that could be set", timeout=3)
-        else:
-            await self.action_ask("limits")
+        await self.action_ask("limits")
 
     @on(Input.Changed, "#prompt Input")
     def _prompt_changed(self, event: Input.Changed) -> None:

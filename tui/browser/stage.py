@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.worker import Worker
 
-from sessionscope.store import Limits, Outline, Ref, StoreError, View
+from sessionscope.store import Capability, Limits, Outline, Ref, StoreError, View
 from sessionscope.tui.sessions.library import Library, Shelf
 from sessionscope.tui.sessions.opened import Opened
 from sessionscope.tui.text import describe, render
@@ -163,7 +163,11 @@ class Stage(Inked[None]):
                 self.timeline.go_to(seq)
             return
         self._epoch += 1
-        self.opened = Opened(self._epoch, self.library.shelf(node), summary.ref, summary.key)
+        before, shelf = self.opened, self.library.shelf(node)
+        self.opened = Opened(self._epoch, shelf, summary.ref, summary.key)
+        if before is None or before.shelf is not shelf:
+            self.timeline.markable = Capability.COMPACT in shelf.capabilities
+            self.refresh_bindings()
         self.timeline.unanswered = frozenset()
         self.subject = "message"
         self.show_rows(seq)

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from textual.binding import Binding, BindingType
 
+from sessionscope.store import Capability
+
+NEEDS = {
+    "ask_limits": Capability.LIMITS,
+    "archive": Capability.ARCHIVE,
+    "close": Capability.CLOSE,
+    "compact": Capability.COMPACT,
+    "mark": Capability.CLOSE,
+    "settle": Capability.SETTLE,
+    "trash": Capability.RESTORE,
+    "uncompact": Capability.COMPACT,
+    "undo": Capability.RESTORE,
+}
+"""What an archive must offer for an action to exist: its key, its palette entry, its line in the help."""
 VERBS: list[BindingType] = [
     Binding("s", "pane('sessions')", "Sessions", id="pane.sessions", tooltip="go to the session tree"),
     Binding("p", "pane('previews')", "Previews", show=False, id="pane.previews", tooltip="go to the preview list"),

@@ -28,7 +28,7 @@ from sessionscope.store import (
 from sessionscope.tui.external import editor
 from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
-from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.describe import IF_OFFLINE, Block
 from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
@@ -39,7 +39,6 @@ from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import care, study
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
-RUNNING = "a running nanobot would write its own copy over this: go on only if none is running"
 STOPPED = "stopped; the note is as it was"
 STOPPING = "stopping…"
 UNSEEN = "the range has just changed: look at what leaves now, and press that again"
@@ -142,7 +141,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._show_titles()
 
     def _show_why(self) -> None:
-        lines = [(RUNNING, "note")] if self._plan.offline else []
+        lines = [(f"{self._plan.offline} {IF_OFFLINE}", "note")] if self._plan.offline else []
         lines += [(warning, "note") for warning in self._plan.warnings]
         if self.cut is not None:
             lines += [(reason, "accent") for reason in self.cut.reasons]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sessionscope.store import (
     Action,
-    Actions,
     Archive,
     Cancelled,
     Close,
@@ -27,7 +26,9 @@ from sessionscope.store import (
     Severity,
     StoreError,
     Uncompact,
+    actions_for,
     diagnose,
+    needed,
     open_archive,
     read_manifest,
 )
@@ -164,12 +165,17 @@ def carry_out(archive: Archive, action: Action, args: argparse.Namespace, seen: 
     Signals are held back from here on, until what was done is told. Raises Refused where a compaction would take
     anything else than what was `seen` of it, Interrupted where a signal came before anything was changed.
     """
-    actions, progress = actions_of(archive), written.progress()
+    actions, progress = actions_for(archive, needed(action)), written.progress()
     plan = actions.plan(action, progress)
     if seen is not None and (plan.fold is None or not plan.fold.takes_same_as(seen)):
         raise Refused("the messages that leave have changed meanwhile; nothing was done.")
     if args.dry_run or plan.empty:
         return written.Done(plan)
+    if plan.offline and not args.offline:
+        where = archive.info.location
+        raise Misused(f"{where}: {plan.offline} Make sure that none is running, and confirm that with --offline.")
+    if isinstance(action, Close) and plan.warnings and not action.anyway:
+        raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
     INTERRUPTS.hold()
     try:
         receipt = actions.apply(plan, progress, INTERRUPTS.pending, offline=args.offline)
@@ -177,7 +183,7 @@ def carry_out(archive: Archive, action: Action, args: argparse.Namespace, seen: 
         if INTERRUPTS.received is None:
             raise
         raise Interrupted(INTERRUPTS.received) from None
-    return written.Done(plan, receipt, undo_command(archive, receipt.undo, plan.offline))
+    return written.Done(plan, receipt, undo_command(archive, receipt.undo, bool(plan.offline)))
 
 
 def undo_command(archive: Archive, undo: Action | None, offline: bool) -> str | None:
@@ -193,15 +199,6 @@ def undo_command(archive: Archive, undo: Action | None, offline: bool) -> str | 
     else:
         return None
     return shlex.join([PROGRAM, *words, *(["--offline"] if offline else [])])
-
-
-def actions_of(archive: Archive) -> Actions:
-    actions = archive.actions
-    if actions is None:
-        if archive.info.read_only:
-            raise Refused(f"{archive.info.location}: {archive.info.read_only}")
-        raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")
-    return actions
 
 
 def _the_archive(place: str, zone: Zone) -> Archive:

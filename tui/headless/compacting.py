@@ -8,11 +8,11 @@ from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
 
-from sessionscope.store import Compact, Refused, StoreError, Uncompact, never, wanted_range
+from sessionscope.store import Capability, Compact, Refused, StoreError, Uncompact, actions_for, never, wanted_range
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
-from .care import actions_of, carry_out
+from .care import carry_out
 from .outcome import Interrupted
 
 Zone = Callable[[], tzinfo | None]
@@ -97,7 +97,7 @@ def _summarized(target: reading.Target, action: Compact, command: str, args: arg
     from .excerpt import excerpt
 
     progress = written.progress()
-    seen = actions_of(target.archive).plan(action, progress).fold
+    seen = actions_for(target.archive, Capability.COMPACT).plan(action, progress).fold
     if seen is None:
         raise Refused("there is nothing to summarize.")
     first, last = wanted_range(seen.context, action.first, action.last, action.keep)

@@ -86,6 +86,8 @@ def finding_lines(finding: Finding) -> list[str]:
     ]
     if finding.fix:
         lines.append(f"    repair: {plain.one_line(finding.fix)}")
+    if finding.salvage:
+        lines.append("    --salvage NEW.db: write what can still be read into a new database")
     return lines + [
         f"    --choose {finding.code}={choice.name}: {plain.one_line(choice.about)}" for choice in finding.choices[1:]
     ]
@@ -115,6 +117,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "fixable": finding.fixable,
         "fix": finding.fix or None,
         "choices": [{"name": choice.name, "about": choice.about} for choice in finding.choices],
+        "salvage": finding.salvage,
     }
 
 
@@ -266,7 +269,7 @@ def _plan_record(done: Done, left: Sequence[Finding]) -> dict[str, Any]:
             "rows": plan.rows,
             "reasons": list(plan.reasons),
             "warnings": list(plan.warnings),
-            "offline": plan.offline,
+            "offline": bool(plan.offline),
             "delete": [member.ref.id for member in plan.members if member.fate is Fate.DELETED],
             "detach": [member.ref.id for member in plan.members if member.fate is not Fate.DELETED],
             "sessions": [member_record(member) for member in plan.members],

@@ -9,7 +9,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
-from sessionscope.store import Finding, Ref, Repair, Severity, Spot, StoreError
+from sessionscope.store import Capability, Finding, Ref, Repair, Severity, Spot, StoreError
 from sessionscope.tui.dialogs.sheet import PlanSheet
 from sessionscope.tui.sessions.library import Library, Shelf
 from sessionscope.tui.text import describe, render
@@ -62,6 +62,11 @@ class Doctor(Pair[Spot | None]):
 
     def begin(self) -> None:
         self.action_look()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what changes the archive where this format offers no repair."""
+        changes = action in ("repair", "repair_all", "choose", "undo")
+        return not changes or Capability.REPAIR in self.shelf.capabilities
 
     def named(self, ref: Ref) -> str:
         """What a session is called; one bounded read the first time."""

@@ -45,6 +45,7 @@ class Shelf:
         self.reader = archive.reader()
         self.name = archive.info.name
         """What to call the archive among those that are open."""
+        self.capabilities = archive.info.capabilities
         self.census = Census()
         self.complete = False
         self.stamp: Stamp = ()

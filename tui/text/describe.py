@@ -29,6 +29,8 @@ PIECE = 65_536
 MARKDOWN_CHARS = 16_384
 """Longer texts are shown as they are, since some Markdown takes seconds to lay out."""
 ROUNDS, MEMBERS = 200, 500
+IF_OFFLINE = "Continue only if none is running."
+SALVAGE = "sessionscope repair ARCHIVE --salvage NEW.db"
 
 
 class Block(Struct, frozen=True):
@@ -310,7 +312,9 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
             Block(((f"{choice.name}", "strong"), (f"  {visible(choice.about)}", "")), label=f"{number}")
             for number, choice in enumerate(finding.choices, 1)
         ]
-    if not finding.fix and not finding.choices:
+    if finding.salvage:
+        blocks += [_head("salvage"), _line((f"{SALVAGE} writes what can still be read into a new database", ""))]
+    elif not finding.fix and not finding.choices:
         blocks.append(_line(("\nnothing to be done here; it is good to know", "dim")))
     return blocks
 
@@ -348,15 +352,7 @@ def plan_blocks(plan: Plan, verb: str) -> list[Block]:
     blocks += [_line((visible(reason), "")) for reason in plan.reasons]
     blocks += [_line((f"! {visible(warning)}", "note")) for warning in plan.warnings]
     if plan.offline:
-        blocks.append(
-            _line(
-                (
-                    "! A running nanobot keeps its sessions in memory and would overwrite this. Go on only if "
-                    "none is running.",
-                    "note",
-                )
-            )
-        )
+        blocks.append(_line((f"! {plan.offline} {IF_OFFLINE}", "note")))
     blocks += [_line(("", ""))] if plan.members else []
     blocks += [Block(tuple(render.member_spans(member))) for member in plan.members[:MEMBERS]]
     if len(plan.members) > MEMBERS:

@@ -110,7 +110,7 @@ def tree_line(
     if summary.kind == "subagent":
         spans.append((f"{one_line(summary.lifecycle)[:9]} · ", "dim" if archived else "accent"))
     elif summary.kind != "root":
-        spans.append((f"{one_line(summary.kind)[:9]} · ", KINDS.get(summary.kind, "damage")))
+        spans.append((f"{one_line(summary.kind)[:9]} · ", KINDS.get(summary.kind, "dim")))
     right = _counts(summary)
     if fold is False:
         right.insert(0, (f" +{children}", "accent"))

@@ -27,10 +27,15 @@ class RangedList(VirtualList):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.markable = True
+        """Whether rows can be marked at all: only where something can be done with them."""
         self._ends: tuple[int, int] | None = None
         self._held = False
         """Whether the cursor takes the second end along."""
         self._pressed: int | None = None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self.markable or action not in ("stretch", "hold")
 
     @property
     def marked(self) -> tuple[int, int] | None:
@@ -90,7 +95,7 @@ class RangedList(VirtualList):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         index = self.row_at(event.y)
-        if event.button != 1 or index is None:
+        if event.button != 1 or index is None or not self.markable:
             return
         if event.shift:
             first = self._ends[0] if self._ends is not None else self.cursor

@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec import Struct
 from textual.message import Message
 
 from sessionscope.store import (
     Action,
-    Actions,
     Archive,
     Cancel,
     Cancelled,
+    Capability,
     Compact,
     Context,
     Cut,
@@ -26,8 +25,9 @@ from sessionscope.store import (
     Progress,
     Receipt,
     Ref,
-    Refused,
     StoreError,
+    actions_for,
+    needed,
     plan_cut,
     stored_range,
     usual_exchanges,
@@ -134,24 +134,25 @@ def look(post: Post, archive: Archive, ref: Ref | None, epoch: int, cancel: Canc
 def plan(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:
     """Plans an action; nothing is changed."""
     with _Reporting(post, epoch):
-        post(Planned(epoch, _actions(archive).plan(action, _telling(post, epoch), cancel)))
+        post(Planned(epoch, actions_for(archive, needed(action)).plan(action, _telling(post, epoch), cancel)))
 
 
 def apply(post: Post, archive: Archive, planned: Plan, epoch: int, cancel: Cancel) -> None:
     """Carries a plan out that somebody has seen and confirmed, also that no agent is running where that matters."""
     with _Reporting(post, epoch):
-        actions = _actions(archive)
-        post(Applied(epoch, planned, actions.apply(planned, _telling(post, epoch), cancel, offline=planned.offline)))
+        actions = actions_for(archive, needed(planned.action))
+        receipt = actions.apply(planned, _telling(post, epoch), cancel, offline=bool(planned.offline))
+        post(Applied(epoch, planned, receipt))
 
 
 def undo(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:
     """Takes something back."""
     with _Reporting(post, epoch):
-        actions, progress = _actions(archive), _telling(post, epoch)
+        actions, progress = actions_for(archive, needed(action)), _telling(post, epoch)
         planned = actions.plan(action, progress, cancel)
         if planned.empty:
             raise Misused("nothing is left to be taken back.")
-        post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=planned.offline)))
+        post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=bool(planned.offline))))
 
 
 def plan_range(
@@ -159,7 +160,7 @@ def plan_range(
 ) -> None:
     """Plans a compaction of the rows between two seqs, in the order in which they are `stored` or of the context."""
     with _Reporting(post, epoch):
-        actions = _actions(archive)
+        actions = actions_for(archive, Capability.COMPACT)
         first, last = stored_range(archive.reader().context(ref), *span) if stored else span
         post(Planned(epoch, actions.plan(Compact(ref, first, last, ""), _telling(post, epoch), cancel)))
 
@@ -167,8 +168,9 @@ def plan_range(
 def propose(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
     """Plans a compaction that keeps the newest exchanges, fewer of them where the session is short."""
     with _Reporting(post, epoch):
-        keep = usual_exchanges(archive.reader().context(ref))
-        post(Planned(epoch, _actions(archive).plan(Compact(ref, None, None, "", keep), _telling(post, epoch), cancel)))
+        actions = actions_for(archive, Capability.COMPACT)
+        action = Compact(ref, None, None, "", usual_exchanges(archive.reader().context(ref)))
+        post(Planned(epoch, actions.plan(action, _telling(post, epoch), cancel)))
 
 
 def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None:
@@ -183,7 +185,7 @@ def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None
 def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch: int, cancel: Cancel) -> None:
     """Carries a compaction out that does what was seen. One that would do anything else by now is planned only."""
     with _Reporting(post, epoch):
-        actions, progress = _actions(archive), _telling(post, epoch)
+        actions, progress = actions_for(archive, Capability.COMPACT), _telling(post, epoch)
         try:
             planned = actions.plan(action, progress, cancel)
         except Misused as error:
@@ -194,7 +196,7 @@ def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch
             return
         if cancel():
             raise Cancelled("stopped before anything was changed.")
-        post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=planned.offline)))
+        post(Applied(epoch, planned, actions.apply(planned, progress, cancel, offline=bool(planned.offline))))
 
 
 def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: int, cancel: Cancel) -> None:
@@ -202,17 +204,6 @@ def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: 
     with _Reporting(post, epoch):
         pieces = excerpt(archive.reader(), ref, cut)
         post(Noted(epoch, summarize(command, pieces, _telling(post, epoch), cancel)))
-
-
-def _actions(archive: Archive) -> Actions:
-    actions = archive.actions
-    if actions is None:
-        if not Path(archive.info.location).exists():
-            raise Refused(f"{archive.info.location}: is gone.")
-        if archive.info.read_only:
-            raise Refused(f"{archive.info.location}: {archive.info.read_only}")
-        raise Refused(f"{archive.info.location}: cannot be written; check the permissions of it and of its folder.")
-    return actions
 
 
 def _telling(post: Post, epoch: int) -> Progress:

@@ -16,7 +16,7 @@ from sessionscope.store.model.session_table import Census
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
 from sessionscope.store.nanobot.format.places import HOME, SESSIONS, Folder
 
-from .targets import Files, Look, Target, digest, settled_digest
+from .targets import OFFLINE, Files, Look, Target, digest, settled_digest
 
 
 class Reading(Protocol):
@@ -66,7 +66,7 @@ def plan_close(reading: Reading, folder: Folder, files: Files, action: Close) ->
         tuple(said),
         warnings,
         tuple(Change(Spot(file=target.name), "a file", target.name, None) for target in targets.values()),
-        offline=True,
+        offline=OFFLINE,
         work=tuple(targets.values()),
         members=tuple(members),
     )
@@ -182,7 +182,7 @@ def plan_restore(files: Files, action: Restore) -> Plan:
             Change(Spot(file=target.name), "a file", _size(files.data(target.name, target.legacy)), _size(target.after))
             for target in targets
         ),
-        offline=True,
+        offline=OFFLINE,
         work=tuple(targets),
         members=members if closed else (),
     )

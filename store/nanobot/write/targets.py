@@ -20,6 +20,7 @@ from sessionscope.store.model.plans import Progress
 from sessionscope.store.nanobot.format.names import ENDING, LOCK
 from sessionscope.store.nanobot.format.trail import TRAIL, trail_of
 
+OFFLINE = "A running nanobot would overwrite this."
 WAIT_S = 5.0
 MODE = 0o600
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sessionscope.store.io.sqlitefile import Read
 from sessionscope.store.model.errors import Cancelled, Damaged
-from sessionscope.store.model.findings import Severity
+from sessionscope.store.model.findings import Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.powerloop.format.layout import Layout, layouts
@@ -171,9 +171,4 @@ def _layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
 
 
 def _damaged(why: str) -> Ailment:
-    return ailment(
-        "damaged-pages",
-        Severity.ERROR,
-        Spot(),
-        f"{why.rstrip('.')}; `repair --salvage NEW.db` writes what can still be read into a new database.",
-    )
+    return Ailment(Finding("damaged-pages", Severity.ERROR, Spot(), f"{why.rstrip('.')}.", salvage=True))
