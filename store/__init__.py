@@ -9,7 +9,18 @@ from importlib import import_module
 from typing import Any
 
 PUBLIC = {
-    "protocols": ("Actions", "Archive", "Cancel", "Reader", "Stamp", "Timeline", "actions_for", "never"),
+    "protocols": (
+        "Actions",
+        "Archive",
+        "Cancel",
+        "Format",
+        "Reader",
+        "Stamp",
+        "Timeline",
+        "Zone",
+        "actions_for",
+        "never",
+    ),
     "io.bundle": ("Manifest", "read_manifest"),
     "model.session_table": ("Census", "Changes", "Entry", "Order"),
     "diagnosis": ("diagnose",),
@@ -34,7 +45,9 @@ PUBLIC = {
         "usual_exchanges",
         "wanted_range",
     ),
-    "registry": ("open_archive", "usual_places"),
+    "read_only": ("ReadOnlyArchive", "ReadOnlyReader"),
+    "registry": ("open_archive", "register", "usual_places"),
+    "rules.message_rows": ("message_of", "session_of"),
     "model.outline": ("Outline",),
     "model.plans": (
         "Action",

@@ -68,12 +68,17 @@ from .powerloop.salvage.rebuild import salvage as salvage
 from .protocols import Actions as Actions
 from .protocols import Archive as Archive
 from .protocols import Cancel as Cancel
+from .protocols import Format as Format
 from .protocols import Reader as Reader
 from .protocols import Stamp as Stamp
 from .protocols import Timeline as Timeline
+from .protocols import Zone as Zone
 from .protocols import actions_for as actions_for
 from .protocols import never as never
+from .read_only import ReadOnlyArchive as ReadOnlyArchive
+from .read_only import ReadOnlyReader as ReadOnlyReader
 from .registry import open_archive as open_archive
+from .registry import register as register
 from .registry import usual_places as usual_places
 from .rules.compaction_planning import NOTE_BYTES as NOTE_BYTES
 from .rules.compaction_planning import plan_cut as plan_cut
@@ -81,6 +86,8 @@ from .rules.compaction_planning import propose_range as propose_range
 from .rules.compaction_planning import stored_range as stored_range
 from .rules.compaction_planning import usual_exchanges as usual_exchanges
 from .rules.compaction_planning import wanted_range as wanted_range
+from .rules.message_rows import message_of as message_of
+from .rules.message_rows import session_of as session_of
 from .trash import Bundled as Bundled
 from .trash import bundles as bundles
 from .trash import empty_trash as empty_trash

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
-from .model.errors import Damaged, NotAnArchive, UnknownSession
+from .model.errors import Damaged, DamagedPages, NotAnArchive, UnknownSession
 from .model.findings import Finding, Severity
 from .model.plans import Progress, silent
 from .model.rows import Ref, Spot
-from .protocols import Archive, Cancel, never
-from .recovery.image import Image
-from .recovery.pages import MAGIC, read_header
-from .registry import Zone, find_place, machine_zone, open_archive
+from .protocols import Archive, Cancel, Zone, machine_zone, never
+from .registry import Located, find_path, formats, locate, open_archive
 
 DAMAGED = "damaged-pages"
 
@@ -32,20 +29,33 @@ def diagnose(
     or it may not be read, Busy where it is locked, UnknownSession where no session or several answer to the name; and
     Cancelled while it walks.
     """
-    path, prefix = find_place(place)
     try:
         archives = open_archive(place, zone)
     except (NotAnArchive, Damaged) as error:
-        told = [] if isinstance(error, NotAnArchive) and prefix and _opens(path) else list(_of_file(path, error))
+        told = list(_unopened(place, error))
         if not told:
             raise
         return iter(told)
+    found = locate(place)
     try:
         chosen = _chosen(archives, session) if session is not None else [(archive, None) for archive in archives]
     except BaseException:
         _close(archives)
         raise
-    return _walk(path, archives, chosen, progress, cancel)
+    return _walk(found, archives, chosen, progress, cancel)
+
+
+def _unopened(place: str | os.PathLike[str], error: NotAnArchive | Damaged) -> Iterator[Finding]:
+    """What any format says of a file that does not open."""
+    try:
+        found = locate(place)
+        path, layout, asked = found.path, found.layout, [found.format] if found.format is not None else formats()
+    except NotAnArchive:
+        (path, layout), asked = find_path(place), formats()
+    if isinstance(error, NotAnArchive) and layout and _opens(path):
+        return
+    for known in asked:
+        yield from known.examine(path, (), error)
 
 
 def _opens(path: Path) -> bool:
@@ -79,7 +89,7 @@ def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref |
 
 
 def _walk(
-    path: Path,
+    place: Located,
     archives: Sequence[Archive],
     chosen: Sequence[tuple[Archive, Ref | None]],
     progress: Progress,
@@ -87,7 +97,7 @@ def _walk(
 ) -> Iterator[Finding]:
     seen: set[str] = set()
     try:
-        for finding in _beside(path, archives):
+        for finding in place.format.examine(place.path, archives, None) if place.format is not None else ():
             seen.add(finding.code)
             yield finding
         for archive, ref in chosen:
@@ -99,7 +109,8 @@ def _walk(
                 # Two layouts are in one file, and so is its damage.
                 if DAMAGED not in seen:
                     seen.add(DAMAGED)
-                    yield _damaged(path, str(error))
+                    salvage = isinstance(error, DamagedPages)
+                    yield Finding(DAMAGED, Severity.ERROR, Spot(file=str(place.path)), str(error), salvage=salvage)
     finally:
         _close(archives)
 
@@ -107,114 +118,3 @@ def _walk(
 def _close(archives: Sequence[Archive]) -> None:
     for archive in archives:
         archive.close()
-
-
-def _beside(path: Path, archives: Sequence[Archive]) -> Iterator[Finding]:
-    """What a file says of itself although it opens."""
-    for aside in {archive.aside for archive in archives}:
-        if aside and "journal" in aside:
-            yield Finding(
-                "hot-journal",
-                Severity.INFO,
-                Spot(),
-                "A writer died in the middle of a transaction: its "
-                "journal awaits recovery by the next writer, and a private copy is read meanwhile.",
-            )
-    if (found := _quiet_look(path, archives[0])) is not None:
-        yield found
-
-
-def _quiet_look(path: Path, archive: Archive) -> Finding | None:
-    """Whether the end of the file is missing, as long as nobody writes it: a writer's own may come a moment later."""
-    before = archive.stamp()
-    try:
-        if any(os.path.exists(f"{path}{suffix}") for suffix in ("-wal", "-journal")):
-            return None
-        with path.open("rb") as file:
-            header, size = read_header(file.read(100)), file.seek(0, os.SEEK_END)
-    except OSError:
-        return None
-    missing = header.pages - size // header.page_size if header else 0
-    return _truncated(path, missing, header.pages) if header and missing > 0 and archive.stamp() == before else None
-
-
-def _image(path: Path) -> Image | None:
-    """The pages of a file, None where there is no file that can be read."""
-    try:
-        return Image(os.path.realpath(path)) if path.is_file() and os.access(path, os.R_OK) else None
-    except (OSError, ValueError):
-        return None
-
-
-def _of_file(path: Path, error: Exception) -> Iterator[Finding]:
-    """Findings about a file that does not open, none where it is not there, may not be read, or is something else."""
-    image = _image(path)
-    if image is None:
-        return
-    with closing(image):
-        place = Spot(file=str(path))
-        if not image.bytes:
-            yield _empty(place, image)
-        elif image.header and "no power-loop sessions" in str(error):
-            yield Finding(
-                "no-sessions",
-                Severity.WARNING,
-                place,
-                "It is a SQLite database that opens, but it has no "
-                "tables of sessions of any release that is known here.",
-            )
-        elif image.page_size is None:
-            head = image.beginning
-            if head.startswith(MAGIC) or not head.strip(b"\0"):
-                yield Finding(
-                    "not-a-database",
-                    Severity.ERROR,
-                    place,
-                    "Its header is no database's any more, and no "
-                    "page behind it looks like one: only a copy of it could bring it back.",
-                )
-        elif image.header is None:
-            yield Finding(
-                "not-a-database",
-                Severity.ERROR,
-                place,
-                "Its header is overwritten, but there are pages of a database behind it.",
-                salvage=True,
-            )
-        elif image.missing or image.torn:
-            missing = image.missing or 1
-            yield _truncated(path, missing, max(image.count, image.header.pages))
-        else:
-            yield _damaged(path, str(error))
-
-
-def _empty(place: Spot, image: Image) -> Finding:
-    if image.layer:
-        return Finding(
-            "empty-file",
-            Severity.ERROR,
-            place,
-            "It is empty, but its -wal holds pages, which the next writer would throw away.",
-            salvage=True,
-        )
-    return Finding(
-        "empty-file",
-        Severity.ERROR,
-        place,
-        "It is empty: either nothing was ever written, or all of it "
-        "was cut off, and only a copy of it could bring it back.",
-    )
-
-
-def _truncated(path: Path, missing: int, pages: int) -> Finding:
-    return Finding(
-        "truncated-file",
-        Severity.ERROR,
-        Spot(file=str(path)),
-        f"It ends too early: {missing} of {pages} pages {'is' if missing == 1 else 'are'} missing in whole or in part.",
-        salvage=True,
-    )
-
-
-def _damaged(path: Path, why: str) -> Finding:
-    return Finding(DAMAGED, Severity.ERROR, Spot(file=str(path)), f"{why.rstrip('.')}.", salvage=True)

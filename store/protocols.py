@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import tzinfo
+from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from .model.archive_info import ArchiveInfo, Capability
 from .model.context import Context
-from .model.errors import Misused, Refused
+from .model.errors import Misused, Refused, StoreError
 from .model.findings import Finding
 from .model.outline import Outline
 from .model.plans import Action, Plan, Progress, Receipt, silent
@@ -34,11 +38,17 @@ from .model.session_table import Census
 
 Cancel = Callable[[], bool]
 Stamp = tuple[object, ...]
+Zone = Callable[[], tzinfo | None]
+"""Asked for the time zone of an archive whose times have none; None is that of the machine."""
 
 
 def never() -> bool:
     """The `cancel` of a walk that nobody will stop."""
     return False
+
+
+def machine_zone() -> None:
+    """The time zone of the machine."""
 
 
 class Timeline(Protocol):
@@ -242,6 +252,32 @@ class Archive(Protocol):
     def close(self) -> None:
         """Removes what was put aside to read the archive. Idempotent."""
         ...
+
+
+def no_places() -> Sequence[Path]:
+    """The usual places of a format that has none."""
+    return ()
+
+
+def no_findings(path: Path, archives: Sequence[Archive], error: StoreError | None) -> Iterator[Finding]:
+    """What is wrong with a file as a whole, of a format that knows nothing of the kind."""
+    return iter(())
+
+
+class Format(Struct, frozen=True):
+    """A kind of archive: how it is recognised and opened. The registry lists them."""
+
+    archives: str
+    """What a sentence calls archives of this format, such as "power-loop databases"."""
+    detect: Callable[[Path, bytes], Path | None]
+    """Given a path and the first bytes of the file, b"" for a folder: the file or folder to open, None if it is of
+    another format. Cheap; raises nothing but PermissionError."""
+    open: Callable[[Path, str | None, Zone], Sequence[Archive]]
+    """The archives at such a path, one a layout, or the one of the layout that is named. Raises NotAnArchive, Busy."""
+    usual_places: Callable[[], Sequence[Path]] = no_places
+    """Where agents keep such archives unless told otherwise, whether or not anything is there."""
+    examine: Callable[[Path, Sequence[Archive], StoreError | None], Iterator[Finding]] = no_findings
+    """What is wrong with a file as a whole: with its archives where it opens, else with the error. It only reads."""
 
 
 def actions_for(archive: Archive, capability: Capability) -> Actions:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,9 +18,9 @@ from threading import Lock
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
-from sessionscope.store.model.errors import Busy, Damaged, NotAnArchive
+from sessionscope.store.model.errors import Busy, DamagedPages, NotAnArchive
 
-from .files import PrivateFolder
+from .files import PrivateFolder, check_readable
 
 T = TypeVar("T")
 TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25
@@ -90,16 +89,7 @@ class SqliteFile:
         self._check()
 
     def _check(self) -> None:
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            raise NotAnArchive(f"{self.shown}: there is no such file.") from None
-        except (OSError, ValueError) as error:
-            raise NotAnArchive(f"{self.shown}: cannot be read ({_reason(error)}).") from None
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAnArchive(f"{self.shown}: is not a regular file.")
-        if not os.access(self.path, os.R_OK):
-            raise NotAnArchive(f"{self.shown}: you may not read this file (permission denied).")
+        status = check_readable(self.path, self.shown)
         if status.st_size == 0:
             raise NotAnArchive(f"{self.shown}: is empty, not a database.")
 
@@ -229,10 +219,10 @@ class SqliteFile:
                 "close that process, or try again when it is done."
             )
         if "malformed" in text or "disk I/O" in text or "database disk image" in text:
-            return Damaged(f"{self.shown}: some of its pages are damaged ({text}).")
+            return DamagedPages(f"{self.shown}: some of its pages are damaged ({text}).")
         if isinstance(error, OSError):
             return NotAnArchive(f"{self.shown}: cannot be read ({_reason(error)}).")
-        return Damaged(f"{self.shown}: cannot be read ({text}).")
+        return DamagedPages(f"{self.shown}: cannot be read ({text}).")
 
     def close(self) -> None:
         """Removes the private copy, if there is one. Idempotent."""

@@ -23,6 +23,10 @@ class Damaged(StoreError):
     """The storage itself is broken at this place: pages, not values."""
 
 
+class DamagedPages(Damaged):
+    """Pages of a database are broken; a salvage may save what can still be read."""
+
+
 class Cancelled(StoreError):
     """The caller asked a long read to stop."""
 

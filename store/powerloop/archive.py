@@ -11,7 +11,7 @@ from sessionscope.store.model.errors import NotAnArchive
 from sessionscope.store.protocols import Stamp
 
 from .actions import PowerLoopActions
-from .format.layout import Layout, layouts, schema_version
+from .format.layout import Layout, NoSessions, layouts, schema_version
 from .format.obstacles import reason
 from .reader import PowerLoopReader
 from .source import PowerLoopSource
@@ -28,7 +28,7 @@ def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchi
     file = SqliteFile(path)
     found, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
     if not found:
-        raise NotAnArchive(f"{path}: is a SQLite database, but holds no power-loop sessions that we know.")
+        raise NoSessions(f"{path}: is a SQLite database, but holds no power-loop sessions that we know.")
     if prefix is not None:
         chosen = [layout for layout in found if layout.prefix == prefix]
         if not chosen:

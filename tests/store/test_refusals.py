@@ -36,7 +36,7 @@ def refused(place: str | os.PathLike[str], folder: Path, words: str, kind: type[
     assert words in sentence
     assert "\n" not in sentence
     assert sentence.endswith((".", ")."))
-    assert type(caught.value) is kind
+    assert isinstance(caught.value, kind)
     assert tree(folder) == before
 
 
@@ -62,7 +62,7 @@ def _socket(path: Path) -> None:
             os.chdir(cwd)
 
 
-NEITHER = "is neither a SQLite database nor a session file of nanobot's"
+NEITHER = "holds no sessions of a known format (power-loop databases, nanobot session folders)"
 
 
 def _unrelated(path: Path) -> None:
@@ -97,10 +97,7 @@ def _views(path: Path) -> None:
         (_short, "is not a SQLite database"),
         (_fifo, "is not a regular file"),
         (_socket, "is not a regular file"),
-        (
-            lambda path: path.mkdir(),
-            "is a folder that holds no sessions (no power_loop_sessions.db and no nanobot session files in it)",
-        ),
+        (lambda path: path.mkdir(), NEITHER),
         (lambda path: path.symlink_to("nowhere"), "there is no such file"),
         (lambda path: path.symlink_to(path.name), "cannot be read"),
         (_unrelated, "holds no power-loop sessions that we know"),

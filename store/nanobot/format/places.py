@@ -91,11 +91,13 @@ def folders(path: Path) -> list[Folder]:
     for folder in _below(path):
         found.setdefault(os.path.realpath(folder.path), folder)
     if not found:
-        raise NotAnArchive(
-            f"{path}: is a folder that holds no sessions (no power_loop_sessions.db and no nanobot "
-            "session files in it)."
-        )
+        raise NotAnArchive(f"{path}: is a folder that holds no nanobot session files.")
     return list(found.values())
+
+
+def any_folder(path: Path) -> bool:
+    """Return whether a folder means any folder of sessions."""
+    return next(_below(path), None) is not None
 
 
 def _below(path: Path) -> Iterator[Folder]:

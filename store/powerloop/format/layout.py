@@ -11,6 +11,8 @@ import sqlite3
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sessionscope.store.model.errors import NotAnArchive
+
 from .obstacles import Obstacle, obstacles, written_tables
 
 NOTE_NAME = "compact_note"
@@ -41,6 +43,10 @@ _BY_TABLES_UNPREFIXED = (
     ("notes", None, "0.8-0.9"),
     ("session_runtime_state", None, "0.4-0.7"),
 )
+
+
+class NoSessions(NotAnArchive):
+    """The file is a sound database without tables of sessions of any release that is known."""
 
 
 class Layout(Struct, frozen=True):

@@ -1,0 +1,273 @@
+"""A base for formats that are only read.
+
+A format says what its archive is, which sessions it has and which messages each of them has; the base answers
+everything else from that, and says so where the format cannot know. It reads a session as a whole, so a format whose
+sessions are long overrides `outline`, `timeline` and `message` with reads of windows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+from .model.archive_info import ArchiveInfo
+from .model.context import Candidate, Context, tokens_of
+from .model.errors import Cancelled, UnknownSession
+from .model.findings import Finding, Severity
+from .model.outline import Outline, Run, holds, runs_of
+from .model.plans import Progress, silent
+from .model.rows import (
+    Audit,
+    Certainty,
+    Count,
+    Limits,
+    Link,
+    Message,
+    Ref,
+    SessionDetail,
+    SessionSummary,
+    Spot,
+    State,
+    TimelineRow,
+    Usage,
+    View,
+)
+from .model.session_table import Census, Entry
+from .protocols import Actions, Cancel, Reader, Stamp, never
+from .rules.compaction_planning import growth
+from .rules.message_rows import piece_of, row_of
+
+CANDIDATES = 5
+"""Sessions that are offered for a name that is not known."""
+DAMAGED_MESSAGE = "damaged-message"
+
+
+class ReadOnlyArchive(ABC):
+    """An archive that nothing is written to, and that is read where it is."""
+
+    actions: Actions | None = None
+    aside: str | None = None
+
+    def __init__(self, info: ArchiveInfo) -> None:
+        self.info = info
+
+    @abstractmethod
+    def reader(self) -> Reader: ...
+
+    @abstractmethod
+    def stamp(self) -> Stamp: ...
+
+    def close(self) -> None:
+        """Release nothing: nothing was put aside."""
+        return
+
+
+class Rows:
+    """A `Timeline` of rows that are in memory, in the order in which they are shown."""
+
+    def __init__(self, rows: Sequence[TimelineRow], about: str = "") -> None:
+        self._rows, self.about = rows, about
+        self.length = Count(len(rows))
+        self._places = {row.seq: at for at, row in enumerate(rows) if row.seq is not None}
+        self.highest = max(self._places, default=0)
+        self.digits = max((len(str(row.seq) if row.seq is not None else f"L{row.line}") for row in rows), default=1)
+
+    def window(self, start: int, stop: int) -> list[TimelineRow]:
+        return list(self._rows[max(0, start) : stop])
+
+    def locate(self, seq: int) -> int | None:
+        return self._places.get(seq)
+
+    def nearest(self, seq: int) -> int:
+        return self._places.get(seq, next((at for known, at in self._places.items() if known > seq), len(self._rows)))
+
+
+class ReadOnlyReader(ABC):
+    """Answers from lists of sessions and messages."""
+
+    @abstractmethod
+    def all_sessions(self) -> Sequence[SessionSummary]:
+        """Every session, the first created first. Each key stays with its session while the archive is open."""
+
+    @abstractmethod
+    def all_messages(self, ref: Ref) -> Sequence[Message]:
+        """Every message of a session with its whole content, in the order of the file. Raises UnknownSession.
+
+        The `seq` of each is its number from 1; one without a seq is damage, which is shown where it stands.
+        """
+
+    # -- sessions
+
+    def census(self, cancel: Cancel = never) -> Census:
+        return Census(
+            Entry(
+                key=one.key,
+                id=one.ref.id,
+                parent_id=one.parent_id,
+                created_at=one.created_at or 0,
+                updated_at=one.updated_at or 0,
+                size=one.message_count.value,
+                compactions=one.compaction_count,
+                subagent=one.parent_id is not None,
+                title=one.title,
+                group=one.group,
+            )
+            for one in self.all_sessions()
+        )
+
+    def census_if_small(self) -> Census | None:
+        return self.census()
+
+    def newest(self, limit: int) -> list[SessionSummary]:
+        roots = [one for one in self.all_sessions() if one.parent_id is None]
+        return sorted(roots, key=lambda one: one.created_at or 0, reverse=True)[:limit]
+
+    def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
+        known = {one.key: one for one in self.all_sessions()}
+        return [known[key] for key in keys if key in known]
+
+    def previews(self, keys: Sequence[int]) -> dict[int, str]:
+        return {one.key: one.preview for one in self.summaries(keys)}
+
+    def key(self, ref: Ref) -> int | None:
+        return next((one.key for one in self.all_sessions() if one.ref == ref), None)
+
+    def resolve(self, name: str) -> Ref:
+        sessions = self.all_sessions()
+        found = [one.ref for one in sessions if name in (one.ref.id, str(one.ref), one.ref.file)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            refs = ", ".join(map(str, found))
+            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+        near = [one.ref.id for one in sessions if name.casefold() in one.ref.id.casefold()][:CANDIDATES]
+        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
+
+    def session(self, ref: Ref) -> SessionDetail:
+        summary = next((one for one in self.all_sessions() if one.ref == ref), None)
+        if summary is None:
+            raise UnknownSession(f"session {ref.id!r} no longer exists.")
+        calls = [(call.id, one.seq or 0, call.name or "?") for one in self.all_messages(ref) for call in one.tool_calls]
+        answered = {one.tool_call_id for one in self.all_messages(ref)}
+        return SessionDetail(
+            summary=summary,
+            prompt=None,
+            prompt_size=0,
+            model=None,
+            config=None,
+            metadata=None,
+            spawn_tool_call_id=None,
+            stored_depth=None,
+            next_seq=None,
+            round_index=None,
+            last_compact_seq=None,
+            pending=None,
+            unanswered=tuple((seq, name) for id_, seq, name in calls if id_ not in answered),
+        )
+
+    # -- messages
+
+    def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
+        states: dict[str, list[int]] = {}
+        messages = self.all_messages(ref)
+        for one in messages:
+            if one.seq is not None:
+                states.setdefault(one.state, []).append(one.seq)
+        strays = [at for at, one in enumerate(messages) if one.seq is None]
+        return Outline({state: runs_of(sorted(seqs)) for state, seqs in states.items()}, strays=strays)
+
+    def outline_if_small(self, ref: Ref) -> Outline | None:
+        return self.outline(ref)
+
+    def grown(self, ref: Ref, outline: Outline) -> Outline | None:
+        return self.outline(ref)
+
+    def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Rows:
+        messages = self.all_messages(ref)
+        if view is View.ALL:
+            return Rows([row_of(one) for one in messages])
+        state = State.COMPACTED if view is View.COMPACTED else State.ACTIVE
+        about = "what was sent is not recorded; these are the active messages" if view is View.CONTEXT else ""
+        return Rows([row_of(one) for one in messages if one.state == state], about)
+
+    def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Rows:
+        ordered = sorted(runs)
+        return Rows([row_of(one) for one in self.all_messages(ref) if one.seq is not None and holds(ordered, one.seq)])
+
+    def message(self, ref: Ref, row: str, start: int = 0, stop: int = 65_536) -> Message:
+        found = next((one for one in self.all_messages(ref) if one.row == row), None)
+        if found is None:
+            raise UnknownSession(f"message {row} of session {ref.id!r} no longer exists.")
+        return piece_of(found, start, stop)
+
+    def messages(self, ref: Ref, rows: Sequence[str], stop: int = 65_536) -> list[Message]:
+        known = {one.row: one for one in self.all_messages(ref)}
+        return [piece_of(known[row], 0, stop) for row in rows if row in known]
+
+    # -- beyond messages
+
+    def audit(self, ref: Ref, outline: Outline) -> Audit:
+        return Audit([], tuple(outline.runs(State.COMPACTED)))
+
+    def context(self, ref: Ref) -> Context:
+        groups: dict[str, int] = {}
+        found: list[Candidate] = []
+        messages = self.all_messages(ref)
+        for at, one in enumerate(messages):
+            groups.update((call.id, at) for call in one.tool_calls if call.id)
+            if one.state == State.ACTIVE and one.seq is not None:
+                group = groups.get(one.tool_call_id or "", at)
+                line = row_of(one)
+                found.append(Candidate(one.seq, one.seq, one.role, group, tokens_of(line.size), head=line.head))
+        return Context(tuple(found), max((one.seq or 0 for one in messages), default=0))
+
+    def growth(self, ref: Ref, known: Audit) -> list[int]:
+        return growth(((row.seq, row.role, row.tokens) for row in self.context(ref).rows), ())
+
+    def usage(self, ref: Ref) -> Usage:
+        return Usage([], 0, 0, 0, None, "token usage is not recorded")
+
+    def follow(self, ref: Ref, row: str) -> Link | None:
+        """A call leads to its first result, a result to its call."""
+        messages = self.all_messages(ref)
+        here = next((one for one in messages if one.row == row), None)
+        if here is None:
+            return None
+        ids = {call.id for call in here.tool_calls if call.id}
+        for one in messages:
+            if one.tool_call_id is not None and one.tool_call_id in ids:
+                return Link(ref, one.row, one.seq, Certainty.RECORDED, "the result")
+            if here.tool_call_id is not None and here.tool_call_id in {call.id for call in one.tool_calls}:
+                return Link(ref, one.row, one.seq, Certainty.RECORDED, "the call")
+        return None
+
+    def spawner(self, ref: Ref) -> Link | None:
+        return None
+
+    def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
+        wanted = text.casefold()
+        found = [(one.seq, one) for one in self.all_messages(ref) if one.seq is not None]
+        for seq, one in found if forward else reversed(found):
+            if cancel():
+                raise Cancelled("stopped")
+            if (seq > start if forward else seq < start) and wanted in _searched(one).casefold():
+                return seq
+        return None
+
+    def findings(
+        self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
+    ) -> Iterator[Finding]:
+        refs = [ref] if ref is not None else [one.ref for one in self.all_sessions()]
+        for done, known in enumerate(refs):
+            if cancel():
+                raise Cancelled("stopped")
+            progress("sessions", done, len(refs))
+            for one in self.all_messages(known):
+                for damage in one.damage:
+                    place = Spot(known, one.row, one.seq, known.file)
+                    yield Finding(DAMAGED_MESSAGE, Severity.WARNING, place, f"{damage[:1].upper()}{damage[1:]}.")
+
+
+def _searched(message: Message) -> str:
+    calls = " ".join(f"{call.name} {call.arguments}" for call in message.tool_calls)
+    return f"{message.content or ''} {calls} {message.name or ''}"

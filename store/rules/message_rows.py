@@ -1,0 +1,123 @@
+"""Messages and sessions made of what a format knows of them, and a message as a line or in pieces. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from sessionscope.store.model.rows import Count, Message, Ref, SessionSummary, State, TimelineRow, ToolCall
+
+from .preview import preview
+from .values import character_at
+
+HEAD_CHARS = 200
+"""Characters of a content that a line shows."""
+
+
+def row_of(message: Message) -> TimelineRow:
+    """Return the line of a message in a timeline."""
+    calls = sum(len(f"{call.name}{call.arguments}".encode(errors="replace")) for call in message.tool_calls)
+    return TimelineRow(
+        row=message.row,
+        seq=message.seq,
+        state=message.state,
+        role=message.role,
+        name=message.name,
+        round_index=message.round_index,
+        tools=tuple(call.name or "?" for call in message.tool_calls),
+        calls=bool(message.tool_calls),
+        tool_call_id=message.tool_call_id,
+        size=message.size + calls,
+        head=(message.content or "")[:HEAD_CHARS],
+        created_at=message.created_at,
+        note=message.note,
+        damage=message.damage,
+    )
+
+
+def piece_of(message: Message, start: int, stop: int) -> Message:
+    """Return bytes `start` to `stop` of a message's content, which is whole; no character is cut."""
+    if message.content is None or (start <= 0 and stop >= message.size):
+        return message
+    whole = message.content.encode("utf-8", "surrogatepass")
+    begin = character_at(whole, min(start, len(whole)))
+    # No character has more than four bytes, so each piece holds one.
+    end = max(stop, begin + 4)
+    end = character_at(whole, end) if end < len(whole) else len(whole)
+    text = whole[begin:end].decode("utf-8", "surrogatepass")
+    return replace(message, content=text, start=begin, stop=end, parts=None)
+
+
+def message_of(
+    row: str,
+    seq: int | None,
+    role: str,
+    content: str | None,
+    *,
+    state: str = State.ACTIVE,
+    name: str | None = None,
+    parts: list[Any] | None = None,
+    tool_calls: tuple[ToolCall, ...] = (),
+    tool_call_id: str | None = None,
+    meta: Any = None,
+    created_at: int | None = None,
+    raw: dict[str, str | None] | None = None,
+    damage: tuple[str, ...] = (),
+) -> Message:
+    """Return a message whole, of what a format knows of it."""
+    size = len(content.encode("utf-8", "surrogatepass")) if content is not None else 0
+    return Message(
+        row=row,
+        seq=seq,
+        state=state,
+        role=role,
+        name=name,
+        content=content,
+        start=0,
+        stop=size,
+        size=size,
+        parts=parts,
+        tool_calls=tool_calls,
+        tool_call_id=tool_call_id,
+        round_index=None,
+        send_index=None,
+        meta=meta,
+        created_at=created_at,
+        raw=raw or {},
+        damage=damage,
+    )
+
+
+def session_of(
+    ref: Ref,
+    key: int,
+    messages: Sequence[Message],
+    *,
+    parent_id: str | None = None,
+    kind: str = "root",
+    title: str | None = None,
+    group: str | None = None,
+    damage: tuple[str, ...] = (),
+) -> SessionSummary:
+    """Return what lists show of a session, of its messages and what else a format knows of it."""
+    times = [one.created_at for one in messages if one.created_at is not None]
+    said = next((one.content for one in messages if one.role == "user" and one.content), "")
+    return SessionSummary(
+        ref=ref,
+        key=key,
+        parent_id=parent_id,
+        kind=kind,
+        lifecycle="",
+        status="",
+        title=title,
+        preview=preview(said),
+        message_count=Count(len(messages)),
+        active_count=Count(sum(one.state == State.ACTIVE for one in messages)),
+        compaction_count=0,
+        created_at=min(times, default=None),
+        updated_at=max(times, default=None),
+        group=group,
+        damage=damage,
+    )
