@@ -189,7 +189,7 @@ class Reader(Protocol):
         ...
 
     def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
-        """The seq of the next message after (or before) `start` whose text holds `text`. A walk."""
+        """The seq of the first message from `start` on, up or down, whose text holds `text` in any case. A walk."""
         ...
 
     def findings(

@@ -250,7 +250,7 @@ class ReadOnlyReader(ABC):
         for seq, one in found if forward else reversed(found):
             if cancel():
                 raise Cancelled("stopped")
-            if (seq > start if forward else seq < start) and wanted in _searched(one).casefold():
+            if (seq >= start if forward else seq <= start) and wanted in _searched(one).casefold():
                 return seq
         return None
 

@@ -74,6 +74,16 @@ class NanobotActions:
             raise UnknownSession(f"session {ref.id!r} is gone.")
         return name
 
+    def _session_data(self, ref: Ref) -> tuple[str, bytes]:
+        """Return the file of a session and its bytes. Raises UnknownSession, and Refused for what no agent loads."""
+        file = self._name(ref)
+        data = self._files.data(file)
+        if data is None:
+            raise UnknownSession(f"session {ref.id!r} is gone.")
+        if self._folder.name_of(file).temporary:
+            raise Refused(f"{file}: was left by a save that was interrupted; repair it first.")
+        return file, data
+
     # -- repair
 
     def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
@@ -164,10 +174,7 @@ class NanobotActions:
     # -- settle
 
     def _plan_settle(self, action: Settle, cancel: Cancel) -> Plan:
-        file = self._name(action.ref)
-        data = self._files.data(file)
-        if data is None:
-            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+        file, data = self._session_data(action.ref)
         patient, exam = self._patient(file, data)
         held = self._checkpoint(file, data, exam)
         mended, said = settle(patient, exam, data, held, action.reason, datetime.now())
@@ -190,10 +197,7 @@ class NanobotActions:
     # -- compactions
 
     def _plan_fold(self, action: Compact | Uncompact) -> Plan:
-        file = self._name(action.ref)
-        data = self._files.data(file)
-        if data is None:
-            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+        file, data = self._session_data(action.ref)
         patient, exam = self._patient(file, data)
         waits = self._checkpoint(file, data, exam) is not None
         now = datetime.now()

@@ -34,7 +34,7 @@ from sessionscope.store.rules.compaction_planning import growth
 
 from .doctor import checkup
 from .format.file import Held, Opened, opening
-from .format.head import Head, Metadata, metadata_of
+from .format.head import Head, Metadata
 from .format.lines import FileOutline
 from .format.walk import outline_rows, outline_tail
 from .read import context, detail, links, listing, record
@@ -85,6 +85,8 @@ class NanobotReader:
         try:
             with opening(self._path(name)) as file:
                 head, data = self._listing.head(name, file)
+                if head.log and self._folder.only is None:
+                    return None
                 known = self._known(name, file)
                 if known is None and (exact or file.size <= listing.HEAD_BYTES):
                     known = self._outlined(file, outline_rows(file, never), head)
@@ -293,11 +295,10 @@ class NanobotReader:
     def context(self, ref: Ref) -> Context:
         name = self._name_of(ref)
         with opening(self._path(name)) as file:
-            held = Held(file.read(0, file.size))
-        exam = examined(held)
-        later = checkup.patient_of(self._folder, name, held, exam).later
-        offset = context.offset_of(metadata_of(exam.values), len(exam.rows), later)
-        return context.context_of(exam, held.data, offset.value)
+            held = Held(file.read(0, file.size), file.stat.mtime_ns)
+        rows = outline_rows(held, never)
+        offset = self._outlined(held, rows, self._listing.head(name, held)[0]).last_compact_seq
+        return context.context_of(examined(held), held.data, offset or 0)
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         note = next((fold.note for fold in reversed(known.compactions) if fold.note and not fold.undone), "")

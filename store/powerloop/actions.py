@@ -111,7 +111,7 @@ class PowerLoopActions:
             tuple(key for key in keys if key is not None),
             any(ail.finding.place.row is None for ail, _ in taken),
         )
-        count = len(edits.touched(some)) + sum(edit.rowid is None for edit in some) + reindex
+        count = edits.count(some) + reindex
         said = tuple(reasons((ail.finding, name) for ail, name in taken)) or (NOTHING,)
         return self._source.read(
             lambda conn: Plan(
@@ -145,7 +145,7 @@ class PowerLoopActions:
         some, said = settle(chart, action.reason, now_ms())
         return Plan(
             action,
-            len(some),
+            edits.count(some),
             tuple(said) or ("No call is open in it, and no turn.",),
             (),
             tuple(self._changes(conn, some)),

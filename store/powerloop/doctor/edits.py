@@ -66,6 +66,11 @@ def touched(edits: Iterable[Edit]) -> list[Touched]:
     return list(dict.fromkeys((edit.table, edit.rowid) for edit in edits if edit.rowid is not None))
 
 
+def count(edits: Sequence[Edit]) -> int:
+    """Return how many rows edits change or insert."""
+    return len(touched(edits)) + sum(edit.rowid is None for edit in edits)
+
+
 def apply(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit]) -> list[Touched]:
     """Carries edits out, in order; all rows that changed. Raises sqlite3.Error."""
     changed: dict[Touched, None] = {}
