@@ -1,0 +1,87 @@
+"""The proof that a format is a plug-in: every verb takes the notebook, and none knows of it. See also tests/tui."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sessionscope.tui.__main__ import main
+
+from .samples import NOTEBOOK, everything_below, sample
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    return sample(NOTEBOOK, tmp_path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*argv: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        return (main([str(word) for word in argv]), *capsys.readouterr())
+
+    return run
+
+
+def test_it_is_short() -> None:
+    """A third format needed 189 lines before there was a base for it."""
+    assert len((Path(__file__).parent / "notebook.py").read_text().splitlines()) < 120
+
+
+def test_ls(notebook: Path, run: Run) -> None:
+    status, out, _ = run("ls", notebook)
+    assert status == 0
+    assert "Plan the week" in out
+    assert "draft" in out
+    found = json.loads(run("ls", notebook, "--json")[1])["sessions"]
+    assert [(one["id"], one["kind"], one["depth"], one["message_count"]) for one in found] == [
+        ("plan", "root", 0, 8),
+        ("review", "draft", 1, 1),
+        ("empty", "root", 0, 0),
+    ]
+
+
+@pytest.mark.parametrize(("view", "many"), [("all", 8), ("active", 5), ("compacted", 2), ("context", 5)])
+def test_show(notebook: Path, run: Run, view: str, many: int) -> None:
+    status, out, _ = run("show", notebook, "plan", "--view", view, "--json")
+    assert (status, len(json.loads(out)["messages"])) == (0, many)
+    status, out, _ = run("show", notebook, "plan", "--view", view)
+    assert status == 0
+    assert "\x1b" not in out
+    assert ("That the parser comes first." in out) == (view in ("all", "compacted"))
+
+
+def test_compactions_and_doctor(notebook: Path, run: Run) -> None:
+    status, out, _ = run("compactions", notebook, "plan")
+    assert (status, "no compactions" in out) == (0, True)
+    status, out, _ = run("doctor", notebook, "--json")
+    (finding,) = json.loads(out)["findings"]
+    assert (status, finding["code"], finding["session_id"]) == (1, "damaged-message", "plan")
+    assert run("doctor", notebook, "review")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compact", "{}", "plan", "--note", "x"),
+        ("uncompact", "{}", "plan", 1),
+        ("repair", "{}"),
+        ("settle", "{}", "plan"),
+        ("close", "{}", "plan"),
+        ("archive", "{}", "plan"),
+        ("reopen", "{}", "plan"),
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_verbs_that_write_say_that_it_is_read_only(notebook: Path, run: Run, words: tuple[object, ...]) -> None:
+    before = everything_below(notebook.parent)
+    status, out, err = run(*(str(word).replace("{}", str(notebook)) for word in words))
+    assert (status, out) == (2, "")
+    assert err == f"sessionscope: {notebook}: notebook sessions are read-only.\n"
+    assert everything_below(notebook.parent) == before
