@@ -117,7 +117,7 @@ def test_what_speaks_against_it_has_to_be_overridden(tmp_path: Path) -> None:
     doing = actions(folder)
     plan = doing.plan(Close((Ref("", KEY),)))
     assert any("not answered" in warning for warning in plan.warnings)
-    with pytest.raises(Misused, match="--offline"):
+    with pytest.raises(Misused, match="A running nanobot would overwrite this"):
         doing.apply(doing.plan(Close((Ref("", KEY),), anyway=True)))
     assert contents(folder) == {NAME: data}
 

@@ -240,7 +240,7 @@ def test_what_changed_since_is_not_folded(tmp_path: Path) -> None:
     before = (folder / NAME).read_bytes()
     with pytest.raises(Refused):
         doing.apply(plan, offline=True)
-    with pytest.raises(Misused, match="--offline"):
+    with pytest.raises(Misused, match="A running nanobot would overwrite this"):
         doing.apply(doing.plan(plan.action))
     assert (folder / NAME).read_bytes() == before
 
