@@ -61,8 +61,9 @@ def writable(archive: Archive, wanted: Wanted) -> list[Action]:
 def test_receipts_agree_with_plans_and_undo_with_the_state_before(place: Path, kind: str) -> None:
     for layout in [archive.info.layout for archive in open_archive(place)]:
         (archive,) = (one for one in open_archive(place) if one.info.layout == layout)
+        before = told(archive, kind)
         for action in writable(archive, PER_SESSION[kind]):
-            actions, before, data = actions_for(archive, needed(action)), told(archive, kind), data_below(place.parent)
+            actions, data = actions_for(archive, needed(action)), data_below(place.parent)
             files = everything_below(place.parent)
             try:
                 plan = actions.plan(action)

@@ -65,6 +65,9 @@ def test_a_database(tmp_path: Path, layout: str, verb: str) -> None:
         now = bookkeeping(path)
         seen.add(now == after)
         assert now in (before, after), f"killed at step {at}"
+        if at % 3:
+            continue
+        # What takes longest is looked at after every third step.
         assert codes(findings(path), "error", "warning") == []
         if now == before:
             doing = actions(only(path))
