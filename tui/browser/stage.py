@@ -269,8 +269,9 @@ class Stage(Inked[None]):
         if name == "timeline" and self.subject == "compaction":
             self.subject = "message"
             self.inspect_soon()
+        # At once, and first: a pane that is hidden while it has the focus takes the focus away later.
+        self.set_focus(self.query_one(f"#{name}"))
         self.slide(name)
-        self.query_one(f"#{name}").focus()
 
     def slide(self, name: str) -> None:
         """On a narrow or low screen, shows the column with a pane and hides the others."""
