@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from .io.files import check_readable
+from .io.readable import check_readable
 from .model.errors import NotAnArchive
 from .nanobot.registration import NANOBOT
 from .powerloop.registration import POWER_LOOP

@@ -13,8 +13,6 @@ from pathlib import Path
 from secrets import token_hex
 from threading import Thread
 
-from sessionscope.store.model.errors import NotAnArchive
-
 _NOT_SYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EISDIR, errno.EBADF, errno.ENOSYS}
 PAUSE_S = 0.005
 PATIENCE_S = 1.0
@@ -37,22 +35,6 @@ class PrivateFolder:
     def close(self) -> None:
         """Removes the folder and what is in it. Idempotent."""
         self._remove()
-
-
-def check_readable(path: str | os.PathLike[str], shown: str) -> os.stat_result:
-    """Return what a regular file looks like. Raises NotAnArchive, which calls it `shown`, if it cannot be read."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        raise NotAnArchive(f"{shown}: there is no such file.") from None
-    except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise NotAnArchive(f"{shown}: cannot be read ({why}).") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise NotAnArchive(f"{shown}: is not a regular file.")
-    if not os.access(path, os.R_OK):
-        raise NotAnArchive(f"{shown}: you may not read this file (permission denied).")
-    return status
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 from sessionscope.store.model.errors import Busy, DamagedPages, NotAnArchive
 
-from .files import PrivateFolder, check_readable
+from .files import PrivateFolder
+from .readable import check_readable
 
 T = TypeVar("T")
 TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from sessionscope.store.model.archive_info import ArchiveInfo, Capability
 from sessionscope.store.model.errors import NotAnArchive
-from sessionscope.store.protocols import Stamp
+from sessionscope.store.protocols import Actions, Stamp
 
-from .actions import NanobotActions
 from .format.clock import Clock
 from .format.places import Folder, folders
 from .read.listing import Listing
@@ -57,8 +56,13 @@ class NanobotArchive:
         )
 
     @property
-    def actions(self) -> NanobotActions | None:
-        return NanobotActions(self.folder, self.reader) if self._writable else None
+    def actions(self) -> Actions | None:
+        if not self._writable:
+            return None
+        # Imported where something is written, since whoever only reads needs none of it.
+        from .actions import NanobotActions
+
+        return NanobotActions(self.folder, self.reader)
 
     @property
     def _writable(self) -> bool:

@@ -32,7 +32,6 @@ from sessionscope.store.model.session_table import Census
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 
-from .doctor import checkup
 from .format.file import Held, Opened, opening
 from .format.head import Head, Metadata
 from .format.lines import FileOutline
@@ -337,6 +336,9 @@ class NanobotReader:
         self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
     ) -> Iterator[Finding]:
         name = self._name_of(ref) if ref is not None else None
+        # Imported where it is asked for, since whoever only reads needs none of it.
+        from .doctor import checkup
+
         return checkup.findings(self._folder, name, progress, cancel)
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from sessionscope.store.io.sqlitefile import SqliteFile
 from sessionscope.store.model.archive_info import ArchiveInfo, Capability
 from sessionscope.store.model.errors import NotAnArchive
-from sessionscope.store.protocols import Stamp
+from sessionscope.store.protocols import Actions, Stamp
 
-from .actions import PowerLoopActions
 from .format.layout import Layout, NoSessions, layouts, schema_version
 from .format.obstacles import reason
 from .reader import PowerLoopReader
@@ -73,8 +72,13 @@ class PowerLoopArchive:
         return PowerLoopReader(self.source)
 
     @property
-    def actions(self) -> PowerLoopActions | None:
-        return PowerLoopActions(self.source) if self._writable and not self.layout.obstacles else None
+    def actions(self) -> Actions | None:
+        if self.layout.obstacles or not self._writable:
+            return None
+        # Imported where something is written, since whoever only reads needs none of it.
+        from .actions import PowerLoopActions
+
+        return PowerLoopActions(self.source)
 
     @property
     def _writable(self) -> bool:

@@ -30,7 +30,6 @@ from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 from sessionscope.store.rules.values import Damages, parse
 
-from .doctor import checkup
 from .format.decode import Cells, note_span
 from .format.layout import NOTE_NAME, Layout
 from .read import audit, context, links, messages, outlining, sessions
@@ -323,5 +322,8 @@ class PowerLoopReader:
         key = self.key(ref) if ref is not None else None
         if ref is not None and key is None:
             raise UnknownSession(f"session {ref.id!r} is gone.")
+        # Imported where it is asked for, since whoever only reads needs none of it.
+        from .doctor import checkup
+
         for ail in checkup.ailments(self.read, lambda: self.layout, key, progress, cancel):
             yield ail.finding
