@@ -76,6 +76,8 @@ def test_compactions_and_doctor(notebook: Path, run: Run) -> None:
         ("close", "{}", "plan"),
         ("archive", "{}", "plan"),
         ("reopen", "{}", "plan"),
+        ("trash", "list", "{}"),
+        ("trash", "empty", "{}", "--older-than", 0),
     ],
     ids=lambda words: str(words[0]),
 )

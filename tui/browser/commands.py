@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from textual.command import Hit, Hits, Provider
 from textual.content import Content
 
+from sessionscope.tui.sessions.library import Key, Library
 from sessionscope.tui.text import render
 
-if TYPE_CHECKING:
-    from .screen import Browser
-
 SHOWN = 50
+
+
+class Opens(Protocol):
+    """A screen that opens sessions."""
+
+    library: Library
+
+    def open_key(self, key: Key) -> None: ...
 
 
 class SessionCommands(Provider):
     """The first sessions whose id or title holds every word that is typed."""
 
     async def search(self, query: str) -> Hits:
-        browser = cast("Browser", self.screen)
+        browser = cast(Opens, self.screen)
         library, words = browser.library, query.split()
         for shelf in library.shelves:
             found = shelf.census.matching(words)[: SHOWN * 10]

@@ -14,6 +14,7 @@ from typing import Any
 from sessionscope.store import (
     Archive,
     Bundled,
+    Capability,
     Close,
     Misused,
     SetArchived,
@@ -128,6 +129,9 @@ def _trash(args: argparse.Namespace, zone: Zone) -> int:
 def _roots(place: str, zone: Zone) -> list[str]:
     """What things were kept aside of: an archive, or where one was of which all is closed."""
     found: list[Archive] = open_archive(place, zone)
+    for archive in found:
+        if why := archive.info.lacks(Capability.RESTORE):
+            raise Misused(f"{archive.info.location}: {why}")
     return list(dict.fromkeys(archive.info.root for archive in found))
 
 

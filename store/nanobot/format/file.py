@@ -108,5 +108,5 @@ def trouble(path: str, error: OSError) -> UnknownSession | Damaged | Busy:
     if isinstance(error, FileNotFoundError):
         return UnknownSession(f"{path}: the file is gone.")
     if isinstance(error, (PermissionError, IsADirectoryError)):
-        return Damaged(f"{path}: cannot be read ({reason}); check its permissions.")
+        return Damaged(f"{path}: cannot be read ({reason}).")
     return Busy(f"{path}: cannot be read now ({reason}); try again.")
