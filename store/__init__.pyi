@@ -24,6 +24,7 @@ from .model.findings import Choice as Choice
 from .model.findings import Finding as Finding
 from .model.findings import Severity as Severity
 from .model.outline import Outline as Outline
+from .model.outline import runs_of as runs_of
 from .model.plans import Action as Action
 from .model.plans import Close as Close
 from .model.plans import Compact as Compact
@@ -47,6 +48,7 @@ from .model.rows import Count as Count
 from .model.rows import Limits as Limits
 from .model.rows import Link as Link
 from .model.rows import Message as Message
+from .model.rows import NoteSpan as NoteSpan
 from .model.rows import Place as Place
 from .model.rows import Ref as Ref
 from .model.rows import SessionDetail as SessionDetail
@@ -56,6 +58,7 @@ from .model.rows import State as State
 from .model.rows import TimelineRow as TimelineRow
 from .model.rows import ToolCall as ToolCall
 from .model.rows import Usage as Usage
+from .model.rows import UsageRound as UsageRound
 from .model.rows import View as View
 from .model.session_table import Census as Census
 from .model.session_table import Changes as Changes
@@ -77,6 +80,7 @@ from .protocols import actions_for as actions_for
 from .protocols import never as never
 from .read_only import ReadOnlyArchive as ReadOnlyArchive
 from .read_only import ReadOnlyReader as ReadOnlyReader
+from .read_only import Rows as Rows
 from .registry import open_archive as open_archive
 from .registry import register as register
 from .registry import usual_places as usual_places
@@ -87,6 +91,8 @@ from .rules.compaction_planning import stored_range as stored_range
 from .rules.compaction_planning import usual_exchanges as usual_exchanges
 from .rules.compaction_planning import wanted_range as wanted_range
 from .rules.message_rows import message_of as message_of
+from .rules.message_rows import piece_of as piece_of
+from .rules.message_rows import row_of as row_of
 from .rules.message_rows import session_of as session_of
 from .trash import Bundled as Bundled
 from .trash import bundles as bundles

@@ -13,7 +13,8 @@ from .model.rows import Ref, Spot
 from .protocols import Archive, Cancel, Zone, machine_zone, never
 from .registry import Located, find_path, formats, locate, open_archive
 
-DAMAGED = "damaged-pages"
+DAMAGED_PAGES = "damaged-pages"
+UNREADABLE = "unreadable"
 
 
 def diagnose(
@@ -107,10 +108,11 @@ def _walk(
                     yield finding
             except Damaged as error:
                 # Two layouts are in one file, and so is its damage.
-                if DAMAGED not in seen:
-                    seen.add(DAMAGED)
-                    salvage = isinstance(error, DamagedPages)
-                    yield Finding(DAMAGED, Severity.ERROR, Spot(file=str(place.path)), str(error), salvage=salvage)
+                salvage = isinstance(error, DamagedPages)
+                code = DAMAGED_PAGES if salvage else UNREADABLE
+                if code not in seen:
+                    seen.add(code)
+                    yield Finding(code, Severity.ERROR, Spot(file=str(place.path)), str(error), salvage=salvage)
     finally:
         _close(archives)
 

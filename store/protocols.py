@@ -273,7 +273,10 @@ class Format(Struct, frozen=True):
     """Given a path and the first bytes of the file, b"" for a folder: the file or folder to open, None if it is of
     another format. Cheap; raises nothing but PermissionError."""
     open: Callable[[Path, str | None, Zone], Sequence[Archive]]
-    """The archives at such a path, one a layout, or the one of the layout that is named. Raises NotAnArchive, Busy."""
+    """The archives at such a path, one a layout, or just that of the layout that is named.
+
+    Raises NotAnArchive, also for a layout that is not there, Damaged, Busy.
+    """
     usual_places: Callable[[], Sequence[Path]] = no_places
     """Where agents keep such archives unless told otherwise, whether or not anything is there."""
     examine: Callable[[Path, Sequence[Archive], StoreError | None], Iterator[Finding]] = no_findings

@@ -40,6 +40,7 @@ from .rules.message_rows import piece_of, row_of
 CANDIDATES = 5
 """Sessions that are offered for a name that is not known."""
 DAMAGED_MESSAGE = "damaged-message"
+DAMAGED_SESSION = "damaged-session"
 
 
 class ReadOnlyArchive(ABC):
@@ -70,7 +71,8 @@ class Rows:
         self.length = Count(len(rows))
         self._places = {row.seq: at for at, row in enumerate(rows) if row.seq is not None}
         self.highest = max(self._places, default=0)
-        self.digits = max((len(str(row.seq) if row.seq is not None else f"L{row.line}") for row in rows), default=1)
+        names = [row.seq if row.seq is not None else f"L{row.line}" if row.line is not None else "" for row in rows]
+        self.digits = max((len(str(name)) for name in names), default=1)
 
     def window(self, start: int, stop: int) -> list[TimelineRow]:
         return list(self._rows[max(0, start) : stop])
@@ -93,7 +95,9 @@ class ReadOnlyReader(ABC):
     def all_messages(self, ref: Ref) -> Sequence[Message]:
         """Every message of a session with its whole content, in the order of the file. Raises UnknownSession.
 
-        The `seq` of each is its number from 1; one without a seq is damage, which is shown where it stands.
+        The `seq` of each is its number from 1; one without a seq is damage, which is shown where it stands. Its `row`
+        names it among the messages of the session, and stays with it while the file is only appended to. Other errors
+        are to be raised as Damaged or Busy, with a sentence.
         """
 
     # -- sessions
@@ -222,7 +226,15 @@ class ReadOnlyReader(ABC):
         return Context(tuple(found), max((one.seq or 0 for one in messages), default=0))
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
-        return growth(((row.seq, row.role, row.tokens) for row in self.context(ref).rows), ())
+        sizes = (
+            (one.seq, one.role, tokens_of(row_of(one).size)) for one in self.all_messages(ref) if one.seq is not None
+        )
+        folds = [
+            (fold.note_seq, fold.fold_runs)
+            for fold in known.compactions
+            if fold.note_seq is not None and not fold.undone
+        ]
+        return growth(sizes, folds)
 
     def usage(self, ref: Ref) -> Usage:
         return Usage([], 0, 0, 0, None, "token usage is not recorded")
@@ -242,7 +254,11 @@ class ReadOnlyReader(ABC):
         return None
 
     def spawner(self, ref: Ref) -> Link | None:
-        return None
+        """A child leads to its parent as a whole."""
+        sessions = self.all_sessions()
+        parent_id = next((one.parent_id for one in sessions if one.ref == ref), None)
+        parent = next((one.ref for one in sessions if parent_id is not None and one.ref.id == parent_id), None)
+        return Link(parent, None, None, Certainty.RECORDED, "the parent session") if parent is not None else None
 
     def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         wanted = text.casefold()
@@ -257,15 +273,32 @@ class ReadOnlyReader(ABC):
     def findings(
         self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
     ) -> Iterator[Finding]:
-        refs = [ref] if ref is not None else [one.ref for one in self.all_sessions()]
-        for done, known in enumerate(refs):
+        sessions = [one for one in self.all_sessions() if ref in (None, one.ref)]
+        if ref is not None and not sessions:
+            raise UnknownSession(f"session {ref.id!r} no longer exists.")
+        for done, session in enumerate(sessions):
             if cancel():
                 raise Cancelled("stopped")
-            progress("sessions", done, len(refs))
-            for one in self.all_messages(known):
-                for damage in one.damage:
-                    place = Spot(known, one.row, one.seq, known.file)
-                    yield Finding(DAMAGED_MESSAGE, Severity.WARNING, place, f"{damage[:1].upper()}{damage[1:]}.")
+            progress("sessions", done, len(sessions))
+            try:
+                yield from _damage_of(session, self.all_messages(session.ref))
+            except UnknownSession:
+                if ref is not None:
+                    raise
+
+
+def _damage_of(session: SessionSummary, messages: Sequence[Message]) -> Iterator[Finding]:
+    ref = session.ref
+    for damage in session.damage:
+        yield Finding(DAMAGED_SESSION, Severity.WARNING, Spot(ref, file=ref.file), _sentence(damage))
+    for one in messages:
+        for damage in one.damage:
+            place = Spot(ref, one.row, one.seq, ref.file, one.line)
+            yield Finding(DAMAGED_MESSAGE, Severity.WARNING, place, _sentence(damage))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
 def _searched(message: Message) -> str:

@@ -49,13 +49,14 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
     kind is there, Busy where it is locked.
     """
     found = locate(place)
-    if found.format is None:
-        known = ", ".join(one.archives for one in _formats)
-        raise NotAnArchive(f"{found.path}: holds no sessions of a known format ({known}).")
     try:
-        return list(found.format.open(found.path, found.layout, zone))
+        archives = list(found.format.open(found.path, found.layout, zone)) if found.format is not None else []
     except PermissionError:
         raise NotAnArchive(f"{found.path}: you may not read this folder (permission denied).") from None
+    if not archives:
+        known = ", ".join(one.archives for one in _formats)
+        raise NotAnArchive(f"{found.path}: holds no sessions of a known format ({known}).")
+    return archives
 
 
 def locate(place: str | os.PathLike[str]) -> Located:

@@ -189,6 +189,10 @@ class Message(Struct, frozen=True):
     raw: dict[str, str | None]
     note: NoteSpan | None = None
     damage: tuple[str, ...] = ()
+    label: str = ""
+    """What kind of a message it is beyond its role, in a word, where the archive says so."""
+    line: int | None = None
+    """On which line of its file it stands, from 1, where that is known."""
 
 
 class Compaction(Struct, frozen=True):

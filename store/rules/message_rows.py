@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionscope.store.model.rows import Count, Message, Ref, SessionSummary, State, TimelineRow, ToolCall
+from sessionscope.store.model.rows import Count, Message, NoteSpan, Ref, SessionSummary, State, TimelineRow, ToolCall
 
 from .preview import preview
 from .values import character_at
@@ -34,6 +34,8 @@ def row_of(message: Message) -> TimelineRow:
         created_at=message.created_at,
         note=message.note,
         damage=message.damage,
+        label=message.label,
+        line=message.line if message.seq is None else None,
     )
 
 
@@ -64,9 +66,16 @@ def message_of(
     meta: Any = None,
     created_at: int | None = None,
     raw: dict[str, str | None] | None = None,
+    note: NoteSpan | None = None,
+    label: str = "",
+    line: int | None = None,
     damage: tuple[str, ...] = (),
 ) -> Message:
-    """Return a message whole, of what a format knows of it."""
+    """Return a message whole, of what a format knows of it.
+
+    `content` is its text, `parts` the blocks that it was made of, without those of tool calls, and `raw` each member as
+    it is stored. `note` is for the note of a compaction. What is wrong with it is a sentence each in `damage`.
+    """
     size = len(content.encode("utf-8", "surrogatepass")) if content is not None else 0
     return Message(
         row=row,
@@ -86,7 +95,10 @@ def message_of(
         meta=meta,
         created_at=created_at,
         raw=raw or {},
+        note=note,
         damage=damage,
+        label=label,
+        line=line,
     )
 
 
@@ -96,28 +108,34 @@ def session_of(
     messages: Sequence[Message],
     *,
     parent_id: str | None = None,
-    kind: str = "root",
+    kind: str | None = None,
     title: str | None = None,
     group: str | None = None,
+    compaction_count: int = 0,
+    created_at: int | None = None,
+    updated_at: int | None = None,
     damage: tuple[str, ...] = (),
 ) -> SessionSummary:
-    """Return what lists show of a session, of its messages and what else a format knows of it."""
+    """Return what lists show of a session, of its messages and what else a format knows of it.
+
+    Times are epoch milliseconds; without one, that of the first or last message is taken.
+    """
     times = [one.created_at for one in messages if one.created_at is not None]
     said = next((one.content for one in messages if one.role == "user" and one.content), "")
     return SessionSummary(
         ref=ref,
         key=key,
         parent_id=parent_id,
-        kind=kind,
+        kind=kind or ("root" if parent_id is None else "child"),
         lifecycle="",
         status="",
         title=title,
         preview=preview(said),
         message_count=Count(len(messages)),
         active_count=Count(sum(one.state == State.ACTIVE for one in messages)),
-        compaction_count=0,
-        created_at=min(times, default=None),
-        updated_at=max(times, default=None),
+        compaction_count=compaction_count,
+        created_at=created_at if created_at is not None else min(times, default=None),
+        updated_at=updated_at if updated_at is not None else max(times, default=None),
         group=group,
         damage=damage,
     )

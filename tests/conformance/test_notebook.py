@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from sessionscope.store import Format, Message, Ref, UnknownSession, register
 from sessionscope.tui.__main__ import main
 
+from .notebook import ENDING, NotebookArchive, NotebookReader
 from .samples import NOTEBOOK, everything_below, sample
 
 Run = Callable[..., tuple[int, str, str]]
@@ -87,3 +89,48 @@ def test_verbs_that_write_say_that_it_is_read_only(notebook: Path, run: Run, wor
     assert (status, out) == (2, "")
     assert err == f"sessionscope: {notebook}: notebook sessions are read-only.\n"
     assert everything_below(notebook.parent) == before
+
+
+def test_a_session_that_goes_meanwhile_does_not_end_the_doctor(
+    notebook: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = NotebookReader.all_messages
+
+    def all_messages(reader: NotebookReader, ref: Ref) -> Sequence[Message]:
+        if ref.id == "empty":
+            raise UnknownSession("session 'empty' no longer exists.")
+        return real(reader, ref)
+
+    sessions = NotebookArchive(notebook).reader().all_sessions()
+    monkeypatch.setattr(NotebookReader, "all_sessions", lambda _: sessions)
+    monkeypatch.setattr(NotebookReader, "all_messages", all_messages)
+    status, out, _ = run("doctor", notebook)
+    assert (status, "damaged-message" in out) == (1, True)
+    status, _, err = run("doctor", notebook, "empty")
+    assert (status, "no longer exists" in err) == (2, True)
+
+
+def test_an_archive_without_a_layout_is_none(notebook: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(Format("voids", lambda path, head: path, lambda path, layout, zone: []))
+    status, _, err = run("ls", notebook)
+    assert (status, "holds no sessions of a known format (voids, notebooks" in err) == (2, True)
+
+
+def test_a_salvage_takes_no_folder(notebook: Path, run: Run) -> None:
+    status, _, err = run("repair", notebook, "--salvage", notebook / "new.db")
+    assert (status, "is a folder" in err) == (2, True)
+
+
+def test_growth_counts_what_was_sent_before_it_was_compacted(notebook: Path) -> None:
+    reader, ref = NotebookArchive(notebook).reader(), Ref("", "plan", f"plan{ENDING}")
+    grown = reader.growth(ref, reader.audit(ref, reader.outline(ref)))
+    assert len(grown) == 3
+    assert 0 < grown[0] < grown[1] < grown[2]
+
+
+def test_a_child_leads_to_its_parent(notebook: Path) -> None:
+    reader = NotebookArchive(notebook).reader()
+    link = reader.spawner(reader.resolve("review"))
+    assert link is not None
+    assert (link.ref.id, link.row, link.seq) == ("plan", None, None)
+    assert reader.spawner(reader.resolve("plan")) is None

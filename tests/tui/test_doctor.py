@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionscope.store import Repair, Restore, Settle, Spot
+from sessionscope.store import Damaged, Repair, Restore, Settle, Spot
 from sessionscope.tui.dialogs.help import Help
 from sessionscope.tui.dialogs.sheet import PlanSheet
 from sessionscope.tui.screens.doctor import Doctor
@@ -243,3 +243,30 @@ async def test_help_has_its_keys(patient: Patient, database: Path) -> None:
 
 def test_a_place_is_a_whole_identity() -> None:
     assert Spot(ROOT) != Spot(ROOT, seq=9)
+
+
+# -- what fails
+
+
+async def test_a_check_that_fails_midway_keeps_what_it_found_and_does_not_say_all_is_well(
+    patient: Patient, database: Path
+) -> None:
+    looked = 0
+
+    def fail() -> None:
+        nonlocal looked
+        looked += 1
+        if looked > 1:
+            raise Damaged("a page is damaged.")
+
+    patient.before_each = fail
+    async with browsing(database, size=MEDIUM) as hands:
+        await hands.press("r")
+        await hands.until(lambda: "did not finish" in hands.text(), "the failure")
+        assert "all is well" not in hands.text()
+        assert "nothing found" not in hands.text()
+        assert isinstance(hands.app.screen, Doctor)
+        assert len(hands.app.screen.found) == 1
+        patient.before_each = lambda: None
+        await hands.press("d")
+        await hands.until(lambda: "did not finish" not in hands.text(), "a whole look")

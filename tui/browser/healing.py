@@ -61,17 +61,18 @@ class Healing(Travel):
             return
         self.remember()
         self.travel(shelf, place.session, place.seq)
-        if place.seq is None and place.line is not None:
-            self._to_line(place.line)
+        if place.seq is None and (place.line is not None or place.row is not None):
+            self._to_row_without_seq(place)
 
-    def _to_line(self, line: int) -> None:
-        """Goes to a row that has no seq, by its line: nearly every row is one line."""
+    def _to_row_without_seq(self, place: Spot) -> None:
+        """Goes to a row by its identity or its line: nearly every row is one line."""
         rows = self.timeline.rows
         if rows is None or not self.timeline.count:
             return
-        start = max(0, min(line, self.timeline.count) - LOOK_AROUND // 2)
+        start = max(0, min(place.line or 0, self.timeline.count) - LOOK_AROUND // 2)
         for at, row in enumerate(rows.window(start, min(start + LOOK_AROUND, self.timeline.count)), start):
-            if row.line is not None and row.line >= line:
+            beyond = row.line is not None and place.line is not None and row.line >= place.line
+            if beyond or (row.row is not None and row.row == place.row):
                 self.timeline.cursor = at
                 return
 

@@ -21,6 +21,7 @@ from sessionscope.tui.workers import care, study
 from .pair import Pair
 
 CHOICES = 9
+UNFINISHED = "the check did not finish"
 _PLURALS = {
     Severity.ERROR: ("error", "errors"),
     Severity.WARNING: ("warning", "warnings"),
@@ -55,6 +56,8 @@ class Doctor(Pair[Spot | None]):
         """Whether just the findings of one session are shown."""
         self.found: list[Finding] = []
         self.looking = False
+        self.incomplete = False
+        """Whether the last look failed, so that not all of what is wrong is known."""
         self._epoch = 0
         self._says = ""
         self._names: dict[Ref, str] = {}
@@ -84,10 +87,17 @@ class Doctor(Pair[Spot | None]):
     def show(self) -> None:
         """Shows what is known by now."""
         found = [finding for finding in self.found if not self.narrowed or finding.place.session == self._ref]
-        hint = "looking…" if self.looking else "nothing is wrong with this session" if self.narrowed else "all is well"
-        self.list_pane.show(found, hint)
+        self.list_pane.show(found, self._hint())
         self._show_detail()
         self._show_title()
+
+    def _hint(self) -> str:
+        """What stands in the place of findings where there are none."""
+        if self.looking:
+            return "looking…"
+        if self.incomplete:
+            return UNFINISHED
+        return "nothing is wrong with this session" if self.narrowed else "all is well"
 
     def _show_detail(self) -> None:
         finding = self.list_pane.current
@@ -105,6 +115,8 @@ class Doctor(Pair[Spot | None]):
             if counts[severity]
         )
         scope = f" · {self.named(self._ref)}" if self.narrowed and self._ref is not None else ""
+        if self.incomplete:
+            words = f"{words}, {UNFINISHED}" if words else UNFINISHED
         right = self._says or words or ("" if self.looking else "nothing found")
         info = self.shelf.archive.info
         self.entitle(
@@ -123,7 +135,7 @@ class Doctor(Pair[Spot | None]):
 
     def action_look(self) -> None:
         """Looks for what is wrong, from the start."""
-        self.found, self.looking = [], True
+        self.found, self.looking, self.incomplete = [], True, False
         self._says = "looking…"
         epoch = self._begin()
         self._worker = self.run_worker(
@@ -166,6 +178,7 @@ class Doctor(Pair[Spot | None]):
     @on(care.GivenUp)
     def _given_up(self, event: care.GivenUp) -> None:
         if event.epoch == self._epoch:
+            self.incomplete = self.looking and bool(event.text)
             self.looking, self._says = False, ""
             if event.text:
                 self.notify(render.one_line(event.text), severity="error", markup=False)

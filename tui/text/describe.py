@@ -14,6 +14,7 @@ from sessionscope.store import (
     Message,
     Plan,
     SessionDetail,
+    Severity,
     State,
     ToolCall,
     Usage,
@@ -315,7 +316,9 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
     if finding.salvage:
         blocks += [_head("salvage"), _line((f"{SALVAGE} writes what can still be read into a new database", ""))]
     elif not finding.fix and not finding.choices:
-        blocks.append(_line(("\nnothing to be done here; it is good to know", "dim")))
+        harmless = finding.severity is Severity.INFO
+        words = "nothing to be done here; it is good to know" if harmless else "no repair is known"
+        blocks.append(_line((f"\n{words}", "dim")))
     return blocks
 
 

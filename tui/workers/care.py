@@ -123,12 +123,17 @@ def look(post: Post, archive: Archive, ref: Ref | None, epoch: int, cancel: Canc
     with _Reporting(post, epoch):
         some: list[Finding] = []
         due = time.monotonic() + TELL_EVERY_S
-        for finding in archive.reader().findings(ref, _telling(post, epoch), cancel):
-            some.append(finding)
-            if time.monotonic() >= due:
-                post(FoundSome(epoch, some, False))
-                some, due = [], time.monotonic() + TELL_EVERY_S
-        post(FoundSome(epoch, some, True))
+        complete = False
+        try:
+            for finding in archive.reader().findings(ref, _telling(post, epoch), cancel):
+                some.append(finding)
+                if time.monotonic() >= due:
+                    post(FoundSome(epoch, some, False))
+                    some, due = [], time.monotonic() + TELL_EVERY_S
+            complete = True
+        finally:
+            # What was found before something failed is told all the same.
+            post(FoundSome(epoch, some, complete))
 
 
 def plan(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:

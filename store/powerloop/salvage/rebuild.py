@@ -88,6 +88,8 @@ def salvage(
     already, Refused where it cannot be written, Busy where the database is written meanwhile, Cancelled.
     """
     real = os.path.realpath(os.path.expanduser(path))
+    if os.path.isdir(real):
+        raise NotAnArchive(f"{path}: is a folder; name the database file in it that is to be salvaged.")
     if not os.path.isfile(real):
         raise NotAnArchive(f"{path}: there is no such file.")
     before = _looks(real)
