@@ -89,7 +89,7 @@ class Reader(Protocol):
     """Reads one archive. Not shared between threads; `Archive.reader` gives one to each."""
 
     def newest(self, limit: int) -> list[SessionSummary]:
-        """The newest created sessions that have no parent, newest first. Bounded."""
+        """The newest sessions that have no parent, newest first: by creation, or by their last change. Bounded."""
         ...
 
     def census(self, cancel: Cancel = never) -> Census:
@@ -292,5 +292,6 @@ def actions_for(archive: Archive, capability: Capability) -> Actions:
     if why := info.lacks(capability):
         raise Misused(f"{info.location}: {why}")
     if actions is None:
-        raise Refused(f"{info.location}: {info.read_only if os.path.lexists(info.location) else 'no longer exists.'}")
+        why = info.read_only or f"{info.sessions} are read-only."
+        raise Refused(f"{info.location}: {why if os.path.exists(info.location) else 'no longer exists.'}")
     return actions

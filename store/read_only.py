@@ -7,14 +7,16 @@ sessions are long overrides `outline`, `timeline` and `message` with reads of wi
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .model.archive_info import ArchiveInfo
 from .model.context import Candidate, Context, tokens_of
-from .model.errors import Cancelled, UnknownSession
+from .model.errors import Cancelled, Damaged, UnknownSession
 from .model.findings import Finding, Severity
-from .model.outline import Outline, Run, holds, runs_of
+from .model.outline import Outline, Run, holds, runs_of, without
 from .model.plans import Progress, silent
 from .model.rows import (
     Audit,
@@ -41,6 +43,7 @@ CANDIDATES = 5
 """Sessions that are offered for a name that is not known."""
 DAMAGED_MESSAGE = "damaged-message"
 DAMAGED_SESSION = "damaged-session"
+UNREADABLE = "unreadable"
 
 
 class ReadOnlyArchive(ABC):
@@ -123,8 +126,10 @@ class ReadOnlyReader(ABC):
         return self.census()
 
     def newest(self, limit: int) -> list[SessionSummary]:
-        roots = [one for one in self.all_sessions() if one.parent_id is None]
-        return sorted(roots, key=lambda one: one.created_at or 0, reverse=True)[:limit]
+        # Of two that began together, the later one in the list is the newer.
+        roots = enumerate(one for one in self.all_sessions() if one.parent_id is None)
+        found = sorted(roots, key=lambda pair: (pair[1].created_at or 0, pair[0]), reverse=True)
+        return [one for _, one in found[:limit]]
 
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
         known = {one.key: one for one in self.all_sessions()}
@@ -151,8 +156,6 @@ class ReadOnlyReader(ABC):
         summary = next((one for one in self.all_sessions() if one.ref == ref), None)
         if summary is None:
             raise UnknownSession(f"session {ref.id!r} no longer exists.")
-        calls = [(call.id, one.seq or 0, call.name or "?") for one in self.all_messages(ref) for call in one.tool_calls]
-        answered = {one.tool_call_id for one in self.all_messages(ref)}
         return SessionDetail(
             summary=summary,
             prompt=None,
@@ -166,7 +169,7 @@ class ReadOnlyReader(ABC):
             round_index=None,
             last_compact_seq=None,
             pending=None,
-            unanswered=tuple((seq, name) for id_, seq, name in calls if id_ not in answered),
+            unanswered=_unanswered(self.all_messages(ref)),
         )
 
     # -- messages
@@ -184,7 +187,9 @@ class ReadOnlyReader(ABC):
         return self.outline(ref)
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
-        return self.outline(ref)
+        found = self.outline(ref)
+        moved = (without(runs, found.runs(state)) for state, runs in outline.states.items())
+        return None if any(moved) or found.strays[: len(outline.strays)] != outline.strays else found
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Rows:
         messages = self.all_messages(ref)
@@ -240,16 +245,17 @@ class ReadOnlyReader(ABC):
         return Usage([], 0, 0, 0, None, "token usage is not recorded")
 
     def follow(self, ref: Ref, row: str) -> Link | None:
-        """A call leads to its first result, a result to its call."""
+        """A call leads to its first result, a result to the latest call of its id before it."""
         messages = self.all_messages(ref)
-        here = next((one for one in messages if one.row == row), None)
-        if here is None:
+        at = next((at for at, one in enumerate(messages) if one.row == row), None)
+        if at is None:
             return None
-        ids = {call.id for call in here.tool_calls if call.id}
-        for one in messages:
-            if one.tool_call_id is not None and one.tool_call_id in ids:
+        here, ids = messages[at], {call.id for call in messages[at].tool_calls if call.id}
+        for one in messages[at + 1 :] if ids else ():
+            if one.tool_call_id in ids:
                 return Link(ref, one.row, one.seq, Certainty.RECORDED, "the result")
-            if here.tool_call_id is not None and here.tool_call_id in {call.id for call in one.tool_calls}:
+        for one in reversed(messages[:at]) if here.tool_call_id else ():
+            if here.tool_call_id in {call.id for call in one.tool_calls}:
                 return Link(ref, one.row, one.seq, Certainty.RECORDED, "the call")
         return None
 
@@ -285,6 +291,9 @@ class ReadOnlyReader(ABC):
             except UnknownSession:
                 if ref is not None:
                     raise
+            except Damaged as error:
+                place = Spot(session.ref, file=session.ref.file)
+                yield Finding(UNREADABLE, Severity.ERROR, place, _sentence(str(error)))
 
 
 def _damage_of(session: SessionSummary, messages: Sequence[Message]) -> Iterator[Finding]:
@@ -301,6 +310,22 @@ def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
+def _unanswered(messages: Sequence[Message]) -> tuple[tuple[int, str], ...]:
+    """The calls without a result, as (seq, name): a result answers the latest open call of its id."""
+    waiting: list[tuple[str | None, int, str]] = []
+    for one in messages:
+        waiting += [(call.id, one.seq or 0, call.name or "?") for call in one.tool_calls]
+        if one.role == "tool" or one.tool_call_id is not None:
+            at = next((at for at in reversed(range(len(waiting))) if waiting[at][0] == one.tool_call_id), None)
+            if at is not None:
+                del waiting[at]
+    return tuple((seq, name) for _, seq, name in waiting)
+
+
 def _searched(message: Message) -> str:
-    calls = " ".join(f"{call.name} {call.arguments}" for call in message.tool_calls)
+    calls = " ".join(f"{call.name} {_text(call.arguments)}" for call in message.tool_calls)
     return f"{message.content or ''} {calls} {message.name or ''}"
+
+
+def _text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)

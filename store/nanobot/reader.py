@@ -46,6 +46,8 @@ from .read.timeline import Lines, Tail, display_of
 from .source import NanobotSource
 
 T = TypeVar("T")
+LOGS = 2
+"""Logs of summaries that may stand among the files of sessions."""
 SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE = 2_000_000, 65_536, 5, 65_536
 """Files that are outlined while a screen waits; how much of the end of a longer one is shown until it is outlined; how
 many sessions are offered for a name that is not known; and bytes of a content that are read unless a caller asks."""
@@ -60,7 +62,9 @@ class NanobotReader:
     # -- sessions
 
     def newest(self, limit: int) -> list[SessionSummary]:
-        return self.summaries([self._listing.key(name) for name in self._listing.newest(limit)])
+        # A log of summaries among them is no session.
+        names = self._listing.newest(limit + LOGS)
+        return self.summaries([self._listing.key(name) for name in names])[:limit]
 
     def census(self, cancel: Cancel = never) -> Census:
         return self._listing.census(cancel)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionscope.store import Format, Message, Ref, UnknownSession, register
+from sessionscope.store import Damaged, Format, Message, Ref, UnknownSession, register
 from sessionscope.tui.__main__ import main
 
 from .notebook import ENDING, NotebookArchive, NotebookReader
@@ -134,3 +134,50 @@ def test_a_child_leads_to_its_parent(notebook: Path) -> None:
     assert link is not None
     assert (link.ref.id, link.row, link.seq) == ("plan", None, None)
     assert reader.spawner(reader.resolve("plan")) is None
+
+
+def test_the_newest_come_first(notebook: Path) -> None:
+    (notebook / f"later{ENDING}").write_text(json.dumps({"messages": [{"role": "user", "content": "x", "at": 99_000}]}))
+    (notebook / f"void{ENDING}").write_text("{}")
+    reader = NotebookArchive(notebook).reader()
+    assert [one.ref.id for one in reader.newest(9)] == ["later", "plan", "void", "empty"]
+
+
+def test_ids_of_calls_that_are_used_again(notebook: Path) -> None:
+    call = {"role": "assistant", "content": None, "calls": [["c", "ls", {"path": "a.py"}]]}
+    result = {"role": "tool", "content": "", "answers": "c"}
+    nameless = {"role": "assistant", "content": None, "calls": [[None, "cat", {}]]}
+    messages = [{"role": "user", "content": "x"}, call, result, {"role": "user", "content": "y"}, call, result, call]
+    (notebook / f"again{ENDING}").write_text(json.dumps({"messages": [*messages, nameless]}))
+    reader = NotebookArchive(notebook).reader()
+    ref = reader.resolve("again")
+    links = [reader.follow(ref, message.row) for message in reader.all_messages(ref)]
+    assert [link.seq if link is not None else None for link in links] == [None, 3, 2, None, 6, 5, None, None]
+    assert reader.session(ref).unanswered == ((7, "ls"), (8, "cat"))
+    assert reader.find(ref, '"path": "A.PY"', 1, True) == 2
+
+
+def test_a_rewrite_is_no_growth(notebook: Path) -> None:
+    reader = NotebookArchive(notebook).reader()
+    ref = reader.resolve("review")
+    before, path = reader.outline(ref), notebook / f"review{ENDING}"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(value | {"messages": [*value["messages"], value["messages"][0]]}))
+    assert reader.grown(ref, before) == reader.outline(ref) != before
+    path.write_text(json.dumps(value | {"messages": [value["messages"][0] | {"out": True}]}))
+    assert reader.grown(ref, before) is None
+
+
+def test_a_damaged_session_does_not_hide_the_next(notebook: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = NotebookReader.all_messages
+
+    def all_messages(reader: NotebookReader, ref: Ref) -> Sequence[Message]:
+        if ref.id == "empty":
+            raise Damaged("its disk is torn")
+        return real(reader, ref)
+
+    sessions = NotebookArchive(notebook).reader().all_sessions()
+    monkeypatch.setattr(NotebookReader, "all_sessions", lambda _: sessions)
+    monkeypatch.setattr(NotebookReader, "all_messages", all_messages)
+    codes = [one["code"] for one in json.loads(run("doctor", notebook, "--json")[1])["findings"]]
+    assert codes == ["unreadable", "damaged-message"]

@@ -91,6 +91,7 @@ def test_summaries_agree_with_the_census_and_with_rows(archives: list[Archive]) 
         small = reader.census_if_small()
         assert small is None or small.ids == census.ids
         newest = [summary.ref for summary in reader.newest(len(keys))]
+        assert [summary.ref for summary in reader.newest(2)] == newest[:2]
         assert len(set(newest)) == len(newest)
         assert set(newest) <= {summary.ref for summary in summaries}
         for summary in summaries:

@@ -40,6 +40,10 @@ PER_SESSION: dict[str, Wanted] = {
     "settle": Settle,
     "repair": Repair,
 }
+CASES = [
+    (name, kind) for name in WRITABLE for kind in PER_SESSION if kind != "archive" or name.startswith("power-loop")
+]
+"""Each sample with each kind of action that its format offers."""
 
 
 def told(archive: Archive, kind: str) -> dict[str, Any]:
@@ -56,8 +60,7 @@ def writable(archive: Archive, wanted: Wanted) -> list[Action]:
     return [action for action in found if needed(action) in archive.info.capabilities]
 
 
-@pytest.mark.parametrize("kind", PER_SESSION)
-@pytest.mark.parametrize("place", WRITABLE, indirect=True)
+@pytest.mark.parametrize(("place", "kind"), CASES, indirect=["place"])
 def test_receipts_agree_with_plans_and_undo_with_the_state_before(place: Path, kind: str) -> None:
     for layout in [archive.info.layout for archive in open_archive(place)]:
         (archive,) = (one for one in open_archive(place) if one.info.layout == layout)
@@ -83,8 +86,7 @@ def test_receipts_agree_with_plans_and_undo_with_the_state_before(place: Path, k
             assert told(archive, kind) == before
 
 
-@pytest.mark.parametrize("kind", PER_SESSION)
-@pytest.mark.parametrize("place", WRITABLE, indirect=True)
+@pytest.mark.parametrize(("place", "kind"), CASES, indirect=["place"])
 def test_a_plan_is_refused_once_what_it_was_made_from_has_changed(place: Path, kind: str) -> None:
     (archive, *_) = open_archive(place)
     for action in writable(archive, PER_SESSION[kind])[:3]:
@@ -94,7 +96,7 @@ def test_a_plan_is_refused_once_what_it_was_made_from_has_changed(place: Path, k
         except (Refused, Misused, UnknownSession):
             # An earlier close took it along.
             continue
-        if plan.empty or kind == "archive":
+        if plan.empty:
             continue
         actions.apply(plan, offline=bool(plan.offline))
         after = data_below(place.parent)

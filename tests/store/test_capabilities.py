@@ -82,3 +82,13 @@ def test_an_archive_that_no_longer_exists_says_so(archive: Archive) -> None:
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(Refused, match="no longer exists"):
         actions_for(archive, Capability.REPAIR)
+
+
+def test_a_link_to_a_database_that_no_longer_exists_says_so(tmp_path: Path) -> None:
+    real = Path(shutil.copy(DATA / "power-loop" / "v0.2.0.db", tmp_path / "real.db"))
+    link = tmp_path / "link.db"
+    link.symlink_to(real)
+    (archive,) = open_archive(link)
+    real.unlink()
+    with pytest.raises(Refused, match=r"link\.db: no longer exists"):
+        actions_for(archive, Capability.REPAIR)

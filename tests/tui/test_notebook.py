@@ -9,6 +9,7 @@ import pytest
 
 from sessionscope.store import View, register, registry
 from sessionscope.tui.browser.verbs import NEEDS
+from sessionscope.tui.dialogs.sheet import CloseSheet
 
 from ..conformance.notebook import ENDING
 from ..conformance.notebook import NOTEBOOK as FORMAT
@@ -118,3 +119,31 @@ async def test_it_is_live(notebook: Path) -> None:
         path = notebook / f"review{ENDING}"
         path.write_text(json.dumps(value | {"messages": [*value["messages"], more]}))
         await hands.until(lambda: hands.timeline.count == 2, "the new message")
+
+
+async def test_keys_are_about_the_session_that_they_act_on(demo_db: Path, notebook: Path) -> None:
+    async with browsing(demo_db, notebook, size=LARGE) as hands:
+        writable, read_only = hands.browser.library.shelves
+        hands.browser.open_here(writable.node(0))
+        await hands.settle()
+        await hands.press("s", "space")
+        assert len(hands.browser.library.marked) == 1
+        hands.browser.open_here(read_only.node(0))
+        await hands.settle()
+        await hands.press("x")
+        assert isinstance(hands.app.screen, CloseSheet)
+        await hands.press("escape", "escape")
+        hands.browser.library.marked.clear()
+        await hands.press("x", "A", "T", "c")
+        assert hands.app.screen is hands.browser
+
+
+async def test_no_trash_of_a_read_only_archive_whose_session_is_gone(demo_db: Path, notebook: Path) -> None:
+    async with browsing(demo_db, notebook, size=LARGE) as hands:
+        _, read_only = hands.browser.library.shelves
+        hands.browser.open_here(read_only.node(read_only.census.ids.index("review")))
+        await hands.settle()
+        (notebook / f"review{ENDING}").unlink()
+        await hands.until(lambda: hands.browser.opened is None, "the session to go")
+        await hands.press("T")
+        assert hands.app.screen is hands.browser

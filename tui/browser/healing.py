@@ -12,7 +12,7 @@ from sessionscope.tui.text import render
 from sessionscope.tui.workers import care, study
 
 from .travel import Travel
-from .verbs import NEEDS
+from .verbs import NEEDS, ON_LISTS
 
 LOOK_AROUND = 2_000
 """Rows at most that are gone through for a line that has no seq."""
@@ -33,10 +33,19 @@ class Healing(Travel):
         return self.library.shelf(node) if node is not None else self.library.shelves[0]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide what the archive of the open session does not offer; before one is open, what none offers."""
+        """Hide what no archive offers that the action could be about."""
         needed = NEEDS.get(action)
-        shelves = [self.opened.shelf] if self.opened is not None else self.library.shelves
-        return needed is None or any(needed in shelf.capabilities for shelf in shelves)
+        return needed is None or any(needed in shelf.capabilities for shelf in self._shelves_for(action))
+
+    def _shelves_for(self, action: str) -> list[Shelf]:
+        """The archives that an action could be about: of marked sessions, under the cursor, or the open one."""
+        if not self.furnished:
+            return [self.opened.shelf] if self.opened is not None else list(self.library.shelves)
+        if action not in ON_LISTS:
+            return [self.shelf]
+        nodes = [node for key in self.library.marked if (node := self.library.node(key)) is not None]
+        nodes += [node for node in (self.tree_pane.node, self.list_pane.node) if node is not None]
+        return [self.shelf, *map(self.library.shelf, nodes)]
 
     # -- the doctor
 

@@ -162,6 +162,7 @@ class Live(Stage):
                 markup=False,
             )
             self.opened = None
+            self.refresh_bindings()
             self.timeline.hint = "this session is gone"
             self.timeline.show(None)
             if self.furnished:

@@ -18,6 +18,8 @@ NEEDS = {
     "undo": Capability.RESTORE,
 }
 """What an archive must offer for an action to exist: its key, its palette entry, its line in the help."""
+ON_LISTS = {"archive", "close", "mark"}
+"""Actions on the sessions that are marked, or on the one under the cursor of a list."""
 VERBS: list[BindingType] = [
     Binding("s", "pane('sessions')", "Sessions", id="pane.sessions", tooltip="go to the session tree"),
     Binding("p", "pane('previews')", "Previews", show=False, id="pane.previews", tooltip="go to the preview list"),
