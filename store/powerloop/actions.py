@@ -38,7 +38,7 @@ from .doctor.edits import Edit
 from .format.layout import Layout, newer
 from .format.obstacles import check_statements, reason, written_tables
 from .read import sessions
-from .read.chart import read_chart
+from .read.session_facts import read_facts
 from .source import PowerLoopSource
 from .write import closing, folding, planning, reviving, undoing
 from .write.planning import Work
@@ -139,10 +139,10 @@ class PowerLoopActions:
 
     def _plan_settle(self, conn: sqlite3.Connection, action: Settle) -> Plan:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
-        chart = read_chart(conn, self.layout, key) if key is not None else None
-        if chart is None or key is None:
+        facts = read_facts(conn, self.layout, key) if key is not None else None
+        if facts is None or key is None:
             raise UnknownSession(f"session {action.ref.id!r} is gone.")
-        some, said = settle(chart, action.reason, now_ms())
+        some, said = settle(facts, action.reason, now_ms())
         return Plan(
             action,
             edits.count(some),
@@ -282,7 +282,7 @@ class PowerLoopActions:
         refuse_leased(conn, self.layout, work.scope)
         same = work.reindex or isinstance(plan.action, SetArchived)
         if isinstance(plan.action, Settle):
-            chart = read_chart(conn, self.layout, work.scope[0])
+            facts = read_facts(conn, self.layout, work.scope[0])
             made = next(
                 (
                     edit.values["created_at"]
@@ -291,7 +291,7 @@ class PowerLoopActions:
                 ),
                 0,
             )
-            now = settle(chart, plan.action.reason, made)[0] if chart else []
+            now = settle(facts, plan.action.reason, made)[0] if facts else []
             same = planning.timeless(now) == planning.timeless(work.edits)
         elif isinstance(plan.action, Repair) and not work.reindex:
             found = list(checkup.within(conn, self.layout, work.scope, work.between))

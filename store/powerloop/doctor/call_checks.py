@@ -8,21 +8,21 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.chart import Chart, Row, troubles
 from sessionscope.store.powerloop.read.pairing import awaited, dumps, is_free, open_calls, pair
+from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
 
 from .ailments import Ailment, ailment, named_seqs
 from .edits import Edit
 from .room import Rooms, count_on, make_room
 
 
-def calls_and_results(chart: Chart, layout: Layout) -> Iterator[Ailment]:
-    pairing = pair(chart.rows)
-    back = {seq for first, last in chart.audit.unexplained for seq in range(first, last + 1)}
-    waits, _ = awaited(chart)
+def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+    pairing = pair(facts.rows)
+    back = {seq for first, last in facts.audit.unexplained for seq in range(first, last + 1)}
+    waits, _ = awaited(facts)
     groups: dict[int, list[Row]] = {}
     for at, call in pairing.answers.items():
-        groups.setdefault(call.row, [chart.rows[call.row]]).append(chart.rows[at])
+        groups.setdefault(call.row, [facts.rows[call.row]]).append(facts.rows[at])
     for group in groups.values():
         gone = [row for row in group if row.state == State.COMPACTED.value and row.seq not in back]
         if gone and any(row.active or row.seq in back for row in group):
@@ -31,46 +31,46 @@ def calls_and_results(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             yield ailment(
                 "split-pair",
                 Severity.WARNING,
-                chart.spot(group[0]),
+                facts.spot(group[0]),
                 f"The context holds {what}: {named} left it.",
                 choices={
                     Choice("reactivate", f"bring {named} back into the context"): [
-                        Edit("messages", row.rowid, {"state": State.ACTIVE.value}, chart.spot(row)) for row in gone
+                        Edit("messages", row.rowid, {"state": State.ACTIVE.value}, facts.spot(row)) for row in gone
                     ]
                 },
             )
     for at in pairing.orphans:
-        yield _orphan_result(chart, chart.rows[at])
-    for at, calls in open_calls(chart, pairing).items():
+        yield _orphan_result(facts, facts.rows[at])
+    for at, calls in open_calls(facts, pairing).items():
         left = [call for call in calls if call.id not in waits]
         if left:
             names = ", ".join(str(call.name or call.id or "?")[:40] for call in left[:5])
             yield ailment(
                 "unanswered-calls",
                 Severity.WARNING,
-                chart.spot(chart.rows[at]),
+                facts.spot(facts.rows[at]),
                 f"Nobody answered "
                 f"{len(left)} of its calls ({names}), and no turn is open that would; settle answers them.",
             )
 
 
-def _orphan_result(chart: Chart, row: Row) -> Ailment:
-    place = chart.spot(row)
+def _orphan_result(facts: SessionFacts, row: Row) -> Ailment:
+    place = facts.spot(row)
     message = f"It is the result of a call {str(row.answers)[:40]!r} that no row before it makes."
     if not row.answers:
         message = "It is the result of a call, but does not say of which, and none waits for one."
     if not row.active or not isinstance(row.answers, str) or not row.answers:
         return ailment("orphan-result", Severity.WARNING if row.active else Severity.INFO, place, message)
-    free = row.seq > 1 and is_free(chart, row.seq - 1, 1)
+    free = row.seq > 1 and is_free(facts, row.seq - 1, 1)
     rooms = Rooms(() if free else ((row.seq, 1),))
-    moves = [*make_room(chart, rooms), *count_on(chart, rooms.moved(chart.highest))]
+    moves = [*make_room(facts, rooms), *count_on(facts, rooms.moved(facts.highest))]
     call = {
         "id": row.answers,
         "type": "function",
         "function": {"name": row.name if isinstance(row.name, str) and row.name else "unknown", "arguments": "{}"},
     }
     values = {
-        "session_id": chart.stored_id,
+        "session_id": facts.stored_id,
         "seq": row.seq - 1 if free else row.seq,
         "role": "assistant",
         "content": "",
@@ -95,16 +95,16 @@ def _orphan_result(chart: Chart, row: Row) -> Ailment:
     )
 
 
-def pending(chart: Chart, layout: Layout) -> Iterator[Ailment]:
-    stored = chart.state.get("pending_json") if chart.state else None
-    if not stored or chart.state_rowid is None or troubles({"pending_json": stored}, ("pending_json",)) != ((), ()):
+def pending(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+    stored = facts.state.get("pending_json") if facts.state else None
+    if not stored or facts.state_rowid is None or troubles({"pending_json": stored}, ("pending_json",)) != ((), ()):
         return
-    place = chart.spot()
-    waits, more = awaited(chart)
-    clear = [Edit("session_state", chart.state_rowid, {"pending_json": None}, place)]
-    pairing = pair(chart.rows)
+    place = facts.spot()
+    waits, more = awaited(facts)
+    clear = [Edit("session_state", facts.state_rowid, {"pending_json": None}, place)]
+    pairing = pair(facts.rows)
     unanswered = {call.id for call in pairing.unanswered}
-    nameless = any(call.id is None for calls in open_calls(chart, pairing).values() for call in calls)
+    nameless = any(call.id is None for calls in open_calls(facts, pairing).values() for call in calls)
     if more or waits & unanswered or (not waits and nameless):
         many = len(waits & unanswered)
         what = f"{many} {'call' if many == 1 else 'calls'}" if many else "an answer"
@@ -114,7 +114,7 @@ def pending(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             place,
             f"A turn is open: it waits for {what}. Its agent may go on with it; if it never will, settle ends it.",
         )
-    elif not waits or waits <= {id_ for row in chart.rows for id_, _ in row.calls}:
+    elif not waits or waits <= {id_ for row in facts.rows for id_, _ in row.calls}:
         yield ailment(
             "pending-answered",
             Severity.ERROR,

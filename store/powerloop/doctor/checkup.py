@@ -12,7 +12,7 @@ from sessionscope.store.model.findings import Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.powerloop.format.layout import Layout, layouts
-from sessionscope.store.powerloop.read.chart import Chart, keys, read_chart
+from sessionscope.store.powerloop.read.session_facts import SessionFacts, keys, read_facts
 from sessionscope.store.powerloop.read.sessions import id_text
 from sessionscope.store.protocols import Cancel
 
@@ -58,18 +58,18 @@ def ailments(
         yield _damaged(str(error))
 
 
-def examine(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+def examine(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
     """All that is wrong with a session, the bookkeeping first."""
     for rule in _CHECKS:
-        yield from rule(chart, layout)
+        yield from rule(facts, layout)
 
 
 def within(conn: sqlite3.Connection, layout: Layout, keys_: Collection[int], between: bool) -> Iterator[Ailment]:
     """What is wrong with some sessions, and what is `between` all, in a transaction that is open already."""
     for key in keys_:
-        chart = read_chart(conn, layout, key)
-        if chart is not None:
-            yield from examine(chart, layout)
+        facts = read_facts(conn, layout, key)
+        if facts is not None:
+            yield from examine(facts, layout)
     if between:
         yield from family(conn, layout)
         yield from ownerless(conn, layout)
@@ -82,10 +82,10 @@ def _some(conn: sqlite3.Connection, layout: Layout, left: list[int]) -> tuple[in
     for at, key in enumerate(left[:BURST_SESSIONS]):
         if rows > BURST_ROWS:
             return at, found
-        chart = read_chart(conn, layout, key)
-        if chart is not None:
-            rows += len(chart.rows)
-            found += examine(chart, layout)
+        facts = read_facts(conn, layout, key)
+        if facts is not None:
+            rows += len(facts.rows)
+            found += examine(facts, layout)
     return min(len(left), BURST_SESSIONS), found
 
 

@@ -9,7 +9,7 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.chart import Chart, Row
+from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts
 
 from .ailments import Ailment, ailment, count_rows, named_seqs
 from .edits import Edit
@@ -25,27 +25,27 @@ _SPANS = (
 )
 
 
-def compactions(chart: Chart, layout: Layout) -> Iterator[Ailment]:
-    audited = {fold.note_seq for fold in chart.folds}
-    lost = [row for row in chart.rows if row.note and row.seq not in audited]
+def compactions(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+    audited = {fold.note_seq for fold in facts.folds}
+    lost = [row for row in facts.rows if row.note and row.seq not in audited]
     spans: list[tuple[int, int]] = []
     if layout.has("compactions"):
-        number = max([fold.number for fold in chart.folds if type(fold.number) is int], default=0)
-        last = chart.state.get("last_compact_seq") if chart.state else 0
+        number = max([fold.number for fold in facts.folds if type(fold.number) is int], default=0)
+        last = facts.state.get("last_compact_seq") if facts.state else 0
         number = max(number, last if type(last) is int else 0)
         for row in lost:
             number += 1
-            yield _note_unrecorded(chart, row, number, spans)
-    seqs = {row.seq: row for row in chart.rows}
+            yield _note_unrecorded(facts, row, number, spans)
+    seqs = {row.seq: row for row in facts.rows}
     back = [
         seq
-        for first, last in chart.audit.unexplained
+        for first, last in facts.audit.unexplained
         for seq in range(first, last + 1)
         if seq in seqs and seqs[seq] not in lost and not any(a <= seq <= b for a, b in spans)
     ]
     if back:
         runs = runs_of(back)
-        place = chart.spot(seqs[back[0]])
+        place = facts.spot(seqs[back[0]])
         yield ailment(
             "fold-unrecorded",
             Severity.ERROR,
@@ -53,13 +53,13 @@ def compactions(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             f"{count_rows(len(back))} ({named_seqs(runs)}) left "
             "the context, but no compaction took them and no note stands for them: the model has lost them.",
             "They come back into the context.",
-            [Edit("messages", seqs[seq].rowid, {"state": State.ACTIVE.value}, chart.spot(seqs[seq])) for seq in back],
+            [Edit("messages", seqs[seq].rowid, {"state": State.ACTIVE.value}, facts.spot(seqs[seq])) for seq in back],
         )
-    yield from _spans(chart)
+    yield from _spans(facts)
 
 
-def _note_unrecorded(chart: Chart, row: Row, number: int, spans: list[tuple[int, int]]) -> Ailment:
-    place, meta = chart.spot(row), row.meta if isinstance(row.meta, dict) else {}
+def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tuple[int, int]]) -> Ailment:
+    place, meta = facts.spot(row), row.meta if isinstance(row.meta, dict) else {}
     first, last = meta.get("from_seq"), meta.get("to_seq")
     message = "It is a compaction note, but the audit knows of no compaction that wrote it."
     if type(first) is not int or type(last) is not int:
@@ -83,7 +83,7 @@ def _note_unrecorded(chart: Chart, row: Row, number: int, spans: list[tuple[int,
             "compactions",
             None,
             {
-                "session_id": chart.stored_id,
+                "session_id": facts.stored_id,
                 "compact_seq": number,
                 "note_seq": row.seq,
                 "from_seq": first,
@@ -96,8 +96,8 @@ def _note_unrecorded(chart: Chart, row: Row, number: int, spans: list[tuple[int,
             place,
         )
     ]
-    if chart.state_rowid is not None:
-        edits.append(Edit("session_state", chart.state_rowid, {"last_compact_seq": number}, place))
+    if facts.state_rowid is not None:
+        edits.append(Edit("session_state", facts.state_rowid, {"last_compact_seq": number}, place))
     return ailment(
         "note-unrecorded",
         Severity.ERROR,
@@ -108,11 +108,11 @@ def _note_unrecorded(chart: Chart, row: Row, number: int, spans: list[tuple[int,
     )
 
 
-def _spans(chart: Chart) -> Iterator[Ailment]:
+def _spans(facts: SessionFacts) -> Iterator[Ailment]:
     """What is strange about recorded folds: all of it is what that release allows, so it is only told."""
     seen: set[tuple[Any, Any]] = set()
-    for fold in chart.audit.compactions:
-        place = Spot(chart.ref, str(fold.note_seq), fold.note_seq) if fold.note_seq is not None else chart.spot()
+    for fold in facts.audit.compactions:
+        place = Spot(facts.ref, str(fold.note_seq), fold.note_seq) if fold.note_seq is not None else facts.spot()
         span = (fold.from_seq, fold.to_seq)
         if fold.undone:
             continue

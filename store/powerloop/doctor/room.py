@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.powerloop.read.chart import Chart
 from sessionscope.store.powerloop.read.pairing import dumps
+from sessionscope.store.powerloop.read.session_facts import SessionFacts
 
 from .edits import Edit
 
@@ -28,34 +28,34 @@ class Rooms(Struct, frozen=True):
         return first + sum(many for before, many in self.made if before < first)
 
 
-def make_room(chart: Chart, rooms: Rooms) -> list[Edit]:
+def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:
     """Moves rows on so that there is room, and with them whatever names them."""
     moved = rooms.moved
     edits: list[Edit] = []
     # The last first: no two rows may have one seq, not even for a moment.
-    for row in reversed(chart.rows):
+    for row in reversed(facts.rows):
         values: dict[str, Any] = {"seq": moved(row.seq)} if moved(row.seq) != row.seq else {}
         if isinstance(row.meta, dict):
             values |= _moved_meta(row.meta, moved)
         if values:
-            edits.append(Edit("messages", row.rowid, values, chart.spot(row)))
-    for fold in chart.folds:
+            edits.append(Edit("messages", row.rowid, values, facts.spot(row)))
+    for fold in facts.folds:
         named = {"note_seq": fold.note_seq, "from_seq": fold.from_seq, "to_seq": fold.to_seq}
         values = {column: moved(seq) for column, seq in named.items() if moved(seq) != seq}
         if values:
-            edits.append(Edit("compactions", fold.rowid, values, chart.spot()))
-    for table, rowid, column, seq in chart.mentions:
+            edits.append(Edit("compactions", fold.rowid, values, facts.spot()))
+    for table, rowid, column, seq in facts.mentions:
         if moved(seq) != seq:
-            edits.append(Edit(table, rowid, {column: moved(seq)}, chart.spot()))
+            edits.append(Edit(table, rowid, {column: moved(seq)}, facts.spot()))
     return edits
 
 
-def count_on(chart: Chart, highest: int) -> list[Edit]:
+def count_on(facts: SessionFacts, highest: int) -> list[Edit]:
     """Lets the next message get a seq above `highest`."""
-    stored = chart.state.get("next_seq") if chart.state else None
-    if chart.state_rowid is None or (type(stored) is int and stored > highest):
+    stored = facts.state.get("next_seq") if facts.state else None
+    if facts.state_rowid is None or (type(stored) is int and stored > highest):
         return []
-    return [Edit("session_state", chart.state_rowid, {"next_seq": highest + 1}, chart.spot())]
+    return [Edit("session_state", facts.state_rowid, {"next_seq": highest + 1}, facts.spot())]
 
 
 def _moved_meta(meta: dict[str, Any], moved: Any) -> dict[str, Any]:

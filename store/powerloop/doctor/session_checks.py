@@ -9,8 +9,8 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import gaps, runs_of, size
 from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.chart import Chart, Row, troubles
 from sessionscope.store.powerloop.read.pairing import dumps
+from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
 
 from .ailments import Ailment, ailment, count_rows
 from .edits import Edit
@@ -19,13 +19,13 @@ _STATUSES, _KINDS = ("active", "archived"), ("root", "subagent")
 _LIFECYCLES = ("ephemeral", "linked", "detached")
 
 
-def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
-    place, highest = chart.spot(), chart.highest
-    numbers = [fold.number for fold in chart.folds if type(fold.number) is int]
+def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+    place, highest = facts.spot(), facts.highest
+    numbers = [fold.number for fold in facts.folds if type(fold.number) is int]
     folds = max(numbers, default=0)
-    if chart.state is None or chart.state_rowid is None:
-        rounds = max((row.round_index for row in chart.rows if type(row.round_index) is int), default=0)
-        values = {"session_id": chart.stored_id, "next_seq": highest + 1}
+    if facts.state is None or facts.state_rowid is None:
+        rounds = max((row.round_index for row in facts.rows if type(row.round_index) is int), default=0)
+        values = {"session_id": facts.stored_id, "next_seq": highest + 1}
         for column, value in (("round_index", rounds), ("last_compact_seq", folds)):
             values |= {column: value} if layout.has("session_state", column) else {}
         yield ailment(
@@ -37,7 +37,7 @@ def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             [Edit("session_state", None, values, place)],
         )
         return
-    next_seq = chart.state["next_seq"]
+    next_seq = facts.state["next_seq"]
     if type(next_seq) is not int or next_seq <= highest:
         yield ailment(
             "next-seq-behind",
@@ -46,9 +46,9 @@ def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             f"The next message would get seq {next_seq}, but there "
             f"is one with seq {highest} already: every append fails.",
             f"The next message gets seq {highest + 1}.",
-            [Edit("session_state", chart.state_rowid, {"next_seq": highest + 1}, place)],
+            [Edit("session_state", facts.state_rowid, {"next_seq": highest + 1}, place)],
         )
-    last = chart.state.get("last_compact_seq", folds)
+    last = facts.state.get("last_compact_seq", folds)
     if type(last) is not int or last < folds:
         yield ailment(
             "compact-seq-behind",
@@ -57,7 +57,7 @@ def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
             f"Its bookkeeping counts {last} compactions, but "
             f"there is one with number {folds} already: the next compaction fails.",
             f"The next one gets number {folds + 1}.",
-            [Edit("session_state", chart.state_rowid, {"last_compact_seq": folds}, place)],
+            [Edit("session_state", facts.state_rowid, {"last_compact_seq": folds}, place)],
         )
     elif last > folds:
         yield ailment(
@@ -69,43 +69,43 @@ def bookkeeping(chart: Chart, layout: Layout) -> Iterator[Ailment]:
         )
 
 
-def values(chart: Chart, layout: Layout) -> Iterator[Ailment]:
-    yield from _json(chart, "sessions", chart.key, chart.session, ("config_json", "metadata_json"), "{}")
-    if chart.state is not None and chart.state_rowid is not None:
-        yield from _json(chart, "session_state", chart.state_rowid, chart.state, ("pending_json",), None)
+def values(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+    yield from _json(facts, "sessions", facts.key, facts.session, ("config_json", "metadata_json"), "{}")
+    if facts.state is not None and facts.state_rowid is not None:
+        yield from _json(facts, "session_state", facts.state_rowid, facts.state, ("pending_json",), None)
     for column, known in (("status", _STATUSES), ("kind", _KINDS), ("lifecycle", _LIFECYCLES)):
-        value = chart.session.get(column, known[0])
+        value = facts.session.get(column, known[0])
         if value not in known:
-            yield _unknown(chart, chart.spot(), "sessions", chart.key, column, value, known)
+            yield _unknown(facts, facts.spot(), "sessions", facts.key, column, value, known)
 
 
 def _json(
-    chart: Chart, table: str, rowid: int, values: Mapping[str, Any], columns: Sequence[str], empty: str | None
+    facts: SessionFacts, table: str, rowid: int, values: Mapping[str, Any], columns: Sequence[str], empty: str | None
 ) -> Iterator[Ailment]:
     bad, odd = troubles(dict(values), columns)
     for column in bad:
-        edit = Edit(table, rowid, {column: empty}, chart.spot())
+        edit = Edit(table, rowid, {column: empty}, facts.spot())
         yield ailment(
             "bad-json",
             Severity.ERROR,
-            chart.spot(),
+            facts.spot(),
             f"{column} is no JSON, and power-loop loads no session of a list with one like it.",
             "It is emptied; what was there is kept aside.",
             [edit],
         )
     for column in odd:
-        edit = Edit(table, rowid, {column: empty}, chart.spot())
+        edit = Edit(table, rowid, {column: empty}, facts.spot())
         yield ailment(
             "not-an-object",
             Severity.WARNING,
-            chart.spot(),
+            facts.spot(),
             f"{column} is JSON, but no object.",
             choices={Choice("clear", "empty it; what was there is kept aside"): [edit]},
         )
 
 
 def _unknown(
-    chart: Chart, place: Spot, table: str, rowid: int, column: str, value: Any, known: Sequence[str]
+    facts: SessionFacts, place: Spot, table: str, rowid: int, column: str, value: Any, known: Sequence[str]
 ) -> Ailment:
     shown = str(value)[:40]
     return ailment(
@@ -117,32 +117,32 @@ def _unknown(
     )
 
 
-def messages(chart: Chart, layout: Layout) -> Iterator[Ailment]:
+def messages(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
     states = (State.ACTIVE.value, State.COMPACTED.value)
     known = (*states, State.DROPPED.value) if layout.has("messages", "send_index") else states
-    if chart.strays:
+    if facts.strays:
         yield ailment(
             "odd-seq",
             Severity.WARNING,
-            chart.spot(),
-            f"The seq of {count_rows(len(chart.strays))} is no whole number, so nothing can name them.",
+            facts.spot(),
+            f"The seq of {count_rows(len(facts.strays))} is no whole number, so nothing can name them.",
         )
-    for row in chart.rows:
+    for row in facts.rows:
         if row.state not in known:
-            yield _unknown(chart, chart.spot(row), "messages", row.rowid, "state", row.state, known)
+            yield _unknown(facts, facts.spot(row), "messages", row.rowid, "state", row.state, known)
         for column in (*row.bad, *row.odd):
-            yield _bad_column(chart, layout, row, column)
-    if missing := gaps(runs_of(row.seq for row in chart.rows), 1, chart.highest):
+            yield _bad_column(facts, layout, row, column)
+    if missing := gaps(runs_of(row.seq for row in facts.rows), 1, facts.highest):
         yield ailment(
             "holes",
             Severity.INFO,
-            chart.spot(),
+            facts.spot(),
             f"{count_rows(size(missing))} of it are gone: pruned, or deleted by hand.",
         )
 
 
-def _bad_column(chart: Chart, layout: Layout, row: Row, column: str) -> Ailment:
-    place = chart.spot(row)
+def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> Ailment:
+    place = facts.spot(row)
     if column == "tool_calls_json":
         return ailment(
             "bad-tool-calls",
@@ -155,7 +155,7 @@ def _bad_column(chart: Chart, layout: Layout, row: Row, column: str) -> Ailment:
                 ]
             },
         )
-    meta = dumps(_note_meta(chart, layout, row))
+    meta = dumps(_note_meta(facts, layout, row))
     if column in row.odd:
         return ailment(
             "not-an-object",
@@ -179,9 +179,9 @@ def _bad_column(chart: Chart, layout: Layout, row: Row, column: str) -> Ailment:
     )
 
 
-def _note_meta(chart: Chart, layout: Layout, row: Row) -> dict[str, Any]:
+def _note_meta(facts: SessionFacts, layout: Layout, row: Row) -> dict[str, Any]:
     """What a note says of its fold, as far as the audit says it too."""
-    fold = next((fold for fold in chart.folds if fold.note_seq == row.seq), None) if row.note else None
+    fold = next((fold for fold in facts.folds if fold.note_seq == row.seq), None) if row.note else None
     if fold is None:
         return {}
     meta = {

@@ -10,9 +10,9 @@ from sessionscope.store.model.errors import UnknownSession
 from sessionscope.store.powerloop.format.layout import Layout
 
 from . import sessions
-from .chart import Chart, Row, read_chart
 from .messages import Owner
 from .pairing import pair
+from .session_facts import Row, SessionFacts, read_facts
 
 WHOLE_SEQ = "typeof(seq) = 'integer'"
 """What can be named by its seq; others stay as they are."""
@@ -20,14 +20,14 @@ WHOLE_SEQ = "typeof(seq) = 'integer'"
 
 def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
     """What the model sees of a session, in its order. Raises UnknownSession."""
-    return context_in(layout, chart_of(conn, layout, id_, bodies=True))
+    return context_in(layout, facts_of(conn, layout, id_, bodies=True))
 
 
-def context_in(layout: Layout, chart: Chart) -> Context:
+def context_in(layout: Layout, facts: SessionFacts) -> Context:
     """The same of a session that was read."""
-    answers = pair(chart.rows).answers
+    answers = pair(facts.rows).answers
     found, elsewhere = [], False
-    for at, row in enumerate(chart.rows):
+    for at, row in enumerate(facts.rows):
         if not row.active:
             continue
         place, note, kept = row.seq, False, at == 0 and row.role == "system"
@@ -50,7 +50,7 @@ def context_in(layout: Layout, chart: Chart) -> Context:
         )
     if elsewhere:
         found.sort(key=lambda one: (one.place, one.seq))
-    return Context(tuple(found), chart.highest, note_last=not layout.by_ord)
+    return Context(tuple(found), facts.highest, note_last=not layout.by_ord)
 
 
 def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
@@ -73,10 +73,10 @@ def _place(layout: Layout, note: Row) -> int:
     return place if type(place) is int else note.seq
 
 
-def chart_of(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
+def facts_of(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> SessionFacts:
     """What there is to know of a session by its id. Raises UnknownSession."""
     key = sessions.rowid_of(conn, layout, id_)
-    chart = read_chart(conn, layout, key, bodies) if key is not None else None
-    if chart is None:
+    facts = read_facts(conn, layout, key, bodies) if key is not None else None
+    if facts is None:
         raise UnknownSession(f"session {id_!r} is gone.")
-    return chart
+    return facts

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .chart import Call, Chart, Row
+from .session_facts import Call, Row, SessionFacts
 
 
 class Pairing(Struct):
@@ -47,18 +47,18 @@ def pair(rows: Sequence[Row]) -> Pairing:
     return found
 
 
-def open_calls(chart: Chart, pairing: Pairing) -> dict[int, list[Call]]:
+def open_calls(facts: SessionFacts, pairing: Pairing) -> dict[int, list[Call]]:
     """The unanswered calls of rows that the model still sees, by the position of the row that makes them."""
     found: dict[int, list[Call]] = {}
     for call in pairing.unanswered:
-        if chart.rows[call.row].active:
+        if facts.rows[call.row].active:
             found.setdefault(call.row, []).append(call)
     return found
 
 
-def awaited(chart: Chart) -> tuple[set[str], bool]:
+def awaited(facts: SessionFacts) -> tuple[set[str], bool]:
     """The ids of calls that a session's pending says it waits for, and whether it also waits for something else."""
-    pending = _pending(chart)
+    pending = _pending(facts)
     ids = pending.get("tool_call_ids")
     made = pending.get("tool_calls")
     waits = {one for one in ids if isinstance(one, str)} if isinstance(ids, list) else set()
@@ -68,8 +68,8 @@ def awaited(chart: Chart) -> tuple[set[str], bool]:
     return waits, bool(pending.get("pending_interactions"))
 
 
-def _pending(chart: Chart) -> dict[str, Any]:
-    stored = chart.state.get("pending_json") if chart.state else None
+def _pending(facts: SessionFacts) -> dict[str, Any]:
+    stored = facts.state.get("pending_json") if facts.state else None
     try:
         value = json.loads(stored) if isinstance(stored, str) and stored else None
     except (ValueError, RecursionError):
@@ -82,15 +82,15 @@ def dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def first_free(chart: Chart, at: int) -> int:
+def first_free(facts: SessionFacts, at: int) -> int:
     """The seq right behind a row and the results that follow it at once, where answers to its calls belong."""
     last = at
-    while last + 1 < len(chart.rows) and chart.rows[last + 1].role == "tool":
+    while last + 1 < len(facts.rows) and facts.rows[last + 1].role == "tool":
         last += 1
-    return chart.rows[last].seq + 1
+    return facts.rows[last].seq + 1
 
 
-def is_free(chart: Chart, first: int, many: int) -> bool:
+def is_free(facts: SessionFacts, first: int, many: int) -> bool:
     """Whether no row has any of these seqs."""
-    taken: Iterable[int] = (row.seq for row in chart.rows)
+    taken: Iterable[int] = (row.seq for row in facts.rows)
     return not any(first <= seq < first + many for seq in taken)

@@ -17,10 +17,10 @@ from sessionscope.store.model.plans import Compact, FoldPlan, Plan, Uncompact
 from sessionscope.store.model.rows import Certainty, Compaction, Spot, State
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
 from sessionscope.store.powerloop.read import audit, sessions
-from sessionscope.store.powerloop.read.chart import Chart
-from sessionscope.store.powerloop.read.context import WHOLE_SEQ, chart_of, context_in
+from sessionscope.store.powerloop.read.context import WHOLE_SEQ, context_in, facts_of
 from sessionscope.store.powerloop.read.messages import Owner
 from sessionscope.store.powerloop.read.pairing import dumps
+from sessionscope.store.powerloop.read.session_facts import SessionFacts
 from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
 SHOWN = 200
@@ -62,28 +62,28 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     return seal.hexdigest()
 
 
-def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> Chart:
-    chart = chart_of(conn, layout, id_, bodies)
-    if chart.state is None:
+def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> SessionFacts:
+    facts = facts_of(conn, layout, id_, bodies)
+    if facts.state is None:
         raise Refused(f"session {id_!r}: its bookkeeping is missing; repair it first.")
-    if type(chart.state.get("next_seq")) is not int or chart.state["next_seq"] <= chart.highest:
+    if type(facts.state.get("next_seq")) is not int or facts.state["next_seq"] <= facts.highest:
         raise Refused(f"session {id_!r}: it takes no message any more; repair it first.")
     if not layout.has("compactions"):
         raise Misused("these tables record no compactions.")
-    return chart
+    return facts
 
 
 def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
     """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
-    chart = _foldable(conn, layout, action.ref.id, bodies=True)
+    facts = _foldable(conn, layout, action.ref.id, bodies=True)
     check_note(action.note)
-    seen = context_in(layout, chart)
+    seen = context_in(layout, facts)
     found = wanted_cut(seen, action.first, action.last, action.keep)
-    owner = sessions.owner_of(layout, chart.key, chart.stored_id)
+    owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     before, after = found.before, found.after(action.note)
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
     work = Work(
-        chart.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place, (before, after)
+        facts.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place, (before, after)
     )
     place_said = (
         "The note will stand last, as this release puts its notes."
@@ -100,15 +100,15 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
         action,
         len(found.leaves),
         (*found.said(action.note), place_said, *recorded),
-        tuple(_against(chart)),
+        tuple(_against(facts)),
         tuple(_changes(action, found)),
         work=work,
         fold=planned,
     )
 
 
-def _against(chart: Chart) -> Iterator[str]:
-    if chart.state is not None and chart.state.get("pending_json"):
+def _against(facts: SessionFacts) -> Iterator[str]:
+    if facts.state is not None and facts.state.get("pending_json"):
         yield "A turn is open; its agent holds a context of its own."
 
 
@@ -170,19 +170,19 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
 
 def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
     """Return what undoing a compaction would do. Raises Misused if it is not in force, Refused if it cannot be."""
-    chart = _foldable(conn, layout, action.ref.id, bodies=False)
-    found = next((one for one in chart.audit.compactions if one.number == action.number), None)
+    facts = _foldable(conn, layout, action.ref.id, bodies=False)
+    found = next((one for one in facts.audit.compactions if one.number == action.number), None)
     if found is None:
-        numbers = ", ".join(str(one.number) for one in chart.audit.compactions if not one.undone)
+        numbers = ", ".join(str(one.number) for one in facts.audit.compactions if not one.undone)
         raise Misused(f"there is no compaction {action.number}; there is {numbers or 'none'}.")
     if found.undone:
         raise Misused(f"compaction {action.number} was taken back already.")
-    _check_undoable(chart, found)
-    owner = sessions.owner_of(layout, chart.key, chart.stored_id)
+    _check_undoable(facts, found)
+    owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     count = found.rows or 0
     span = found.from_seq or 0, found.to_seq or 0
     work = Work(
-        chart.key,
+        facts.key,
         found.fold_runs,
         count,
         _seal(conn, layout, owner),
@@ -202,9 +202,9 @@ def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> 
     return Plan(action, count, (said + more,), (), changes, work=work)
 
 
-def _check_undoable(chart: Chart, found: Compaction) -> None:
+def _check_undoable(facts: SessionFacts, found: Compaction) -> None:
     number = found.number
-    rows = {row.seq: row for row in chart.rows}
+    rows = {row.seq: row for row in facts.rows}
     note = rows.get(found.note_seq or 0)
     if note is None:
         raise Refused(f"compaction {number} cannot be taken back: its note is gone.")
@@ -212,7 +212,7 @@ def _check_undoable(chart: Chart, found: Compaction) -> None:
         later = next(
             (
                 one.number
-                for one in chart.audit.compactions
+                for one in facts.audit.compactions
                 if not one.undone and one.number > number and holds(one.fold_runs, note.seq)
             ),
             None,

@@ -7,41 +7,41 @@ from typing import Any
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.doctor.edits import Edit
 from sessionscope.store.powerloop.doctor.room import Rooms, count_on, make_room
-from sessionscope.store.powerloop.read.chart import Call, Chart
 from sessionscope.store.powerloop.read.pairing import awaited, first_free, is_free, open_calls, pair
+from sessionscope.store.powerloop.read.session_facts import Call, SessionFacts
 
 REASON = "settled by sessionscope"
 
 
-def settle(chart: Chart, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
+def settle(facts: SessionFacts, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
     """Return the edits that answer all open calls of a session and end its turn, and what they do in words."""
-    opened = [(at, first_free(chart, at), calls) for at, calls in open_calls(chart, pair(chart.rows)).items()]
-    rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(chart, first, len(calls))))
-    edits, said, highest = make_room(chart, rooms), [], rooms.moved(chart.highest)
+    opened = [(at, first_free(facts, at), calls) for at, calls in open_calls(facts, pair(facts.rows)).items()]
+    rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(facts, first, len(calls))))
+    edits, said, highest = make_room(facts, rooms), [], rooms.moved(facts.highest)
     for at, first, calls in opened:
         start = rooms.start(first)
-        edits += [_answer(chart, at, start + place, call, reason, now_ms) for place, call in enumerate(calls)]
+        edits += [_answer(facts, at, start + place, call, reason, now_ms) for place, call in enumerate(calls)]
         highest = max(highest, start + len(calls) - 1)
-        said.append(_said(chart.rows[at].seq, calls))
+        said.append(_said(facts.rows[at].seq, calls))
     if opened:
-        edits += count_on(chart, highest)
-        updated = chart.session.get("updated_at")
+        edits += count_on(facts, highest)
+        updated = facts.session.get("updated_at")
         edits.append(
             Edit(
-                "sessions", chart.key, {"updated_at": max(now_ms, updated if type(updated) is int else 0)}, chart.spot()
+                "sessions", facts.key, {"updated_at": max(now_ms, updated if type(updated) is int else 0)}, facts.spot()
             )
         )
-    if chart.state is not None and chart.state.get("pending_json"):
-        _, more = awaited(chart)
+    if facts.state is not None and facts.state.get("pending_json"):
+        _, more = awaited(facts)
         said.append("The question that it waits for is given up." if more else "It waits for nothing any more.")
-        edits.append(Edit("session_state", chart.state_rowid, {"pending_json": None}, chart.spot()))
+        edits.append(Edit("session_state", facts.state_rowid, {"pending_json": None}, facts.spot()))
     return edits, said
 
 
-def _answer(chart: Chart, at: int, seq: int, call: Call, reason: str, now_ms: int) -> Edit:
-    caller = chart.rows[at]
+def _answer(facts: SessionFacts, at: int, seq: int, call: Call, reason: str, now_ms: int) -> Edit:
+    caller = facts.rows[at]
     values: dict[str, Any] = {
-        "session_id": chart.stored_id,
+        "session_id": facts.stored_id,
         "seq": seq,
         "role": "tool",
         "content": f"<aborted: {reason or REASON}>",
@@ -54,7 +54,7 @@ def _answer(chart: Chart, at: int, seq: int, call: Call, reason: str, now_ms: in
     }
     if caller.send_index is not None:
         values["send_index"] = caller.send_index
-    return Edit("messages", None, values, chart.spot(caller))
+    return Edit("messages", None, values, facts.spot(caller))
 
 
 def _said(seq: int, calls: list[Call]) -> str:

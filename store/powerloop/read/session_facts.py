@@ -1,4 +1,4 @@
-"""Everything about one session that a doctor looks at, read in one go; bodies of messages stay on disk."""
+"""Everything that the doctor and a compaction need to know of one session, read at once. Bodies stay on disk."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Call(Struct, frozen=True):
 class Row(Struct, gc=False):
     """A message. `bad` are columns whose JSON does not parse, `odd` those in which it is not what it should be.
 
-    `size` counts the characters of its content and its calls, `head` is how the content begins; of a chart with bodies.
+    `size` counts the characters of its content and its calls, `head` is how the content begins; of a facts with bodies.
     """
 
     rowid: int
@@ -96,8 +96,8 @@ class Fold(Struct, frozen=True):
     round_index: Any
 
 
-class Chart(Struct):
-    """A session. `session` and `state` are columns as they are stored, `state` None where it has no such row.
+class SessionFacts(Struct):
+    """The facts of a session. `session` and `state` are columns as they are stored; `state` is None if it has no row.
 
     `strays` are the rowids of messages whose seq is no whole number; `mentions` are (table, rowid, column, seq) of
     other tables.
@@ -129,7 +129,7 @@ def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
     return [key for (key,) in conn.execute(f"SELECT rowid FROM {layout.table('sessions')} ORDER BY rowid")]
 
 
-def read_chart(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> Chart | None:
+def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> SessionFacts | None:
     """One session by its storage key, None where it is gone; with `bodies` also their lengths and beginnings."""
     session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
     if session is None:
@@ -141,7 +141,7 @@ def read_chart(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool 
     )
     rows, strays = _rows(conn, layout, owner, bodies)
     folds = _folds(conn, layout, owner)
-    return Chart(
+    return SessionFacts(
         ref=Ref(layout.prefix, id_text(key, stored)),
         key=key,
         stored_id=stored,
