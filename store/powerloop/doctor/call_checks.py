@@ -8,8 +8,8 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.pairing import awaited, dumps, is_free, open_calls, pair
 from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
+from sessionscope.store.powerloop.read.tool_call_pairs import awaited, dumps, is_free, open_calls, pair_tool_calls
 
 from .ailments import Ailment, ailment, named_seqs
 from .edits import Edit
@@ -17,11 +17,11 @@ from .room import Rooms, count_on, make_room
 
 
 def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
-    pairing = pair(facts.rows)
+    pairs = pair_tool_calls(facts.rows)
     back = {seq for first, last in facts.audit.unexplained for seq in range(first, last + 1)}
     waits, _ = awaited(facts)
     groups: dict[int, list[Row]] = {}
-    for at, call in pairing.answers.items():
+    for at, call in pairs.answers.items():
         groups.setdefault(call.row, [facts.rows[call.row]]).append(facts.rows[at])
     for group in groups.values():
         gone = [row for row in group if row.state == State.COMPACTED.value and row.seq not in back]
@@ -39,9 +39,9 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
                     ]
                 },
             )
-    for at in pairing.orphans:
+    for at in pairs.orphans:
         yield _orphan_result(facts, facts.rows[at])
-    for at, calls in open_calls(facts, pairing).items():
+    for at, calls in open_calls(facts, pairs).items():
         left = [call for call in calls if call.id not in waits]
         if left:
             names = ", ".join(str(call.name or call.id or "?")[:40] for call in left[:5])
@@ -102,9 +102,9 @@ def pending(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
     place = facts.spot()
     waits, more = awaited(facts)
     clear = [Edit("session_state", facts.state_rowid, {"pending_json": None}, place)]
-    pairing = pair(facts.rows)
-    unanswered = {call.id for call in pairing.unanswered}
-    nameless = any(call.id is None for calls in open_calls(facts, pairing).values() for call in calls)
+    pairs = pair_tool_calls(facts.rows)
+    unanswered = {call.id for call in pairs.unanswered}
+    nameless = any(call.id is None for calls in open_calls(facts, pairs).values() for call in calls)
     if more or waits & unanswered or (not waits and nameless):
         many = len(waits & unanswered)
         what = f"{many} {'call' if many == 1 else 'calls'}" if many else "an answer"

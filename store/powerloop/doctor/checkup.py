@@ -18,7 +18,7 @@ from sessionscope.store.protocols import Cancel
 
 from . import call_checks, compaction_checks, session_checks
 from .ailments import Ailment, ailment
-from .family import family, ownerless
+from .tree_checks import check_owners, check_tree
 
 T = TypeVar("T")
 BURST_ROWS, BURST_SESSIONS, STEPS, PROBLEMS = 20_000, 500, 100_000, 100
@@ -51,7 +51,7 @@ def ailments(
             at += some
         progress("sessions", len(every), len(every))
         ref = _burst(read, cancel, lambda conn: _ref(conn, layout(), key))
-        for ail in _burst(read, cancel, lambda conn: [*family(conn, layout()), *ownerless(conn, layout())]):
+        for ail in _burst(read, cancel, lambda conn: [*check_tree(conn, layout()), *check_owners(conn, layout())]):
             if ref is None or ail.finding.place.session == ref:
                 yield ail
     except Damaged as error:
@@ -71,8 +71,8 @@ def within(conn: sqlite3.Connection, layout: Layout, keys_: Collection[int], bet
         if facts is not None:
             yield from examine(facts, layout)
     if between:
-        yield from family(conn, layout)
-        yield from ownerless(conn, layout)
+        yield from check_tree(conn, layout)
+        yield from check_owners(conn, layout)
 
 
 def _some(conn: sqlite3.Connection, layout: Layout, left: list[int]) -> tuple[int, list[Ailment]]:

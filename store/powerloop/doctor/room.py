@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.powerloop.read.pairing import dumps
 from sessionscope.store.powerloop.read.session_facts import SessionFacts
+from sessionscope.store.powerloop.read.tool_call_pairs import dumps
 
 from .edits import Edit
 

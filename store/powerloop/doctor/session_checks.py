@@ -9,8 +9,8 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import gaps, runs_of, size
 from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.pairing import dumps
 from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
+from sessionscope.store.powerloop.read.tool_call_pairs import dumps
 
 from .ailments import Ailment, ailment, count_rows
 from .edits import Edit

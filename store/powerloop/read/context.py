@@ -11,8 +11,8 @@ from sessionscope.store.powerloop.format.layout import Layout
 
 from . import sessions
 from .messages import Owner
-from .pairing import pair
 from .session_facts import Row, SessionFacts, read_facts
+from .tool_call_pairs import pair_tool_calls
 
 WHOLE_SEQ = "typeof(seq) = 'integer'"
 """What can be named by its seq; others stay as they are."""
@@ -25,7 +25,7 @@ def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
 
 def context_in(layout: Layout, facts: SessionFacts) -> Context:
     """The same of a session that was read."""
-    answers = pair(facts.rows).answers
+    answers = pair_tool_calls(facts.rows).answers
     found, elsewhere = [], False
     for at, row in enumerate(facts.rows):
         if not row.active:

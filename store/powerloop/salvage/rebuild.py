@@ -22,7 +22,7 @@ from sessionscope.store.recovery.pages import HIGHEST, LOWEST
 from sessionscope.store.recovery.target import Shape, Target, read_shape
 from sessionscope.store.recovery.trees import Row, Trees, Walk
 
-from . import remains
+from . import expected_contents
 
 _TABLES, _NOTES, _RUNS = 1_000, 200, 100
 _SCHEMA = Shape("sqlite_master", "", (), None, "rowid")
@@ -183,21 +183,21 @@ class _Work:
             if entry.kind == "index":
                 self.indexes.append(entry)
             elif entry.kind != "table":
-                self.note(f"{entry.kind} {remains.shown(entry.name)} is left out")
+                self.note(f"{entry.kind} {expected_contents.shown(entry.name)} is left out")
             elif entry.name == "sqlite_sequence":
                 self.sequences = entry
             elif not entry.name.startswith("sqlite_"):
                 shape = read_shape(entry.name, entry.sql)
                 if isinstance(shape, str):
-                    self.note(f"table {remains.shown(entry.name)} {shape}, and is left out")
+                    self.note(f"table {expected_contents.shown(entry.name)} {shape}, and is left out")
                 elif entry.name.lower() not in {name.lower() for name in self.tables}:
                     self.tables[entry.name] = _Table(shape, Walk([]), made=True)
                     self.target.make(shape)
         self.roots = {entry.name: entry.root for entry in entries if entry.kind == "table"}
         names = {entry.table for entry in entries}
-        for prefix in remains.prefixes(names) if self.broken_schema else ():
-            for table in remains.BASE:
-                for sql in remains.statements(prefix, table) if prefix + table not in self.tables else ():
+        for prefix in expected_contents.prefixes(names) if self.broken_schema else ():
+            for table in expected_contents.BASE:
+                for sql in expected_contents.statements(prefix, table) if prefix + table not in self.tables else ():
                     guess = read_shape(prefix + table, sql)
                     if isinstance(guess, Shape):
                         self.guesses.append(_Table(guess, Walk([(LOWEST, HIGHEST)])))
@@ -237,7 +237,7 @@ class _Work:
             best = max(score[:2] for score in scores)
             chosen = [score for score in scores if score[:2] == best]
             if len(chosen) > 1:
-                names = " or ".join(dict.fromkeys(remains.shown(score[2].shape.name) for score in chosen))
+                names = " or ".join(dict.fromkeys(expected_contents.shown(score[2].shape.name) for score in chosen))
                 self.note(f"page {number} holds {best[0]} rows of {names}, which cannot be told apart, and is left out")
                 continue
             _, _, table, rows = chosen[0]
@@ -283,7 +283,7 @@ class _Work:
                     if table.shape.name.endswith("sessions")
                 }
             ):
-                statements += remains.indexes(prefix)
+                statements += expected_contents.indexes(prefix)
         for sql in statements:
             if (why := self.target.index(sql)) and "already exists" not in why:
                 self.note(f"an index is left out ({why})")
@@ -327,20 +327,22 @@ class _Work:
     def _by_session(self, name: str) -> None:
         for session, lost, first, last in self.target.ask(
             "SELECT session, count(*), min(seq), max(seq) FROM lost WHERE name = ? GROUP BY session "
-            f"ORDER BY min(rowid) LIMIT {remains.SHOWN + 1}",
+            f"ORDER BY min(rowid) LIMIT {expected_contents.SHOWN + 1}",
             name,
         ):
             if session is not None:
                 between = f", seq {first} to {last}" if first is not None else ""
-                self.sessions.append(f"session {remains.shown(session)}: {lost} rows of {name} are lost{between}")
+                self.sessions.append(
+                    f"session {expected_contents.shown(session)}: {lost} rows of {name} are lost{between}"
+                )
 
     def _tell(self) -> None:
         for prefix in sorted({name[: -len("sessions")] for name in self.tables if name.endswith("sessions")}):
-            base = [self.tables.get(prefix + table) for table in remains.BASE]
+            base = [self.tables.get(prefix + table) for table in expected_contents.BASE]
             if None in base or all(table.walk.whole for table in base if table):
                 continue
-            self.sessions += remains.missing_messages(self.target.ask, prefix)
-            self.sessions += remains.loose_ends(self.target.ask, prefix)
+            self.sessions += expected_contents.missing_messages(self.target.ask, prefix)
+            self.sessions += expected_contents.loose_ends(self.target.ask, prefix)
         image = self.image
         if image.missing:
             self.note(f"the file ends {image.missing} pages too early")

@@ -16,7 +16,7 @@ from sessionscope.store.io.sqlitefile import uri_of
 from sessionscope.store.model.errors import Refused, UnknownSession
 from sessionscope.store.model.plans import Close, Fate, Member, Plan
 from sessionscope.store.model.rows import Ref
-from sessionscope.store.powerloop.doctor.family import Kin, kin
+from sessionscope.store.powerloop.doctor.tree_checks import TreeNode, tree_nodes
 from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.powerloop.format.tables import OWNERS, all_columns, has_rowid, key_column, quoted
 from sessionscope.store.powerloop.read import sessions
@@ -39,7 +39,7 @@ class Work(Struct, frozen=True):
 
 def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -> Plan:
     """What closing sessions would do. Raises UnknownSession, and Refused for what could not be restored."""
-    found = kin(conn, layout)
+    found = tree_nodes(conn, layout)
     position = {one.id: at for at, one in reversed(list(enumerate(found)))}
     by_key = {one.key: at for at, one in enumerate(found)}
     parents = [position.get(one.parent, -1) if one.parent is not None else -1 for one in found]
@@ -108,7 +108,7 @@ def _column(conn: sqlite3.Connection, layout: Layout, column: str) -> dict[int, 
 
 
 def _members(
-    conn: sqlite3.Connection, layout: Layout, steps: Sequence[Step], found: Sequence[Kin], now_ms: int
+    conn: sqlite3.Connection, layout: Layout, steps: Sequence[Step], found: Sequence[TreeNode], now_ms: int
 ) -> Iterator[Member]:
     keys = [found[step.at].key for step in steps]
     counts = dict(

@@ -19,8 +19,8 @@ from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
 from sessionscope.store.powerloop.read import audit, sessions
 from sessionscope.store.powerloop.read.context import WHOLE_SEQ, context_in, facts_of
 from sessionscope.store.powerloop.read.messages import Owner
-from sessionscope.store.powerloop.read.pairing import dumps
 from sessionscope.store.powerloop.read.session_facts import SessionFacts
+from sessionscope.store.powerloop.read.tool_call_pairs import dumps
 from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
 SHOWN = 200

@@ -7,15 +7,17 @@ from typing import Any
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.doctor.edits import Edit
 from sessionscope.store.powerloop.doctor.room import Rooms, count_on, make_room
-from sessionscope.store.powerloop.read.pairing import awaited, first_free, is_free, open_calls, pair
 from sessionscope.store.powerloop.read.session_facts import Call, SessionFacts
+from sessionscope.store.powerloop.read.tool_call_pairs import awaited, first_free, is_free, open_calls, pair_tool_calls
 
 REASON = "settled by sessionscope"
 
 
 def settle(facts: SessionFacts, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
     """Return the edits that answer all open calls of a session and end its turn, and what they do in words."""
-    opened = [(at, first_free(facts, at), calls) for at, calls in open_calls(facts, pair(facts.rows)).items()]
+    opened = [
+        (at, first_free(facts, at), calls) for at, calls in open_calls(facts, pair_tool_calls(facts.rows)).items()
+    ]
     rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(facts, first, len(calls))))
     edits, said, highest = make_room(facts, rooms), [], rooms.moved(facts.highest)
     for at, first, calls in opened:

@@ -1,4 +1,4 @@
-"""Which result answers which call in a session, and what nobody answered. Pure."""
+"""Which result belongs to which tool call of a session, and which calls have none. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from msgspec import Struct
 from .session_facts import Call, Row, SessionFacts
 
 
-class Pairing(Struct):
-    """Positions are those of rows. `answers` maps each result to its call; `orphans` are results without one."""
+class ToolCallPairs(Struct):
+    """Tool calls and their results, by the positions of their messages: `orphans` are results without a call."""
 
     answers: dict[int, Call]
     unanswered: list[Call]
     orphans: list[int]
 
 
-def pair(rows: Sequence[Row]) -> Pairing:
-    """Matches each result with the latest call before it that has its id; one without an id with any without."""
+def pair_tool_calls(rows: Sequence[Row]) -> ToolCallPairs:
+    """Match each result with the latest call before it that has its id, or one without an id with any such call."""
     by_id: dict[str, Call] = {}
     waiting: dict[Call, None] = {}
     nameless: list[Call] = []
-    found = Pairing({}, [], [])
+    found = ToolCallPairs({}, [], [])
     for at, row in enumerate(rows):
         for place, (id_, name) in enumerate(row.calls):
             call = Call(at, place, id_, name)
@@ -47,17 +47,17 @@ def pair(rows: Sequence[Row]) -> Pairing:
     return found
 
 
-def open_calls(facts: SessionFacts, pairing: Pairing) -> dict[int, list[Call]]:
-    """The unanswered calls of rows that the model still sees, by the position of the row that makes them."""
+def open_calls(facts: SessionFacts, pairs: ToolCallPairs) -> dict[int, list[Call]]:
+    """Return the calls without a result in active messages, by the position of the message."""
     found: dict[int, list[Call]] = {}
-    for call in pairing.unanswered:
+    for call in pairs.unanswered:
         if facts.rows[call.row].active:
             found.setdefault(call.row, []).append(call)
     return found
 
 
 def awaited(facts: SessionFacts) -> tuple[set[str], bool]:
-    """The ids of calls that a session's pending says it waits for, and whether it also waits for something else."""
+    """Return the call ids that the session's pending value waits for, and whether it also waits for something else."""
     pending = _pending(facts)
     ids = pending.get("tool_call_ids")
     made = pending.get("tool_calls")
@@ -78,12 +78,12 @@ def _pending(facts: SessionFacts) -> dict[str, Any]:
 
 
 def dumps(value: Any) -> str:
-    """JSON as power-loop writes it."""
+    """Return JSON as power-loop writes it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def first_free(facts: SessionFacts, at: int) -> int:
-    """The seq right behind a row and the results that follow it at once, where answers to its calls belong."""
+    """Return the seq behind a message and the results that directly follow it, where results of its calls belong."""
     last = at
     while last + 1 < len(facts.rows) and facts.rows[last + 1].role == "tool":
         last += 1
@@ -91,6 +91,6 @@ def first_free(facts: SessionFacts, at: int) -> int:
 
 
 def is_free(facts: SessionFacts, first: int, many: int) -> bool:
-    """Whether no row has any of these seqs."""
+    """Return whether no message has any of these seqs."""
     taken: Iterable[int] = (row.seq for row in facts.rows)
     return not any(first <= seq < first + many for seq in taken)

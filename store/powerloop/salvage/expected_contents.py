@@ -1,4 +1,4 @@
-"""What is known of a power-loop database that a damaged file does not tell: its tables, and which rows must be gone."""
+"""What a power-loop database must contain, where a damaged file does not tell: its tables, and lost rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be wrong between sessions: parents that are gone, circles, depths, and rows that no session owns."""
+"""Checks of the session tree: missing parents, parent cycles, wrong depths, and rows without a session."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ OWNERLESS = 1_000
 """How many sessions that are gone are told of, a table."""
 
 
-class Kin(Struct, frozen=True, gc=False):
-    """What a session says of its parent."""
+class TreeNode(Struct, frozen=True, gc=False):
+    """A session and what it says of its parent."""
 
     key: int
     id: Any
@@ -34,25 +34,25 @@ class Kin(Struct, frozen=True, gc=False):
     created_at: int
 
 
-def kin(conn: sqlite3.Connection, layout: Layout) -> list[Kin]:
-    """Every session, in storage order."""
+def tree_nodes(conn: sqlite3.Connection, layout: Layout) -> list[TreeNode]:
+    """Return every session, in storage order."""
     columns = ", ".join(
         layout.column("sessions", name) for name in ("parent_session_id", "spawn_depth", "kind", "created_at")
     )
     ignored = Damages()
     return [
-        Kin(key, id_, parent, depth, kind == "subagent", number(created, "", ignored) or 0)
+        TreeNode(key, id_, parent, depth, kind == "subagent", number(created, "", ignored) or 0)
         for key, id_, parent, depth, kind, created in conn.execute(
             f"SELECT rowid, session_id, {columns} FROM {layout.table('sessions')} ORDER BY rowid"
         )
     ]
 
 
-def family(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
-    """What is wrong between the sessions of an archive. A pass over all of them."""
+def check_tree(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
+    """Check parents, cycles and depths. A pass over all sessions."""
     if not layout.has("sessions", "parent_session_id"):
         return
-    found = kin(conn, layout)
+    found = tree_nodes(conn, layout)
     position = {one.id: at for at, one in reversed(list(enumerate(found)))}
     parents = [position.get(one.parent, -1) if one.parent is not None else -1 for one in found]
     for at, one in enumerate(found):
@@ -85,7 +85,7 @@ def family(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
         yield from _depths(layout, found, parents)
 
 
-def _spot(layout: Layout, one: Kin) -> Spot:
+def _spot(layout: Layout, one: TreeNode) -> Spot:
     return Spot(Ref(layout.prefix, id_text(one.key, one.id)))
 
 
@@ -104,7 +104,7 @@ def _circles(parents: list[int]) -> Iterator[list[int]]:
             seen[done] = 2
 
 
-def _depths(layout: Layout, found: list[Kin], parents: list[int]) -> Iterator[Ailment]:
+def _depths(layout: Layout, found: list[TreeNode], parents: list[int]) -> Iterator[Ailment]:
     """A child is one deeper than its parent; whoever outlived its parent keeps its depth, and so do those below."""
     right: list[int | None] = [None] * len(found)
     for start in range(len(found)):
@@ -135,8 +135,8 @@ def _depths(layout: Layout, found: list[Kin], parents: list[int]) -> Iterator[Ai
             )
 
 
-def ownerless(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
-    """Rows whose session is not there, a finding for each table and session."""
+def check_owners(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
+    """Find rows whose session does not exist, one finding for each table and session."""
     for table in (*_BASE, *sorted(layout.tables.keys() - set(_BASE))):
         if table == "sessions" or not layout.has(table, "session_id"):
             continue
