@@ -68,7 +68,7 @@ def _codes() -> Iterator[str]:
                 first = node.args[0]
                 code = constants.get(first.id, first) if isinstance(first, ast.Name) else first
                 yield from _texts([code] if name in _MAKERS else ())
-        if path.parent.name == "doctor" or path.name in ("diagnosis.py", "exam.py", "read_only.py"):
+        if path.parent.name == "doctor" or path.name in ("diagnosis.py", "message_scan.py", "read_only.py"):
             yield from (text for text in _texts(ast.walk(tree)) if HYPHENATED.fullmatch(text))
 
 

@@ -30,14 +30,14 @@ from sessionscope.store.model.plans import (
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.protocols import Cancel, never
 
-from .doctor.ailments import Patient, head_of
-from .doctor.checkup import checkpoint_name, findings, main_of, patient_of
+from .doctor.ailments import Subject, head_of
+from .doctor.checkup import checkpoint_name, findings, main_of, subject_of
 from .format.file import Held
 from .format.head import head_of as head_in
 from .format.names import ENDING, encoded, safe_name
 from .format.places import Folder
 from .read import detail
-from .read.exam import Exam, examined
+from .read.message_scan import MessageScan, scan_messages
 from .write import closing, folding
 from .write.mending import ROUNDS, follow_ups, mend, wanted_of
 from .write.settling import settle
@@ -128,25 +128,25 @@ class NanobotActions:
         if before is None:
             raise UnknownSession(f"{file}: the file is gone.")
         mtime_ns = self._files.path(file).stat().st_mtime_ns
-        patient, _ = self._patient(file, before)
-        first = mend(patient, before, wanted_of(taken), mtime_ns)
+        subject, _ = self._patient(file, before)
+        first = mend(subject, before, wanted_of(taken), mtime_ns)
         data, changes = first.data, list(first.changes)
         for _ in range(ROUNDS if action.place is None else 0):
-            patient, exam = self._patient(file, data)
-            more = follow_ups(patient, exam, action.only)
+            subject, scanned = self._patient(file, data)
+            more = follow_ups(subject, scanned, action.only)
             if not more:
                 break
-            mended = mend(patient, data, more, mtime_ns)
+            mended = mend(subject, data, more, mtime_ns)
             if mended.data == data:
                 break
             data = mended.data
             changes += mended.changes
         return Target(file, digest(before), data, first.out), changes
 
-    def _patient(self, file: str, data: bytes) -> tuple[Patient, Exam]:
+    def _patient(self, file: str, data: bytes) -> tuple[Subject, MessageScan]:
         held = Held(data)
-        exam = examined(held)
-        return patient_of(self._folder, file, held, exam), exam
+        scanned = scan_messages(held)
+        return subject_of(self._folder, file, held, scanned), scanned
 
     def _beside(self, one: Finding, choice: str, targets: dict[str, Target]) -> list[Change]:
         """What becomes of whole files."""
@@ -159,8 +159,8 @@ class NanobotActions:
             targets[file] = Target(file, before, None)
             return [Change(one.place, "a file", file, main)]
         if choice == "rename":
-            patient, exam = self._patient(file, data or b"")
-            key = str(exam.values.get("key") or patient.ref.id)
+            subject, scanned = self._patient(file, data or b"")
+            key = str(scanned.values.get("key") or subject.ref.id)
             new = f"{encoded(key) if one.code == 'invisible' else safe_name(key)}{ENDING}"
             if self._files.data(new) is not None or new in targets:
                 raise Refused(f"{new}: is there already, so {file} cannot get this name.")
@@ -175,15 +175,15 @@ class NanobotActions:
 
     def _plan_settle(self, action: Settle, cancel: Cancel) -> Plan:
         file, data = self._session_data(action.ref)
-        patient, exam = self._patient(file, data)
-        held = self._checkpoint(file, data, exam)
-        mended, said = settle(patient, exam, data, held, action.reason, datetime.now())
+        subject, scanned = self._patient(file, data)
+        held = self._checkpoint(file, data, scanned)
+        mended, said = settle(subject, scanned, data, held, action.reason, datetime.now())
         targets = [Target(file, digest(data), mended.data)] if mended.data != data else []
         changes = list(mended.changes)
         if held is not None:
-            name = checkpoint_name(patient)
+            name = checkpoint_name(subject)
             targets.append(Target(name, digest(self._files.data(name)), None))
-            changes.append(Change(Spot(patient.ref, file=name), "a file", name, None))
+            changes.append(Change(Spot(subject.ref, file=name), "a file", name, None))
         return Plan(
             action,
             len(changes),
@@ -198,14 +198,14 @@ class NanobotActions:
 
     def _plan_fold(self, action: Compact | Uncompact) -> Plan:
         file, data = self._session_data(action.ref)
-        patient, exam = self._patient(file, data)
-        waits = self._checkpoint(file, data, exam) is not None
+        subject, scanned = self._patient(file, data)
+        waits = self._checkpoint(file, data, scanned) is not None
         now = datetime.now()
         if isinstance(action, Uncompact):
-            mended, rows, said = folding.plan_unfold(patient, exam, data, action, waits, now)
+            mended, rows, said = folding.plan_unfold(subject, scanned, data, action, waits, now)
             fold = None
         else:
-            mended, fold, said = folding.plan_fold(patient, exam, data, action, waits, now)
+            mended, fold, said = folding.plan_fold(subject, scanned, data, action, waits, now)
             rows = len(fold.cut.leaves)
         return Plan(
             action,
@@ -218,11 +218,11 @@ class NanobotActions:
             fold=fold,
         )
 
-    def _checkpoint(self, file: str, data: bytes, exam: Exam) -> dict[str, Any] | None:
+    def _checkpoint(self, file: str, data: bytes, scanned: MessageScan) -> dict[str, Any] | None:
         """What a sidecar in force holds, None without one."""
         head = head_in(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
         beside = detail.sidecar(
-            self._folder.path, head, head_of(exam), len(exam.rows), self._files.path(file).stat().st_mtime_ns
+            self._folder.path, head, head_of(scanned), len(scanned.rows), self._files.path(file).stat().st_mtime_ns
         )
         held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
         return held if isinstance(held, dict) else None

@@ -39,8 +39,8 @@ from .format.walk import outline_rows, outline_tail
 from .read import context, detail, links, listing, record
 from .read.audit import audit_of
 from .read.context import Offset
-from .read.exam import examined
 from .read.listing import Listing
+from .read.message_scan import scan_messages
 from .read.record import RowId
 from .read.timeline import Lines, Tail, display_of
 from .source import NanobotSource
@@ -301,7 +301,7 @@ class NanobotReader:
             held = Held(file.read(0, file.size), file.stat.mtime_ns)
         rows = outline_rows(held, never)
         offset = self._outlined(held, rows, self._listing.head(name, held)[0]).last_compact_seq
-        return context.context_of(examined(held), held.data, offset or 0)
+        return context.context_of(scan_messages(held), held.data, offset or 0)
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         note = next((fold.note for fold in reversed(known.compactions) if fold.note and not fold.undone), "")

@@ -33,7 +33,7 @@ from sessionscope.store.io import bundle as bundle_module
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot.dropin.session_manager import LOCK, SessionManager
 from sessionscope.store.nanobot.format.places import folders, is_session_file
-from sessionscope.store.nanobot.read.exam import CODES
+from sessionscope.store.nanobot.read.message_scan import CODES
 from sessionscope.store.nanobot.write import targets
 from sessionscope.store.registry import open_archive
 

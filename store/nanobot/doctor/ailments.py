@@ -16,9 +16,9 @@ from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.nanobot.format.head import Metadata, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, encoded, guessed_key, safe_name
+from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
-from sessionscope.store.nanobot.read.exam import PENDING, Exam, Item, pair, strays
-from sessionscope.store.nanobot.read.survey import Sort
+from sessionscope.store.nanobot.read.message_scan import PENDING, Item, MessageScan, pair, strays
 
 DATES = ("created_at", "updated_at")
 LONGEST_TAIL = 1_000
@@ -41,7 +41,7 @@ _LOST = {
 }
 
 
-class Patient(Struct, frozen=True):
+class Subject(Struct, frozen=True):
     """A file as a doctor knows it: what it is called, whose it is, and how its release names it."""
 
     ref: Ref
@@ -64,24 +64,24 @@ def finding(
     return Finding(code, severity, place, message, fix, (KEEP, *choices) if choices else ())
 
 
-def ailments(patient: Patient, exam: Exam) -> Iterator[Finding]:
+def ailments(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     """All that is wrong with a file, what stands first first."""
-    yield from _damage(patient, exam)
-    yield from _metadata(patient, exam)
-    yield from _values(patient, exam)
-    yield from _offset(patient, exam)
-    yield from _rows(patient, exam)
-    yield from _pairs(patient, exam)
-    yield from _tail(patient, exam)
+    yield from _damage(subject, scanned)
+    yield from _metadata(subject, scanned)
+    yield from _values(subject, scanned)
+    yield from _offset(subject, scanned)
+    yield from _rows(subject, scanned)
+    yield from _pairs(subject, scanned)
+    yield from _tail(subject, scanned)
 
 
 # -- damage
 
 
-def _damage(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    whole_file = {line for _, line in exam.lost}
+def _damage(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    whole_file = {line for _, line in scanned.lost}
     told_utf16 = False
-    for item in strays(exam):
+    for item in strays(scanned):
         if item.code == "utf-16":
             # All of a file is, so that one word about it will do.
             if told_utf16:
@@ -94,7 +94,7 @@ def _damage(patient: Patient, exam: Exam) -> Iterator[Finding]:
         )
         words = words or "It shares its line with what is broken"
         effect = "nanobot loads nothing of the file" if item.line in whole_file else "nanobot loses it"
-        yield finding(item.code, Severity.ERROR, patient.spot(item), f"{words}: {effect}.", _rescue(item))
+        yield finding(item.code, Severity.ERROR, subject.spot(item), f"{words}: {effect}.", _rescue(item))
 
 
 def _lower(text: str) -> str:
@@ -115,25 +115,25 @@ def _rescue(item: Item) -> str:
 # -- metadata
 
 
-def _metadata(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    head = exam.head
-    for item in exam.items:
+def _metadata(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    head = scanned.head
+    for item in scanned.items:
         if item.poses and item.sort is Sort.METADATA:
             yield finding(
                 "message-as-metadata",
                 Severity.ERROR,
-                patient.spot(item),
+                subject.spot(item),
                 "It is a message that calls "
                 "itself metadata: nanobot does not show it, and takes the session's title and offset from "
                 "it.",
                 "It becomes a message again.",
             )
     if head is None:
-        if exam.items:
+        if scanned.items:
             yield finding(
                 "metadata-missing",
                 Severity.ERROR,
-                patient.spot(),
+                subject.spot(),
                 "There is no metadata line, so nanobot does not list the session.",
                 "One is made from what the messages and the file tell.",
             )
@@ -142,52 +142,52 @@ def _metadata(patient: Patient, exam: Exam) -> Iterator[Finding]:
         yield finding(
             "metadata-torn",
             Severity.ERROR,
-            patient.spot(head),
+            subject.spot(head),
             "The metadata line breaks off.",
             "What is left of it is completed from what the messages and the file tell.",
         )
-    others = [item for item in exam.items if item.metadata and not item.poses and item is not head]
+    others = [item for item in scanned.items if item.metadata and not item.poses and item is not head]
     for item in others:
         if item.sort is Sort.METADATA:
             yield finding(
                 "metadata-duplicated",
                 Severity.ERROR,
-                patient.spot(item),
+                subject.spot(item),
                 "There are several metadata lines: nanobot lists the first and loads the last.",
                 "The last one stays, in the first line; this one is kept aside.",
             )
-    if head.sort is Sort.METADATA and (exam.items[0] is not head or exam.blank_before) and not others:
-        what = "a blank line stands before" if exam.items[0] is head else "other lines stand before"
+    if head.sort is Sort.METADATA and (scanned.items[0] is not head or scanned.blank_before) and not others:
+        what = "a blank line stands before" if scanned.items[0] is head else "other lines stand before"
         yield finding(
             "metadata-misplaced",
             Severity.ERROR,
-            patient.spot(head),
+            subject.spot(head),
             f"{what.capitalize()} the metadata line, so nanobot does not list the session.",
             "It becomes the first line.",
         )
-    state = [item for item in exam.items if item.sort is Sort.STATE]
-    first = next((at for at, item in enumerate(exam.items) if item.message), len(exam.items))
+    state = [item for item in scanned.items if item.sort is Sort.STATE]
+    first = next((at for at, item in enumerate(scanned.items) if item.message), len(scanned.items))
     for item in state:
-        if exam.items.index(item) > first or item is not state[-1]:
+        if scanned.items.index(item) > first or item is not state[-1]:
             yield finding(
                 "state-misplaced",
                 Severity.ERROR,
-                patient.spot(item),
+                subject.spot(item),
                 "What the provider keeps stands among the messages, where nanobot takes it for one.",
                 "It becomes the second line.",
             )
 
 
-def head_of(exam: Exam) -> Metadata | None:
+def head_of(scanned: MessageScan) -> Metadata | None:
     """The metadata that counts, None without any."""
-    return metadata_of(exam.values) if exam.head is not None else None
+    return metadata_of(scanned.values) if scanned.head is not None else None
 
 
-def _values(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    head = exam.head
+def _values(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    head = scanned.head
     if head is None:
         return
-    values, place = exam.values, patient.spot(head)
+    values, place = scanned.values, subject.spot(head)
     if head.fidelity is not Fidelity.PARTIAL:
         if not isinstance(values.get("metadata", {}), dict):
             yield finding(
@@ -216,8 +216,8 @@ def _values(patient: Patient, exam: Exam) -> Iterator[Finding]:
             "The key that it stores is no text.",
             "It is taken out; the name of the file tells the key.",
         )
-    elif isinstance(key, str) and patient.stem not in (safe_name(key), encoded(key)):
-        takes = Choice("take-name", f"store the key that the name tells: {_own_key(patient)[:60]}")
+    elif isinstance(key, str) and subject.stem not in (safe_name(key), encoded(key)):
+        takes = Choice("take-name", f"store the key that the name tells: {_own_key(subject)[:60]}")
         yield finding(
             "key-disagrees",
             Severity.WARNING,
@@ -238,8 +238,8 @@ def _values(patient: Patient, exam: Exam) -> Iterator[Finding]:
         )
 
 
-def _own_key(patient: Patient) -> str:
-    return patient.ref.id if patient.naming is Naming.BASE64 else guessed_key(patient.stem)
+def _own_key(subject: Subject) -> str:
+    return subject.ref.id if subject.naming is Naming.BASE64 else guessed_key(subject.stem)
 
 
 def is_date(value: Any) -> bool:
@@ -250,14 +250,14 @@ def is_date(value: Any) -> bool:
         return False
 
 
-def _offset(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    metadata, count = head_of(exam), sum(item.once_a_row for item in exam.items)
-    offset = offset_of(metadata, count, patient.later)
+def _offset(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    metadata, count = head_of(scanned), sum(item.once_a_row for item in scanned.items)
+    offset = offset_of(metadata, count, subject.later)
     if offset.odd:
         yield finding(
             "bad-offset",
             Severity.ERROR,
-            patient.spot(exam.head),
+            subject.spot(scanned.head),
             f"{offset.odd}.",
             "It becomes 0: all messages count as not consolidated.",
         )
@@ -266,8 +266,8 @@ def _offset(patient: Patient, exam: Exam) -> Iterator[Finding]:
 # -- rows
 
 
-def _rows(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    for item in exam.rows:
+def _rows(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    for item in scanned.rows:
         row = item.row
         if row is None:
             continue
@@ -275,7 +275,7 @@ def _rows(patient: Patient, exam: Exam) -> Iterator[Finding]:
             yield finding(
                 "no-role",
                 Severity.ERROR,
-                patient.spot(item),
+                subject.spot(item),
                 "It has no role: nanobot fails every turn that would send it.",
                 "",
                 (
@@ -288,7 +288,7 @@ def _rows(patient: Patient, exam: Exam) -> Iterator[Finding]:
             yield finding(
                 "bad-tool-calls",
                 Severity.ERROR,
-                patient.spot(item),
+                subject.spot(item),
                 "Its tool calls are no list: nanobot fails every turn that would send it.",
                 "They are taken out; the line is kept aside.",
             )
@@ -296,18 +296,18 @@ def _rows(patient: Patient, exam: Exam) -> Iterator[Finding]:
             yield finding(
                 "lone-surrogate",
                 Severity.ERROR,
-                patient.spot(item),
+                subject.spot(item),
                 "It has half of a surrogate pair: nanobot cannot save the session any more.",
                 "A replacement character takes its place, marked; the line is kept aside.",
             )
         if row.mark is not None:
-            yield finding("saved-in-part", Severity.INFO, patient.spot(item), "A repair could save it only in part.")
+            yield finding("saved-in-part", Severity.INFO, subject.spot(item), "A repair could save it only in part.")
 
 
-def _pairs(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    rows = exam.rows
-    metadata = head_of(exam)
-    consolidated = offset_of(metadata, len(rows), patient.later).value
+def _pairs(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    rows = scanned.rows
+    metadata = head_of(scanned)
+    consolidated = offset_of(metadata, len(rows), subject.later).value
     waiting, orphans = pair([item.row for item in rows if item.row is not None])
     insert = (Choice("insert-call", "put an empty call before it, so that all is sent again"),)
     for at in orphans:
@@ -317,7 +317,7 @@ def _pairs(patient: Patient, exam: Exam) -> Iterator[Finding]:
         yield finding(
             "orphan-result",
             Severity.WARNING if sent else Severity.INFO,
-            patient.spot(rows[at]),
+            subject.spot(rows[at]),
             f"It is the result of a call {shown!r} that no message before it makes"
             + (": nanobot sends nothing of what comes before it." if sent else "."),
             "",
@@ -326,14 +326,14 @@ def _pairs(patient: Patient, exam: Exam) -> Iterator[Finding]:
     by_row: dict[int, list[str]] = {}
     for call in waiting:
         by_row.setdefault(call.at, []).append(call.name or call.id)
-    open_turn = turn_of(exam)
+    open_turn = turn_of(scanned)
     for at, names in by_row.items():
         shown = ", ".join(name[:40] for name in names[:5])
         if at >= consolidated and not open_turn:
             yield finding(
                 "unanswered-calls",
                 Severity.WARNING,
-                patient.spot(rows[at]),
+                subject.spot(rows[at]),
                 f"Nobody answered {len(names)} "
                 f"of its calls ({shown}), and no turn is open that would; settle answers them.",
             )
@@ -341,36 +341,36 @@ def _pairs(patient: Patient, exam: Exam) -> Iterator[Finding]:
         yield finding(
             "open-turn",
             Severity.INFO,
-            patient.spot(exam.head),
+            subject.spot(scanned.head),
             f"A turn is open: {open_turn}. Its agent may go on with it; if it never will, settle ends it.",
         )
 
 
-def turn_of(exam: Exam) -> str:
+def turn_of(scanned: MessageScan) -> str:
     """What is open in a session by its metadata, in words; empty where nothing is."""
-    values = exam.values.get("metadata")
+    values = scanned.values.get("metadata")
     values = values if isinstance(values, dict) else {}
     if isinstance(values.get("runtime_checkpoint"), dict):
         return "a checkpoint of it is stored"
     return "the user waits for an answer" if values.get("pending_user_turn") is True else ""
 
 
-def _tail(patient: Patient, exam: Exam) -> Iterator[Finding]:
-    if size := repeated(exam):
-        rows = exam.rows
+def _tail(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    if size := repeated(scanned):
+        rows = scanned.rows
         yield finding(
             "duplicated-tail",
             Severity.WARNING,
-            patient.spot(rows[-size]),
+            subject.spot(rows[-size]),
             f"The last {size} messages are the same as the {size} before them, byte for byte.",
             "",
             (Choice("remove", "take the second ones out and keep them aside"),),
         )
 
 
-def repeated(exam: Exam) -> int:
+def repeated(scanned: MessageScan) -> int:
     """How many of the last messages repeat as many before them, the most there are; 0 or at least 2."""
-    prints = [item.print for item in exam.rows]
+    prints = [item.print for item in scanned.rows]
     for size in range(min(len(prints) // 2, LONGEST_TAIL), 1, -1):
         if prints[-1] == prints[-1 - size] and prints[-size:] == prints[-2 * size : -size]:
             return size

@@ -18,10 +18,10 @@ from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, FileName
 from sessionscope.store.nanobot.format.places import Folder
 from sessionscope.store.nanobot.format.walk import CHUNK
 from sessionscope.store.nanobot.read import detail
-from sessionscope.store.nanobot.read.exam import Exam, examined
+from sessionscope.store.nanobot.read.message_scan import MessageScan, scan_messages
 from sessionscope.store.protocols import Cancel
 
-from .ailments import Patient, ailments, finding, head_of
+from .ailments import Subject, ailments, finding, head_of
 
 HEAD_BYTES, ID_CHARS = 65_536, 32
 
@@ -29,14 +29,14 @@ HEAD_BYTES, ID_CHARS = 65_536, 32
 class Looked(Struct):
     """A file that was looked at: how it is known, what is in it, and when it was written last."""
 
-    patient: Patient
-    exam: Exam
+    subject: Subject
+    scanned: MessageScan
     mtime_ns: int
 
     @property
     def key(self) -> str | None:
         """The key that it stores."""
-        found = self.exam.values.get("key")
+        found = self.scanned.values.get("key")
         return found if isinstance(found, str) and found else None
 
 
@@ -75,32 +75,32 @@ def is_log(folder: Folder, name: str, file: Opened) -> bool:
 
 def look(folder: Folder, name: str, file: Opened, cancel: Cancel) -> Looked:
     """Goes over a file."""
-    exam = examined(file, cancel)
-    return Looked(patient_of(folder, name, file, exam), exam, file.stat.mtime_ns)
+    scanned = scan_messages(file, cancel)
+    return Looked(subject_of(folder, name, file, scanned), scanned, file.stat.mtime_ns)
 
 
-def patient_of(folder: Folder, name: str, file: Opened, exam: Exam) -> Patient:
+def subject_of(folder: Folder, name: str, file: Opened, scanned: MessageScan) -> Subject:
     """How a file is known."""
     head = head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
-    key = exam.values.get("key")
+    key = scanned.values.get("key")
     id_ = key if isinstance(key, str) and key else head.key
-    return Patient(Ref(folder.layout, id_, name), name, head.name.stem, head.naming, head.later)
+    return Subject(Ref(folder.layout, id_, name), name, head.name.stem, head.naming, head.later)
 
 
 def of_file(folder: Folder, found: Looked, file: Opened, names: list[str]) -> Iterator[Finding]:
     """What is wrong with one file, and with what stands beside it."""
-    name = folder.name_of(found.patient.file)
+    name = folder.name_of(found.subject.file)
     if name.temporary:
         yield from _temporary(folder, found, name, names)
         return
-    if not found.exam.items:
+    if not found.scanned.items:
         yield finding(
             "empty-file",
             Severity.WARNING,
-            found.patient.spot(),
+            found.subject.spot(),
             "It holds nothing: either nothing was ever saved, or all of it was cut off.",
         )
-    yield from ailments(found.patient, found.exam)
+    yield from ailments(found.subject, found.scanned)
     yield from _sidecar(folder, found, file)
     yield from _invisible(folder, found, names)
 
@@ -108,10 +108,10 @@ def of_file(folder: Folder, found: Looked, file: Opened, names: list[str]) -> It
 # -- beside it
 
 
-def complete(exam: Exam) -> bool:
+def complete(scanned: MessageScan) -> bool:
     """Whether a temporary file is a whole save: a metadata line, and nothing that is broken."""
-    items = exam.items
-    return bool(items) and items[0] is exam.head and all(not item.code for item in items)
+    items = scanned.items
+    return bool(items) and items[0] is scanned.head and all(not item.code for item in items)
 
 
 def main_of(name: FileName) -> str:
@@ -121,12 +121,12 @@ def main_of(name: FileName) -> str:
 
 def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) -> Iterator[Finding]:
     """What a save that was cut off left: it may hold the newest save, or half of one."""
-    main, whole, many = main_of(name), complete(found.exam), len(found.exam.rows)
-    place = found.patient.spot()
+    main, whole, many = main_of(name), complete(found.scanned), len(found.scanned.rows)
+    place = found.subject.spot()
     size = _size(folder, main) if main in names else 0
     remove = Choice("remove", "delete it; it is kept aside")
     what = f"A save left it that was cut off. It holds {many} messages" + (", whole" if whole else ", but is broken")
-    if whole and size and _same(folder, main, found.patient.file):
+    if whole and size and _same(folder, main, found.subject.file):
         yield finding(
             "leftover-temporary",
             Severity.WARNING,
@@ -173,12 +173,12 @@ def _size(folder: Folder, name: str) -> int:
 
 
 def _sidecar(folder: Folder, found: Looked, file: Opened) -> Iterator[Finding]:
-    exam = found.exam
-    head = head_in(folder.name_of(found.patient.file), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
-    beside = detail.sidecar(folder.path, head, head_of(exam), len(exam.rows), found.mtime_ns)
+    scanned = found.scanned
+    head = head_in(folder.name_of(found.subject.file), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
+    beside = detail.sidecar(folder.path, head, head_of(scanned), len(scanned.rows), found.mtime_ns)
     if beside is None:
         return
-    place = Spot(found.patient.ref, file=beside.name)
+    place = Spot(found.subject.ref, file=beside.name)
     if beside.stale:
         yield finding(
             "stale-sidecar",
@@ -201,14 +201,14 @@ def _sidecar(folder: Folder, found: Looked, file: Opened) -> Iterator[Finding]:
 def _invisible(folder: Folder, found: Looked, names: list[str]) -> Iterator[Finding]:
     """A session that 0.3.5 moved to its own folder under a name that it does not list."""
     moved = len(folder.layout) == ID_CHARS or (Path(folder.path) / ".workspace").is_file()
-    if not moved or found.patient.naming is not Naming.LOSSY or folder.only is not None:
+    if not moved or found.subject.naming is not Naming.LOSSY or folder.only is not None:
         return
-    new = f"{encoded(found.patient.ref.id)}{ENDING}"
+    new = f"{encoded(found.subject.ref.id)}{ENDING}"
     choices = () if new in names else (Choice("rename", f"name it {new[:80]}, so that 0.3.5 shows it"),)
     yield finding(
         "invisible",
         Severity.WARNING,
-        found.patient.spot(),
+        found.subject.spot(),
         "nanobot 0.3.5 does not show it: it moved the file here under its old name, and lists only names in base64.",
         "",
         choices,
@@ -216,18 +216,18 @@ def _invisible(folder: Folder, found: Looked, names: list[str]) -> Iterator[Find
 
 
 def _one_key(key: str, some: list[Looked]) -> Iterator[Finding]:
-    newest = max(some, key=lambda one: (str(one.exam.values.get("updated_at") or ""), one.mtime_ns))
+    newest = max(some, key=lambda one: (str(one.scanned.values.get("updated_at") or ""), one.mtime_ns))
     for one in some:
-        others = ", ".join(other.patient.file for other in some if other is not one)
+        others = ", ".join(other.subject.file for other in some if other is not one)
         yield finding(
             "two-files-one-key",
             Severity.WARNING,
-            one.patient.spot(),
+            one.subject.spot(),
             f"{others} stores the key "
-            f"{key[:60]!r} too; {'this one' if one is newest else newest.patient.file} was updated last.",
+            f"{key[:60]!r} too; {'this one' if one is newest else newest.subject.file} was updated last.",
         )
 
 
-def checkpoint_name(patient: Patient) -> str:
+def checkpoint_name(subject: Subject) -> str:
     """The sidecar of a file."""
-    return f"{patient.stem}{CHECKPOINT}"
+    return f"{subject.stem}{CHECKPOINT}"

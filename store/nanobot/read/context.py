@@ -19,7 +19,7 @@ from sessionscope.store.nanobot.format.history import WINDOW, consolidated, fail
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.walk import NO_OBJECT
 
-from .exam import Exam, Row
+from .message_scan import MessageScan, Row
 from .record import MESSAGE_BYTES, decode, plain
 
 BYTES = 2_000_000
@@ -154,11 +154,11 @@ def _records(file: Opened, outline: FileOutline, first: int, last: int) -> list[
     return legible(found)
 
 
-def context_of(exam: Exam, data: bytes, offset: int) -> Context:
+def context_of(scanned: MessageScan, data: bytes, offset: int) -> Context:
     """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
     known: dict[str, int] = {}
     found = []
-    for at, item in enumerate(exam.rows):
+    for at, item in enumerate(scanned.rows):
         row, group = item.row, at
         if row is not None:
             if row.role == "tool":
@@ -175,7 +175,7 @@ def context_of(exam: Exam, data: bytes, offset: int) -> Context:
                     head=_head(data[item.start : item.stop], row),
                 )
             )
-    return Context(tuple(found), len(exam.rows), prefix=True)
+    return Context(tuple(found), len(scanned.rows), prefix=True)
 
 
 def _head(line: bytes, row: Row | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, FoldPlan, Uncompact
-from sessionscope.store.nanobot.doctor.ailments import Patient, ailments, is_date, turn_of
+from sessionscope.store.nanobot.doctor.ailments import Subject, ailments, is_date, turn_of
 from sessionscope.store.nanobot.format.head import metadata_of
 from sessionscope.store.nanobot.format.trail import (
     OFFSETS,
@@ -30,9 +30,9 @@ from sessionscope.store.nanobot.format.trail import (
     summary_text,
     trail_of,
 )
+from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import context_of, offset_of
-from sessionscope.store.nanobot.read.exam import Exam, dumps
-from sessionscope.store.nanobot.read.survey import Sort
+from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps
 from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
 from .mending import Mended
@@ -40,62 +40,62 @@ from .mending import Mended
 SHOWN = 200
 
 
-def _ready(patient: Patient, exam: Exam, waits: bool) -> int:
+def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
     """How many messages are consolidated. Raises Refused for a session that is damaged or in the midst of a turn."""
-    if any(one.fixable for one in ailments(patient, exam)) or exam.head is None:
-        raise Refused(f"{patient.file}: it is damaged; repair it first.")
-    if waits or turn_of(exam):
-        raise Refused(f"{patient.file}: a turn is open; settle it first.")
-    return offset_of(metadata_of(exam.values), len(exam.rows), patient.later).value
+    if any(one.fixable for one in ailments(subject, scanned)) or scanned.head is None:
+        raise Refused(f"{subject.file}: it is damaged; repair it first.")
+    if waits or turn_of(scanned):
+        raise Refused(f"{subject.file}: a turn is open; settle it first.")
+    return offset_of(metadata_of(scanned.values), len(scanned.rows), subject.later).value
 
 
 def plan_fold(
-    patient: Patient, exam: Exam, data: bytes, action: Compact, waits: bool, now: datetime
+    subject: Subject, scanned: MessageScan, data: bytes, action: Compact, waits: bool, now: datetime
 ) -> tuple[Mended, FoldPlan, list[str]]:
     """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
     check_note(action.note)
-    offset = _ready(patient, exam, waits)
-    context = context_of(exam, data, offset)
+    offset = _ready(subject, scanned, waits)
+    context = context_of(scanned, data, offset)
     found = wanted_cut(context, action.first, action.last, action.keep)
     end = found.span[1]
-    inner = _metadata(exam)
-    stamp = exam.values.get("updated_at")
+    inner = _metadata(scanned)
+    stamp = scanned.values.get("updated_at")
     fold = Fold(
         number=next_number(trail_of(inner), offset, summary_text(inner.get(SUMMARY))),
         before=offset,
         after=end,
-        first=_print(exam, data, offset),
-        last=_print(exam, data, end - 1),
+        first=_print(scanned, data, offset),
+        last=_print(scanned, data, end - 1),
         note=seal(action.note),
         tokens=(found.before, found.after(action.note)),
         at=now.isoformat(),
         summary=inner.get(SUMMARY),
-        offsets={name: exam.values[name] for name in OFFSETS if name in exam.values},
+        offsets={name: scanned.values[name] for name in OFFSETS if name in scanned.values},
     )
     inner |= {
         TRAIL: appended(inner, fold),
         SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()},
     }
-    values = dict(exam.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
+    values = dict(scanned.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
     said = found.said(action.note)
     if fold.summary is not None:
         said.append("The note takes the place of the summary that stands there now; undo brings that back.")
     changes = [
-        *(Change(patient.spot(exam.rows[row.seq - 1]), row.role, row.head, None) for row in found.leaves[:SHOWN]),
-        Change(patient.spot(), "the summary", summary_text(fold.summary), action.note),
+        *(Change(subject.spot(scanned.rows[row.seq - 1]), row.role, row.head, None) for row in found.leaves[:SHOWN]),
+        Change(subject.spot(), "the summary", summary_text(fold.summary), action.note),
     ]
-    mended = Mended(_written(patient, exam, data, values), (), tuple(changes))
+    mended = Mended(_written(subject, scanned, data, values), (), tuple(changes))
     return mended, FoldPlan(context, found, action.note, summary_text(fold.summary) or "", number=fold.number), said
 
 
-def _metadata(exam: Exam) -> dict[str, Any]:
-    stored = exam.values.get("metadata")
+def _metadata(scanned: MessageScan) -> dict[str, Any]:
+    stored = scanned.values.get("metadata")
     return dict(stored) if isinstance(stored, dict) else {}
 
 
-def _print(exam: Exam, data: bytes, at: int) -> str:
+def _print(scanned: MessageScan, data: bytes, at: int) -> str:
     """Tells one message from another, however its line is written: nanobot writes all of them anew."""
-    item = exam.rows[at]
+    item = scanned.rows[at]
     line = data[item.start : item.stop].strip()
     try:
         return seal(json.dumps(json.loads(line), sort_keys=True))
@@ -104,11 +104,11 @@ def _print(exam: Exam, data: bytes, at: int) -> str:
 
 
 def plan_unfold(
-    patient: Patient, exam: Exam, data: bytes, action: Uncompact, waits: bool, now: datetime
+    subject: Subject, scanned: MessageScan, data: bytes, action: Uncompact, waits: bool, now: datetime
 ) -> tuple[Mended, int, list[str]]:
     """The file with a fold taken back, how many rows that is, and in words what. Raises Misused, Refused."""
-    offset = _ready(patient, exam, waits)
-    inner = _metadata(exam)
+    offset = _ready(subject, scanned, waits)
+    inner = _metadata(scanned)
     trail = trail_of(inner)
     found = next((one for one in trail if one.number == action.number), None)
     if found is None:
@@ -119,7 +119,7 @@ def plan_unfold(
     last = newest(trail)
     if last is not None and last is not found:
         raise Refused(f"compaction {action.number} cannot be taken back before compaction {last.number}.")
-    if offset != found.after or not _stands(exam, data, inner, found):
+    if offset != found.after or not _stands(scanned, data, inner, found):
         raise Refused(
             f"compaction {action.number} cannot be taken back: its messages, its summary or the offset are "
             "not those that it left; an agent has saved the session since."
@@ -130,29 +130,29 @@ def plan_unfold(
         inner.pop(SUMMARY, None)
     else:
         inner[SUMMARY] = found.summary
-    values = {name: value for name, value in exam.values.items() if name not in OFFSETS or name in found.offsets}
+    values = {name: value for name, value in scanned.values.items() if name not in OFFSETS or name in found.offsets}
     many = found.after - found.before
-    change = Change(patient.spot(), "the summary", summary_text(note), summary_text(found.summary))
+    change = Change(subject.spot(), "the summary", summary_text(note), summary_text(found.summary))
     said = f"{many:,} messages come back into the context, and what stood before them stands again."
-    written = _written(patient, exam, data, values | {"metadata": inner} | found.offsets)
+    written = _written(subject, scanned, data, values | {"metadata": inner} | found.offsets)
     return Mended(written, (), (change,)), many, [said]
 
 
-def _stands(exam: Exam, data: bytes, metadata: Mapping[str, Any], fold: Fold) -> bool:
+def _stands(scanned: MessageScan, data: bytes, metadata: Mapping[str, Any], fold: Fold) -> bool:
     """Whether the messages of a fold and its note are still what it left."""
     note = summary_text(metadata.get(SUMMARY))
     return (
-        fold.after <= len(exam.rows)
+        fold.after <= len(scanned.rows)
         and note is not None
         and seal(note) == fold.note
-        and _print(exam, data, fold.before) == fold.first
-        and _print(exam, data, fold.after - 1) == fold.last
+        and _print(scanned, data, fold.before) == fold.first
+        and _print(scanned, data, fold.after - 1) == fold.last
     )
 
 
-def _written(patient: Patient, exam: Exam, data: bytes, values: Mapping[str, Any]) -> bytes:
+def _written(subject: Subject, scanned: MessageScan, data: bytes, values: Mapping[str, Any]) -> bytes:
     """The file with another metadata line, all else as it is."""
-    head = exam.head
+    head = scanned.head
     if head is None or head.sort is not Sort.METADATA:
-        raise Refused(f"{patient.file}: it is damaged; repair it first.")
+        raise Refused(f"{subject.file}: it is damaged; repair it first.")
     return data[: head.start] + dumps(values) + data[head.stop :]

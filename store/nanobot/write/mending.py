@@ -15,13 +15,22 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
-from sessionscope.store.nanobot.doctor.ailments import DATES, Patient, ailments, is_date, repeated
+from sessionscope.store.nanobot.doctor.ailments import DATES, Subject, ailments, is_date, repeated
 from sessionscope.store.nanobot.format.file import Held
 from sessionscope.store.nanobot.format.head import METADATA, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, decoded, guessed_key
+from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
-from sessionscope.store.nanobot.read.exam import MARK, PENDING, Exam, Item, dumps, examined, pair, readable
-from sessionscope.store.nanobot.read.survey import Sort
+from sessionscope.store.nanobot.read.message_scan import (
+    MARK,
+    PENDING,
+    Item,
+    MessageScan,
+    dumps,
+    pair,
+    readable,
+    scan_messages,
+)
 
 ROUNDS = 8
 Wanted = Mapping[tuple[str, int | None], str]
@@ -41,24 +50,24 @@ def wanted_of(taken: Sequence[tuple[Finding, str]]) -> Wanted:
     return {(one.code, one.place.start): choice for one, choice in taken}
 
 
-def follow_ups(patient: Patient, exam: Exam, only: Sequence[str]) -> Wanted:
+def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> Wanted:
     """What is fixable in a file that was mended once, so that nothing is left for a second repair."""
     return {
         (one.code, one.place.start): ""
-        for one in ailments(patient, exam)
+        for one in ailments(subject, scanned)
         if one.fixable and (not only or one.code in only)
     }
 
 
-def mend(patient: Patient, data: bytes, wanted: Wanted, mtime_ns: int) -> Mended:
+def mend(subject: Subject, data: bytes, wanted: Wanted, mtime_ns: int) -> Mended:
     """A file with what is wanted put right. `mtime_ns` dates what nothing else does."""
-    return _Mending(patient, data, wanted, mtime_ns).done()
+    return _Mending(subject, data, wanted, mtime_ns).done()
 
 
 class _Mending:
-    def __init__(self, patient: Patient, data: bytes, wanted: Wanted, mtime_ns: int) -> None:
-        self.patient, self.data, self.wanted, self.mtime_ns = patient, data, wanted, mtime_ns
-        self.exam = examined(Held(data))
+    def __init__(self, subject: Subject, data: bytes, wanted: Wanted, mtime_ns: int) -> None:
+        self.subject, self.data, self.wanted, self.mtime_ns = subject, data, wanted, mtime_ns
+        self.scanned = scan_messages(Held(data))
         self.codes = {code for code, _ in wanted}
         self.lines: list[tuple[bytes, bool]] = []
         """What the file will hold behind the metadata line, and of each whether it is copied from within a line."""
@@ -70,26 +79,26 @@ class _Mending:
 
     def _boundary(self) -> int:
         """How many rows count as consolidated, of those that the file once had."""
-        exam = self.exam
-        metadata = metadata_of(exam.values) if exam.head is not None else None
-        return offset_of(metadata, sum(item.once_a_row for item in exam.items), self.patient.later).value
+        scanned = self.scanned
+        metadata = metadata_of(scanned.values) if scanned.head is not None else None
+        return offset_of(metadata, sum(item.once_a_row for item in scanned.items), self.subject.later).value
 
     def _choice(self, code: str, item: Item | None) -> str | None:
         """The choice taken for a finding, None where it is not wanted."""
         return self.wanted.get((code, item.start if item is not None else None))
 
     def done(self) -> Mended:
-        exam = self.exam
-        tail = repeated(exam)
-        rows = exam.rows
+        scanned = self.scanned
+        tail = repeated(scanned)
+        rows = scanned.rows
         doubled = (
             set(map(id, rows[-tail:])) if tail and self._choice("duplicated-tail", rows[-tail]) == "remove" else set()
         )
         orphans = {id(rows[at]) for at in pair([item.row for item in rows if item.row is not None])[1]}
         state: list[bytes] = []
-        for item in exam.items:
+        for item in scanned.items:
             once = item.once_a_row
-            if item is exam.head:
+            if item is scanned.head:
                 self.head_at = len(self.lines)
             elif id(item) in doubled:
                 self._take_out(item, "a repeated message")
@@ -135,7 +144,7 @@ class _Mending:
             self.out.append((item.start, item.stop))
         kept.append(self._bytes(item) if item.sort is Sort.STATE else dumps(item.value))
         if self.lines or kept[1:]:
-            self.changes.append(Change(self.patient.spot(item), "provider state", self._shown(item), _text(kept[-1])))
+            self.changes.append(Change(self.subject.spot(item), "provider state", self._shown(item), _text(kept[-1])))
 
     def _mends(self, item: Item) -> bool:
         return (
@@ -146,14 +155,14 @@ class _Mending:
 
     def _take_out(self, item: Item, what: str) -> None:
         self.out.append((item.start, item.stop))
-        self.changes.append(Change(self.patient.spot(item), what, self._shown(item), None))
+        self.changes.append(Change(self.subject.spot(item), what, self._shown(item), None))
         if item.once_a_row and self.before < self.boundary:
             self.taken += 1
 
     def _rewritten(self, item: Item, line: bytes, what: str) -> None:
         self.out.append((item.start, item.stop))
         self._line(line)
-        self.changes.append(Change(self.patient.spot(item), what, self._shown(item), _text(line)))
+        self.changes.append(Change(self.subject.spot(item), what, self._shown(item), _text(line)))
 
     def _shown(self, item: Item) -> str:
         return _text(self.data[item.start : min(item.stop, item.start + 2_000)])
@@ -172,7 +181,7 @@ class _Mending:
             self._line(line)
             if line.strip() != raw:
                 self.out.append((item.start, item.stop))
-            self.changes.append(Change(self.patient.spot(item), "a message", self._shown(item), _text(line)))
+            self.changes.append(Change(self.subject.spot(item), "a message", self._shown(item), _text(line)))
         else:
             self._rewritten(item, dumps(_marked(readable(item.value), item.fidelity, _why(item))), "a message")
 
@@ -218,7 +227,7 @@ class _Mending:
         value = {"role": "assistant", "content": "", "tool_calls": [call]}
         line = dumps(value | ({"timestamp": row.timestamp} if is_date(row.timestamp) else {}))
         self._line(line)
-        self.changes.append(Change(self.patient.spot(item), "a message", None, _text(line)))
+        self.changes.append(Change(self.subject.spot(item), "a message", None, _text(line)))
         if self.before < self.boundary:
             self.put_in += 1
 
@@ -226,31 +235,31 @@ class _Mending:
 
     def _head(self) -> bytes:
         """The metadata line, written anew only where it changes; empty where there is none and none is wanted."""
-        exam, head = self.exam, self.exam.head
+        scanned, head = self.scanned, self.scanned.head
         if head is None:
             if self._choice("metadata-missing", None) is None:
                 return b""
             line = dumps(self._completed({}))
-            self.changes.append(Change(self.patient.spot(), "the metadata line", None, _text(line)))
+            self.changes.append(Change(self.subject.spot(), "the metadata line", None, _text(line)))
             return line
         moves = head.sort is Sort.PART or bool({"metadata-misplaced", "metadata-duplicated"} & self.codes)
         if head.sort is Sort.PART and not self._mends(head):
             self.lines.insert(self.head_at, (self.data[head.start : head.stop], True))
             return b""
-        values = self._values(dict(exam.values))
-        if head.sort is Sort.METADATA and values == exam.values:
+        values = self._values(dict(scanned.values))
+        if head.sort is Sort.METADATA and values == scanned.values:
             line = self._bytes(head)
-            if moves and (exam.items[0] is not head or exam.blank_before):
+            if moves and (scanned.items[0] is not head or scanned.blank_before):
                 self.changes.append(
                     Change(
-                        self.patient.spot(head), "the metadata line, to the first line", self._shown(head), _text(line)
+                        self.subject.spot(head), "the metadata line, to the first line", self._shown(head), _text(line)
                     )
                 )
             return self._placed(line, moves)
         line = dumps(values)
         if line.strip() != self.data[head.start : head.stop].strip():
             self.out.append((head.start, head.stop))
-        self.changes.append(Change(self.patient.spot(head), "the metadata line", self._shown(head), _text(line)))
+        self.changes.append(Change(self.subject.spot(head), "the metadata line", self._shown(head), _text(line)))
         return self._placed(line, moves)
 
     def _placed(self, line: bytes, moves: bool) -> bytes:
@@ -262,7 +271,7 @@ class _Mending:
 
     def _values(self, values: dict[str, Any]) -> dict[str, Any]:
         """The metadata line's values with what is wanted of them put right."""
-        head = self.exam.head
+        head = self.scanned.head
         if head is not None and head.fidelity is not Fidelity.EXACT:
             values = self._completed(readable(values))
         if self._choice("metadata-not-an-object", head) is not None:
@@ -273,14 +282,14 @@ class _Mending:
             values.pop("key")
         if self._choice("key-disagrees", head) == "take-name":
             values["key"] = (
-                decoded(self.patient.stem) if self.patient.naming is Naming.BASE64 else guessed_key(self.patient.stem)
+                decoded(self.subject.stem) if self.subject.naming is Naming.BASE64 else guessed_key(self.subject.stem)
             )
         values.pop(PENDING, None) if self._choice("save-unfinished", head) is not None else None
         return self._offsets(values)
 
     def _offsets(self, values: dict[str, Any]) -> dict[str, Any]:
         """Offsets count other rows where some before them were taken out or put in."""
-        bad = self._choice("bad-offset", self.exam.head) is not None
+        bad = self._choice("bad-offset", self.scanned.head) is not None
         for name in ("last_consolidated", "last_archived"):
             stored = values.get(name)
             if name not in values or (stored is None and not bad):
@@ -295,20 +304,20 @@ class _Mending:
         """A metadata line of which some is missing, in the release's own order."""
         found: dict[str, Any] = {"_type": METADATA}
         key = values.get("key")
-        if not (isinstance(key, str) and key) and self.patient.naming is Naming.BASE64:
-            key = decoded(self.patient.stem)
+        if not (isinstance(key, str) and key) and self.subject.naming is Naming.BASE64:
+            key = decoded(self.subject.stem)
         found |= {"key": key} if isinstance(key, str) and key else {}
         found |= {name: values[name] if is_date(values.get(name)) else date for name, date in self._dates().items()}
         stored = values.get("metadata")
         found["metadata"] = stored if isinstance(stored, dict) else {}
-        for name in ("last_archived", "last_consolidated") if self.patient.later else ("last_consolidated",):
+        for name in ("last_archived", "last_consolidated") if self.subject.later else ("last_consolidated",):
             found[name] = values.get(name, 0)
         return found | {name: value for name, value in values.items() if name not in found}
 
     def _dates(self) -> dict[str, str]:
         """When the session began and ended, by its metadata, its messages, or its file."""
-        values = self.exam.values
-        stamps = [item.row.timestamp for item in self.exam.rows if item.row and is_date(item.row.timestamp)]
+        values = self.scanned.values
+        stamps = [item.row.timestamp for item in self.scanned.rows if item.row and is_date(item.row.timestamp)]
         stamps = stamps or [values[name] for name in DATES if is_date(values.get(name))]
         file = datetime.fromtimestamp(self.mtime_ns // 1_000_000_000, UTC).astimezone().replace(tzinfo=None).isoformat()
         return dict(zip(DATES, (stamps[0], stamps[-1]) if stamps else (file, file), strict=True))

@@ -13,11 +13,11 @@ from typing import Any
 
 from sessionscope.store.model.errors import Refused
 from sessionscope.store.model.findings import Change, cut
-from sessionscope.store.nanobot.doctor.ailments import Patient, ailments
+from sessionscope.store.nanobot.doctor.ailments import Subject, ailments
 from sessionscope.store.nanobot.format.head import metadata_of
+from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
-from sessionscope.store.nanobot.read.exam import Exam, dumps, pair, row_of
-from sessionscope.store.nanobot.read.survey import Sort
+from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps, pair, row_of
 
 from .mending import Mended
 
@@ -28,23 +28,28 @@ _OPEN = ("runtime_checkpoint", "pending_user_turn")
 
 
 def settle(
-    patient: Patient, exam: Exam, data: bytes, checkpoint: Mapping[str, Any] | None, reason: str, now: datetime
+    subject: Subject,
+    scanned: MessageScan,
+    data: bytes,
+    checkpoint: Mapping[str, Any] | None,
+    reason: str,
+    now: datetime,
 ) -> tuple[Mended, list[str]]:
     """The file with its turn ended, and in words how; the same bytes where nothing is open.
 
     `checkpoint` is that of a sidecar in force, which goes before one in the metadata. Raises Refused for a file that is
     damaged.
     """
-    if any(one.fixable for one in ailments(patient, exam)):
-        raise Refused(f"{patient.file}: it is damaged; repair it before its turn is settled.")
-    values, stamp = exam.values, now.isoformat()
+    if any(one.fixable for one in ailments(subject, scanned)):
+        raise Refused(f"{subject.file}: it is damaged; repair it before its turn is settled.")
+    values, stamp = scanned.values, now.isoformat()
     stored = values.get("metadata")
     inner: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
     found = checkpoint if checkpoint is not None else inner.get("runtime_checkpoint")
-    restored = _restored(exam, data, found, reason, stamp) if isinstance(found, Mapping) else []
-    rows = [item.row for item in exam.rows if item.row is not None] + [row_of(row) for row in restored]
-    metadata = metadata_of(values) if exam.head is not None else None
-    offset = offset_of(metadata, len(exam.rows), patient.later).value
+    restored = _restored(scanned, data, found, reason, stamp) if isinstance(found, Mapping) else []
+    rows = [item.row for item in scanned.rows if item.row is not None] + [row_of(row) for row in restored]
+    metadata = metadata_of(values) if scanned.head is not None else None
+    offset = offset_of(metadata, len(scanned.rows), subject.later).value
     answers: dict[int, list[dict[str, Any]]] = {}
     for call in pair(rows)[0]:
         if call.at >= offset:
@@ -58,7 +63,7 @@ def settle(
     said = _said(restored, sum(map(len, answers.values())), bool(closing))
     if not said and not any(name in inner for name in _OPEN):
         return Mended(data, (), ()), []
-    return _written(patient, exam, data, restored, answers, closing, stamp), said or ["Its turn is marked as ended."]
+    return _written(subject, scanned, data, restored, answers, closing, stamp), said or ["Its turn is marked as ended."]
 
 
 def _said(restored: Sequence[Any], answered: int, closed: bool) -> list[str]:
@@ -77,7 +82,9 @@ def _answer(id_: str, name: str, reason: str, stamp: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": id_, "name": name, "content": reason or INTERRUPTED, "timestamp": stamp}
 
 
-def _restored(exam: Exam, data: bytes, found: Mapping[str, Any], reason: str, stamp: str) -> list[dict[str, Any]]:
+def _restored(
+    scanned: MessageScan, data: bytes, found: Mapping[str, Any], reason: str, stamp: str
+) -> list[dict[str, Any]]:
     """The messages of a checkpoint that the session does not end with already."""
     held: list[dict[str, Any]] = []
     message = found.get("assistant_message")
@@ -95,7 +102,7 @@ def _restored(exam: Exam, data: bytes, found: Mapping[str, Any], reason: str, st
             held.append(_answer(str(one["id"]), name if isinstance(name, str) else "tool", reason, stamp))
     newest = [
         _alike(json.loads(data[item.start : item.stop].decode().strip()))
-        for item in exam.rows[len(exam.rows) - min(len(held), len(exam.rows)) :]
+        for item in scanned.rows[len(scanned.rows) - min(len(held), len(scanned.rows)) :]
     ]
     wanted = [_alike(one) for one in held]
     shared = next((size for size in range(min(len(newest), len(wanted)), 0, -1) if newest[-size:] == wanted[:size]), 0)
@@ -108,8 +115,8 @@ def _alike(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _written(
-    patient: Patient,
-    exam: Exam,
+    subject: Subject,
+    scanned: MessageScan,
     data: bytes,
     restored: Sequence[dict[str, Any]],
     answers: Mapping[int, Sequence[dict[str, Any]]],
@@ -120,18 +127,18 @@ def _written(
 
     def new(row: dict[str, Any]) -> bytes:
         line = dumps(row)
-        changes.append(Change(patient.spot(), "a message", None, cut(line.decode("utf-8", "replace").rstrip())))
+        changes.append(Change(subject.spot(), "a message", None, cut(line.decode("utf-8", "replace").rstrip())))
         return line
 
     lines: list[bytes] = []
     at = -1
-    for item in exam.items:
+    for item in scanned.items:
         line = data[item.start : item.stop]
-        if item is exam.head:
-            line = dumps(_ended(exam.values, stamp))
+        if item is scanned.head:
+            line = dumps(_ended(scanned.values, stamp))
             changes.append(
                 Change(
-                    patient.spot(item),
+                    subject.spot(item),
                     "the metadata line",
                     cut(data[item.start : item.stop].decode("utf-8", "replace").rstrip()),
                     cut(line.decode("utf-8", "replace").rstrip()),

@@ -1,6 +1,6 @@
 """Every byte of a session's file as a piece: messages, private lines, and parts of lines that nanobot does not load.
 
-What a doctor looks at and a repair works on. White space between two pieces belongs to neither.
+The doctor and the repair work on these. White space between two pieces belongs to neither.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Region(Struct, frozen=True):
     whole: bool
 
 
-class Survey(Struct, frozen=True):
+class ByteSpans(Struct, frozen=True):
     """The rows of a file, and what stands between them."""
 
     outline: FileOutline
@@ -77,7 +77,7 @@ class Piece(Struct, gc=False):
         return len(self.data) == self.stop - self.start
 
 
-class _Surveying(Walk):
+class _SpanScan(Walk):
     """A walk that remembers what an outline has no need of."""
 
     def __init__(self, file: Opened, cancel: Cancel) -> None:
@@ -99,10 +99,10 @@ class _Surveying(Walk):
             self.regions.append(Region(start, start + size, line, whole))
 
 
-def survey(file: Opened, cancel: Cancel) -> Survey:
-    """Goes over a file once. Raises Cancelled, and Busy where the file shrinks meanwhile."""
-    walk = _Surveying(file, cancel)
-    return Survey(outlined(file, walk), tuple(walk.privates), tuple(walk.regions))
+def find_spans(file: Opened, cancel: Cancel) -> ByteSpans:
+    """Read a file once. Raises Cancelled, and Busy if the file shrinks meanwhile."""
+    walk = _SpanScan(file, cancel)
+    return ByteSpans(outlined(file, walk), tuple(walk.privates), tuple(walk.regions))
 
 
 def parts(file: Opened, region: Region) -> Iterator[Piece]:
@@ -126,7 +126,7 @@ def parts(file: Opened, region: Region) -> Iterator[Piece]:
             )
 
 
-def pieces(file: Opened, found: Survey, cancel: Cancel) -> Iterator[Piece]:
+def pieces(file: Opened, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
     """All pieces in order. Raises Cancelled, and Busy where the file shrinks meanwhile."""
     outline = found.outline
     others: list[Private | Region] = sorted((*found.privates, *found.regions), key=lambda one: one.start)

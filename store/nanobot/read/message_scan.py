@@ -1,6 +1,6 @@
-"""One pass over a session's file: each message, private line and piece of damage with what a doctor has to know of it.
+"""One pass over a session's file: each message, private line and piece of damage, with what the doctor needs of it.
 
-Bodies stay where they are: what is kept of a sound message is a few words and a print.
+Of a sound message, only a few words and a checksum are kept.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.lines import Stray
 from sessionscope.store.protocols import Cancel, never
 
+from .byte_spans import Piece, Sort, find_spans, pieces
 from .record import RowId, decode
-from .survey import Piece, Sort, pieces, survey
 
 MARK = "_sessionscope"
 """The member of a message that a repair could save only in part; it says so to whoever reads it later."""
@@ -116,8 +116,8 @@ class Item(Struct, gc=False):
         return self.message or (self.sort is Sort.PART and lost)
 
 
-class Exam(Struct):
-    """A file: its items in order, the item whose metadata counts, and whether nanobot gives the whole of it up."""
+class MessageScan(Struct):
+    """The items of a file in order. `head` is the metadata line that counts, `lost` why nanobot loads nothing of it."""
 
     items: list[Item]
     head: Item | None
@@ -131,16 +131,16 @@ class Exam(Struct):
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """The metadata line that counts, empty without one."""
+        """Return the metadata line that counts, empty without one."""
         return self.head.value or {} if self.head is not None else {}
 
 
-def examined(file: Opened, cancel: Cancel = never) -> Exam:
-    """Goes over a file twice, in windows. Raises Cancelled, and Busy where it shrinks meanwhile."""
-    found = survey(file, cancel)
+def scan_messages(file: Opened, cancel: Cancel = never) -> MessageScan:
+    """Read a file twice, in windows. Raises Cancelled, and Busy if the file shrinks meanwhile."""
+    found = find_spans(file, cancel)
     items = [_item(file, piece) for piece in pieces(file, found, cancel)]
     first = file.read(0, min(file.size, 64))
-    return Exam(
+    return MessageScan(
         items,
         _head(items),
         file.size,
@@ -276,6 +276,6 @@ def readable(value: Any) -> Any:
     return value
 
 
-def strays(exam: Exam) -> Iterator[Item]:
+def strays(scanned: MessageScan) -> Iterator[Item]:
     """The pieces that nanobot does not load."""
-    return (item for item in exam.items if item.sort is Sort.PART)
+    return (item for item in scanned.items if item.sort is Sort.PART)
