@@ -43,6 +43,11 @@ class Palette(CommandPalette, Leaving[None]):
 class Quiet(App[None]):
     """An app that ends on a fault of its own with one sentence and status 1, unless TEXTUAL=debug asks for more."""
 
+    async def on_event(self, event: events.Event) -> None:
+        # A click or key that comes while the app ends finds no screen.
+        if self._screen_stack or not isinstance(event, events.InputEvent):
+            await super().on_event(event)
+
     def _fatal_error(self) -> None:
         if "debug" in self.features:
             super()._fatal_error()

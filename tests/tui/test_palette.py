@@ -10,6 +10,7 @@ from textual._callback import invoke
 from textual.binding import Binding
 from textual.command import CommandInput
 
+from sessionscope.tui.app import Sessionscope
 from sessionscope.tui.browser.screen import Browser
 from sessionscope.tui.compat import Palette
 
@@ -111,6 +112,12 @@ async def test_a_click_outside_of_the_screen(demo_db: Path) -> None:
         assert hands.app.screen is palette
         palette.post_message(events.Click(palette, 0, 0, 0, 0, 1, False, False, False, 0, 0))
         await hands.until(lambda: isinstance(hands.app.screen, Browser), "the palette to close")
+
+
+async def test_a_click_that_comes_while_the_app_ends_is_nothing() -> None:
+    app = Sessionscope([])
+    assert not app.screen_stack
+    await app.on_event(events.Click(None, 1, 1, 0, 0, 1, False, False, False, 1, 1))
 
 
 async def test_a_fault_of_our_own_is_one_sentence(demo_db: Path, capsys: pytest.CaptureFixture[str]) -> None:
