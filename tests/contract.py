@@ -31,7 +31,7 @@ SESSION, BOT = "sess_root0000000000000000000", "slack:C123:1715800000.000100"
 FREE = {"arguments", "content", "undo"}
 """JSON keys whose values are the session's own."""
 HYPHENATED = re.compile(r"[a-z]+(-[a-z0-9]+)+")
-_MAKERS = {"Finding", "Obstacle", "ailment", "finding", "_choice"}
+_MAKERS = {"Finding", "Obstacle", "check_result", "finding", "_choice"}
 
 
 def contract() -> dict[str, Any]:

@@ -30,7 +30,7 @@ from sessionscope.store.model.plans import (
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.protocols import Cancel, never
 
-from .doctor.ailments import Subject, head_of
+from .doctor.checks import Subject, head_of
 from .doctor.checkup import checkpoint_name, findings, main_of, subject_of
 from .format.file import Held
 from .format.head import head_of as head_in

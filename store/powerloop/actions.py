@@ -97,22 +97,22 @@ class PowerLoopActions:
 
     def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
         key = self._key(action.ref) if action.ref is not None else None
-        found = list(checkup.ailments(self._source.read, lambda: self.layout, key, progress, cancel))
+        found = list(checkup.check_database(self._source.read, lambda: self.layout, key, progress, cancel))
         taken = planning.taken(found, action)
-        reindex = any(ail.finding.code == checkup.REINDEX for ail, _ in taken)
+        reindex = any(result.finding.code == checkup.REINDEX for result, _ in taken)
         if reindex:
             # What is found by an index that lies is looked at again once it is built anew.
-            taken = [(ail, name) for ail, name in taken if ail.finding.code == checkup.REINDEX]
+            taken = [(result, name) for result, name in taken if result.finding.code == checkup.REINDEX]
         some = planning.edits_of(taken)
-        keys = [self._key(ref) for ref in dict.fromkeys(ail.finding.place.session for ail, _ in taken) if ref]
+        keys = [self._key(ref) for ref in dict.fromkeys(result.finding.place.session for result, _ in taken) if ref]
         work = Work(
             tuple(some),
             reindex,
             tuple(key for key in keys if key is not None),
-            any(ail.finding.place.row is None for ail, _ in taken),
+            any(result.finding.place.row is None for result, _ in taken),
         )
         count = edits.count(some) + reindex
-        said = tuple(reasons((ail.finding, name) for ail, name in taken)) or (NOTHING,)
+        said = tuple(reasons((result.finding, name) for result, name in taken)) or (NOTHING,)
         return self._source.read(
             lambda conn: Plan(
                 action,
@@ -120,7 +120,7 @@ class PowerLoopActions:
                 said,
                 (),
                 tuple(self._changes(conn, some)),
-                tuple(ail.finding for ail, _ in taken),
+                tuple(result.finding for result, _ in taken),
                 basis=edits.basis_of(conn, self.layout, some),
                 work=work,
             )
@@ -294,7 +294,7 @@ class PowerLoopActions:
             now = settle(facts, plan.action.reason, made)[0] if facts else []
             same = planning.timeless(now) == planning.timeless(work.edits)
         elif isinstance(plan.action, Repair) and not work.reindex:
-            found = list(checkup.within(conn, self.layout, work.scope, work.between))
+            found = list(checkup.check_sessions(conn, self.layout, work.scope, work.between))
             try:
                 again = planning.edits_of(planning.taken(found, plan.action))
             except Misused:
@@ -314,17 +314,17 @@ class PowerLoopActions:
             if work.reindex or any(edit.table == "sessions" and edit.rowid is None for edit in work.edits):
                 keys = [key for (key,) in conn.execute(f"SELECT rowid FROM {self.layout.table('sessions')}")]
             found = [
-                ail
-                for ail in checkup.within(conn, self.layout, keys, work.between or work.reindex)
-                if ail.finding.fixable
-                and (not action.only or ail.finding.code in action.only)
-                and (action.ref is None or ail.finding.place.session == action.ref)
+                result
+                for result in checkup.check_sessions(conn, self.layout, keys, work.between or work.reindex)
+                if result.finding.fixable
+                and (not action.only or result.finding.code in action.only)
+                and (action.ref is None or result.finding.place.session == action.ref)
             ]
-            some = planning.edits_of([(ail, "") for ail in found])
+            some = planning.edits_of([(result, "") for result in found])
             if not some:
                 break
             changed.update(dict.fromkeys(edits.apply(conn, self.layout, some)))
-            said.update({f"{ail.finding.code}: {ail.finding.fix}": None for ail in found})
+            said.update({f"{result.finding.code}: {result.finding.fix}": None for result in found})
         return tuple(said)
 
     def _restore(self, writer: Writer, plan: Plan) -> Receipt:

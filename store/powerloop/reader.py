@@ -325,5 +325,5 @@ class PowerLoopReader:
         # Imported where it is asked for, since whoever only reads needs none of it.
         from .doctor import checkup
 
-        for ail in checkup.ailments(self.read, lambda: self.layout, key, progress, cancel):
-            yield ail.finding
+        for result in checkup.check_database(self.read, lambda: self.layout, key, progress, cancel):
+            yield result.finding

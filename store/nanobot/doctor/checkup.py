@@ -21,7 +21,7 @@ from sessionscope.store.nanobot.read import detail
 from sessionscope.store.nanobot.read.message_scan import MessageScan, scan_messages
 from sessionscope.store.protocols import Cancel
 
-from .ailments import Subject, ailments, finding, head_of
+from .checks import Subject, check_file, finding, head_of
 
 HEAD_BYTES, ID_CHARS = 65_536, 32
 
@@ -100,7 +100,7 @@ def of_file(folder: Folder, found: Looked, file: Opened, names: list[str]) -> It
             found.subject.spot(),
             "It holds nothing: either nothing was ever saved, or all of it was cut off.",
         )
-    yield from ailments(found.subject, found.scanned)
+    yield from check_file(found.subject, found.scanned)
     yield from _sidecar(folder, found, file)
     yield from _invisible(folder, found, names)
 

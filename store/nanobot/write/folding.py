@@ -15,7 +15,7 @@ from typing import Any
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, FoldPlan, Uncompact
-from sessionscope.store.nanobot.doctor.ailments import Subject, ailments, is_date, turn_of
+from sessionscope.store.nanobot.doctor.checks import Subject, check_file, is_date, turn_of
 from sessionscope.store.nanobot.format.head import metadata_of
 from sessionscope.store.nanobot.format.trail import (
     OFFSETS,
@@ -42,7 +42,7 @@ SHOWN = 200
 
 def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
     """How many messages are consolidated. Raises Refused for a session that is damaged or in the midst of a turn."""
-    if any(one.fixable for one in ailments(subject, scanned)) or scanned.head is None:
+    if any(one.fixable for one in check_file(subject, scanned)) or scanned.head is None:
         raise Refused(f"{subject.file}: it is damaged; repair it first.")
     if waits or turn_of(scanned):
         raise Refused(f"{subject.file}: a turn is open; settle it first.")

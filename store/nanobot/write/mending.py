@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
-from sessionscope.store.nanobot.doctor.ailments import DATES, Subject, ailments, is_date, repeated
+from sessionscope.store.nanobot.doctor.checks import DATES, Subject, check_file, is_date, repeated
 from sessionscope.store.nanobot.format.file import Held
 from sessionscope.store.nanobot.format.head import METADATA, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, decoded, guessed_key
@@ -54,7 +54,7 @@ def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> W
     """What is fixable in a file that was mended once, so that nothing is left for a second repair."""
     return {
         (one.code, one.place.start): ""
-        for one in ailments(subject, scanned)
+        for one in check_file(subject, scanned)
         if one.fixable and (not only or one.code in only)
     }
 

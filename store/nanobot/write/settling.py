@@ -13,7 +13,7 @@ from typing import Any
 
 from sessionscope.store.model.errors import Refused
 from sessionscope.store.model.findings import Change, cut
-from sessionscope.store.nanobot.doctor.ailments import Subject, ailments
+from sessionscope.store.nanobot.doctor.checks import Subject, check_file
 from sessionscope.store.nanobot.format.head import metadata_of
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
@@ -40,7 +40,7 @@ def settle(
     `checkpoint` is that of a sidecar in force, which goes before one in the metadata. Raises Refused for a file that is
     damaged.
     """
-    if any(one.fixable for one in ailments(subject, scanned)):
+    if any(one.fixable for one in check_file(subject, scanned)):
         raise Refused(f"{subject.file}: it is damaged; repair it before its turn is settled.")
     values, stamp = scanned.values, now.isoformat()
     stored = values.get("metadata")

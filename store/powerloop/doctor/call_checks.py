@@ -11,12 +11,12 @@ from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
 from sessionscope.store.powerloop.read.tool_call_pairs import awaited, dumps, is_free, open_calls, pair_tool_calls
 
-from .ailments import Ailment, ailment, named_seqs
+from .check_results import CheckResult, check_result, named_seqs
 from .edits import Edit
 from .room import Rooms, count_on, make_room
 
 
-def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     pairs = pair_tool_calls(facts.rows)
     back = {seq for first, last in facts.audit.unexplained for seq in range(first, last + 1)}
     waits, _ = awaited(facts)
@@ -28,7 +28,7 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         if gone and any(row.active or row.seq in back for row in group):
             named = named_seqs(runs_of(sorted(row.seq for row in gone)))
             what = "results without their call" if gone[0] is group[0] else "a call without all of its results"
-            yield ailment(
+            yield check_result(
                 "split-pair",
                 Severity.WARNING,
                 facts.spot(group[0]),
@@ -45,7 +45,7 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         left = [call for call in calls if call.id not in waits]
         if left:
             names = ", ".join(str(call.name or call.id or "?")[:40] for call in left[:5])
-            yield ailment(
+            yield check_result(
                 "unanswered-calls",
                 Severity.WARNING,
                 facts.spot(facts.rows[at]),
@@ -54,13 +54,13 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
             )
 
 
-def _orphan_result(facts: SessionFacts, row: Row) -> Ailment:
+def _orphan_result(facts: SessionFacts, row: Row) -> CheckResult:
     place = facts.spot(row)
     message = f"It is the result of a call {str(row.answers)[:40]!r} that no row before it makes."
     if not row.answers:
         message = "It is the result of a call, but does not say of which, and none waits for one."
     if not row.active or not isinstance(row.answers, str) or not row.answers:
-        return ailment("orphan-result", Severity.WARNING if row.active else Severity.INFO, place, message)
+        return check_result("orphan-result", Severity.WARNING if row.active else Severity.INFO, place, message)
     free = row.seq > 1 and is_free(facts, row.seq - 1, 1)
     rooms = Rooms(() if free else ((row.seq, 1),))
     moves = [*make_room(facts, rooms), *count_on(facts, rooms.moved(facts.highest))]
@@ -81,7 +81,7 @@ def _orphan_result(facts: SessionFacts, row: Row) -> Ailment:
         "created_at": row.created_at,
     }
     values |= {"send_index": row.send_index} if row.send_index is not None else {}
-    return ailment(
+    return check_result(
         "orphan-result",
         Severity.WARNING,
         place,
@@ -95,7 +95,7 @@ def _orphan_result(facts: SessionFacts, row: Row) -> Ailment:
     )
 
 
-def pending(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+def pending(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     stored = facts.state.get("pending_json") if facts.state else None
     if not stored or facts.state_rowid is None or troubles({"pending_json": stored}, ("pending_json",)) != ((), ()):
         return
@@ -108,14 +108,14 @@ def pending(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
     if more or waits & unanswered or (not waits and nameless):
         many = len(waits & unanswered)
         what = f"{many} {'call' if many == 1 else 'calls'}" if many else "an answer"
-        yield ailment(
+        yield check_result(
             "open-turn",
             Severity.INFO,
             place,
             f"A turn is open: it waits for {what}. Its agent may go on with it; if it never will, settle ends it.",
         )
     elif not waits or waits <= {id_ for row in facts.rows for id_, _ in row.calls}:
-        yield ailment(
+        yield check_result(
             "pending-answered",
             Severity.ERROR,
             place,
@@ -124,7 +124,7 @@ def pending(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
             clear,
         )
     else:
-        yield ailment(
+        yield check_result(
             "pending-unknown",
             Severity.ERROR,
             place,

@@ -17,7 +17,7 @@ from sessionscope.store.powerloop.read.sessions import id_text
 from sessionscope.store.protocols import Cancel
 
 from . import call_checks, compaction_checks, session_checks
-from .ailments import Ailment, ailment
+from .check_results import CheckResult, check_result
 from .tree_checks import check_owners, check_tree
 
 T = TypeVar("T")
@@ -34,10 +34,10 @@ _CHECKS = (
 _OF_AN_INDEX = ("missing from index", "wrong # of entries in index", "non-unique entry in index", "row not in index")
 
 
-def ailments(
+def check_database(
     read: Read, layout: Callable[[], Layout], key: int | None, progress: Progress, cancel: Cancel
-) -> Iterator[Ailment]:
-    """All that is wrong with an archive, or with the session of this key. In bursts. Raises Cancelled, Busy."""
+) -> Iterator[CheckResult]:
+    """Check a database, or only the session with a key, in bursts. Raises Cancelled, Busy."""
     try:
         if key is None:
             yield from _burst(read, cancel, lambda conn: list(_file(conn, layout(), progress)))
@@ -51,33 +51,35 @@ def ailments(
             at += some
         progress("sessions", len(every), len(every))
         ref = _burst(read, cancel, lambda conn: _ref(conn, layout(), key))
-        for ail in _burst(read, cancel, lambda conn: [*check_tree(conn, layout()), *check_owners(conn, layout())]):
-            if ref is None or ail.finding.place.session == ref:
-                yield ail
+        for result in _burst(read, cancel, lambda conn: [*check_tree(conn, layout()), *check_owners(conn, layout())]):
+            if ref is None or result.finding.place.session == ref:
+                yield result
     except Damaged as error:
         yield _damaged(str(error))
 
 
-def examine(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
-    """All that is wrong with a session, the bookkeeping first."""
+def check_session(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
+    """Run all checks of a session, those of its bookkeeping first."""
     for rule in _CHECKS:
         yield from rule(facts, layout)
 
 
-def within(conn: sqlite3.Connection, layout: Layout, keys_: Collection[int], between: bool) -> Iterator[Ailment]:
-    """What is wrong with some sessions, and what is `between` all, in a transaction that is open already."""
+def check_sessions(
+    conn: sqlite3.Connection, layout: Layout, keys_: Collection[int], between: bool
+) -> Iterator[CheckResult]:
+    """Check some sessions, and if `between` the tree, in a transaction that is open already."""
     for key in keys_:
         facts = read_facts(conn, layout, key)
         if facts is not None:
-            yield from examine(facts, layout)
+            yield from check_session(facts, layout)
     if between:
         yield from check_tree(conn, layout)
         yield from check_owners(conn, layout)
 
 
-def _some(conn: sqlite3.Connection, layout: Layout, left: list[int]) -> tuple[int, list[Ailment]]:
+def _some(conn: sqlite3.Connection, layout: Layout, left: list[int]) -> tuple[int, list[CheckResult]]:
     """Looks at the next sessions, as many as one burst has time for."""
-    found: list[Ailment] = []
+    found: list[CheckResult] = []
     rows = 0
     for at, key in enumerate(left[:BURST_SESSIONS]):
         if rows > BURST_ROWS:
@@ -85,7 +87,7 @@ def _some(conn: sqlite3.Connection, layout: Layout, left: list[int]) -> tuple[in
         facts = read_facts(conn, layout, key)
         if facts is not None:
             rows += len(facts.rows)
-            found += examine(facts, layout)
+            found += check_session(facts, layout)
     return min(len(left), BURST_SESSIONS), found
 
 
@@ -114,9 +116,9 @@ def _burst(read: Read, cancel: Cancel, work: Callable[[sqlite3.Connection], T]) 
         raise
 
 
-def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Iterator[Ailment]:
+def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Iterator[CheckResult]:
     for found in layout.obstacles:
-        yield ailment(
+        yield check_result(
             found.code,
             Severity.WARNING,
             Spot(),
@@ -130,14 +132,14 @@ def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Itera
     if any("Page" in line or "Tree" in line or "page" in line for line in others):
         yield _damaged(f"SQLite's own check says: {others[0]}")
     elif others:
-        yield ailment(
+        yield check_result(
             "integrity",
             Severity.WARNING,
             Spot(),
             f"SQLite's own check says: {others[0]}" + (f" (and {len(others) - 1} more)" if len(others) > 1 else ""),
         )
     if of_index:
-        yield ailment(
+        yield check_result(
             REINDEX,
             Severity.ERROR,
             Spot(),
@@ -147,12 +149,12 @@ def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Itera
     yield from _layouts(conn, layout)
 
 
-def _layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
+def _layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[CheckResult]:
     others = [other for other in layouts(conn) if other.prefix != layout.prefix]
     filled = [other for other in others if conn.execute(f"SELECT 1 FROM {other.table('sessions')} LIMIT 1").fetchone()]
     for other in others:
         what = "holds sessions too" if other in filled else "is empty"
-        yield ailment(
+        yield check_result(
             "several-layouts",
             Severity.INFO,
             Spot(),
@@ -161,7 +163,7 @@ def _layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
             "sees just its own.",
         )
     if layout.poisoned:
-        yield ailment(
+        yield check_result(
             "half-migrated",
             Severity.WARNING,
             Spot(),
@@ -170,5 +172,5 @@ def _layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
         )
 
 
-def _damaged(why: str) -> Ailment:
-    return Ailment(Finding("damaged-pages", Severity.ERROR, Spot(), f"{why.rstrip('.')}.", salvage=True))
+def _damaged(why: str) -> CheckResult:
+    return CheckResult(Finding("damaged-pages", Severity.ERROR, Spot(), f"{why.rstrip('.')}.", salvage=True))

@@ -11,7 +11,7 @@ from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts
 
-from .ailments import Ailment, ailment, count_rows, named_seqs
+from .check_results import CheckResult, check_result, count_rows, named_seqs
 from .edits import Edit
 
 _SPANS = (
@@ -25,7 +25,7 @@ _SPANS = (
 )
 
 
-def compactions(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+def compactions(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     audited = {fold.note_seq for fold in facts.folds}
     lost = [row for row in facts.rows if row.note and row.seq not in audited]
     spans: list[tuple[int, int]] = []
@@ -46,7 +46,7 @@ def compactions(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
     if back:
         runs = runs_of(back)
         place = facts.spot(seqs[back[0]])
-        yield ailment(
+        yield check_result(
             "fold-unrecorded",
             Severity.ERROR,
             place,
@@ -58,14 +58,14 @@ def compactions(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
     yield from _spans(facts)
 
 
-def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tuple[int, int]]) -> Ailment:
+def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tuple[int, int]]) -> CheckResult:
     place, meta = facts.spot(row), row.meta if isinstance(row.meta, dict) else {}
     first, last = meta.get("from_seq"), meta.get("to_seq")
     message = "It is a compaction note, but the audit knows of no compaction that wrote it."
     if type(first) is not int or type(last) is not int:
         if not row.active:
-            return ailment("note-unrecorded", Severity.INFO, place, message)
-        return ailment(
+            return check_result("note-unrecorded", Severity.INFO, place, message)
+        return check_result(
             "note-unrecorded",
             Severity.WARNING,
             place,
@@ -98,7 +98,7 @@ def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tup
     ]
     if facts.state_rowid is not None:
         edits.append(Edit("session_state", facts.state_rowid, {"last_compact_seq": number}, place))
-    return ailment(
+    return check_result(
         "note-unrecorded",
         Severity.ERROR,
         place,
@@ -108,7 +108,7 @@ def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tup
     )
 
 
-def _spans(facts: SessionFacts) -> Iterator[Ailment]:
+def _spans(facts: SessionFacts) -> Iterator[CheckResult]:
     """What is strange about recorded folds: all of it is what that release allows, so it is only told."""
     seen: set[tuple[Any, Any]] = set()
     for fold in facts.audit.compactions:
@@ -123,7 +123,7 @@ def _spans(facts: SessionFacts) -> Iterator[Ailment]:
                 code = "span-repeated"
             if code is not None and code not in told:
                 told.add(code)
-                yield ailment(
+                yield check_result(
                     code, Severity.INFO, place, f"Compaction {fold.number} ({fold.from_seq} to {fold.to_seq}): {odd}."
                 )
         seen.add(span)

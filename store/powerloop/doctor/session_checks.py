@@ -12,14 +12,14 @@ from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
 from sessionscope.store.powerloop.read.tool_call_pairs import dumps
 
-from .ailments import Ailment, ailment, count_rows
+from .check_results import CheckResult, check_result, count_rows
 from .edits import Edit
 
 _STATUSES, _KINDS = ("active", "archived"), ("root", "subagent")
 _LIFECYCLES = ("ephemeral", "linked", "detached")
 
 
-def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     place, highest = facts.spot(), facts.highest
     numbers = [fold.number for fold in facts.folds if type(fold.number) is int]
     folds = max(numbers, default=0)
@@ -28,7 +28,7 @@ def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         values = {"session_id": facts.stored_id, "next_seq": highest + 1}
         for column, value in (("round_index", rounds), ("last_compact_seq", folds)):
             values |= {column: value} if layout.has("session_state", column) else {}
-        yield ailment(
+        yield check_result(
             "state-missing",
             Severity.ERROR,
             place,
@@ -39,7 +39,7 @@ def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         return
     next_seq = facts.state["next_seq"]
     if type(next_seq) is not int or next_seq <= highest:
-        yield ailment(
+        yield check_result(
             "next-seq-behind",
             Severity.ERROR,
             place,
@@ -50,7 +50,7 @@ def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         )
     last = facts.state.get("last_compact_seq", folds)
     if type(last) is not int or last < folds:
-        yield ailment(
+        yield check_result(
             "compact-seq-behind",
             Severity.ERROR,
             place,
@@ -60,7 +60,7 @@ def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
             [Edit("session_state", facts.state_rowid, {"last_compact_seq": folds}, place)],
         )
     elif last > folds:
-        yield ailment(
+        yield check_result(
             "compact-seq-ahead",
             Severity.INFO,
             place,
@@ -69,7 +69,7 @@ def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         )
 
 
-def values(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+def values(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     yield from _json(facts, "sessions", facts.key, facts.session, ("config_json", "metadata_json"), "{}")
     if facts.state is not None and facts.state_rowid is not None:
         yield from _json(facts, "session_state", facts.state_rowid, facts.state, ("pending_json",), None)
@@ -81,11 +81,11 @@ def values(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
 
 def _json(
     facts: SessionFacts, table: str, rowid: int, values: Mapping[str, Any], columns: Sequence[str], empty: str | None
-) -> Iterator[Ailment]:
+) -> Iterator[CheckResult]:
     bad, odd = troubles(dict(values), columns)
     for column in bad:
         edit = Edit(table, rowid, {column: empty}, facts.spot())
-        yield ailment(
+        yield check_result(
             "bad-json",
             Severity.ERROR,
             facts.spot(),
@@ -95,7 +95,7 @@ def _json(
         )
     for column in odd:
         edit = Edit(table, rowid, {column: empty}, facts.spot())
-        yield ailment(
+        yield check_result(
             "not-an-object",
             Severity.WARNING,
             facts.spot(),
@@ -106,9 +106,9 @@ def _json(
 
 def _unknown(
     facts: SessionFacts, place: Spot, table: str, rowid: int, column: str, value: Any, known: Sequence[str]
-) -> Ailment:
+) -> CheckResult:
     shown = str(value)[:40]
-    return ailment(
+    return check_result(
         f"unknown-{column}",
         Severity.ERROR,
         place,
@@ -117,11 +117,11 @@ def _unknown(
     )
 
 
-def messages(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
+def messages(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     states = (State.ACTIVE.value, State.COMPACTED.value)
     known = (*states, State.DROPPED.value) if layout.has("messages", "send_index") else states
     if facts.strays:
-        yield ailment(
+        yield check_result(
             "odd-seq",
             Severity.WARNING,
             facts.spot(),
@@ -133,7 +133,7 @@ def messages(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         for column in (*row.bad, *row.odd):
             yield _bad_column(facts, layout, row, column)
     if missing := gaps(runs_of(row.seq for row in facts.rows), 1, facts.highest):
-        yield ailment(
+        yield check_result(
             "holes",
             Severity.INFO,
             facts.spot(),
@@ -141,10 +141,10 @@ def messages(facts: SessionFacts, layout: Layout) -> Iterator[Ailment]:
         )
 
 
-def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> Ailment:
+def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> CheckResult:
     place = facts.spot(row)
     if column == "tool_calls_json":
-        return ailment(
+        return check_result(
             "bad-tool-calls",
             Severity.ERROR,
             place,
@@ -157,7 +157,7 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> A
         )
     meta = dumps(_note_meta(facts, layout, row))
     if column in row.odd:
-        return ailment(
+        return check_result(
             "not-an-object",
             Severity.WARNING,
             place,
@@ -169,7 +169,7 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> A
             },
         )
     rebuilt = "It is made anew from the audit" if meta != "{}" else "It is emptied"
-    return ailment(
+    return check_result(
         "bad-json",
         Severity.ERROR,
         place,

@@ -15,7 +15,7 @@ from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.powerloop.read.sessions import id_text
 from sessionscope.store.rules.values import Damages
 
-from .ailments import Ailment, ailment
+from .check_results import CheckResult, check_result
 from .edits import Edit
 
 _BASE = ("messages", "session_state", "compactions", "usage_rounds")
@@ -48,7 +48,7 @@ def tree_nodes(conn: sqlite3.Connection, layout: Layout) -> list[TreeNode]:
     ]
 
 
-def check_tree(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
+def check_tree(conn: sqlite3.Connection, layout: Layout) -> Iterator[CheckResult]:
     """Check parents, cycles and depths. A pass over all sessions."""
     if not layout.has("sessions", "parent_session_id"):
         return
@@ -57,7 +57,7 @@ def check_tree(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
     parents = [position.get(one.parent, -1) if one.parent is not None else -1 for one in found]
     for at, one in enumerate(found):
         if one.parent is not None and parents[at] < 0:
-            yield ailment(
+            yield check_result(
                 "orphan",
                 Severity.WARNING,
                 _spot(layout, one),
@@ -73,7 +73,7 @@ def check_tree(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
         parents[cut] = -1
         one, many = found[cut], len(circle)
         what = "It is its own parent" if many == 1 else f"It and {many - 1} others are each other's parents in a circle"
-        yield ailment(
+        yield check_result(
             "parent-cycle",
             Severity.ERROR,
             _spot(layout, one),
@@ -104,7 +104,7 @@ def _circles(parents: list[int]) -> Iterator[list[int]]:
             seen[done] = 2
 
 
-def _depths(layout: Layout, found: list[TreeNode], parents: list[int]) -> Iterator[Ailment]:
+def _depths(layout: Layout, found: list[TreeNode], parents: list[int]) -> Iterator[CheckResult]:
     """A child is one deeper than its parent; whoever outlived its parent keeps its depth, and so do those below."""
     right: list[int | None] = [None] * len(found)
     for start in range(len(found)):
@@ -124,7 +124,7 @@ def _depths(layout: Layout, found: list[TreeNode], parents: list[int]) -> Iterat
             right[at] = depth
     for at, one in enumerate(found):
         if one.depth != right[at] or type(one.depth) is not int:
-            yield ailment(
+            yield check_result(
                 "wrong-depth",
                 Severity.WARNING,
                 _spot(layout, one),
@@ -135,7 +135,7 @@ def _depths(layout: Layout, found: list[TreeNode], parents: list[int]) -> Iterat
             )
 
 
-def check_owners(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
+def check_owners(conn: sqlite3.Connection, layout: Layout) -> Iterator[CheckResult]:
     """Find rows whose session does not exist, one finding for each table and session."""
     for table in (*_BASE, *sorted(layout.tables.keys() - set(_BASE))):
         if table == "sessions" or not layout.has(table, "session_id"):
@@ -150,7 +150,7 @@ def check_owners(conn: sqlite3.Connection, layout: Layout) -> Iterator[Ailment]:
             yield _without_owner(conn, layout, table, id_, many)
 
 
-def _without_owner(conn: sqlite3.Connection, layout: Layout, table: str, id_: Any, many: int) -> Ailment:
+def _without_owner(conn: sqlite3.Connection, layout: Layout, table: str, id_: Any, many: int) -> CheckResult:
     place = Spot(Ref(layout.prefix, str(id_)[:200]))
     rowids = [
         rowid
@@ -167,7 +167,7 @@ def _without_owner(conn: sqlite3.Connection, layout: Layout, table: str, id_: An
     ]
     code = {"messages": "ownerless-messages", "session_state": "ownerless-state"}.get(table, "ownerless-rows")
     rows = f"1 row of {table}" if many == 1 else f"{many:,} rows of {table}"
-    return ailment(
+    return check_result(
         code,
         Severity.WARNING,
         place,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from sessionscope.store.model.findings import Finding, wanted
 from sessionscope.store.model.plans import Repair
-from sessionscope.store.powerloop.doctor.ailments import Ailment
+from sessionscope.store.powerloop.doctor.check_results import CheckResult
 from sessionscope.store.powerloop.doctor.edits import Edit
 
 
@@ -25,20 +25,22 @@ class Work(Struct, frozen=True):
     between: bool = False
 
 
-def taken(found: Sequence[Ailment], action: Repair) -> list[tuple[Ailment, str]]:
-    """The ailments that a repair is about, each with the choice taken."""
-    by_finding: dict[Finding, list[Ailment]] = {}
-    for ail in found:
-        by_finding.setdefault(ail.finding, []).append(ail)
+def taken(found: Sequence[CheckResult], action: Repair) -> list[tuple[CheckResult, str]]:
+    """Return the results that a repair is about, each with the choice taken."""
+    by_finding: dict[Finding, list[CheckResult]] = {}
+    for result in found:
+        by_finding.setdefault(result.finding, []).append(result)
     return [
         (by_finding[finding].pop(0), name)
-        for finding, name in wanted([ail.finding for ail in found], action.only, dict(action.choose), action.place)
+        for finding, name in wanted(
+            [result.finding for result in found], action.only, dict(action.choose), action.place
+        )
     ]
 
 
-def edits_of(taken: Sequence[tuple[Ailment, str]]) -> list[Edit]:
-    """The edits of ailments, each for the choice taken."""
-    return [edit for ail, name in taken for edit in ail.edits.get(name, ())]
+def edits_of(taken: Sequence[tuple[CheckResult, str]]) -> list[Edit]:
+    """Return the edits of results, each for the choice taken."""
+    return [edit for result, name in taken for edit in result.edits.get(name, ())]
 
 
 def name(edit: Edit) -> tuple[Any, ...]:

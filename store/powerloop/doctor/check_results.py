@@ -1,6 +1,6 @@
-"""What a doctor's check gives: a finding, and the edits that put it right. Pure.
+"""The result of one check: a finding, and the edits that repair it. Pure.
 
-Severity follows what the real package does with it: an error is what it cannot load, append to or keep in context.
+Severity follows power-loop: an error is what it cannot load, append to, or keep in the context.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sessionscope.store.model.rows import Spot
 from .edits import Edit
 
 
-class Ailment(Struct, frozen=True):
-    """A finding, and the edits for its safe fix (under "") or for each of its choices."""
+class CheckResult(Struct, frozen=True):
+    """A finding, with the edits of its safe fix under "" and those of each choice under its name."""
 
     finding: Finding
     edits: Mapping[str, tuple[Edit, ...]] = {}
 
 
-def ailment(
+def check_result(
     code: str,
     severity: Severity,
     place: Spot,
@@ -30,11 +30,11 @@ def ailment(
     fix: str = "",
     edits: Sequence[Edit] = (),
     choices: Mapping[Choice, Sequence[Edit]] | None = None,
-) -> Ailment:
-    """One that has a safe fix, choices beside that of leaving it, or neither."""
+) -> CheckResult:
+    """Return a result that has a safe fix, choices (and that of keeping all as it is), or neither."""
     offered = choices or {}
     by_name = {choice.name: tuple(some) for choice, some in offered.items()}
-    return Ailment(
+    return CheckResult(
         Finding(code, severity, place, message, fix, (KEEP, *offered) if offered else ()),
         by_name | ({"": tuple(edits)} if fix else {}),
     )

@@ -1,6 +1,6 @@
-"""What may be wrong with one session's file, rule by rule. Pure: what puts it right is `mending`'s.
+"""The checks of one session file. Pure; the repairs are in `write/mending.py`.
 
-Severity follows what nanobot does with it: an error is what it loses, hides, or fails a turn for.
+Severity follows nanobot: an error is what it loses, hides, or fails a turn for.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Subject(Struct, frozen=True):
 def finding(
     code: str, severity: Severity, place: Spot, message: str, fix: str = "", choices: tuple[Choice, ...] = ()
 ) -> Finding:
-    """A finding; choices come behind that of leaving it as it is."""
+    """Return a finding; its first choice is to keep all as it is."""
     return Finding(code, severity, place, message, fix, (KEEP, *choices) if choices else ())
 
 
-def ailments(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
-    """All that is wrong with a file, what stands first first."""
+def check_file(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
+    """Run all checks of a file; findings come in the order of the file."""
     yield from _damage(subject, scanned)
     yield from _metadata(subject, scanned)
     yield from _values(subject, scanned)
