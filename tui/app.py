@@ -24,7 +24,7 @@ from sessionscope.store import Archive, StoreError, open_archive
 from .browser.screen import Browser
 from .compat import Palette, Quiet
 from .config import Config, ConfigError, load
-from .leaving import Leaving
+from .guarded_dismiss import GuardedDismiss
 from .screens.doctor import Doctor
 from .sessions.library import Library
 from .text.render import one_line
@@ -85,7 +85,7 @@ class Sessionscope(Quiet):
 
     async def action_quit(self) -> None:
         """Ends the app; only when it is asked twice where something on the screen would be lost."""
-        screens = [screen for screen in self.screen_stack if isinstance(screen, Leaving)]
+        screens = [screen for screen in self.screen_stack if isinstance(screen, GuardedDismiss)]
         held = next(filter(None, (screen.unfinished() for screen in screens)), None)
         now = time.monotonic()
         if held is None or now < self._quits_until:

@@ -13,7 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.widget import Widget
 from textual.worker import Worker
 
-from .leaving import Leaving
+from .guarded_dismiss import GuardedDismiss
 
 
 def resize_content(view: ScrollView, size: Size) -> None:
@@ -23,7 +23,7 @@ def resize_content(view: ScrollView, size: Size) -> None:
         view._scroll_update(size)
 
 
-class Palette(CommandPalette, Leaving[None]):
+class Palette(CommandPalette, GuardedDismiss[None]):
     """The command palette, which neither a click outside of the screen nor keys that come too fast bring down."""
 
     def dismiss(self, result: None = None) -> AwaitComplete:

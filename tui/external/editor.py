@@ -7,8 +7,8 @@ from textual.app import App
 from sessionscope.store import NOTE_BYTES, PrivateFolder
 from sessionscope.tui.text.visible import visible
 
-from .kept_note import keep_note
-from .lending import lend
+from .external_program import run_program
+from .save_note import save_note
 
 
 def edited(app: App[object], text: str) -> str | None:
@@ -21,7 +21,7 @@ def edited(app: App[object], text: str) -> str | None:
         path = folder.path / "note.md"
         before = text.encode("utf-8", "backslashreplace")
         path.write_bytes(before)
-        status = lend(app, "the editor", ("VISUAL", "EDITOR"), "vi", path)
+        status = run_program(app, "the editor", ("VISUAL", "EDITOR"), "vi", path)
         after = path.read_bytes()
         if after == before:
             if status:
@@ -30,7 +30,7 @@ def edited(app: App[object], text: str) -> str | None:
         why = f"the editor ended with status {status}" if status else _trouble(after)
         if why:
             app.notify(
-                f"{why}; the note is as it was, what the editor left is kept in {keep_note(after)}",
+                f"{why}; the note is as it was, what the editor left is kept in {save_note(after)}",
                 severity="warning",
                 timeout=20,
                 markup=False,

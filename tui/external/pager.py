@@ -9,7 +9,7 @@ from textual.app import App
 from sessionscope.store import PrivateFolder, Reader, Ref, StoreError
 from sessionscope.tui.text.visible import visible
 
-from .lending import lend
+from .external_program import run_program
 
 PIECE = 1_048_576
 
@@ -41,7 +41,7 @@ def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for piece in pieces(reader, ref, row):
                 file.write(visible(piece, newlines=True))
-        lend(app, "the pager", ("PAGER",), "less", path)
+        run_program(app, "the pager", ("PAGER",), "less", path)
     except (StoreError, OSError) as error:
         app.notify(f"the pager could not be used: {visible(str(error))}", severity="error", markup=False)
     finally:

@@ -91,7 +91,7 @@ def _configured(args: argparse.Namespace) -> str | None:
 
 def _summarized(target: reading.Target, action: Compact, command: str, args: argparse.Namespace) -> None:
     """Compacts just what the user's command has read. A note that cannot be used is kept."""
-    from sessionscope.tui.external.kept_note import keep_note
+    from sessionscope.tui.external.save_note import save_note
     from sessionscope.tui.external.summarizer import NoteError, summarize
 
     from .excerpt import excerpt
@@ -108,7 +108,7 @@ def _summarized(target: reading.Target, action: Compact, command: str, args: arg
     try:
         done = carry_out(target.archive, Compact(target.ref, first, last, note), args, seen)
     except (StoreError, OSError, Interrupted, KeyboardInterrupt):
-        print(f"sessionscope: the note that was written is kept in {keep_note(note.encode())}", file=sys.stderr)
+        print(f"sessionscope: the note that was written is kept in {save_note(note.encode())}", file=sys.stderr)
         raise
     written.plan(done, (), args.json)
 

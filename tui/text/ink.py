@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from sessionscope.tui.leaving import Leaving
+from sessionscope.tui.guarded_dismiss import GuardedDismiss
 
 NAMES = (
     "dim",
@@ -30,7 +30,7 @@ NAMES = (
 Result = TypeVar("Result")
 
 
-class Inked(Leaving[Result]):
+class Inked(GuardedDismiss[Result]):
     """A screen whose panes write with inks. The style sheet gives each its look as `.ink--NAME`."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{name}" for name in NAMES}

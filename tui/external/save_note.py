@@ -1,4 +1,4 @@
-"""A note that could not be used stays in a file of the user's."""
+"""Saving a note that could not be used, so that it is not lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import tempfile
 
 
-def keep_note(data: bytes) -> str:
-    """The path of a new file, which only the user may read, that holds a note from now on. Raises OSError."""
+def save_note(data: bytes) -> str:
+    """Write a note to a new file that only the user may read, and return its path. Raises OSError."""
     fd, path = tempfile.mkstemp(prefix="sessionscope-note-", suffix=".md")
     with os.fdopen(fd, "wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""Screens that are left once, however often a key asks for it, and not before they say what that would lose."""
+"""Screens that close once, however often a key asks, and that name unsaved work before the app quits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from textual.screen import Screen
 Result = TypeVar("Result")
 
 
-class Leaving(Screen[Result]):
-    """A screen that keys may close faster than it goes away."""
+class GuardedDismiss(Screen[Result]):
+    """A screen that ignores a second request to close."""
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
         # A key that was typed twice comes twice, and the second would take along what is below.
         return super().dismiss(result) if self.is_active else AwaitComplete(asyncio.sleep(0))
 
     def unfinished(self) -> str | None:
-        """What would be lost if the app ended now, in a few words; None where nothing would."""
+        """Return what would be lost if the app ended now, in a few words, or None."""
         return None

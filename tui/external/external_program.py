@@ -1,4 +1,4 @@
-"""The terminal lent to a program of the user's own, such as a pager or an editor, for as long as that runs."""
+"""Running a program of the user, such as a pager or an editor, in the terminal while the app is suspended."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from textual.app import App, SuspendNotSupported
 from sessionscope.tui.text.visible import visible
 
 
-def lend(app: App[object], what: str, variables: Sequence[str], default: str, path: Path) -> int | None:
-    """Runs what the first of these variables names, without a shell, on a file; its exit status.
+def run_program(app: App[object], what: str, variables: Sequence[str], default: str, path: Path) -> int | None:
+    """Run the program that the first set variable names on a file, without a shell, and return its exit status.
 
-    None where that cannot be done, which is said.
+    Return None if it could not run; the user is notified.
     """
     try:
         command = shlex.split(next(filter(None, map(os.environ.get, variables)), default))
