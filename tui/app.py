@@ -127,7 +127,7 @@ def binding_ids() -> set[str]:
     from .dialogs.fold_sheet import FoldSheet
     from .dialogs.help import Help
     from .dialogs.sheet import CloseSheet, PlanSheet
-    from .screens.gauge import Gauge
+    from .screens.context_usage import ContextUsageScreen
     from .screens.trash import Trash
     from .widgets.audit_pane import AuditPane
     from .widgets.biggest import Biggest
@@ -150,7 +150,7 @@ def binding_ids() -> set[str]:
         PlanSheet,
         CloseSheet,
         FoldSheet,
-        Gauge,
+        ContextUsageScreen,
         Help,
     )
     return {binding.id for owner in owners for binding in owner.BINDINGS if isinstance(binding, Binding) and binding.id}

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionscope.store import Candidate
-from sessionscope.tui.screens.gauge import Gauge, weight_blocks
+from sessionscope.tui.screens.context_usage import ContextUsageScreen, usage_blocks
 from sessionscope.tui.text import clock
-from sessionscope.tui.workers.weighing import SPARKS, bar, sparkline, weight_of
+from sessionscope.tui.workers.context_usage import SPARKS, bar, context_usage_of, sparkline
 
 from ..store.workspaces import workspace
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
@@ -25,7 +25,7 @@ async def test_it_weighs_what_the_model_is_sent(demo_db: Path, size: tuple[int, 
     async with browsing(demo_db, size=size) as hands:
         await hands.press("enter", "w")
         gauge = hands.app.screen
-        assert isinstance(gauge, Gauge)
+        assert isinstance(gauge, ContextUsageScreen)
         weight = gauge.list_pane.weight
         assert [row.seq for row in weight.rows][:3] == [47, 44, 60]
         assert len(weight.rows) == 21
@@ -59,7 +59,7 @@ async def test_of_nanobot_only_what_is_sent(tmp_path: Path, monkeypatch: pytest.
         sent = hands.seqs
         await hands.press("w")
         gauge = hands.app.screen
-        assert isinstance(gauge, Gauge)
+        assert isinstance(gauge, ContextUsageScreen)
         assert sorted(row.seq for row in gauge.list_pane.weight.rows) == sent
         assert "nanobot stores no usage" in gauge.detail.plain
         assert len(gauge.list_pane.weight.growth) == sum(row.role == "assistant" for row in gauge.list_pane.weight.rows)
@@ -71,7 +71,7 @@ async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monke
             conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ?", (IMPORTER,))
         await hands.press("enter", "w")
         gauge = hands.app.screen
-        assert isinstance(gauge, Gauge)
+        assert isinstance(gauge, ContextUsageScreen)
         assert (gauge.list_pane.count, gauge.list_pane.weight.tokens) == (0, 0)
         assert "the model is sent nothing of it" in hands.text()
         await hands.press("enter")
@@ -79,7 +79,7 @@ async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monke
         await hands.press("escape")
         demo_db.unlink()
         await hands.press("w")
-        assert isinstance(hands.app.screen, Gauge)
+        assert isinstance(hands.app.screen, ContextUsageScreen)
         assert not hands.app.screen.list_pane.count
         assert "demo.db" in hands.text()
 
@@ -104,10 +104,10 @@ def test_a_bar_is_as_long_as_its_part(part: int, whole: int, cells: int) -> None
 
 def test_the_biggest_come_first_and_the_oldest_of_the_same_size() -> None:
     rows = [Candidate(seq, seq, "user", seq, tokens) for seq, tokens in ((1, 4), (2, 9), (3, 9), (4, 5))]
-    assert [row.seq for row in weight_of(rows).rows] == [2, 3, 4, 1]
+    assert [row.seq for row in context_usage_of(rows).rows] == [2, 3, 4, 1]
 
 
 def test_one_round_is_no_rounds() -> None:
     for growth, words in (([5], "5 of at most 5 tokens, 1 round"), ([7, 5], "5 of at most 7 tokens, 2 rounds")):
-        blocks = weight_blocks(weight_of([], growth=growth))
+        blocks = usage_blocks(context_usage_of([], growth=growth))
         assert [text for block in blocks for text, _ in block.spans if "at most" in text] == [words]

@@ -17,7 +17,7 @@ from textual.widgets import Input
 from sessionscope.store import View
 from sessionscope.tui.browser.screen import Browser
 from sessionscope.tui.dialogs.fold_sheet import FoldSheet
-from sessionscope.tui.screens.gauge import Gauge
+from sessionscope.tui.screens.context_usage import ContextUsageScreen
 from sessionscope.tui.text.describe import MODES
 from sessionscope.tui.text.visible import visible
 from sessionscope.tui.widgets.audit_pane import AuditPane
@@ -46,7 +46,7 @@ LITERALS = ("[b]bold[/b]", "␛[31mred", "zero\\u200bwidth", "before␀after", "
 """How some of them must look wherever there is room."""
 OWN_CLICKS = {
     binding.action.removeprefix("screen.")
-    for owner in (Browser, AuditPane, FoldSheet, Gauge, Biggest)
+    for owner in (Browser, AuditPane, FoldSheet, ContextUsageScreen, Biggest)
     for binding in owner.BINDINGS
     if isinstance(binding, Binding)
 }
@@ -177,7 +177,7 @@ async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
             assert isinstance(hands.app.screen, FoldSheet) or not hands.timeline.count
             check(hands, exported=True)
             await hands.press("escape", "w")
-            assert isinstance(hands.app.screen, Gauge)
+            assert isinstance(hands.app.screen, ContextUsageScreen)
             check(hands, exported=True)
             await hands.press("escape")
 

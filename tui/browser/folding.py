@@ -120,14 +120,14 @@ class Folding(Closing):
         opened = self.opened
         if opened is None or not self.is_active:
             return
-        from sessionscope.tui.screens.gauge import Gauge
+        from sessionscope.tui.screens.context_usage import ContextUsageScreen
 
         def left(seq: int | None) -> None:
             if seq is not None:
                 # The screen gets its focus back first.
                 self.call_after_refresh(self._to_row, seq, "", Certainty.RECORDED)
 
-        await self.app.push_screen(Gauge(opened.shelf.archive, opened.ref, self._title(opened.ref)), left)
+        await self.app.push_screen(ContextUsageScreen(opened.shelf.archive, opened.ref, self._title(opened.ref)), left)
 
     def _title(self, ref: Ref) -> str:
         """What the opened session is called."""

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from sessionscope.store import Candidate
 from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
-from sessionscope.tui.workers.weighing import Weight, bar, share, weight_of
+from sessionscope.tui.workers.context_usage import ContextUsage, bar, context_usage_of, share
 
 from .virtual_list import Span, VirtualList
 
@@ -33,10 +33,10 @@ agent recorded that
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.weight: Weight = weight_of(())
+        self.weight: ContextUsage = context_usage_of(())
         self.hint = "weighing…"
 
-    def show(self, weight: Weight) -> None:
+    def show(self, weight: ContextUsage) -> None:
         """Shows other messages."""
         self.weight, self.hint = weight, "the model is sent nothing of it"
         self.set_count(len(weight.rows), 0)

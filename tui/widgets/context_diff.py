@@ -12,7 +12,7 @@ from sessionscope.store import Candidate, Context, Cut, tokens_of
 from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.ink import strip_of
-from sessionscope.tui.workers.weighing import bar
+from sessionscope.tui.workers.context_usage import bar
 
 from .ranged_list import RangedList
 from .virtual_list import Span

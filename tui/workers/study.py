@@ -28,7 +28,7 @@ from sessionscope.store import (
     View,
 )
 
-from .weighing import Weight, weight_of
+from .context_usage import ContextUsage, context_usage_of
 
 T = TypeVar("T")
 Post = Callable[[Message], object]
@@ -71,11 +71,11 @@ class Studied(Message):
 
 
 @dataclass(eq=False, repr=False)
-class Weighed(Message):
+class ContextUsageRead(Message):
     """What fills the context of a session."""
 
     epoch: int
-    weight: Weight
+    weight: ContextUsage
 
 
 @dataclass(eq=False, repr=False)
@@ -159,7 +159,7 @@ def weigh(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) ->
         audit, _ = _part(lambda: reader.audit(ref, outline))
         usage, _ = _part(lambda: reader.usage(ref))
         growth = reader.growth(ref, audit) if audit is not None else []
-        post(Weighed(epoch, weight_of(rows, audit, usage, growth)))
+        post(ContextUsageRead(epoch, context_usage_of(rows, audit, usage, growth)))
 
 
 def match_previews(

@@ -1,4 +1,4 @@
-"""The gauge: what fills the model's context, what compactions saved of it, and how it grew over the rounds."""
+"""Context usage: what fills the model's context, what compactions saved, and how it grew over the rounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sessionscope.tui.text.describe import Block
 from sessionscope.tui.widgets.biggest import Biggest
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import study
-from sessionscope.tui.workers.weighing import NOTE_ROLE, Weight, bar, share, sparkline
+from sessionscope.tui.workers.context_usage import NOTE_ROLE, ContextUsage, bar, share, sparkline
 
 from .pair import Pair
 
@@ -22,7 +22,7 @@ BAR, SPARKS = 14, 28
 """Cells of a bar and of the line over rounds."""
 
 
-class Gauge(Pair[int | None]):
+class ContextUsageScreen(Pair[int | None]):
     """Messages at the left or above, sums beside them. Dismissed with the seq to go to."""
 
     list_pane: Biggest
@@ -45,10 +45,10 @@ class Gauge(Pair[int | None]):
             exit_on_error=False,
         )
 
-    @on(study.Weighed)
-    def _weighed(self, event: study.Weighed) -> None:
+    @on(study.ContextUsageRead)
+    def _context_usage_read(self, event: study.ContextUsageRead) -> None:
         self.list_pane.show(event.weight)
-        self.detail.show(weight_blocks(event.weight))
+        self.detail.show(usage_blocks(event.weight))
         self.follow()
 
     @on(study.Failed)
@@ -68,7 +68,7 @@ class Gauge(Pair[int | None]):
             self.dismiss(self.list_pane.current.seq)
 
 
-def weight_blocks(weight: Weight) -> list[Block]:
+def usage_blocks(weight: ContextUsage) -> list[Block]:
     """Sums by role, what each compaction saved, and the rounds as a line."""
     roles = weight.by_role
     most = max((tokens for _, _, tokens in roles), default=0)

@@ -1,4 +1,4 @@
-"""What fills the model's context, worked out from its messages: by role, the biggest first, and over rounds. Pure."""
+"""The use of the model's context: by role, by message (largest first), and over rounds. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARTS, SPARKS = " ▏▎▍▌▋▊▉", "▁▂▃▄▅▆▇█"
 _ROLES = ("system", NOTE_ROLE, "user", "assistant", "tool")
 
 
-class Weight(Struct, frozen=True):
+class ContextUsage(Struct, frozen=True):
     """The messages that the model is sent, the biggest first, and what is known beside them."""
 
     rows: tuple[Candidate, ...]
@@ -43,11 +43,11 @@ class Weight(Struct, frozen=True):
         return [found.prompt_tokens for found in rounds if found.prompt_tokens is not None]
 
 
-def weight_of(
+def context_usage_of(
     rows: Sequence[Candidate], audit: Audit | None = None, usage: Usage | None = None, growth: Sequence[int] = ()
-) -> Weight:
-    """Weighs messages."""
-    return Weight(tuple(sorted(rows, key=lambda row: (-row.tokens, row.seq))), audit, usage, growth)
+) -> ContextUsage:
+    """Return the context usage of messages; what is not known may be left out."""
+    return ContextUsage(tuple(sorted(rows, key=lambda row: (-row.tokens, row.seq))), audit, usage, growth)
 
 
 def bar(part: int, whole: int, cells: int) -> str:
