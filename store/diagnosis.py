@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .model.errors import Damaged, DamagedPages, NotAnArchive, UnknownSession
-from .model.findings import Finding, Severity
+from .model.findings import UNREADABLE, Finding, Severity
 from .model.plans import Progress, silent
 from .model.rows import Ref, Spot
 from .protocols import Archive, Cancel, Zone, machine_zone, never
-from .registry import Located, find_path, formats, locate, open_archive
+from .registry import Located, find_path, formats, locate, open_archive, open_located
 
 DAMAGED_PAGES = "damaged-pages"
-UNREADABLE = "unreadable"
 
 
 def diagnose(
@@ -30,14 +29,15 @@ def diagnose(
     or it may not be read, Busy where it is locked, UnknownSession where no session or several answer to the name; and
     Cancelled while it walks.
     """
+    found: Located | None = None
     try:
-        archives = open_archive(place, zone)
+        found = locate(place)
+        archives = open_located(found, zone)
     except (NotAnArchive, Damaged) as error:
-        told = list(_unopened(place, error))
+        told = list(_unopened(place, found, error))
         if not told:
             raise
         return iter(told)
-    found = locate(place)
     try:
         chosen = _chosen(archives, session) if session is not None else [(archive, None) for archive in archives]
     except BaseException:
@@ -46,16 +46,12 @@ def diagnose(
     return _walk(found, archives, chosen, progress, cancel)
 
 
-def _unopened(place: str | os.PathLike[str], error: NotAnArchive | Damaged) -> Iterator[Finding]:
-    """What any format says of a file that does not open."""
-    try:
-        found = locate(place)
-        path, layout, asked = found.path, found.layout, [found.format] if found.format is not None else formats()
-    except NotAnArchive:
-        (path, layout), asked = find_path(place), formats()
+def _unopened(place: str | os.PathLike[str], found: Located | None, error: NotAnArchive | Damaged) -> Iterator[Finding]:
+    """Ask the format of a file that does not open what is wrong with it, or all formats if none recognised it."""
+    path, layout = (found.path, found.layout) if found is not None else find_path(place)
     if isinstance(error, NotAnArchive) and layout and _opens(path):
         return
-    for known in asked:
+    for known in [found.format] if found is not None and found.format is not None else formats():
         yield from known.examine(path, (), error)
 
 

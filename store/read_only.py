@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .model.archive_info import ArchiveInfo
 from .model.context import Candidate, Context, tokens_of
 from .model.errors import Cancelled, Damaged, UnknownSession
-from .model.findings import Finding, Severity
+from .model.findings import UNREADABLE, Finding, Severity
 from .model.outline import Outline, Run, holds, runs_of, without
 from .model.plans import Progress, silent
 from .model.rows import (
@@ -43,7 +44,6 @@ CANDIDATES = 5
 """Sessions that are offered for a name that is not known."""
 DAMAGED_MESSAGE = "damaged-message"
 DAMAGED_SESSION = "damaged-session"
-UNREADABLE = "unreadable"
 
 
 class ReadOnlyArchive(ABC):
@@ -73,7 +73,8 @@ class Rows:
         self._rows, self.about = rows, about
         self.length = Count(len(rows))
         self._places = {row.seq: at for at, row in enumerate(rows) if row.seq is not None}
-        self.highest = max(self._places, default=0)
+        self._seqs = sorted(self._places)
+        self.highest = self._seqs[-1] if self._seqs else 0
         names = [row.seq if row.seq is not None else f"L{row.line}" if row.line is not None else "" for row in rows]
         self.digits = max((len(str(name)) for name in names), default=1)
 
@@ -84,7 +85,8 @@ class Rows:
         return self._places.get(seq)
 
     def nearest(self, seq: int) -> int:
-        return self._places.get(seq, next((at for known, at in self._places.items() if known > seq), len(self._rows)))
+        at = min(bisect_left(self._seqs, seq), len(self._seqs) - 1)
+        return self._places[self._seqs[at]] if self._seqs else 0
 
 
 class ReadOnlyReader(ABC):

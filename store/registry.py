@@ -48,7 +48,11 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
     asked where times are stored without one. Nothing is created or changed. Raises NotAnArchive where nothing of the
     kind is there, Busy where it is locked.
     """
-    found = locate(place)
+    return open_located(locate(place), zone)
+
+
+def open_located(found: Located, zone: Zone) -> list[Archive]:
+    """Open what a place means. Raises NotAnArchive, Damaged, Busy."""
     try:
         archives = list(found.format.open(found.path, found.layout, zone)) if found.format is not None else []
     except PermissionError:

@@ -13,7 +13,7 @@ def check_readable(path: str | os.PathLike[str], shown: str) -> os.stat_result:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        raise NotAnArchive(f"{shown}: there is no such file.") from None
+        raise NotAnArchive(f"{shown}: does not exist.") from None
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise NotAnArchive(f"{shown}: cannot be read ({why}).") from None

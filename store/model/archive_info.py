@@ -25,7 +25,7 @@ class Capability(StrEnum):
 WRITES = frozenset(Capability) - {Capability.LIMITS}
 """Capabilities that change the archive."""
 _CANNOT = {
-    Capability.LIMITS: "have no limits of the context",
+    Capability.LIMITS: "have no context limits",
     Capability.COMPACT: "cannot be compacted",
     Capability.CLOSE: "cannot be moved to the trash",
     Capability.ARCHIVE: "cannot be marked as archived",
@@ -49,7 +49,7 @@ class ArchiveInfo(Struct, frozen=True):
     warning: str | None = None
     """What a reader of this archive should know before trusting what it shows."""
     root: str = ""
-    """The file or folder beside which things of it are kept aside."""
+    """The file or folder beside which its trash and backups are stored."""
     read_only: str = ""
     """Why nothing in this archive may be changed now, as a sentence; "" if it may, or if the format is read-only."""
 

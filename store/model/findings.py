@@ -31,6 +31,10 @@ class Choice(Struct, frozen=True):
     about: str
 
 
+UNREADABLE = "unreadable"
+"""The code of a finding about a session or file that cannot be read."""
+
+
 class Finding(Struct, frozen=True):
     """One thing that is wrong or odd. `message` is a sentence, and so is `fix`: what a repair would do, empty for
     nothing.

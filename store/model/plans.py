@@ -166,9 +166,8 @@ class Member(Struct, frozen=True, gc=False):
 class Plan(Struct, frozen=True):
     """What an action would do. `rows` counts messages, lines or records that change; `changes` are the first of them.
 
-    `offline` says why no agent may be running meanwhile, as a sentence, which only a person can rule out; "" if one may
-    be. `basis` is what it was made from, and
-    `work` what the archive itself needs to carry it out; both are its own.
+    `offline` is a sentence that says why no agent may be running meanwhile; it is empty if one may. `basis` is what the
+    plan was made from, and `work` what the archive needs to carry it out; both are its own.
     """
 
     action: Action

@@ -81,7 +81,7 @@ class NanobotActions:
         if data is None:
             raise UnknownSession(f"session {ref.id!r} is gone.")
         if self._folder.name_of(file).temporary:
-            raise Refused(f"{file}: was left by a save that was interrupted; repair it first.")
+            raise Refused(f"{file}: is a leftover of an interrupted save. Repair it first.")
         return file, data
 
     # -- repair
@@ -234,7 +234,7 @@ class NanobotActions:
         if plan.empty:
             return Receipt("Nothing was done.", 0)
         if plan.offline and not offline:
-            raise Misused(f"{self._folder.path}: {plan.offline} Make sure that none is running, and confirm that.")
+            raise Misused(f"{self._folder.path}: {plan.offline} Make sure that none is running, then confirm.")
         action = plan.action
         if isinstance(action, Compact) and not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")

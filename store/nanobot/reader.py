@@ -62,7 +62,7 @@ class NanobotReader:
     # -- sessions
 
     def newest(self, limit: int) -> list[SessionSummary]:
-        # A log of summaries among them is no session.
+        # The log of summaries is not a session.
         names = self._listing.newest(limit + LOGS)
         return self.summaries([self._listing.key(name) for name in names])[:limit]
 

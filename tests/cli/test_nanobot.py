@@ -139,7 +139,7 @@ def test_limits_of_the_context(cli: Cli, tmp_path: Path, make: Any) -> None:
         assert why in result.err
     database = make(("a", {}, [{"content": "x"}]))
     result = cli("show", database, "a", "--view", "context", "--max-messages", 4)
-    assert (result.status, "power-loop sessions have no limits of the context." in result.err) == (2, True)
+    assert (result.status, "power-loop sessions have no context limits." in result.err) == (2, True)
 
 
 def test_a_range_of_seqs(cli: Cli, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_hostile_text_is_shown_and_not_obeyed(cli: Cli, tmp_path: Path) -> None:
     [
         (lambda path: path.mkdir(), "holds no sessions"),
         (lambda path: (path.mkdir(), (path / "x.jsonl").write_text('{"a": 1}')), "holds no sessions"),
-        (lambda path: None, "there is no such file"),
+        (lambda path: None, "does not exist"),
     ],
 )
 def test_what_is_no_archive(cli: Cli, tmp_path: Path, make_it: Any, why: str) -> None:

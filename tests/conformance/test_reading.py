@@ -47,7 +47,7 @@ def test_locate_agrees_with_seqs(archives: list[Archive]) -> None:
         assert timeline.highest == max([*places, *(last for _, last in holes)], default=0)
         for seq in (0, timeline.highest + 1, *(first for first, _ in holes)):
             assert timeline.locate(seq) is None
-            assert 0 <= timeline.nearest(seq) <= max(0, len(whole))
+            assert 0 <= timeline.nearest(seq) <= max(0, len(whole) - 1)
         assert all(len(str(seq)) <= timeline.digits for seq in places)
 
 

@@ -113,4 +113,4 @@ def test_a_read_only_format_refuses_every_action(archives: list[Archive]) -> Non
     for action in (*(wanted(ref) for wanted in PER_SESSION.values()), Restore("x")):
         with pytest.raises(Misused, match="notebook sessions are read-only"):
             actions_for(archive, needed(action))
-    assert archive.info.lacks(Capability.LIMITS) == "notebook sessions have no limits of the context."
+    assert archive.info.lacks(Capability.LIMITS) == "notebook sessions have no context limits."

@@ -50,7 +50,7 @@ def test_a_format_says_what_it_never_offers() -> None:
         assert info(Capability.LIMITS).lacks(capability) == "tape sessions are read-only."
         assert info(capability).lacks(capability) == ""
     assert info(Capability.CLOSE).lacks(Capability.ARCHIVE) == "tape sessions cannot be marked as archived."
-    assert info().lacks(Capability.LIMITS) == "tape sessions have no limits of the context."
+    assert info().lacks(Capability.LIMITS) == "tape sessions have no context limits."
 
 
 def test_every_action_needs_a_capability() -> None:

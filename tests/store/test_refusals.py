@@ -89,7 +89,7 @@ def _views(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: None, "there is no such file"),
+        (lambda path: None, "does not exist"),
         (lambda path: path.touch(), "is empty"),
         (_text, NEITHER),
         (lambda path: path.write_bytes(b"x"), NEITHER),
@@ -98,7 +98,7 @@ def _views(path: Path) -> None:
         (_fifo, "is not a regular file"),
         (_socket, "is not a regular file"),
         (lambda path: path.mkdir(), NEITHER),
-        (lambda path: path.symlink_to("nowhere"), "there is no such file"),
+        (lambda path: path.symlink_to("nowhere"), "does not exist"),
         (lambda path: path.symlink_to(path.name), "cannot be read"),
         (_unrelated, "holds no power-loop sessions that we know"),
         (_other_app, "holds no power-loop sessions that we know"),
@@ -115,21 +115,21 @@ def test_what_is_no_archive(make: Callable[[Path], object], words: str, tmp_path
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("gone/deeper/x.db", "there is no such file"),
+        ("gone/deeper/x.db", "does not exist"),
         ("x" * 300, "cannot be read"),
         ("file.db/below", "cannot be read"),
         ("nul\0inside", "NUL"),
-        ("new\nline.db", "there is no such file"),
-        ("~nobody-of-this-name/x.db", "there is no such file"),
-        ("gone#pl_", "there is no such file"),
-        ("gone##", "there is no such file"),
+        ("new\nline.db", "does not exist"),
+        ("~nobody-of-this-name/x.db", "does not exist"),
+        ("gone#pl_", "does not exist"),
+        ("gone##", "does not exist"),
     ],
 )
 def test_paths_that_lead_nowhere(place: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file.db").write_text("x")
     if "\n" in place:
-        with pytest.raises(NotAnArchive, match="there is no such file"):
+        with pytest.raises(NotAnArchive, match="does not exist"):
             open_archive(place)
         return
     refused(place, tmp_path, words)

@@ -188,7 +188,7 @@ def test_values_of_every_kind_come_over(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_said_in_one_sentence(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotAnArchive, match="no such file"):
+    with pytest.raises(NotAnArchive, match="does not exist"):
         salvage(tmp_path / "missing.db", tmp_path / "new.db")
     with pytest.raises(Misused, match="is there already"):
         salvage(whole, whole)

@@ -173,7 +173,7 @@ def carry_out(archive: Archive, action: Action, args: argparse.Namespace, seen: 
         return written.Done(plan)
     if plan.offline and not args.offline:
         where = archive.info.location
-        raise Misused(f"{where}: {plan.offline} Make sure that none is running, and confirm that with --offline.")
+        raise Misused(f"{where}: {plan.offline} Make sure that none is running, then confirm with --offline.")
     if isinstance(action, Close) and plan.warnings and not action.anyway:
         raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it --anyway, or settle it first.")
     INTERRUPTS.hold()

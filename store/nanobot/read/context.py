@@ -27,7 +27,7 @@ BYTES = 2_000_000
 FORGIVEN_LATER = NO_OBJECT
 """What 0.3.x steps over where earlier releases give the file up."""
 HEAD_CHARS = 200
-"""How much of a message is shown in a list of what may be folded."""
+"""Characters of a message that the compaction dialog lists."""
 HEAD_BYTES = 1 << 20
 """The longest message that is decoded for that."""
 _NOT_STORED = "not stored and so not shown: the system prompt, memory, tools and the real limits"

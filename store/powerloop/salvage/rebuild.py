@@ -89,9 +89,9 @@ def salvage(
     """
     real = os.path.realpath(os.path.expanduser(path))
     if os.path.isdir(real):
-        raise NotAnArchive(f"{path}: is a folder; name the database file in it that is to be salvaged.")
+        raise NotAnArchive(f"{path}: is a folder. Name the database file to salvage.")
     if not os.path.isfile(real):
-        raise NotAnArchive(f"{path}: there is no such file.")
+        raise NotAnArchive(f"{path}: does not exist.")
     before = _looks(real)
     try:
         with closing(Image(real)) as image:
