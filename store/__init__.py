@@ -54,7 +54,7 @@ PUBLIC = {
         "Close",
         "Compact",
         "Fate",
-        "FoldPlan",
+        "CompactionPlan",
         "Member",
         "Plan",
         "Progress",

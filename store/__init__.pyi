@@ -28,8 +28,8 @@ from .model.outline import runs_of as runs_of
 from .model.plans import Action as Action
 from .model.plans import Close as Close
 from .model.plans import Compact as Compact
+from .model.plans import CompactionPlan as CompactionPlan
 from .model.plans import Fate as Fate
-from .model.plans import FoldPlan as FoldPlan
 from .model.plans import Member as Member
 from .model.plans import Plan as Plan
 from .model.plans import Progress as Progress

@@ -146,7 +146,7 @@ class Reader(Protocol):
         """
         ...
 
-    def fold(self, ref: Ref, outline: Outline, runs: Sequence[tuple[int, int]]) -> Timeline:
+    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[tuple[int, int]]) -> Timeline:
         """Just the rows in `runs` of seqs, in storage order. Bounded."""
         ...
 

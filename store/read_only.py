@@ -201,7 +201,7 @@ class ReadOnlyReader(ABC):
         about = "what was sent is not recorded; these are the active messages" if view is View.CONTEXT else ""
         return Rows([row_of(one) for one in messages if one.state == state], about)
 
-    def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Rows:
+    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Rows:
         ordered = sorted(runs)
         return Rows([row_of(one) for one in self.all_messages(ref) if one.seq is not None and holds(ordered, one.seq)])
 
@@ -236,12 +236,12 @@ class ReadOnlyReader(ABC):
         sizes = (
             (one.seq, one.role, tokens_of(row_of(one).size)) for one in self.all_messages(ref) if one.seq is not None
         )
-        folds = [
-            (fold.note_seq, fold.fold_runs)
-            for fold in known.compactions
-            if fold.note_seq is not None and not fold.undone
+        compactions = [
+            (compaction.note_seq, compaction.set_runs)
+            for compaction in known.compactions
+            if compaction.note_seq is not None and not compaction.undone
         ]
-        return growth(sizes, folds)
+        return growth(sizes, compactions)
 
     def usage(self, ref: Ref) -> Usage:
         return Usage([], 0, 0, 0, None, "token usage is not recorded")

@@ -124,9 +124,9 @@ def _holds_palette(size: Size) -> bool:
 
 def binding_ids() -> set[str]:
     """The names that a keymap may use."""
-    from .dialogs.fold_sheet import FoldSheet
+    from .dialogs.compact import CompactDialog
     from .dialogs.help import Help
-    from .dialogs.sheet import CloseSheet, PlanSheet
+    from .dialogs.plan import CloseDialog, PlanDialog
     from .screens.context_usage import ContextUsageScreen
     from .screens.trash import Trash
     from .widgets.audit_pane import AuditPane
@@ -147,9 +147,9 @@ def binding_ids() -> set[str]:
         Biggest,
         Doctor,
         Trash,
-        PlanSheet,
-        CloseSheet,
-        FoldSheet,
+        PlanDialog,
+        CloseDialog,
+        CompactDialog,
         ContextUsageScreen,
         Help,
     )

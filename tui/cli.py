@@ -281,8 +281,8 @@ def _compactions(args: argparse.Namespace) -> int:
         from .headless import records
 
         with records.Document(sys.stdout, "compactions") as document:
-            for fold in audit.compactions:
-                document.add(records.compaction(fold))
+            for compaction in audit.compactions:
+                document.add(records.compaction_record(compaction))
             if audit.archived is not None:
                 document.begin("archived")
                 for entry in audit.archived:
@@ -292,8 +292,8 @@ def _compactions(args: argparse.Namespace) -> int:
 
     if not audit.compactions:
         print("no compactions")
-    for fold in audit.compactions:
-        for line in plain.compaction(fold):
+    for compaction in audit.compactions:
+        for line in plain.compaction_lines(compaction):
             print(line)
     if audit.unexplained:
         print(plain.unexplained(audit.unexplained))

@@ -84,7 +84,7 @@ class Uncompact(Struct, frozen=True):
     number: int
 
 
-class FoldPlan(Struct, frozen=True):
+class CompactionPlan(Struct, frozen=True):
     """A compaction that is planned: the context, what of it leaves and stays, and the note that stands for it.
 
     `present` is the note whose place it takes where an agent keeps but one; `recorded` are the tokens that the agent
@@ -99,11 +99,11 @@ class FoldPlan(Struct, frozen=True):
     number: int | None = None
     """The number that the compaction gets, None where that is known only when it is written."""
 
-    def as_seen_in(self, other: FoldPlan) -> bool:
+    def as_seen_in(self, other: CompactionPlan) -> bool:
         """Whether who saw the other knows what this one does: to which context, what leaves, whose place it takes."""
         return (self.context, self.cut, self.present) == (other.context, other.cut, other.present)
 
-    def takes_same_as(self, other: FoldPlan) -> bool:
+    def takes_same_as(self, other: CompactionPlan) -> bool:
         """Whether the same messages leave and the same summary is replaced, whatever came behind them since."""
         return (self.cut.leaves, self.present) == (other.cut.leaves, other.present)
 
@@ -181,7 +181,7 @@ class Plan(Struct, frozen=True):
     work: Any = None
     members: tuple[Member, ...] = ()
     """The sessions that are closed or given back, parents before their children."""
-    fold: FoldPlan | None = None
+    compaction: CompactionPlan | None = None
     """What a compaction would do to the context."""
 
     @property

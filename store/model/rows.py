@@ -202,8 +202,8 @@ class Compaction(Struct, frozen=True):
     from_seq: int | None
     to_seq: int | None
     rows: int | None
-    fold_runs: tuple[tuple[int, int], ...]
-    fold_is: Certainty
+    set_runs: tuple[tuple[int, int], ...]
+    set_is: Certainty
     note_seq: int | None
     note_head: str | None
     before_tokens: int | None

@@ -38,7 +38,8 @@ from .format.names import ENDING, encoded, safe_name
 from .format.places import Folder
 from .read import detail
 from .read.message_scan import MessageScan, scan_messages
-from .write import closing, folding
+from .write import closing
+from .write import compaction as compacting
 from .write.mending import ROUNDS, follow_ups, mend, wanted_of
 from .write.settling import settle
 from .write.targets import OFFLINE, Files, Target, digest
@@ -65,7 +66,7 @@ class NanobotActions:
         if isinstance(action, Repair):
             return self._plan_repair(action, progress, cancel)
         if isinstance(action, (Compact, Uncompact)):
-            return self._plan_fold(action)
+            return self._plan_compaction(action)
         raise Misused(f"nanobot's sessions know no {type(action).__name__.lower()}.")
 
     def _name(self, ref: Ref) -> str:
@@ -196,17 +197,17 @@ class NanobotActions:
 
     # -- compactions
 
-    def _plan_fold(self, action: Compact | Uncompact) -> Plan:
+    def _plan_compaction(self, action: Compact | Uncompact) -> Plan:
         file, data = self._session_data(action.ref)
         subject, scanned = self._patient(file, data)
         waits = self._checkpoint(file, data, scanned) is not None
         now = datetime.now()
         if isinstance(action, Uncompact):
-            mended, rows, said = folding.plan_unfold(subject, scanned, data, action, waits, now)
-            fold = None
+            mended, rows, said = compacting.plan_undo(subject, scanned, data, action, waits, now)
+            compaction = None
         else:
-            mended, fold, said = folding.plan_fold(subject, scanned, data, action, waits, now)
-            rows = len(fold.cut.leaves)
+            mended, compaction, said = compacting.plan_compaction(subject, scanned, data, action, waits, now)
+            rows = len(compaction.cut.leaves)
         return Plan(
             action,
             rows,
@@ -215,7 +216,7 @@ class NanobotActions:
             mended.changes,
             offline=OFFLINE,
             work=(Target(file, digest(data), mended.data),),
-            fold=fold,
+            compaction=compaction,
         )
 
     def _checkpoint(self, file: str, data: bytes, scanned: MessageScan) -> dict[str, Any] | None:
@@ -259,7 +260,7 @@ class NanobotActions:
         if isinstance(action, Restore):
             return self._restored(plan, action)
         if isinstance(action, (Compact, Uncompact)):
-            made = plan.fold.number if plan.fold is not None else None
+            made = plan.compaction.number if plan.compaction is not None else None
             return Receipt(plan.reasons[0], plan.rows, Uncompact(action.ref, made) if made is not None else None)
         said = f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made."
         return Receipt(

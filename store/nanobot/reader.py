@@ -259,7 +259,7 @@ class NanobotReader:
 
         return read
 
-    def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
+    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
         found = _ours(outline)
         here = [run for first, last in runs for run in outlines.within([(1, found.messages)], first, last)]
         return Lines(
@@ -304,7 +304,14 @@ class NanobotReader:
         return context.context_of(scan_messages(held), held.data, offset or 0)
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
-        note = next((fold.note for fold in reversed(known.compactions) if fold.note and not fold.undone), "")
+        note = next(
+            (
+                compaction.note
+                for compaction in reversed(known.compactions)
+                if compaction.note and not compaction.undone
+            ),
+            "",
+        )
         rows = [(row.seq, row.role, row.tokens) for row in self.context(ref).rows]
         return growth([(0, "system", tokens_of(len(note)))] * bool(note) + rows, ())
 

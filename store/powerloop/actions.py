@@ -40,7 +40,8 @@ from .format.obstacles import check_statements, reason, written_tables
 from .read import sessions
 from .read.session_facts import read_facts
 from .source import PowerLoopSource
-from .write import closing, folding, planning, reviving, undoing
+from .write import closing, planning, reviving, undoing
+from .write import compaction as compacting
 from .write.planning import Work
 from .write.settling import settle
 from .write.writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
@@ -73,9 +74,9 @@ class PowerLoopActions:
         if isinstance(action, SetArchived):
             return self._source.read(lambda conn: self._plan_archived(conn, action))
         if isinstance(action, Compact):
-            return self._source.read(lambda conn: folding.plan_fold(conn, self.layout, action))
+            return self._source.read(lambda conn: compacting.plan_compaction(conn, self.layout, action))
         if isinstance(action, Uncompact):
-            return self._source.read(lambda conn: folding.plan_unfold(conn, self.layout, action))
+            return self._source.read(lambda conn: compacting.plan_undo(conn, self.layout, action))
         raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
 
     def _check(self, conn: sqlite3.Connection) -> None:
@@ -223,9 +224,9 @@ class PowerLoopActions:
             if isinstance(plan.action, Restore):
                 return self._revive(writer, plan) if plan.members else self._restore(writer, plan)
             if isinstance(plan.action, Compact):
-                return self._fold(writer, plan, plan.action)
+                return self._compact(writer, plan, plan.action)
             if isinstance(plan.action, Uncompact):
-                return self._unfold(writer, plan)
+                return self._undo_compaction(writer, plan)
             if isinstance(plan.action, Close) and plan.warnings and not plan.action.anyway:
                 raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
             bundle = self._bundle(plan)
@@ -337,20 +338,20 @@ class PowerLoopActions:
 
     # -- compactions: nothing is kept aside, as taking one back is exact
 
-    def _fold(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
-        work: folding.Work = plan.work
+    def _compact(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
+        work: compacting.Work = plan.work
         if not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
         with self._transaction(writer):
             refuse_leased(writer.conn, self.layout, (work.key,))
-            number = folding.fold(writer.conn, self.layout, work, action.note, now_ms())
+            number = compacting.compact(writer.conn, self.layout, work, action.note, now_ms())
         return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, number))
 
-    def _unfold(self, writer: Writer, plan: Plan) -> Receipt:
-        work: folding.Work = plan.work
+    def _undo_compaction(self, writer: Writer, plan: Plan) -> Receipt:
+        work: compacting.Work = plan.work
         with self._transaction(writer):
             refuse_leased(writer.conn, self.layout, (work.key,))
-            folding.unfold(writer.conn, self.layout, work, now_ms())
+            compacting.undo_compaction(writer.conn, self.layout, work, now_ms())
         return Receipt(plan.reasons[0], work.rows)
 
     # -- closing

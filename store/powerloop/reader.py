@@ -232,7 +232,7 @@ class PowerLoopReader:
         highest = messages.highest_seq(conn, self.layout, owner)
         return messages.highest_seq(conn, self.layout, owner, lowest=True), highest
 
-    def fold(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
+    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
         seqs = outline.runs()
         here = [run for first, last in runs for run in outlines.within(seqs, first, last)]
         return Lines(self.read, self.layout, self._owner(ref), outlines.only(here), True, "")
@@ -275,12 +275,12 @@ class PowerLoopReader:
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         owner = self._owner(ref)
-        folds = [
-            (fold.note_seq, fold.fold_runs)
-            for fold in known.compactions
-            if fold.note_seq is not None and not fold.undone
+        compactions = [
+            (compaction.note_seq, compaction.set_runs)
+            for compaction in known.compactions
+            if compaction.note_seq is not None and not compaction.undone
         ]
-        return self.read(lambda conn: growth(context.sizes(conn, self.layout, owner), folds))
+        return self.read(lambda conn: growth(context.sizes(conn, self.layout, owner), compactions))
 
     def spawner(self, ref: Ref) -> Link | None:
         def work(conn: sqlite3.Connection) -> Link | None:

@@ -24,7 +24,7 @@ ATOMS, VISITS = 20_000, 2_000_000
 """How many atoms a replay handles, and how many it looks at before it gives up: about a second of work."""
 
 
-class Fold(Struct, frozen=True):
+class CompactionRecord(Struct, frozen=True):
     """One audit row. `ord` is the note's place in the logical order where it has one; `recorded` a stored set.
 
     `told` is False where the note that would tell how the fold worked is gone or cannot be read.
@@ -60,29 +60,29 @@ class Taken(Struct, frozen=True):
         return None if self.certainty is Certainty.UNKNOWN else size(self.runs)
 
 
-def undone_folds(folds: Sequence[Fold]) -> tuple[set[int], set[int]]:
+def undone_compactions(compactions: Sequence[CompactionRecord]) -> tuple[set[int], set[int]]:
     """Positions of folds that were taken back, and of the audit rows that say so.
 
     An undo is a later audit row for the same note and span with the tokens swapped.
     """
     undone: set[int] = set()
     undoing: set[int] = set()
-    open_folds: dict[int, int] = {}
-    for at, fold in enumerate(folds):
-        if fold.note_seq is None:
+    in_force_by_note: dict[int, int] = {}
+    for at, compaction in enumerate(compactions):
+        if compaction.note_seq is None:
             continue
-        before = open_folds.get(fold.note_seq)
-        if before is not None and _takes_back(folds[before], fold):
+        before = in_force_by_note.get(compaction.note_seq)
+        if before is not None and _takes_back(compactions[before], compaction):
             undone.add(before)
             undoing.add(at)
-            del open_folds[fold.note_seq]
+            del in_force_by_note[compaction.note_seq]
         else:
-            open_folds[fold.note_seq] = at
+            in_force_by_note[compaction.note_seq] = at
     return undone, undoing
 
 
-def _takes_back(fold: Fold, later: Fold) -> bool:
-    return (fold.from_seq, fold.to_seq, fold.before_tokens, fold.after_tokens) == (
+def _takes_back(compaction: CompactionRecord, later: CompactionRecord) -> bool:
+    return (compaction.from_seq, compaction.to_seq, compaction.before_tokens, compaction.after_tokens) == (
         later.from_seq,
         later.to_seq,
         later.after_tokens,
@@ -91,65 +91,71 @@ def _takes_back(fold: Fold, later: Fold) -> bool:
 
 
 def explain(
-    folds: Sequence[Fold], folded: Runs, active: Runs, missing: Runs = ()
+    compactions: Sequence[CompactionRecord], compacted: Runs, active: Runs, missing: Runs = ()
 ) -> tuple[dict[int, Taken], list[Run]]:
     """What each fold took, by its position in `folds`, and the folded seqs that no fold accounts for.
 
     `folded` and `active` are the seqs that are compacted out and in context now, `missing` those of which that cannot
     be said: pruned or damaged. Audit rows that only take another back are left out of the answer.
     """
-    undone, undoing = undone_folds(folds)
+    undone, undoing = undone_compactions(compactions)
     taken: dict[int, Taken] = {}
     # An undo leaves its note compacted out, so no fold needs to account for that.
-    left = without(folded, union([(note, note) for at in undone if (note := folds[at].note_seq) is not None]))
-    for at, fold in enumerate(folds):
-        if fold.recorded is not None and at not in undoing:
-            taken[at] = Taken(fold.recorded, Certainty.RECORDED, at in undone)
+    left = without(compacted, union([(note, note) for at in undone if (note := compactions[at].note_seq) is not None]))
+    for at, compaction in enumerate(compactions):
+        if compaction.recorded is not None and at not in undoing:
+            taken[at] = Taken(compaction.recorded, Certainty.RECORDED, at in undone)
             if at not in undone:
-                left = without(left, fold.recorded)
-    doubtful = _between_undos(folds, undone, undoing)
+                left = without(left, compaction.recorded)
+    doubtful = _between_undos(compactions, undone, undoing)
     replayed: list[int] = []
-    for at, fold in enumerate(folds):
+    for at, compaction in enumerate(compactions):
         if at in taken or at in undoing:
             continue
-        if at in undone or fold.from_seq is None or fold.to_seq is None:
+        if at in undone or compaction.from_seq is None or compaction.to_seq is None:
             taken[at] = Taken((), Certainty.UNKNOWN, at in undone)
-        elif fold.from_seq > fold.to_seq:
+        elif compaction.from_seq > compaction.to_seq:
             taken[at] = Taken((), Certainty.INFERRED)
         elif (
-            fold.told
-            and fold.ord is None
+            compaction.told
+            and compaction.ord is None
             and at not in doubtful
-            and not any(_meet(fold.span, folds[before].span) for before in replayed)
+            and not any(_meet(compaction.span, compactions[before].span) for before in replayed)
         ):
             # It took its whole span: whatever stood there before its note was written.
-            taken[at] = Taken(tuple(within(left, *fold.span)), Certainty.INFERRED)
+            taken[at] = Taken(tuple(within(left, *compaction.span)), Certainty.INFERRED)
             left = without(left, taken[at].runs)
         else:
             replayed.append(at)
-            if fold.ord is None:
+            if compaction.ord is None:
                 doubtful.add(at)
     if replayed:
-        places = {fold.note_seq: fold.ord for fold in folds if fold.note_seq is not None and fold.ord is not None}
+        places = {
+            compaction.note_seq: compaction.ord
+            for compaction in compactions
+            if compaction.note_seq is not None and compaction.ord is not None
+        }
         sure = [at not in doubtful for at in replayed]
-        answers = _Replay([folds[at] for at in replayed], left, active, places).solve(sure)
+        answers = _Replay([compactions[at] for at in replayed], left, active, places).solve(sure)
         taken.update(zip(replayed, answers, strict=True))
         left = without(left, union(*(answer.runs for answer in answers)))
     for at, found in taken.items():
-        if found.certainty is Certainty.INFERRED and within(missing, *folds[at].span):
+        if found.certainty is Certainty.INFERRED and within(missing, *compactions[at].span):
             taken[at] = Taken(found.runs, Certainty.UNKNOWN)
     return taken, left
 
 
-def _between_undos(folds: Sequence[Fold], undone: set[int], undoing: set[int]) -> set[int]:
+def _between_undos(compactions: Sequence[CompactionRecord], undone: set[int], undoing: set[int]) -> set[int]:
     """Folds made while another, since taken back, was in force over the same rows: what they saw is not known."""
     found: set[int] = set()
     for at in undone:
-        until = next(later for later in sorted(undoing) if later > at and folds[later].note_seq == folds[at].note_seq)
-        note = folds[at].note_seq or 0
+        until = next(
+            later for later in sorted(undoing) if later > at and compactions[later].note_seq == compactions[at].note_seq
+        )
+        note = compactions[at].note_seq or 0
         for between in range(at + 1, until):
-            span = folds[between].span
-            if _meet(span, folds[at].span) or _meet(span, (note, note)):
+            span = compactions[between].span
+            if _meet(span, compactions[at].span) or _meet(span, (note, note)):
                 found.add(between)
     return found
 
@@ -166,20 +172,32 @@ class _Replay:
     ambiguous.
     """
 
-    def __init__(self, folds: list[Fold], folded: Runs, active: Runs, places: dict[int, int]) -> None:
-        self.folds, self.folded = folds, folded
+    def __init__(
+        self, compactions: list[CompactionRecord], compacted: Runs, active: Runs, places: dict[int, int]
+    ) -> None:
+        self.compactions, self.compacted = compactions, compacted
         self.answers: list[_Took] = []
         self.visits = VISITS + 1
-        if len(folded) + len(active) + 4 * len(folds) + 2 * len(places) > ATOMS:
+        if len(compacted) + len(active) + 4 * len(compactions) + 2 * len(places) > ATOMS:
             return
-        seqs = {*places, *(seq for fold in folds for seq in (fold.from_seq, fold.to_seq, fold.note_seq))}
+        seqs = {
+            *places,
+            *(
+                seq
+                for compaction in compactions
+                for seq in (compaction.from_seq, compaction.to_seq, compaction.note_seq)
+            ),
+        }
         cuts = sorted({cut for seq in seqs if seq is not None for cut in (seq, seq + 1)})
-        atoms = [(run, True) for run in _cut(folded, cuts)] + [(run, False) for run in _cut(active, cuts)]
+        atoms = [(run, True) for run in _cut(compacted, cuts)] + [(run, False) for run in _cut(active, cuts)]
         atoms.sort(key=lambda atom: (places.get(atom[0][0], atom[0][0]), atom[0][0]))
         self.atoms = [run for run, _ in atoms]
         by_seq = sorted(range(len(atoms)), key=self.atoms.__getitem__)
         firsts = [self.atoms[i][0] for i in by_seq]
-        bounds = [(bisect_left(firsts, fold.span[0]), bisect_right(firsts, fold.span[1])) for fold in folds]
+        bounds = [
+            (bisect_left(firsts, compaction.span[0]), bisect_right(firsts, compaction.span[1]))
+            for compaction in compactions
+        ]
         self.visits = sum(high - low for low, high in bounds)
         if self.visits > VISITS:
             return
@@ -187,21 +205,31 @@ class _Replay:
         self.may = [{i for i in by_seq[low:high] if atoms[i][1]} for low, high in bounds]
         at = dict(zip(firsts, by_seq, strict=True))
         self.ends = [
-            {at.get(seq, NOWHERE) for seq in (fold.from_seq, fold.to_seq) if seq is not None} for fold in folds
+            {at.get(seq, NOWHERE) for seq in (compaction.from_seq, compaction.to_seq) if seq is not None}
+            for compaction in compactions
         ]
-        notes = [0, *(len(atoms) if fold.note_seq is None else bisect_left(firsts, fold.note_seq) for fold in folds)]
+        notes = [
+            0,
+            *(
+                len(atoms) if compaction.note_seq is None else bisect_left(firsts, compaction.note_seq)
+                for compaction in compactions
+            ),
+        ]
         self.born = [by_seq[before:now] for before, now in pairwise(notes)]
         self.in_order = notes == sorted(notes)
         self.last_may = {i: k for k, may in enumerate(self.may) for i in may}
         self.last_end = {i: k for k, ends in enumerate(self.ends) for i in ends}
-        self.due: list[list[int]] = [[] for _ in folds]
+        self.due: list[list[int]] = [[] for _ in compactions]
         for i, k in sorted(self.last_may.items()):
             self.due[k].append(i)
 
     def solve(self, sure: Sequence[bool]) -> list[Taken]:
         """What each fold took. Where one is not `sure` to have taken a stretch, the others cannot lean on it."""
         if self.visits > VISITS:
-            return [Taken(tuple(within(self.folded, *fold.span)), Certainty.UNKNOWN) for fold in self.folds]
+            return [
+                Taken(tuple(within(self.compacted, *compaction.span)), Certainty.UNKNOWN)
+                for compaction in self.compactions
+            ]
         if all(sure) and self.in_order:
             self._search()
         if len(self.answers) == 1 and self.visits <= VISITS:
@@ -223,7 +251,7 @@ class _Replay:
         while open_ and len(self.answers) < 2 and self.visits <= VISITS:
             k, line, (first, last), took = open_.pop()
             took = (took, line[first : last + 1]) if k else None
-            if k == len(self.folds):
+            if k == len(self.compactions):
                 self.answers.extend([took] if took else [])
                 continue
             line = sorted(line[:first] + line[last + 1 :] + self.born[k])
@@ -280,26 +308,28 @@ def _cut(runs: Runs, cuts: list[int]) -> list[Run]:
     return pieces
 
 
-def oddities(fold: Fold, taken: Taken, earlier: Sequence[Fold], seqs: Runs) -> list[str]:
+def oddities(compaction: CompactionRecord, taken: Taken, earlier: Sequence[CompactionRecord], seqs: Runs) -> list[str]:
     """What is strange about a fold, in words; `seqs` are all seqs of the session now."""
     odd: list[str] = []
-    if fold.from_seq is None or fold.to_seq is None:
+    if compaction.from_seq is None or compaction.to_seq is None:
         return ["its span is not recorded as numbers"]
-    if fold.from_seq > fold.to_seq:
+    if compaction.from_seq > compaction.to_seq:
         odd.append("its span is inverted")
-    if fold.note_seq is not None and max(fold.from_seq, fold.to_seq) >= fold.note_seq:
+    if compaction.note_seq is not None and max(compaction.from_seq, compaction.to_seq) >= compaction.note_seq:
         odd.append("its span reaches past the end the session had")
-    if fold.note_seq is None or not holds(seqs, fold.note_seq):
+    if compaction.note_seq is None or not holds(seqs, compaction.note_seq):
         odd.append("its note is missing")
-    if fold.ord is None and any(_meet(_stated(fold), _stated(other)) for other in earlier):
+    if compaction.ord is None and any(_meet(_stated(compaction), _stated(other)) for other in earlier):
         odd.append("its span overlaps an earlier one")
     if taken.rows == 0 and not taken.undone:
         odd.append("it took no row that is still here")
     if taken.certainty is Certainty.UNKNOWN and not taken.undone:
-        pruned = gaps(seqs, max(1, fold.span[0]), fold.span[1])
+        pruned = gaps(seqs, max(1, compaction.span[0]), compaction.span[1])
         odd.append("rows in its span are gone" if pruned else "more than one set of rows fits what is recorded")
     return odd
 
 
-def _stated(fold: Fold) -> Run:
-    return (1, 0) if fold.from_seq is None or fold.to_seq is None else (fold.from_seq, fold.to_seq)
+def _stated(compaction: CompactionRecord) -> Run:
+    return (
+        (1, 0) if compaction.from_seq is None or compaction.to_seq is None else (compaction.from_seq, compaction.to_seq)
+    )

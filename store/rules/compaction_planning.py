@@ -84,12 +84,12 @@ def wanted_range(context: Context, first: int | None, last: int | None, exchange
     return proposed
 
 
-def growth(messages: Iterable[tuple[int, str, int]], folds: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:
+def growth(messages: Iterable[tuple[int, str, int]], compactions: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:
     """Tokens in the context at each call of a model, estimated: what it answered is the assistant's message.
 
     Messages are (seq, role, tokens) as they were written; a fold is the seq of its note, and what left then.
     """
-    leaving = dict(folds)
+    leaving = dict(compactions)
     seqs: list[int] = []
     inside: dict[int, int] = {}
     total, found = 0, []

@@ -26,17 +26,27 @@ def build(path: Path, sessions: int, messages: int, prompt: int = 0) -> Path:
 
     Of a session with 1000 messages or more nine tenths are folded. One without messages has the newest word as title.
     """
-    folds, chunk = (_FOLDS - 1, messages // _FOLDS) if messages >= 1_000 else (0, 1)
+    compactions, chunk = (_FOLDS - 1, messages // _FOLDS) if messages >= 1_000 else (0, 1)
     ids = [f"session-{number:07}" for number in range(1, sessions + 1)]
     text = (_WORDS * (prompt // len(_WORDS) + 1))[:prompt]
     tables: dict[str, Iterator[tuple[Any, ...]]] = {
         "sessions": (_session(ids, at, text, messages) for at in range(sessions)),
-        "messages": chain.from_iterable(_messages(id_, messages, folds * chunk, chunk) for id_ in ids),
-        "session_state": ((id_, messages + 1, messages // 4, folds, None) for id_ in ids),
+        "messages": chain.from_iterable(_messages(id_, messages, compactions * chunk, chunk) for id_ in ids),
+        "session_state": ((id_, messages + 1, messages // 4, compactions, None) for id_ in ids),
         "compactions": (
-            (id_, fold, fold * chunk, (fold - 1) * chunk + 1, fold * chunk - 1, 90_000, 9_000, 1, _EPOCH_MS)
+            (
+                id_,
+                compaction,
+                compaction * chunk,
+                (compaction - 1) * chunk + 1,
+                compaction * chunk - 1,
+                90_000,
+                9_000,
+                1,
+                _EPOCH_MS,
+            )
             for id_ in ids
-            for fold in range(1, folds + 1)
+            for compaction in range(1, compactions + 1)
         ),
     }
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:

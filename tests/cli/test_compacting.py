@@ -46,8 +46,8 @@ def test_a_range_is_folded_and_taken_back(cli: Cli, database: Path, tmp_path: Pa
     assert found["applied"] is True
     assert active(cli, database) == [seq for seq in before if not 13 <= seq <= 16] + [21]
     assert "Facts so far." in cli("show", database, ROOT, "--from", "21").out
-    folds = document(cli, "compactions", database, ROOT)["compactions"]
-    assert (folds[-1]["number"], folds[-1]["fold_is"], folds[-1]["rows"]) == (3, "recorded", 4)
+    compactions = document(cli, "compactions", database, ROOT)["compactions"]
+    assert (compactions[-1]["number"], compactions[-1]["set_is"], compactions[-1]["rows"]) == (3, "recorded", 4)
     assert document(cli, "uncompact", database, ROOT, "3", "--dry-run")["applied"] is False
     assert document(cli, "uncompact", database, ROOT, "3")["applied"] is True
     assert active(cli, database) == before
@@ -86,7 +86,7 @@ def test_what_a_summarizer_read_is_folded_and_nothing_else(
         f"('{ROOT}', 21, 'user', 'meanwhile', 'active', 0, 0); UPDATE session_state SET next_seq = 22 "
         f"WHERE session_id = '{ROOT}'"
     )
-    fold = f"UPDATE messages SET state = 'compacted_out' WHERE session_id = '{ROOT}' AND seq = 14"
+    compaction = f"UPDATE messages SET state = 'compacted_out' WHERE session_id = '{ROOT}' AND seq = 14"
 
     def summarized(statement: str) -> Any:
         command = shlex.join([sys.executable, "-c", CHANGING, str(database), statement])
@@ -98,7 +98,7 @@ def test_what_a_summarizer_read_is_folded_and_nothing_else(
     assert (proposed["from_seq"], proposed["to_seq"]) == (13, 17)
     assert active(cli, database) == [*left, 21, 22]
     assert cli("uncompact", database, ROOT, "3").status == 0
-    done = summarized(fold)
+    done = summarized(compaction)
     assert done.status == 3
     assert "have changed meanwhile; nothing was done" in done.err
     (kept,) = tmp_path.glob("sessionscope-note-*.md")

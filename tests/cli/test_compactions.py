@@ -19,7 +19,7 @@ KEYS = [
     "before_tokens",
     "after_tokens",
     "tokens_are",
-    "fold_is",
+    "set_is",
     "undone",
 ]
 ROOT_SESSION = "sess_root0000000000000000000"
@@ -33,14 +33,14 @@ def test_json_has_exactly_the_promised_keys(cli: Cli, sample: Sample, sample_nam
         result = cli("compactions", path, session["ref"], "--json")
         document = json.loads(result.out)
         assert (result.status, result.err, list(document)) == (0, "", ["compactions"])
-        assert all(list(fold) == KEYS for fold in document["compactions"])
-        assert sum(not fold["undone"] for fold in document["compactions"]) == session["compaction_count"]
+        assert all(list(compaction) == KEYS for compaction in document["compactions"])
+        assert sum(not compaction["undone"] for compaction in document["compactions"]) == session["compaction_count"]
         assert cli("compactions", path, session["ref"]).out
 
 
 def test_a_fold_says_what_it_took(cli: Cli, sample: Sample) -> None:
-    folds = json.loads(cli("compactions", sample("v0.2.0"), ROOT_SESSION, "--json").out)["compactions"]
-    assert folds[1] == {
+    compactions = json.loads(cli("compactions", sample("v0.2.0"), ROOT_SESSION, "--json").out)["compactions"]
+    assert compactions[1] == {
         "number": 2,
         "from_seq": 6,
         "to_seq": 12,
@@ -49,7 +49,7 @@ def test_a_fold_says_what_it_took(cli: Cli, sample: Sample) -> None:
         "before_tokens": 7000,
         "after_tokens": 700,
         "tokens_are": "recorded",
-        "fold_is": "inferred",
+        "set_is": "inferred",
         "undone": False,
     }
 
@@ -57,8 +57,8 @@ def test_a_fold_says_what_it_took(cli: Cli, sample: Sample) -> None:
 def test_a_set_that_cannot_be_known_is_null(cli: Cli, sample: Sample) -> None:
     path = sample("folds-0.18.0-ambiguous")
     session = json.loads(cli("ls", path, "--json").out)["sessions"][0]["id"]
-    folds = json.loads(cli("compactions", path, session, "--json").out)["compactions"]
-    assert [(fold["rows"], fold["fold_is"]) for fold in folds] == [(None, "unknown")] * 2
+    compactions = json.loads(cli("compactions", path, session, "--json").out)["compactions"]
+    assert [(compaction["rows"], compaction["set_is"]) for compaction in compactions] == [(None, "unknown")] * 2
     assert "unknown number of rows" in cli("compactions", path, session).out
 
 

@@ -38,7 +38,7 @@ FOLD = [
     "before_tokens",
     "after_tokens",
     "tokens_are",
-    "fold_is",
+    "set_is",
     "undone",
 ]
 
@@ -69,8 +69,10 @@ def test_every_sample_opens_headless(cli: Cli, path: Path, tmp_path: Path) -> No
         assert session["message_count"] == sum(row["seq"] is not None for row in rows)
         assert [row["seq"] is None for row in rows] == [row["state"] == "damaged" for row in rows]
         assert all(row["damage"] for row in rows if row["seq"] is None)
-        folds = document(cli, "compactions", folder, session["ref"])
-        assert [list(fold) for fold in folds["compactions"]] == [FOLD] * len(folds["compactions"])
+        compactions = document(cli, "compactions", folder, session["ref"])
+        assert [list(compaction) for compaction in compactions["compactions"]] == [FOLD] * len(
+            compactions["compactions"]
+        )
         assert cli("compactions", folder, session["ref"]).status == 0
     tree = cli(folder)
     assert (tree.status, tree.err) == (0, "")
@@ -93,8 +95,14 @@ def test_the_tree_without_a_terminal_is_by_channel(cli: Cli, tmp_path: Path) -> 
 
 def test_the_audit_with_the_log(cli: Cli, tmp_path: Path) -> None:
     folder = workspace(tmp_path / "ws")
-    (fold,) = document(cli, "compactions", folder, "loop:consolidated")["compactions"]
-    assert (fold["from_seq"], fold["to_seq"], fold["rows"], fold["note_seq"], fold["fold_is"]) == (
+    (compaction,) = document(cli, "compactions", folder, "loop:consolidated")["compactions"]
+    assert (
+        compaction["from_seq"],
+        compaction["to_seq"],
+        compaction["rows"],
+        compaction["note_seq"],
+        compaction["set_is"],
+    ) == (
         1,
         6,
         6,

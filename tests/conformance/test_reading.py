@@ -149,14 +149,14 @@ def test_compactions_take_rows_that_exist(archives: list[Archive]) -> None:
     for reader, ref in chain.from_iterable(map(sessions, archives)):
         outline = reader.outline(ref)
         audit = reader.audit(ref, outline)
-        numbers = [fold.number for fold in audit.compactions]
+        numbers = [compaction.number for compaction in audit.compactions]
         assert numbers == sorted(set(numbers))
-        for fold in audit.compactions:
-            taken = reader.fold(ref, outline, fold.fold_runs)
+        for compaction in audit.compactions:
+            taken = reader.timeline_of_runs(ref, outline, compaction.set_runs)
             seqs = [row.seq for row in taken.window(0, taken.length.value)]
-            assert seqs == [row.seq for row in rows(reader, ref) if row.seq and holds(fold.fold_runs, row.seq)]
-            assert fold.rows is None or fold.rows == size(fold.fold_runs) == len(seqs)
-            assert fold.note_row is None or reader.message(ref, fold.note_row).seq == fold.note_seq
+            assert seqs == [row.seq for row in rows(reader, ref) if row.seq and holds(compaction.set_runs, row.seq)]
+            assert compaction.rows is None or compaction.rows == size(compaction.set_runs) == len(seqs)
+            assert compaction.note_row is None or reader.message(ref, compaction.note_row).seq == compaction.note_seq
         assert all(holds(outline.runs(State.COMPACTED), first) for first, _ in audit.unexplained)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sessionscope.store import Certainty, Ref
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.rules import compaction_history as c
-from sessionscope.store.rules.compaction_history import Fold, Taken, explain, oddities, undone_folds
+from sessionscope.store.rules.compaction_history import CompactionRecord, Taken, explain, oddities, undone_compactions
 
 from .helpers import build, fill, only, raw
 
@@ -27,7 +27,7 @@ class History:
         self.states: dict[int, str] = {}
         self.ords: dict[int, int] = {}
         self.next_seq = 1
-        self.folds: list[Fold] = []
+        self.compactions: list[CompactionRecord] = []
         self.truth: dict[int, set[int]] = {}
         self.append(rows)
 
@@ -44,13 +44,13 @@ class History:
         )
 
     def _note(self, from_seq: int, to_seq: int, took: set[int], order: int | None, recorded: bool) -> None:
-        note, number = self.next_seq, len(self.folds) + 1
+        note, number = self.next_seq, len(self.compactions) + 1
         self.append(1)
         if order is not None:
             self.ords[note] = order
-        self.truth[len(self.folds)] = took
-        self.folds.append(
-            Fold(
+        self.truth[len(self.compactions)] = took
+        self.compactions.append(
+            CompactionRecord(
                 number,
                 from_seq,
                 to_seq,
@@ -84,34 +84,34 @@ class History:
 
     def undo(self, which: int) -> None:
         """As our own Uncompact does it: rows and note change places, and a second audit row says so."""
-        undone, undoing = undone_folds(self.folds)
+        undone, undoing = undone_compactions(self.compactions)
         able = [
             at
-            for at, fold in enumerate(self.folds)
+            for at, compaction in enumerate(self.compactions)
             if at not in undone | undoing
             and at in self.truth
-            and fold.note_seq is not None
-            and self.states.get(fold.note_seq) == "active"
+            and compaction.note_seq is not None
+            and self.states.get(compaction.note_seq) == "active"
         ]
         if not able:
             return
         at = able[which % len(able)]
-        fold = self.folds[at]
-        assert fold.note_seq is not None
+        compaction = self.compactions[at]
+        assert compaction.note_seq is not None
         for seq in self.truth[at]:
             if seq in self.states:
                 self.states[seq] = "active"
-        self.states[fold.note_seq] = "compacted_out"
-        self.folds.append(
-            Fold(
-                len(self.folds) + 1,
-                fold.from_seq,
-                fold.to_seq,
-                fold.note_seq,
-                fold.after_tokens,
-                fold.before_tokens,
-                fold.ord,
-                fold.recorded,
+        self.states[compaction.note_seq] = "compacted_out"
+        self.compactions.append(
+            CompactionRecord(
+                len(self.compactions) + 1,
+                compaction.from_seq,
+                compaction.to_seq,
+                compaction.note_seq,
+                compaction.after_tokens,
+                compaction.before_tokens,
+                compaction.ord,
+                compaction.recorded,
             )
         )
 
@@ -121,21 +121,21 @@ class History:
         for seq in folded[: len(folded) - keep]:
             del self.states[seq]
 
-    def seen(self) -> list[Fold]:
+    def seen(self) -> list[CompactionRecord]:
         """The audit rows as a reader finds them: a pruned note tells nothing any more."""
         return [
-            fold
-            if fold.note_seq in self.states
-            else Fold(
-                fold.number,
-                fold.from_seq,
-                fold.to_seq,
-                fold.note_seq,
-                fold.before_tokens,
-                fold.after_tokens,
+            compaction
+            if compaction.note_seq in self.states
+            else CompactionRecord(
+                compaction.number,
+                compaction.from_seq,
+                compaction.to_seq,
+                compaction.note_seq,
+                compaction.before_tokens,
+                compaction.after_tokens,
                 told=not self.ords,
             )
-            for fold in self.folds
+            for compaction in self.compactions
         ]
 
     def explain(self) -> tuple[dict[int, Taken], list[tuple[int, int]]]:
@@ -149,8 +149,8 @@ class History:
     def check(self) -> dict[int, Taken]:
         """Nothing that is said of a fold may be wrong."""
         taken, unexplained = self.explain()
-        undone, undoing = undone_folds(self.folds)
-        assert set(taken) == set(range(len(self.folds))) - undoing
+        undone, undoing = undone_compactions(self.compactions)
+        assert set(taken) == set(range(len(self.compactions))) - undoing
         accounted: set[int] = set()
         for at, found in taken.items():
             said, truth = _seqs(found.runs), self.truth[at]
@@ -162,7 +162,7 @@ class History:
                 assert found.rows == len(truth)
             accounted |= said
         left = _seqs(unexplained)
-        notes = {self.folds[at].note_seq for at in undone}
+        notes = {self.compactions[at].note_seq for at in undone}
         folded = {seq for seq, state in self.states.items() if state == "compacted_out"}
         assert left <= folded - accounted - notes
         return taken
@@ -261,7 +261,7 @@ def test_an_undo_pair_is_one_fold_taken_back() -> None:
     history = History(9)
     history.fold_exact(0, 4, recorded=True)
     history.undo(0)
-    assert undone_folds(history.folds) == ({0}, {1})
+    assert undone_compactions(history.compactions) == ({0}, {1})
     history.fold_exact(0, 5)
     taken = history.check()
     assert (taken[0].undone, taken[0].certainty, taken[0].runs) == (True, Certainty.RECORDED, ((1, 4),))
@@ -270,13 +270,16 @@ def test_an_undo_pair_is_one_fold_taken_back() -> None:
 
 
 def test_a_fold_and_its_undo_may_come_again() -> None:
-    fold = Fold(1, 1, 4, 9, 100, 10)
-    back = Fold(2, 1, 4, 9, 10, 100)
-    assert undone_folds([fold, back, fold, back]) == ({0, 2}, {1, 3})
-    assert undone_folds([fold, back, fold]) == ({0}, {1})
-    assert undone_folds([fold, Fold(2, 1, 5, 9, 10, 100)]) == (set(), set())
-    assert undone_folds([fold, Fold(2, 1, 4, 8, 10, 100)]) == (set(), set())
-    assert undone_folds([Fold(1, 1, 4, None, 1, 2), Fold(2, 1, 4, None, 2, 1)]) == (set(), set())
+    compaction = CompactionRecord(1, 1, 4, 9, 100, 10)
+    back = CompactionRecord(2, 1, 4, 9, 10, 100)
+    assert undone_compactions([compaction, back, compaction, back]) == ({0, 2}, {1, 3})
+    assert undone_compactions([compaction, back, compaction]) == ({0}, {1})
+    assert undone_compactions([compaction, CompactionRecord(2, 1, 5, 9, 10, 100)]) == (set(), set())
+    assert undone_compactions([compaction, CompactionRecord(2, 1, 4, 8, 10, 100)]) == (set(), set())
+    assert undone_compactions([CompactionRecord(1, 1, 4, None, 1, 2), CompactionRecord(2, 1, 4, None, 2, 1)]) == (
+        set(),
+        set(),
+    )
 
 
 def test_rows_folded_without_a_word_are_unexplained() -> None:
@@ -290,15 +293,19 @@ def test_rows_folded_without_a_word_are_unexplained() -> None:
 
 def test_two_sets_that_fit_are_unknown() -> None:
     """Real 0.18.0: {1,4} then {2,3,5,6,13} leaves the same rows behind as {1,3,4} then {2,5,6,13}."""
-    folds = [Fold(1, 1, 4, 13, ord=1), Fold(2, 2, 13, 14, ord=1)]
-    taken, left = explain(folds, [(1, 6), (13, 13)], [(7, 12), (14, 14)])
+    compactions = [CompactionRecord(1, 1, 4, 13, ord=1), CompactionRecord(2, 2, 13, 14, ord=1)]
+    taken, left = explain(compactions, [(1, 6), (13, 13)], [(7, 12), (14, 14)])
     assert [found.certainty for found in taken.values()] == [Certainty.UNKNOWN] * 2
     assert left == []
 
 
 def test_three_generations_are_told_apart() -> None:
-    folds = [Fold(1, 1, 4, 13, ord=1), Fold(2, 5, 13, 14, ord=1), Fold(3, 7, 14, 15, ord=1)]
-    taken, left = explain(folds, [(1, 9), (13, 14)], [(10, 12), (15, 15)])
+    compactions = [
+        CompactionRecord(1, 1, 4, 13, ord=1),
+        CompactionRecord(2, 5, 13, 14, ord=1),
+        CompactionRecord(3, 7, 14, 15, ord=1),
+    ]
+    taken, left = explain(compactions, [(1, 9), (13, 14)], [(10, 12), (15, 15)])
     assert [found.runs for found in taken.values()] == [((1, 4),), ((5, 6), (13, 13)), ((7, 9), (14, 14))]
     assert {found.certainty for found in taken.values()} == {Certainty.INFERRED}
     assert left == []
@@ -316,47 +323,51 @@ def test_a_fold_reaches_beyond_both_ends_of_its_span_in_logical_order() -> None:
 
 
 def test_a_fold_whose_end_came_back_is_unknown() -> None:
-    taken, _ = explain([Fold(1, 1, 4, 9, ord=1)], [(1, 3)], [(4, 9)])
+    taken, _ = explain([CompactionRecord(1, 1, 4, 9, ord=1)], [(1, 3)], [(4, 9)])
     assert (taken[0].certainty, taken[0].runs) == (Certainty.UNKNOWN, ((1, 3),))
 
 
 def test_a_place_of_zero_is_a_place() -> None:
     """A note with ord 0 stands first, not at its seq."""
-    folds = [Fold(1, 1, 4, 13, ord=0), Fold(2, 5, 13, 14, ord=0), Fold(3, 7, 14, 15, ord=0)]
-    taken, _ = explain(folds, [(1, 9), (13, 14)], [(10, 12), (15, 15)])
+    compactions = [
+        CompactionRecord(1, 1, 4, 13, ord=0),
+        CompactionRecord(2, 5, 13, 14, ord=0),
+        CompactionRecord(3, 7, 14, 15, ord=0),
+    ]
+    taken, _ = explain(compactions, [(1, 9), (13, 14)], [(10, 12), (15, 15)])
     assert {found.certainty for found in taken.values()} == {Certainty.INFERRED}
 
 
 def test_recorded_sets_may_overlap_in_their_runs() -> None:
-    taken, left = explain([Fold(1, 1, 9, 10, recorded=((1, 5), (7, 9)))], [(1, 9)], [(10, 10)])
+    taken, left = explain([CompactionRecord(1, 1, 9, 10, recorded=((1, 5), (7, 9)))], [(1, 9)], [(10, 10)])
     assert (taken[0].certainty, taken[0].rows) == (Certainty.RECORDED, 8)
     assert left == [(6, 6)]
 
 
 @pytest.mark.parametrize(("first", "last", "note"), [(None, 4, 9), (1, None, 9), (None, None, None)])
 def test_a_span_without_numbers_is_unknown(first: int | None, last: int | None, note: int | None) -> None:
-    fold = Fold(1, first, last, note)
-    taken, left = explain([fold], [(1, 4)], [(5, 9)])
+    compaction = CompactionRecord(1, first, last, note)
+    taken, left = explain([compaction], [(1, 4)], [(5, 9)])
     assert (taken[0].certainty, taken[0].runs, left) == (Certainty.UNKNOWN, (), [(1, 4)])
-    assert oddities(fold, taken[0], [], [(1, 9)]) == ["its span is not recorded as numbers"]
+    assert oddities(compaction, taken[0], [], [(1, 9)]) == ["its span is not recorded as numbers"]
 
 
 @pytest.mark.parametrize(
     ("fold", "earlier", "expected"),
     [
-        (Fold(1, 1, 4, 9), [], []),
-        (Fold(1, 4, 1, 9), [], ["its span is inverted", "it took no row that is still here"]),
-        (Fold(1, 1, 9, 9), [], ["its span reaches past the end the session had"]),
-        (Fold(1, 1, 4, 99), [], ["its note is missing"]),
-        (Fold(1, 1, 4, None), [], ["its note is missing"]),
-        (Fold(2, 3, 4, 9), [Fold(1, 1, 3, 8)], ["its span overlaps an earlier one"]),
-        (Fold(2, 3, 4, 9, ord=1), [Fold(1, 1, 3, 8, ord=1)], []),
-        (Fold(1, 5, 7, 9), [], ["it took no row that is still here"]),
+        (CompactionRecord(1, 1, 4, 9), [], []),
+        (CompactionRecord(1, 4, 1, 9), [], ["its span is inverted", "it took no row that is still here"]),
+        (CompactionRecord(1, 1, 9, 9), [], ["its span reaches past the end the session had"]),
+        (CompactionRecord(1, 1, 4, 99), [], ["its note is missing"]),
+        (CompactionRecord(1, 1, 4, None), [], ["its note is missing"]),
+        (CompactionRecord(2, 3, 4, 9), [CompactionRecord(1, 1, 3, 8)], ["its span overlaps an earlier one"]),
+        (CompactionRecord(2, 3, 4, 9, ord=1), [CompactionRecord(1, 1, 3, 8, ord=1)], []),
+        (CompactionRecord(1, 5, 7, 9), [], ["it took no row that is still here"]),
     ],
 )
-def test_oddities(fold: Fold, earlier: list[Fold], expected: list[str]) -> None:
-    taken, _ = explain([fold], [(1, 4)], [(5, 9)])
-    assert oddities(fold, taken[0], earlier, [(1, 9)]) == expected
+def test_oddities(compaction: CompactionRecord, earlier: list[CompactionRecord], expected: list[str]) -> None:
+    taken, _ = explain([compaction], [(1, 4)], [(5, 9)])
+    assert oddities(compaction, taken[0], earlier, [(1, 9)]) == expected
 
 
 def test_pruned_rows_are_said_to_be_gone() -> None:
@@ -365,22 +376,22 @@ def test_pruned_rows_are_said_to_be_gone() -> None:
     history.prune(1)
     taken = history.check()
     assert taken[0].certainty is Certainty.UNKNOWN
-    assert oddities(history.folds[0], taken[0], [], [(4, 10)]) == ["rows in its span are gone"]
+    assert oddities(history.compactions[0], taken[0], [], [(4, 10)]) == ["rows in its span are gone"]
 
 
 # -- size
 
 
-def _agent(folds: int, rows: int) -> History:
+def _agent(compactions: int, rows: int) -> History:
     history = History(2)
-    for _ in range(folds):
+    for _ in range(compactions):
         history.append(rows)
         history.fold_exact(0, len(history.line()) - 2)
     return history
 
 
 @pytest.mark.parametrize("folds", [1, 200, 1_500])
-def test_work_grows_with_the_folds_alone(folds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_grows_with_the_folds_alone(compactions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is counted in atoms looked at; the rows between two folds weigh nothing."""
     made: list[c._Replay] = []
     init = c._Replay.__init__
@@ -390,34 +401,41 @@ def test_work_grows_with_the_folds_alone(folds: int, monkeypatch: pytest.MonkeyP
         made.append(self)
 
     monkeypatch.setattr(c._Replay, "__init__", remember)
-    assert all(found.certainty is Certainty.INFERRED for found in _agent(folds, 5).check().values())
+    assert all(found.certainty is Certainty.INFERRED for found in _agent(compactions, 5).check().values())
     assert len(made) == 1
-    assert made[0].visits < 400 * folds
+    assert made[0].visits < 400 * compactions
     made.clear()
-    few = _agent(folds, 5).folds
+    few = _agent(compactions, 5).compactions
     wide = [
-        Fold(f.number, f.from_seq * 1_000, f.to_seq * 1_000, f.note_seq * 1_000, ord=f.ord * 1_000)
+        CompactionRecord(f.number, f.from_seq * 1_000, f.to_seq * 1_000, f.note_seq * 1_000, ord=f.ord * 1_000)
         for f in few
         if f.from_seq and f.to_seq and f.note_seq and f.ord
     ]
     last = wide[-1].note_seq or 0
     taken, _ = explain(wide, [(1_000, wide[-1].to_seq or 0)], [(last, last)])
-    assert len(taken) == folds
+    assert len(taken) == compactions
 
 
 def test_a_fold_over_a_million_rows_is_one_run() -> None:
-    taken, left = explain([Fold(1, 1, 1_000_000, 1_000_001, ord=1)], [(1, 1_000_000)], [(1_000_001, 1_000_001)])
+    taken, left = explain(
+        [CompactionRecord(1, 1, 1_000_000, 1_000_001, ord=1)], [(1, 1_000_000)], [(1_000_001, 1_000_001)]
+    )
     assert (taken[0].rows, taken[0].runs, left) == (1_000_000, ((1, 1_000_000),), [])
 
 
 def test_a_puzzle_that_is_too_large_is_unknown_and_not_tried() -> None:
     """Every other row folded, by folds that overlap throughout: given up after a bounded number of looks."""
     scattered = [(seq, seq) for seq in range(1, 400_000, 2)]
-    taken, left = explain([Fold(1, 1, 400_000, 400_001, ord=1)], scattered, [(400_001, 400_001)])
+    taken, left = explain([CompactionRecord(1, 1, 400_000, 400_001, ord=1)], scattered, [(400_001, 400_001)])
     assert (taken[0].certainty, len(taken[0].runs), left) == (Certainty.UNKNOWN, 200_000, [])
-    folds = [Fold(k, k, 8_000 - k, 10_000 + k, ord=k) for k in range(1, 1_000)]
-    replay = c._Replay(folds, [(1, 8_000)], [(10_000, 11_000)], {fold.note_seq or 0: fold.ord or 0 for fold in folds})
-    assert all(found.certainty is Certainty.UNKNOWN for found in replay.solve([True] * len(folds)))
+    compactions = [CompactionRecord(k, k, 8_000 - k, 10_000 + k, ord=k) for k in range(1, 1_000)]
+    replay = c._Replay(
+        compactions,
+        [(1, 8_000)],
+        [(10_000, 11_000)],
+        {compaction.note_seq or 0: compaction.ord or 0 for compaction in compactions},
+    )
+    assert all(found.certainty is Certainty.UNKNOWN for found in replay.solve([True] * len(compactions)))
     assert replay.visits < 3 * c.VISITS
 
 
@@ -427,25 +445,26 @@ def test_a_puzzle_that_is_too_large_is_unknown_and_not_tried() -> None:
 def _write(path: Path, history: History, layout: str) -> Path:
     rows = []
     for seq, state in history.states.items():
-        fold = next((fold for fold in history.folds if fold.note_seq == seq), None)
+        compaction = next((compaction for compaction in history.compactions if compaction.note_seq == seq), None)
         meta: dict[str, Any] = {}
-        if fold is not None:
-            meta = {"from_seq": fold.from_seq, "to_seq": fold.to_seq}
-            meta |= {"ord": fold.ord} if fold.ord is not None else {}
-            meta |= {"fold_seqs": [list(run) for run in fold.recorded]} if fold.recorded else {}
+        if compaction is not None:
+            meta = {"from_seq": compaction.from_seq, "to_seq": compaction.to_seq}
+            meta |= {"ord": compaction.ord} if compaction.ord is not None else {}
+            meta |= {"fold_seqs": [list(run) for run in compaction.recorded]} if compaction.recorded else {}
         rows.append(
-            {"seq": seq, "state": state, "name": "compact_note" if fold else None, "meta_json": json.dumps(meta)}
+            {"seq": seq, "state": state, "name": "compact_note" if compaction else None, "meta_json": json.dumps(meta)}
         )
     prefix = "" if layout == "0.2.0" else "pl_"
     fill(build(path, layout), "s", rows, layout, next_seq=history.next_seq)
     raw(
         path,
         *(
-            f"INSERT INTO {prefix}compactions VALUES ('s', {fold.number}, {fold.note_seq}, {fold.from_seq}, "
-            f"{fold.to_seq}, {fold.before_tokens}, {fold.after_tokens}, NULL, 1)"
-            for fold in history.folds
+            f"INSERT INTO {prefix}compactions "
+            f"VALUES ('s', {compaction.number}, {compaction.note_seq}, {compaction.from_seq}, "
+            f"{compaction.to_seq}, {compaction.before_tokens}, {compaction.after_tokens}, NULL, 1)"
+            for compaction in history.compactions
         ),
-        f"UPDATE {prefix}session_state SET last_compact_seq = {len(history.folds)}",
+        f"UPDATE {prefix}session_state SET last_compact_seq = {len(history.compactions)}",
     )
     return path
 
@@ -458,7 +477,10 @@ def test_an_undone_fold_in_a_file_is_listed_once(tmp_path: Path) -> None:
     reader = only(_write(tmp_path / "s.db", history, "8.0.0")).reader()
     ref = Ref("pl_", "s")
     audit = reader.audit(ref, reader.outline(ref))
-    assert [(fold.number, fold.undone, fold.fold_is, fold.fold_runs) for fold in audit.compactions] == [
+    assert [
+        (compaction.number, compaction.undone, compaction.set_is, compaction.set_runs)
+        for compaction in audit.compactions
+    ] == [
         (1, True, Certainty.RECORDED, ((1, 4),)),
         (3, False, Certainty.RECORDED, ((2, 4),)),
     ]
@@ -471,12 +493,12 @@ def test_an_undone_fold_in_a_file_is_listed_once(tmp_path: Path) -> None:
 def test_a_note_that_cannot_be_read_makes_its_fold_unknown(damage: str, tmp_path: Path) -> None:
     history = _agent(2, 6)
     path = _write(tmp_path / "s.db", history, "8.0.0")
-    raw(path, f"UPDATE pl_messages SET meta_json = {damage} WHERE seq = {history.folds[1].note_seq}")
+    raw(path, f"UPDATE pl_messages SET meta_json = {damage} WHERE seq = {history.compactions[1].note_seq}")
     reader = only(path).reader()
     audit = reader.audit(Ref("pl_", "s"), reader.outline(Ref("pl_", "s")))
-    assert audit.compactions[1].fold_is is Certainty.UNKNOWN
-    for at, fold in enumerate(audit.compactions):
-        assert fold.fold_is is Certainty.UNKNOWN or _seqs(fold.fold_runs) == history.truth[at]
+    assert audit.compactions[1].set_is is Certainty.UNKNOWN
+    for at, compaction in enumerate(audit.compactions):
+        assert compaction.set_is is Certainty.UNKNOWN or _seqs(compaction.set_runs) == history.truth[at]
 
 
 def test_an_old_layout_knows_no_places(tmp_path: Path) -> None:
@@ -488,7 +510,7 @@ def test_an_old_layout_knows_no_places(tmp_path: Path) -> None:
     raw(path, "UPDATE messages SET meta_json = '{\"ord\": 1}' WHERE name = 'compact_note'")
     reader = only(path).reader()
     audit = reader.audit(Ref("", "s"), reader.outline(Ref("", "s")))
-    assert [fold.fold_runs for fold in audit.compactions] == [((1, 5),), ((6, 13),)]
+    assert [compaction.set_runs for compaction in audit.compactions] == [((1, 5),), ((6, 13),)]
     assert audit.compactions[1].odd == ("its span overlaps an earlier one",)
 
 

@@ -370,16 +370,16 @@ def test_an_audit_row(layout: str, column: str, tmp_path: Path) -> None:
             assert said[id_] == calm[id_]
         now, was = said["child"], calm["child"]
         assert without(now, "audit") == without(was, "audit")
-        (fold,), (before,) = now["audit"].compactions, was["audit"].compactions
+        (compaction,), (before,) = now["audit"].compactions, was["audit"].compactions
         if marked:
-            assert f"{column} is not a whole number" in fold.odd
+            assert f"{column} is not a whole number" in compaction.odd
             if column in ("from_seq", "to_seq"):
-                assert (fold.rows, fold.fold_is, fold.fold_runs) == (None, Certainty.UNKNOWN, ())
+                assert (compaction.rows, compaction.set_is, compaction.set_runs) == (None, Certainty.UNKNOWN, ())
                 assert now["audit"].unexplained == ((1, 3),)
             elif column in ("before_tokens", "after_tokens"):
-                assert fold.tokens_are is Certainty.UNKNOWN
+                assert compaction.tokens_are is Certainty.UNKNOWN
         elif column not in ("note_seq", "to_seq", "from_seq"):
-            assert fold.fold_runs == before.fold_runs
+            assert compaction.set_runs == before.set_runs
 
 
 @pytest.mark.parametrize(("layout", "column"), cases(USAGE))

@@ -107,7 +107,7 @@ def test_the_bookkeeping_is_that_of_the_rows(path: Path) -> None:
         "s.session_id), (SELECT count(*) FROM compactions c WHERE c.session_id = s.session_id) "
         "FROM session_state s",
     )
-    assert all(next_seq == messages + 1 and last == folds for next_seq, last, messages, folds in stored)
+    assert all(next_seq == messages + 1 and last == compactions for next_seq, last, messages, compactions in stored)
 
 
 def test_a_later_fold_swallows_the_note_of_an_earlier_one(reader: Reader, main: SessionSummary) -> None:
@@ -134,10 +134,10 @@ def test_a_later_fold_swallows_the_note_of_an_earlier_one(reader: Reader, main: 
 
 def test_one_fold_is_odd(reader: Reader, sessions: list[SessionSummary]) -> None:
     odd = [
-        fold.odd
+        compaction.odd
         for session in sessions
-        for fold in reader.audit(session.ref, reader.outline(session.ref)).compactions
-        if fold.odd
+        for compaction in reader.audit(session.ref, reader.outline(session.ref)).compactions
+        if compaction.odd
     ]
     assert len(odd) == 1
     assert "its span is inverted" in odd[0]

@@ -247,8 +247,8 @@ def test_a_save_between_two_questions(tmp_path: Path) -> None:
     reader, ref = the_session(path)
     before = reader.outline(ref)
     write(tmp_path, talk(12), last_consolidated=4, metadata={"title": "longer", "_last_summary": {"text": "s"}})
-    (fold,) = reader.audit(ref, before).compactions
-    assert (fold.from_seq, fold.to_seq, fold.note) == (1, 4, "s")
+    (compaction,) = reader.audit(ref, before).compactions
+    assert (compaction.from_seq, compaction.to_seq, compaction.note) == (1, 4, "s")
     sent = reader.timeline(ref, View.CONTEXT, before)
     assert [row.seq for row in sent.window(0, sent.length.value)] == list(range(5, 13))
 
@@ -262,8 +262,8 @@ def test_a_long_session_saved_between_two_questions_is_not_guessed(long: Path, t
     for question in (lambda: reader.audit(ref, before), lambda: reader.timeline(ref, View.CONTEXT, before)):
         with pytest.raises(Busy, match="saved anew"):
             question()
-    (fold,) = reader.audit(ref, reader.outline(ref)).compactions
-    assert fold.to_seq == 7
+    (compaction,) = reader.audit(ref, reader.outline(ref)).compactions
+    assert compaction.to_seq == 7
 
 
 def test_what_seems_to_be_appended_is_checked_by_whoever_has_the_time(long: Path, tmp_path: Path) -> None:
@@ -533,8 +533,8 @@ def test_a_row_for_which_every_turn_fails(tmp_path: Path, row: dict[str, object]
 def test_an_idle_session_that_was_cut_to_its_end(tmp_path: Path) -> None:
     """Its summary tells of rows that are gone, and stands in the prompt all the same."""
     reader, ref = the_session(write(tmp_path, talk(8), metadata={"_last_summary": {"text": "so far"}}))
-    (fold,) = reader.audit(ref, reader.outline(ref)).compactions
-    assert (fold.from_seq, fold.rows, fold.fold_is, fold.note, fold.odd) == (
+    (compaction,) = reader.audit(ref, reader.outline(ref)).compactions
+    assert (compaction.from_seq, compaction.rows, compaction.set_is, compaction.note, compaction.odd) == (
         None,
         None,
         Certainty.UNKNOWN,

@@ -160,12 +160,12 @@ def test_the_audit_of_a_workspace(tmp_path: Path) -> None:
     archive = opened(workspace(tmp_path / "ws"))
     reader = archive.reader()
     ref = reader.resolve("loop:consolidated")
-    (fold,) = (audit := reader.audit(ref, reader.outline(ref))).compactions
-    assert (fold.from_seq, fold.to_seq, fold.rows, fold.fold_runs) == (1, 6, 6, ((1, 6),))
-    assert fold.fold_is is Certainty.RECORDED
-    assert fold.note == "- summary of the old turns"
+    (compaction,) = (audit := reader.audit(ref, reader.outline(ref))).compactions
+    assert (compaction.from_seq, compaction.to_seq, compaction.rows, compaction.set_runs) == (1, 6, 6, ((1, 6),))
+    assert compaction.set_is is Certainty.RECORDED
+    assert compaction.note == "- summary of the old turns"
     # The log holds that very summary, and tells when it was written.
-    assert fold.created_at is not None
+    assert compaction.created_at is not None
     assert audit.archived == ()
     plain = reader.resolve("loop:plain")
     audit = reader.audit(plain, reader.outline(plain))

@@ -406,8 +406,8 @@ def test_an_answer_in_the_midst_of_a_session_stands_behind_its_call(tmp_path: Pa
         (7, "system", None, "active"),
     ]
     assert codes(list(reader.findings())) == []
-    (fold,) = reader.audit(ref, reader.outline(ref)).compactions
-    assert (fold.from_seq, fold.to_seq, fold.note_seq, fold.rows) == (6, 6, 7, 1)
+    (compaction,) = reader.audit(ref, reader.outline(ref)).compactions
+    assert (compaction.from_seq, compaction.to_seq, compaction.note_seq, compaction.rows) == (6, 6, 7, 1)
     assert receipt.undo is not None
     doing.apply(doing.plan(receipt.undo))
     assert dump(path) == before

@@ -314,33 +314,50 @@ def test_pruned_rows_are_one_line_a_run(sample: Sample) -> None:
     assert timeline.nearest(2) == 0
     assert timeline.nearest(99) == 15
     assert seqs(reader, ref, View.CONTEXT) == [17, 13, 14, 15, 16, 18]
-    assert [fold.fold_is for fold in reader.audit(ref, reader.outline(ref)).compactions] == [Certainty.UNKNOWN] * 2
+    assert [compaction.set_is for compaction in reader.audit(ref, reader.outline(ref)).compactions] == [
+        Certainty.UNKNOWN
+    ] * 2
 
 
 def test_folds_are_reconstructed_or_said_to_be_unknown(sample: Sample) -> None:
     reader = (archive := only(sample("folds-0.18.0-three-generations"))).reader()
     (ref,) = refs(archive)
     audit = reader.audit(ref, reader.outline(ref))
-    assert [fold.fold_runs for fold in audit.compactions] == [((1, 4),), ((5, 6), (13, 13)), ((7, 9), (14, 14))]
-    assert {fold.fold_is for fold in audit.compactions} == {Certainty.INFERRED}
+    assert [compaction.set_runs for compaction in audit.compactions] == [
+        ((1, 4),),
+        ((5, 6), (13, 13)),
+        ((7, 9), (14, 14)),
+    ]
+    assert {compaction.set_is for compaction in audit.compactions} == {Certainty.INFERRED}
     assert audit.unexplained == ()
     reader = (archive := only(sample("folds-0.18.0-ambiguous"))).reader()
     for ref in refs(archive):
         audit = reader.audit(ref, reader.outline(ref))
-        assert [(fold.fold_is, fold.rows) for fold in audit.compactions] == [(Certainty.UNKNOWN, None)] * 2
+        assert [(compaction.set_is, compaction.rows) for compaction in audit.compactions] == [
+            (Certainty.UNKNOWN, None)
+        ] * 2
         assert audit.unexplained == ()
-        assert all("more than one set of rows fits what is recorded" in fold.odd for fold in audit.compactions)
+        assert all(
+            "more than one set of rows fits what is recorded" in compaction.odd for compaction in audit.compactions
+        )
 
 
 def test_the_rows_of_a_fold_open_as_a_timeline(sample: Sample) -> None:
     reader = (archive := only(sample("folds-0.18.0-three-generations"))).reader()
     (ref,) = refs(archive)
     outline = reader.outline(ref)
-    fold = reader.audit(ref, outline).compactions[1]
-    lines = reader.fold(ref, outline, fold.fold_runs)
+    compaction = reader.audit(ref, outline).compactions[1]
+    lines = reader.timeline_of_runs(ref, outline, compaction.set_runs)
     assert [row.seq for row in lines.window(0, 9)] == [5, 6, 13]
     assert (lines.length.value, lines.locate(13), lines.locate(7)) == (3, 2, None)
-    assert [row.seq for row in reader.fold(ref, outline, [(0, 2), (12, 99)]).window(0, 9)] == [1, 2, 12, 13, 14, 15]
+    assert [row.seq for row in reader.timeline_of_runs(ref, outline, [(0, 2), (12, 99)]).window(0, 9)] == [
+        1,
+        2,
+        12,
+        13,
+        14,
+        15,
+    ]
 
 
 def test_usage_says_how_complete_it_is(sample: Sample) -> None:

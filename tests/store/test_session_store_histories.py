@@ -122,7 +122,7 @@ def usage_of_nobody(store: Any) -> Any:
     return len(histories.dump(store._conn)["usage_rounds"])
 
 
-def fold(**named: Any) -> Scene:
+def compact(**named: Any) -> Scene:
     return call(
         "record_compaction",
         "a",
@@ -135,7 +135,7 @@ def bad_fold(**named: Any) -> Scene:
     """What a compaction of two rows says, how many rows it folded, and whether the session goes on."""
 
     def scene(store: Any) -> Any:
-        said = attempt(fold(**named), store)
+        said = attempt(compact(**named), store)
         states = [row["state"] for row in histories.dump(store._conn)["messages"]]
         return said, states.count("compacted_out"), attempt(call("append_message", "a", role="user"), store)
 
@@ -233,7 +233,7 @@ DIVERGENCES: dict[str, tuple[Scene, Any, Any]] = {
     ),
     "half-create": (interrupted("INSERT ON session_state", call("create_session")), ["sessions"], []),
     "half-append": (interrupted("UPDATE ON session_state", call("append_message", "a", role="user")), ["messages"], []),
-    "half-fold": (interrupted("INSERT ON compactions", fold()), ["messages"], []),
+    "half-fold": (interrupted("INSERT ON compactions", compact()), ["messages"], []),
     "half-close": (interrupted("DELETE ON sessions", call("close_session", "a")), ["messages", "session_state"], []),
     "cycle": (chain(2, "s1"), "RecursionError", 2),
     "deep": (chain(1_500), "RecursionError", 1_500),
@@ -247,7 +247,7 @@ DIVERGENCES: dict[str, tuple[Scene, Any, Any]] = {
         ({}, {}),
         ({}, {}),
     ),
-    "state-ahead": (damaged("session_state SET next_seq = 9, last_compact_seq = 7", fold()), (8, 9), (8, 9)),
+    "state-ahead": (damaged("session_state SET next_seq = 9, last_compact_seq = 7", compact()), (8, 9), (8, 9)),
 }
 
 

@@ -77,8 +77,8 @@ def test_a_fold_set_beyond_all_numbers(tmp_path: Path) -> None:
     )
     conn.close()
     reader = open_archive(path)[0].reader()
-    fold = reader.audit(Ref("", "s"), reader.outline(Ref("", "s"))).compactions[0]
-    assert (fold.rows, fold.fold_runs) == (1, ((1, 1),))
+    compaction = reader.audit(Ref("", "s"), reader.outline(Ref("", "s"))).compactions[0]
+    assert (compaction.rows, compaction.set_runs) == (1, ((1, 1),))
 
 
 def test_a_call_whose_child_is_gone_does_not_get_one_of_hours_later(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Database:
         )
         return seq
 
-    def fold(self, id_: str, first: int, last: int, note: str = "what happened", **columns: Any) -> int:
+    def compact(self, id_: str, first: int, last: int, note: str = "what happened", **columns: Any) -> int:
         """Folds rows as power-loop does; the seq of the note."""
         self.conn.execute(
             "UPDATE messages SET state = 'compacted_out' WHERE session_id = ? AND seq BETWEEN ? AND ?",

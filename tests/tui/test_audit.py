@@ -72,10 +72,10 @@ async def test_what_is_odd(tmp_path: Path) -> None:
             db.message(MAIN)
         db.message(MAIN, "assistant", "calls", tool_calls_json=calls(("x", "ls", {})))
         db.message(MAIN, "tool", "answer", tool_call_id="x")
-        db.fold(MAIN, 1, 3)
-        db.fold(MAIN, 6, 4)
-        db.fold(MAIN, 5, 7)
-        db.fold(MAIN, 4, 999)
+        db.compact(MAIN, 1, 3)
+        db.compact(MAIN, 6, 4)
+        db.compact(MAIN, 5, 7)
+        db.compact(MAIN, 4, 999)
         db.conn.execute("UPDATE compactions SET before_tokens = NULL, after_tokens = NULL WHERE compact_seq = 1")
         db.conn.execute("UPDATE compactions SET note_seq = 77 WHERE compact_seq = 2")
         db.conn.execute(
@@ -87,7 +87,7 @@ async def test_what_is_odd(tmp_path: Path) -> None:
         shown = "\n".join(hands.pane("audit"))
         assert "tokens unknown" in shown
         assert "‼" in shown
-        said = " ".join(odd for fold in hands.audit.audit.compactions for odd in fold.odd)
+        said = " ".join(odd for compaction in hands.audit.audit.compactions for odd in compaction.odd)
         for word in ("inverted", "note", "past", "call"):
             assert word in said, (word, said)
         assert hands.audit.audit.unexplained
@@ -102,7 +102,7 @@ async def test_what_cannot_be_known(sample: Callable[[str], Path]) -> None:
         for at in range(len(hands.browser.library.shelves[0].census)):
             hands.browser.open_here(hands.browser.library.shelves[0].node(at))
             await hands.settle()
-            if any(fold.rows is None for fold in hands.audit.audit.compactions):
+            if any(compaction.rows is None for compaction in hands.audit.audit.compactions):
                 break
         assert "rows unknown" in "\n".join(hands.pane("audit"))
         await hands.press("a")

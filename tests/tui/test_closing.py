@@ -12,12 +12,12 @@ import pytest
 
 from sessionscope.store import Restore, bundles, open_archive
 from sessionscope.store.powerloop.write import closing as powerloop_closing
-from sessionscope.tui.dialogs.sheet import CloseSheet, PlanSheet
+from sessionscope.tui.dialogs.plan import CloseDialog, PlanDialog
 from sessionscope.tui.screens.trash import Trash
 from sessionscope.tui.text.render import MARKED
 
 from ..store.helpers import DATA
-from .folds import Gate
+from .compactions import Gate
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing
 from .sick import IMPORTER, NOTES, RETRY, WATCH
 
@@ -36,12 +36,12 @@ async def test_a_second_press_closes_and_undo_brings_it_back(demo_db: Path, size
     before = ids(demo_db)
     async with browsing(demo_db, size=size) as hands:
         await hands.press("s", "x")
-        assert isinstance(hands.app.screen, CloseSheet)
+        assert isinstance(hands.app.screen, CloseDialog)
         assert "✕ Fix the flaky importer" in text(hands)
         assert "↥" in text(hands)
         assert ids(demo_db) == before
         await hands.press("enter")
-        assert isinstance(hands.app.screen, CloseSheet)
+        assert isinstance(hands.app.screen, CloseDialog)
         await hands.press("x")
         assert hands.app.screen is hands.browser
         after = ids(demo_db)
@@ -59,7 +59,7 @@ async def test_a_key_that_comes_twice_confirms_once(demo_db: Path) -> None:
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("s", "x")
         sheet = hands.app.screen
-        assert isinstance(sheet, CloseSheet)
+        assert isinstance(sheet, CloseDialog)
         sheet.action_take()
         sheet.action_take()
         await hands.settle()
@@ -148,7 +148,7 @@ async def test_a_session_of_nanobots(tmp_path: Path) -> None:
         assert {path.name for path in folder.glob("*.jsonl")} == names - {"telegram_42.jsonl"}
         await hands.press("A")
         await hands.press("T", "enter")
-        assert isinstance(hands.app.screen, PlanSheet)
+        assert isinstance(hands.app.screen, PlanDialog)
         await hands.press("enter", "escape")
         assert {path.name for path in folder.glob("*.jsonl")} == names
 

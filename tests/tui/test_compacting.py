@@ -17,13 +17,13 @@ from textual.geometry import Offset
 
 from sessionscope.store import NOTE_BYTES
 from sessionscope.tui.config import Config
-from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.text import clock
 
 from ..store.helpers import ROOT
 from ..store.real import check_context, check_history
 from ..store.workspaces import NAME, workspace
-from .folds import NOTE, active, fold, leaving, python, sheet, write
+from .compactions import NOTE, active, compact, leaving, python, sheet, write
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
 from .sick import IMPORTER
 
@@ -40,13 +40,13 @@ async def test_a_proposal_is_folded_shown_at_once_and_taken_back(demo_db: Path, 
         assert "NOW 21 messages" in hands.text()
         assert "AFTER 14" in hands.text()
         assert "newest 2 exchanges stay" in hands.text()
-        await fold(hands)
+        await compact(hands)
         assert active(demo_db) == [*range(51, 64), 64]
         assert any("leave the context" in note and "u takes it back" in note for note in hands.notes)
         assert hands.timeline.rows is not None
         assert hands.timeline.rows.length.value == 64
-        assert hands.audit.fold is not None
-        assert (hands.audit.fold.number, hands.audit.fold.rows) == (3, 8)
+        assert hands.audit.compaction is not None
+        assert (hands.audit.compaction.number, hands.audit.compaction.rows) == (3, 8)
         assert "◆3" in "\n".join(hands.pane(hands.tree)) or not hands.shown(hands.tree)
         assert "○" in next(line for line in hands.pane(hands.timeline) if line.lstrip().startswith("50 "))
         await hands.press("u")
@@ -91,7 +91,7 @@ async def test_the_proposal_keeps_more_or_fewer(demo_db: Path) -> None:
         assert leaving(hands) == list(range(43, 51))
         # One that was marked by hand is a proposal once it is asked for.
         await hands.press("shift+up", "shift+down")
-        assert "newest" not in hands.lines()[sheet(hands).query_one("#fold-title").region.y]
+        assert "newest" not in hands.lines()[sheet(hands).query_one("#compact-title").region.y]
         await hands.press("plus")
         assert "newest 2 exchanges stay" in hands.text()
         assert leaving(hands) == list(range(43, 51))
@@ -241,7 +241,7 @@ async def test_a_command_that_hangs_is_stopped(demo_db: Path) -> None:
         hands.send("ctrl+g")
         await hands.until(lambda: "esc stops it" in hands.text(), "the summarizer")
         hands.send("tab")
-        await hands.until(lambda: hands.focus == "fold-rows", "the rows")
+        await hands.until(lambda: hands.focus == "compact-rows", "the rows")
         hands.send("shift+up")
         await hands.settle()
         assert "the range is another now" in hands.text()
@@ -343,9 +343,9 @@ async def test_the_audit_takes_a_compaction_back(demo_db: Path) -> None:
     before = active(demo_db)
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("enter", "c")
-        await fold(hands)
+        await compact(hands)
         await hands.press("a", "u")
-        assert isinstance(hands.app.screen, PlanSheet)
+        assert isinstance(hands.app.screen, PlanDialog)
         assert "Take compaction 3 back" in hands.text()
         await hands.press("enter")
         assert active(demo_db) == before
@@ -402,7 +402,7 @@ async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sa
         before = context()
         await hands.press("4", "g", "shift+down", "c")
         gone = leaving(hands)
-        await fold(hands)
+        await compact(hands)
         assert set(context()) == set(before) - set(gone) | {max(context())}
         await asyncio.to_thread(check_context, path, name, ROOT, context())
         await hands.press("u")
@@ -425,7 +425,7 @@ async def test_a_session_of_each_nanobot_folds_and_unfolds(
         before = opened.shelf.reader.context(opened.ref)
         await hands.press("c")
         gone, present = leaving(hands), sheet(hands).draft
-        await fold(hands)
+        await compact(hands)
         left = [row.seq for row in opened.shelf.reader.context(opened.ref).rows]
         assert left == [row.seq for row in before.rows if row.seq not in gone]
         check_history(tmp_path / "ws" / "sessions", name, opened.ref.id, left, present + NOTE)

@@ -14,11 +14,11 @@ import pytest
 from sessionscope.store import Uncompact
 from sessionscope.store.powerloop.actions import PowerLoopActions
 from sessionscope.store.powerloop.write import writing
-from sessionscope.tui.dialogs.fold_sheet import UNSEEN
+from sessionscope.tui.dialogs.compact import UNSEEN
 from sessionscope.tui.workers import care
 
 from ..store.workspaces import NAME, lines, talk
-from .folds import NOTE, Gate, active, fold, leaving, python, sheet, write
+from .compactions import NOTE, Gate, active, compact, leaving, python, sheet, write
 from .harness import LARGE, MEDIUM, Hands, browsing
 from .sick import IMPORTER, WATCH
 
@@ -61,7 +61,7 @@ async def test_a_proposal_that_is_widened_past_a_row_that_stays(demo_db: Path) -
         await hands.press("enter", "c")
         assert leaving(hands) == [64, 65, 68]
         assert "Compact 64 to 65" in hands.text()
-        await fold(hands)
+        await compact(hands)
         assert active(demo_db) == [66, 67, 69, 70]
         await hands.press("u")
         assert active(demo_db) == [64, 65, 66, 67, 68, 69]
@@ -133,7 +133,7 @@ async def test_a_proposal_that_another_message_made_a_range(demo_db: Path) -> No
         await hands.press("ctrl+s")
         assert "the session has changed meanwhile" in hands.text()
         assert leaving(hands) == list(range(43, 51))
-        assert "newest" not in hands.lines()[sheet(hands).query_one("#fold-title").region.y]
+        assert "newest" not in hands.lines()[sheet(hands).query_one("#compact-title").region.y]
         await hands.press("ctrl+s")
         assert active(demo_db)[-2:] == [64, 65]
 
@@ -323,7 +323,7 @@ async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, trail
     old = (bot / NAME).read_bytes()
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, " Then more.")
+        await compact(hands, " Then more.")
         folded = (bot / NAME).read_bytes()
         added = lines(talk(14), last_consolidated=4).split(b"\n", 1)[1]
         head = folded.split(b"\n", 1)[0].replace(b'"last_consolidated": 6', b'"last_consolidated": 4')
@@ -344,7 +344,7 @@ async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, trail
 async def test_what_is_offered_again_is_changed_and_left_as_any_other(bot: Path) -> None:
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, " Then more.")
+        await compact(hands, " Then more.")
         overwrite(bot, 16, last_consolidated=4)
         await offered(hands)
         await hands.press("c")
@@ -359,7 +359,7 @@ async def test_what_is_offered_again_is_changed_and_left_as_any_other(bot: Path)
 async def test_a_note_is_added_to_the_one_that_was_typed_already(bot: Path) -> None:
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, " Then more.")
+        await compact(hands, " Then more.")
         await hands.press("c")
         await write(hands, " And mine.")
         await hands.press("escape")
@@ -374,12 +374,12 @@ async def test_a_number_that_an_agent_gave_to_its_own(bot: Path) -> None:
     overwrite(bot, 12, last_consolidated=0)
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, "Mine.")
-        assert hands.audit.fold is not None
-        assert hands.audit.fold.number == 1
+        await compact(hands, "Mine.")
+        assert hands.audit.compaction is not None
+        assert hands.audit.compaction.number == 1
         overwrite(bot, last_consolidated=12, metadata={"_last_summary": {"text": "the agent's", "last_active": ""}})
         await offered(hands)
-        assert [fold.number for fold in hands.audit.audit.compactions] == [1]
+        assert [compaction.number for compaction in hands.audit.audit.compactions] == [1]
         # It cannot be made any more, which is said once; the note is offered for what can.
         await hands.press("c")
         assert hands.app.screen is hands.browser
@@ -393,9 +393,9 @@ async def test_a_number_that_an_agent_gave_to_its_own(bot: Path) -> None:
 async def test_the_one_below_is_offered_where_the_newest_was_taken_back(bot: Path) -> None:
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, " First.")
+        await compact(hands, " First.")
         await hands.press("c")
-        await fold(hands, " Second.")
+        await compact(hands, " Second.")
         assert b"Second." in (bot / NAME).read_bytes()
         await hands.press("u")
         assert len(hands.browser.library.shelves[0].undos) == 1
@@ -410,10 +410,10 @@ async def test_the_one_below_is_offered_where_the_newest_was_taken_back(bot: Pat
 async def test_two_that_were_written_over_are_offered_as_the_newest(bot: Path) -> None:
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, " First.")
+        await compact(hands, " First.")
         await hands.press("c")
         gone = leaving(hands)
-        await fold(hands, " Second.")
+        await compact(hands, " Second.")
         overwrite(bot, last_consolidated=4)
         await offered(hands)
         await hands.press("c")
@@ -426,7 +426,7 @@ async def test_two_that_were_written_over_are_offered_as_the_newest(bot: Path) -
 async def test_one_that_was_taken_back_elsewhere_is_not_offered(bot: Path) -> None:
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
-        await fold(hands, " Mine.\n")
+        await compact(hands, " Mine.\n")
         opened = hands.browser.opened
         assert opened is not None
         actions = opened.shelf.archive.actions

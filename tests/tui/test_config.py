@@ -92,7 +92,7 @@ async def test_a_keymap(demo_db: Path) -> None:
 
 async def test_a_keymap_reaches_the_screens_on_top(demo_db: Path) -> None:
     names = {
-        "fold.leave": "f4",
+        "compact.leave": "f4",
         "gauge.leave": "f4",
         "doctor.leave": "f4",
         "trash.leave": "f4",

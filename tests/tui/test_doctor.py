@@ -9,7 +9,7 @@ import pytest
 
 from sessionscope.store import Damaged, Repair, Restore, Settle, Spot
 from sessionscope.tui.dialogs.help import Help
-from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.screens.doctor import Doctor
 
 from .harness import MEDIUM, SMALL, Hands, browsing
@@ -91,7 +91,7 @@ async def test_what_is_about_the_whole_archive_says_so(patient: Patient, databas
 async def test_a_repair_is_seen_before_it_is_done(patient: Patient, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r", "r")
-        assert isinstance(hands.app.screen, PlanSheet)
+        assert isinstance(hands.app.screen, PlanDialog)
         shown = hands.text()
         assert "Repair this finding" in shown
         assert "- 5" in shown

@@ -16,7 +16,7 @@ from textual.widgets import Input
 
 from sessionscope.store import View
 from sessionscope.tui.browser.screen import Browser
-from sessionscope.tui.dialogs.fold_sheet import FoldSheet
+from sessionscope.tui.dialogs.compact import CompactDialog
 from sessionscope.tui.screens.context_usage import ContextUsageScreen
 from sessionscope.tui.text.describe import MODES
 from sessionscope.tui.text.visible import visible
@@ -46,7 +46,7 @@ LITERALS = ("[b]bold[/b]", "␛[31mred", "zero\\u200bwidth", "before␀after", "
 """How some of them must look wherever there is room."""
 OWN_CLICKS = {
     binding.action.removeprefix("screen.")
-    for owner in (Browser, AuditPane, FoldSheet, ContextUsageScreen, Biggest)
+    for owner in (Browser, AuditPane, CompactDialog, ContextUsageScreen, Biggest)
     for binding in owner.BINDINGS
     if isinstance(binding, Binding)
 }
@@ -109,7 +109,7 @@ def write_hostile(path: Path) -> None:
                 meta_json=attack,
             )
             db.message(session, "user", attack, state=attack)
-            db.fold(session, 1, 2, note=attack)
+            db.compact(session, 1, 2, note=attack)
             db.conn.execute(
                 "UPDATE session_state SET pending_json = ? WHERE session_id = ?",
                 (json.dumps({"pending": attack}), session),
@@ -174,7 +174,7 @@ async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
             hands.browser.open_here(shelf.node(at))
             await hands.settle()
             await hands.press("4", "g", "space", "G", "c")
-            assert isinstance(hands.app.screen, FoldSheet) or not hands.timeline.count
+            assert isinstance(hands.app.screen, CompactDialog) or not hands.timeline.count
             check(hands, exported=True)
             await hands.press("escape", "w")
             assert isinstance(hands.app.screen, ContextUsageScreen)

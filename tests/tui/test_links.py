@@ -69,9 +69,9 @@ async def test_compactions_one_after_the_other(demo_db: Path) -> None:
             seen.append(hands.seq)
         assert seen == [44, 19, 19, 44, 44]
         assert any("no compaction before this row" in note for note in hands.notes)
-        fold = hands.audit.fold
-        assert fold is not None
-        assert fold.number == 2
+        compaction = hands.audit.compaction
+        assert compaction is not None
+        assert compaction.number == 2
 
 
 async def test_nowhere(demo_db: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sessionscope.store import View, register, registry
 from sessionscope.tui.browser.verbs import NEEDS
-from sessionscope.tui.dialogs.sheet import CloseSheet
+from sessionscope.tui.dialogs.plan import CloseDialog
 
 from ..conformance.notebook import ENDING
 from ..conformance.notebook import NOTEBOOK as FORMAT
@@ -131,7 +131,7 @@ async def test_keys_are_about_the_session_that_they_act_on(demo_db: Path, notebo
         hands.browser.open_here(read_only.node(0))
         await hands.settle()
         await hands.press("x")
-        assert isinstance(hands.app.screen, CloseSheet)
+        assert isinstance(hands.app.screen, CloseDialog)
         await hands.press("escape", "escape")
         hands.browser.library.marked.clear()
         await hands.press("x", "A", "T", "c")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import open_archive
-from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.screens.doctor import Doctor
 from sessionscope.tui.text.render import SICK
 
@@ -40,7 +40,7 @@ async def test_all_is_put_right_and_taken_back(tmp_path: Path) -> None:
     assert before == ["bad-json", "fold-unrecorded", "next-seq-behind", "orphan", "wrong-depth"]
     async with browsing(path, size=MEDIUM) as hands:
         await hands.press("r", "R")
-        assert isinstance(hands.app.screen, PlanSheet)
+        assert isinstance(hands.app.screen, PlanDialog)
         assert codes(path) == before
         await hands.press("enter")
         assert set(shown(hands)) & set(before) == {"orphan"}

@@ -117,12 +117,12 @@ async def _look_at_every_row(hands: Hands) -> None:
 
 
 async def _look_at_the_session(hands: Hands, id_: str) -> None:
-    for number, fold in enumerate(reversed(hands.audit.audit.compactions)):
+    for number, compaction in enumerate(reversed(hands.audit.audit.compactions)):
         hands.audit.cursor = number
         hands.browser.subject = "compaction"
         hands.browser.inspect()
-        assert f"span{fold.from_seq}to{fold.to_seq}" in squeezed(hands.inspector.plain)
-        assert f"◆{fold.number}" in "\n".join(hands.pane("audit"))
+        assert f"span{compaction.from_seq}to{compaction.to_seq}" in squeezed(hands.inspector.plain)
+        assert f"◆{compaction.number}" in "\n".join(hands.pane("audit"))
     hands.browser.subject = "session"
     hands.browser.inspect()
     assert squeezed(visible(id_)) in squeezed(hands.inspector.plain)

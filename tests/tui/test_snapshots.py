@@ -104,10 +104,10 @@ def test_every_state(snap: Snap, tmp_path: Path, size: Size) -> None:
         main = db.session("main", title="All states", age_s=5)
         for at in range(3):
             db.message(main, "user", f"folded {at}")
-        db.fold(main, 1, 3, "the first note")
+        db.compact(main, 1, 3, "the first note")
         for at in range(3):
             db.message(main, "user", f"folded later {at}", round_index=1)
-        db.fold(main, 4, 7, "the second note, which folds the first")
+        db.compact(main, 4, 7, "the second note, which folds the first")
         for _ in range(4):
             db.message(main, "user", "will be gone")
         db.conn.execute("DELETE FROM messages WHERE seq BETWEEN 9 AND 12")

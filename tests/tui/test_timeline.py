@@ -23,8 +23,8 @@ def states(tmp_path: Path) -> Path:
     with Database(path) as db:
         db.session(MAIN, title="All states")
         db.message(MAIN, "user", "folded")
-        db.fold(MAIN, 1, 1, "first note")
-        db.fold(MAIN, 2, 2, "second note")
+        db.compact(MAIN, 1, 1, "first note")
+        db.compact(MAIN, 2, 2, "second note")
         for _ in range(3):
             db.message(MAIN)
         db.conn.execute("DELETE FROM messages WHERE seq BETWEEN 4 AND 6")

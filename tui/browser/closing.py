@@ -72,10 +72,10 @@ class Closing(Healing):
         if not isinstance(plan.action, Close):
             super().confirm(shelf, plan, answered)
             return
-        from sessionscope.tui.dialogs.sheet import CloseSheet
+        from sessionscope.tui.dialogs.plan import CloseDialog
 
         many = len(plan.deleted)
-        self.app.push_screen(CloseSheet(plan, f"Close {many} {'session' if many == 1 else 'sessions'}"), answered)
+        self.app.push_screen(CloseDialog(plan, f"Close {many} {'session' if many == 1 else 'sessions'}"), answered)
 
     def done(self, event: care.Applied) -> None:
         super().done(event)

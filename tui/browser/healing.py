@@ -129,9 +129,9 @@ class Healing(Travel):
         if isinstance(plan.action, SetArchived):
             answered(True)
             return
-        from sessionscope.tui.dialogs.sheet import PlanSheet
+        from sessionscope.tui.dialogs.plan import PlanDialog
 
-        self.app.push_screen(PlanSheet(plan, "Settle what a crash left open"), answered)
+        self.app.push_screen(PlanDialog(plan, "Settle what a crash left open"), answered)
 
     @on(care.Applied)
     def applied(self, event: care.Applied) -> None:

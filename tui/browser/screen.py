@@ -19,7 +19,7 @@ from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import study
 
 from .commands import SessionCommands
-from .folding import Folding
+from .compaction import Compacting
 from .stage import INSPECT_AFTER_S, TITLES, VIEWS
 from .travel import DIGITS
 from .verbs import VERBS
@@ -27,7 +27,7 @@ from .verbs import VERBS
 PANES = tuple(TITLES)
 
 
-class Browser(Folding):
+class Browser(Compacting):
     """Owns what is open and who has the word; the panes only draw and say what the user wants."""
 
     COMMANDS = {SessionCommands}
@@ -82,7 +82,7 @@ class Browser(Folding):
     def _session_chosen(self) -> None:
         node = self.tree_pane.node
         if node is not None and node < 0:
-            self.tree_pane.action_fold() if node in self.tree_pane.opened else self.tree_pane.action_unfold()
+            self.tree_pane.action_collapse() if node in self.tree_pane.opened else self.tree_pane.action_expand()
         elif node is not None:
             self.open_node(node)
             self.set_pane("timeline")
@@ -137,7 +137,7 @@ class Browser(Folding):
         if opened is None:
             return
         row = self.timeline.current
-        opened.view, opened.fold = View(name), None
+        opened.view, opened.only_runs = View(name), None
         self.show_rows(row.seq if row is not None else None)
         about = self.timeline.rows.about if self.timeline.rows is not None else ""
         if opened.view is View.CONTEXT and about and self.says_anew(about):
@@ -151,15 +151,15 @@ class Browser(Folding):
     # -- compactions
 
     @on(VirtualList.Highlighted, "#audit")
-    def _fold_highlighted(self) -> None:
+    def _compaction_highlighted(self) -> None:
         if self.focused is self.audit_pane:
             self.subject = "compaction"
             self.inspect_soon()
 
     @on(VirtualList.Chosen, "#audit")
-    def _fold_chosen(self) -> None:
+    def _compaction_chosen(self) -> None:
         if self.opened is not None and self.audit_pane.runs:
-            self.opened.fold = self.audit_pane.runs
+            self.opened.only_runs = self.audit_pane.runs
             self.subject = "compaction"
             self.show_rows(self.audit_pane.runs[0][0])
             self.inspect()
@@ -236,9 +236,9 @@ class Browser(Folding):
         elif self.narrow and self.focused is not self.timeline:
             # What else could be left is behind this pane.
             self.set_pane("timeline")
-        elif opened is not None and opened.fold is not None:
+        elif opened is not None and opened.only_runs is not None:
             row = self.timeline.current
-            opened.fold = None
+            opened.only_runs = None
             self.show_rows(row.seq if row is not None else None)
         else:
             self.set_pane("timeline")

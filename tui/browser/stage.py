@@ -234,15 +234,15 @@ class Stage(Inked[None]):
         self.show_titles()
 
     def _blocks(self, opened: Opened) -> list[describe.Block]:
-        fold = self.audit_pane.fold
+        compaction = self.audit_pane.compaction
         if self.subject == "session" or not self.timeline.count:
             return describe.session_blocks(opened.detail, opened.usage) if opened.detail else []
-        if self.subject == "compaction" and fold is not None:
-            blocks = describe.fold_blocks(fold)
-            if fold.note is not None:
-                blocks += describe.note_blocks(fold.note, self.mode)
-            elif fold.note_row is not None:
-                note = opened.shelf.reader.message(opened.ref, fold.note_row)
+        if self.subject == "compaction" and compaction is not None:
+            blocks = describe.compaction_blocks(compaction)
+            if compaction.note is not None:
+                blocks += describe.note_blocks(compaction.note, self.mode)
+            elif compaction.note_row is not None:
+                note = opened.shelf.reader.message(opened.ref, compaction.note_row)
                 blocks += describe.message_blocks(note, self.mode)[1:]
             return blocks
         if self.subject == "compaction" and (entry := self.audit_pane.entry) is not None:
@@ -254,7 +254,7 @@ class Stage(Inked[None]):
         start = self.piece * describe.PIECE
         found = opened.shelf.reader.message(opened.ref, row.row, start, start + describe.PIECE)
         self.message_bytes = found.size
-        return describe.message_blocks(found, self.mode, opened.folded_by(row.seq))
+        return describe.message_blocks(found, self.mode, opened.compacted_by(row.seq))
 
     @property
     def narrow(self) -> bool:
@@ -314,7 +314,7 @@ class Stage(Inked[None]):
             self.query_one("#list-title", Bar).show([(" PREVIEWS", "strong")], [(f"{self.list_pane.count} ", "dim")])
             self.query_one("#audit-title", Bar).show(*self._audit_title())
             subject = self.subject if self.timeline.count else "session"
-            if subject == "compaction" and self.audit_pane.fold is None:
+            if subject == "compaction" and self.audit_pane.compaction is None:
                 subject = "summary" if self.audit_pane.entry is not None else "message"
             what = subject.upper()
             self.query_one("#inspector-title", Bar).show(
@@ -351,16 +351,16 @@ class Stage(Inked[None]):
         summary = self.library.summary(opened.node) if opened.node is not None else None
         title = render.title_of(summary) if summary is not None else render.one_line(opened.ref.id)
         tabs: list[tuple[str, str] | tuple[str, str, str]] = []
-        if opened.fold is not None:
+        if opened.only_runs is not None:
             tabs.append((" folded rows, esc: all ", "note", "screen.leave"))
         marked = self.timeline.marked
         if marked is not None:
             tabs.append((f" {marked[1] - marked[0] + 1} marked, c compacts ", "note", "screen.compact"))
         roomy = self.timeline.size.width >= ROOMY
-        narrowed = opened.fold is not None or marked is not None
+        narrowed = opened.only_runs is not None or marked is not None
         # Beside that word the tabs have room on a wide screen alone.
         for number, (view, name) in enumerate(VIEWS.items() if roomy or not narrowed else (), 1):
-            now = view is opened.view and opened.fold is None
+            now = view is opened.view and opened.only_runs is None
             name = f"{name} {_spoken(opened.limits)}".rstrip() if view is View.CONTEXT else name
             label = f"{number} {name}" if now or roomy else str(number)
             tabs.append((label, "current" if now else "dim", f"screen.view('{view}')"))
@@ -371,8 +371,8 @@ class Stage(Inked[None]):
 
     def _audit_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         audit = self.opened.audit if self.opened is not None else None
-        folds = sum(not fold.undone for fold in audit.compactions) if audit is not None else 0
-        return [(" COMPACTIONS", "strong")], [(f"{folds} " if audit is not None else "", "dim")]
+        compactions = sum(not compaction.undone for compaction in audit.compactions) if audit is not None else 0
+        return [(" COMPACTIONS", "strong")], [(f"{compactions} " if audit is not None else "", "dim")]
 
 
 def _spoken(limits: Limits | None) -> str:

@@ -45,8 +45,8 @@ class Travel(Live):
             return
         self.tree_pane.select(node)
         self.open_node(node, seq)
-        if self.opened is not None and (self.opened.view is not view or self.opened.fold is not None):
-            self.opened.view, self.opened.fold = view, None
+        if self.opened is not None and (self.opened.view is not view or self.opened.only_runs is not None):
+            self.opened.view, self.opened.only_runs = view, None
             self.show_rows(seq)
         self.set_pane("timeline")
 
@@ -55,7 +55,7 @@ class Travel(Live):
     def action_follow(self) -> None:
         opened, row = self.opened, self.timeline.current
         if opened is not None and (self.focused is self.audit_pane or (row is not None and row.note is not None)):
-            self._to_folded_rows()
+            self._to_compacted_rows()
             return
         if opened is None or row is None or row.row is None:
             return
@@ -66,41 +66,45 @@ class Travel(Live):
             return
         if link is not None:
             self._take_link(link)
-        elif (fold := opened.folded_by(row.seq)) is not None:
-            self._to_note(fold)
+        elif (compaction := opened.compacted_by(row.seq)) is not None:
+            self._to_note(compaction)
         else:
             self.notify("this row leads nowhere", timeout=2)
 
-    def _to_note(self, fold: Compaction) -> None:
+    def _to_note(self, compaction: Compaction) -> None:
         """Goes to the note of a fold: its row, or where it stands in the audit."""
-        if fold.note_seq is not None:
-            self._to_row(fold.note_seq, "its note", fold.fold_is)
+        if compaction.note_seq is not None:
+            self._to_row(compaction.note_seq, "its note", compaction.set_is)
             return
-        self.audit_pane.select(fold.number)
+        self.audit_pane.select(compaction.number)
         self.set_pane("audit")
         self.subject = "compaction"
         self.inspect()
 
-    def _to_folded_rows(self) -> None:
+    def _to_compacted_rows(self) -> None:
         opened, row = self.opened, self.timeline.current
         if opened is None:
             return
-        fold = self.audit_pane.fold if self.focused is self.audit_pane else opened.fold_of(row.seq if row else None)
-        if fold is None and row is not None and row.note is not None and row.note.from_seq is not None:
+        compaction = (
+            self.audit_pane.compaction
+            if self.focused is self.audit_pane
+            else opened.compaction_of_note(row.seq if row else None)
+        )
+        if compaction is None and row is not None and row.note is not None and row.note.from_seq is not None:
             self._to_row(row.note.from_seq, "where its span begins", Certainty.RECORDED)
-        elif fold is None or not fold.fold_runs:
+        elif compaction is None or not compaction.set_runs:
             self.notify("no row that this note folded is left", timeout=3)
         else:
-            self.audit_pane.select(fold.number)
-            self._to_row(fold.fold_runs[0][0], f"the rows it folded ({fold.rows or '?'})", fold.fold_is)
+            self.audit_pane.select(compaction.number)
+            self._to_row(compaction.set_runs[0][0], f"the rows it folded ({compaction.rows or '?'})", compaction.set_is)
 
     def action_up(self) -> None:
         opened, row = self.opened, self.timeline.current
         if opened is None:
             return
-        fold = opened.folded_by(row.seq) if row is not None else None
-        if fold is not None:
-            self._to_note(fold)
+        compaction = opened.compacted_by(row.seq) if row is not None else None
+        if compaction is not None:
+            self._to_note(compaction)
             return
         try:
             link = opened.shelf.reader.spawner(opened.ref)
@@ -130,7 +134,7 @@ class Travel(Live):
             return
         self.remember()
         if self.timeline.rows is None or self.timeline.rows.locate(seq) is None:
-            opened.view, opened.fold = View.ALL, None
+            opened.view, opened.only_runs = View.ALL, None
             self.show_rows(seq)
         else:
             self.timeline.go_to(seq)
@@ -150,9 +154,9 @@ class Travel(Live):
         here = row.seq if row.seq is not None else row.hole[0] if row.hole else 0
         # A note that is no row of its own stands where the rows end that it was made of.
         places = {
-            place: fold
-            for fold in opened.audit.compactions
-            if (place := fold.note_seq if fold.note_seq is not None else fold.to_seq) is not None
+            place: compaction
+            for compaction in opened.audit.compactions
+            if (place := compaction.note_seq if compaction.note_seq is not None else compaction.to_seq) is not None
         }
         notes = sorted(places)
         further = [seq for seq in notes if (seq > here if by > 0 else seq < here)]
@@ -211,7 +215,7 @@ class Travel(Live):
         if event.seq is None:
             self.notify(f"no more {event.text!r}", timeout=2, markup=False)
         elif self.timeline.rows is not None and self.timeline.rows.locate(event.seq) is None:
-            self.opened.view, self.opened.fold = View.ALL, None
+            self.opened.view, self.opened.only_runs = View.ALL, None
             self.show_rows(event.seq)
         else:
             self.timeline.go_to(event.seq)

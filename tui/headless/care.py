@@ -16,8 +16,8 @@ from sessionscope.store import (
     Archive,
     Cancelled,
     Close,
+    CompactionPlan,
     Finding,
-    FoldPlan,
     Misused,
     Refused,
     Repair,
@@ -159,7 +159,9 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
     raise failures[0]
 
 
-def carry_out(archive: Archive, action: Action, args: argparse.Namespace, seen: FoldPlan | None = None) -> written.Done:
+def carry_out(
+    archive: Archive, action: Action, args: argparse.Namespace, seen: CompactionPlan | None = None
+) -> written.Done:
     """The plan of an action, and what came of it unless it was only asked for or there is nothing to do.
 
     Signals are held back from here on, until what was done is told. Raises Refused where a compaction would take
@@ -167,7 +169,7 @@ def carry_out(archive: Archive, action: Action, args: argparse.Namespace, seen: 
     """
     actions, progress = actions_for(archive, needed(action)), written.progress()
     plan = actions.plan(action, progress)
-    if seen is not None and (plan.fold is None or not plan.fold.takes_same_as(seen)):
+    if seen is not None and (plan.compaction is None or not plan.compaction.takes_same_as(seen)):
         raise Refused("the messages that leave have changed meanwhile; nothing was done.")
     if args.dry_run or plan.empty:
         return written.Done(plan)

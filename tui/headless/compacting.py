@@ -97,7 +97,7 @@ def _summarized(target: reading.Target, action: Compact, command: str, args: arg
     from .excerpt import excerpt
 
     progress = written.progress()
-    seen = actions_for(target.archive, Capability.COMPACT).plan(action, progress).fold
+    seen = actions_for(target.archive, Capability.COMPACT).plan(action, progress).compaction
     if seen is None:
         raise Refused("there is nothing to summarize.")
     first, last = wanted_range(seen.context, action.first, action.last, action.keep)

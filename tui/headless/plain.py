@@ -87,11 +87,11 @@ def branch(node: Node, grouped: bool = False) -> str:
     words = _PLACES.get(node.place, "") + ("archived · " if found.status == "archived" else "")
     words += f"{one_line(kind)} · " if kind else ""
     label = f"{'  ' * min(node.depth + grouped, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
-    folds = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
+    compactions = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
     rows = "row " if found.message_count.value == 1 else "rows"
     return (
         f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} {rows} "
-        f"{found.active_count!s:>6} active {folds:>3} {ago(found.updated_at):>4}"
+        f"{found.active_count!s:>6} active {compactions:>3} {ago(found.updated_at):>4}"
     ).rstrip()
 
 
@@ -178,21 +178,27 @@ def _call(call: ToolCall) -> str:
 # -- compactions
 
 
-def compaction(fold: Compaction) -> Iterator[str]:
+def compaction_lines(compaction: Compaction) -> Iterator[str]:
     """A fold: what was folded into what, then the note's first words, then what is odd about it."""
-    rows = "an unknown number of rows" if fold.rows is None else f"{fold.rows} row{'s' if fold.rows != 1 else ''}"
-    certain = f", {fold.fold_is}" if fold.rows is not None else ""
-    state = "undone" if fold.undone else f"{rows}{certain}"
+    rows = (
+        "an unknown number of rows"
+        if compaction.rows is None
+        else f"{compaction.rows} row{'s' if compaction.rows != 1 else ''}"
+    )
+    certain = f", {compaction.set_is}" if compaction.rows is not None else ""
+    state = "undone" if compaction.undone else f"{rows}{certain}"
     tokens = "tokens unknown"
-    if fold.before_tokens is not None or fold.after_tokens is not None:
-        tokens = f"{human(fold.before_tokens)} to {human(fold.after_tokens)} tokens, {fold.tokens_are}"
-    into = "the summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
-    gone = fold.from_seq is None and fold.note is not None
-    span = "rows that are gone" if gone else f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)}"
-    yield (f"{_NOTE}{fold.number}  {span} into {into}  {state}  {tokens}  · {moment(fold.created_at)}")
-    if fold.note_head:
-        yield f"    {one_line(fold.note_head)}"
-    for odd in fold.odd:
+    if compaction.before_tokens is not None or compaction.after_tokens is not None:
+        tokens = (
+            f"{human(compaction.before_tokens)} to {human(compaction.after_tokens)} tokens, {compaction.tokens_are}"
+        )
+    into = "the summary" if compaction.note is not None and compaction.note_seq is None else _seq(compaction.note_seq)
+    gone = compaction.from_seq is None and compaction.note is not None
+    span = "rows that are gone" if gone else f"{_seq(compaction.from_seq)}-{_seq(compaction.to_seq)}"
+    yield (f"{_NOTE}{compaction.number}  {span} into {into}  {state}  {tokens}  · {moment(compaction.created_at)}")
+    if compaction.note_head:
+        yield f"    {one_line(compaction.note_head)}"
+    for odd in compaction.odd:
         yield f"    {_DAMAGE} {one_line(odd)}"
 
 

@@ -179,17 +179,17 @@ def archived(entry: Archived) -> dict[str, Any]:
     }
 
 
-def compaction(fold: Compaction) -> dict[str, Any]:
+def compaction_record(compaction: Compaction) -> dict[str, Any]:
     """A fold as `compactions` promises it. Counts are rows, figures tokens."""
     return {
-        "number": fold.number,
-        "from_seq": fold.from_seq,
-        "to_seq": fold.to_seq,
-        "rows": fold.rows,
-        "note_seq": fold.note_seq,
-        "before_tokens": fold.before_tokens,
-        "after_tokens": fold.after_tokens,
-        "tokens_are": fold.tokens_are,
-        "fold_is": fold.fold_is,
-        "undone": fold.undone,
+        "number": compaction.number,
+        "from_seq": compaction.from_seq,
+        "to_seq": compaction.to_seq,
+        "rows": compaction.rows,
+        "note_seq": compaction.note_seq,
+        "before_tokens": compaction.before_tokens,
+        "after_tokens": compaction.after_tokens,
+        "tokens_are": compaction.tokens_are,
+        "set_is": compaction.set_is,
+        "undone": compaction.undone,
     }

@@ -240,24 +240,24 @@ def member_record(member: Member) -> dict[str, Any]:
     }
 
 
-def _fold_record(plan: Plan) -> dict[str, Any]:
+def _compaction_record(plan: Plan) -> dict[str, Any]:
     """What a compaction does to the context, where the plan is of one."""
-    fold = plan.fold
-    if fold is None:
+    compaction = plan.compaction
+    if compaction is None:
         return {}
-    cut = fold.cut
+    cut = compaction.cut
     first, last = cut.span
     return {
         "from_seq": first,
         "to_seq": last,
-        "before_tokens": fold.before_tokens,
-        "after_tokens": fold.after_tokens,
+        "before_tokens": compaction.before_tokens,
+        "after_tokens": compaction.after_tokens,
         "tokens_are": "estimated",
-        "recorded_tokens": fold.recorded,
+        "recorded_tokens": compaction.recorded,
         "leaves": len(cut.leaves),
         "stays": len(cut.stays),
         "notes": cut.notes,
-        "note": fold.note,
+        "note": compaction.note,
     }
 
 
@@ -273,7 +273,7 @@ def _plan_record(done: Done, left: Sequence[Finding]) -> dict[str, Any]:
             "delete": [member.ref.id for member in plan.members if member.fate is Fate.DELETED],
             "detach": [member.ref.id for member in plan.members if member.fate is not Fate.DELETED],
             "sessions": [member_record(member) for member in plan.members],
-            **_fold_record(plan),
+            **_compaction_record(plan),
             "findings": [finding_record(finding) for finding in plan.findings],
             "changes": [
                 {"place": _place(change.place), "what": change.what, "before": change.before, "after": change.after}

@@ -85,14 +85,21 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
                 )
             )
         )
-    folds = [fold for fold in (weight.audit.compactions if weight.audit is not None else ()) if not fold.undone]
+    compactions = [
+        compaction
+        for compaction in (weight.audit.compactions if weight.audit is not None else ())
+        if not compaction.undone
+    ]
     blocks.append(_head("what each compaction saved"))
-    blocks += [_saved(fold, max((one.before_tokens or 0 for one in folds), default=0)) for fold in reversed(folds)]
-    if not folds:
+    blocks += [
+        _saved(compaction, max((one.before_tokens or 0 for one in compactions), default=0))
+        for compaction in reversed(compactions)
+    ]
+    if not compactions:
         blocks.append(Block((("no compaction is in force", "dim"),)))
     blocks.append(_head("over rounds"))
     # A note without a row of its own does not tell when it came.
-    since = any(fold.note_seq is None for fold in folds)
+    since = any(compaction.note_seq is None for compaction in compactions)
     estimated = "estimated from the messages" + ", since the newest compaction" * since
     for values, known in ((weight.growth, estimated), (weight.sent, "recorded by the agent")):
         if values:
@@ -108,15 +115,15 @@ def _head(text: str) -> Block:
     return Block((("\n", ""), (text, "accent")))
 
 
-def _saved(fold: Compaction, most: int) -> Block:
-    name = f"{render.NOTE}{fold.number}"
-    kept = bar(fold.after_tokens or 0, most, BAR)
-    gone = bar(fold.before_tokens or 0, most, BAR)[len(kept) :]
+def _saved(compaction: Compaction, most: int) -> Block:
+    name = f"{render.NOTE}{compaction.number}"
+    kept = bar(compaction.after_tokens or 0, most, BAR)
+    gone = bar(compaction.before_tokens or 0, most, BAR)[len(kept) :]
     return Block(
         (
             (f"{name:<6}", "note"),
             (kept, "title"),
             (f"{'░' * len(gone):<{BAR - len(kept)}} ", "dim"),
-            (render.tokens(fold).removesuffix(f" {Certainty.RECORDED}"), ""),
+            (render.tokens(compaction).removesuffix(f" {Certainty.RECORDED}"), ""),
         )
     )

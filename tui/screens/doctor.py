@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
 from sessionscope.store import Capability, Finding, Ref, Repair, Severity, Spot, StoreError
-from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.sessions.library import Library, Shelf
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
@@ -244,7 +244,7 @@ class Doctor(Pair[Spot | None]):
             if take and event.epoch == self._epoch:
                 self._apply(event)
 
-        self.app.push_screen(PlanSheet(event.plan, verb), answered)
+        self.app.push_screen(PlanDialog(event.plan, verb), answered)
 
     def _apply(self, planned: care.Planned) -> None:
         self._says = "repairing…"

@@ -8,7 +8,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Bundled, Restore, StoreError, bundles
-from sessionscope.tui.dialogs.sheet import PlanSheet
+from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.sessions.library import Shelf
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.kept import KeptList
@@ -99,7 +99,7 @@ class Trash(Pair[None]):
             if take and event.epoch == self._epoch:
                 self._apply(event)
 
-        self.app.push_screen(PlanSheet(event.plan, "Bring it back"), answered)
+        self.app.push_screen(PlanDialog(event.plan, "Bring it back"), answered)
 
     def _apply(self, planned: care.Planned) -> None:
         epoch = planned.epoch

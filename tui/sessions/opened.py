@@ -20,7 +20,7 @@ class Opened:
     view: View = View.ALL
     wanted: int | None = None
     """A seq to go to as soon as the outline tells where it is."""
-    fold: tuple[tuple[int, int], ...] | None = None
+    only_runs: tuple[tuple[int, int], ...] | None = None
     """The runs of seqs to which the timeline is narrowed, None while it shows the view."""
     limits: Limits | None = None
     """How much the context view may hold, None for what the release itself sends."""
@@ -43,21 +43,25 @@ class Opened:
         reader = self.shelf.reader
         if self.outline is None:
             self.outline = reader.outline_if_small(self.ref)
-        if self.fold is not None and self.outline is not None:
-            return reader.fold(self.ref, self.outline, self.fold)
+        if self.only_runs is not None and self.outline is not None:
+            return reader.timeline_of_runs(self.ref, self.outline, self.only_runs)
         return reader.timeline(self.ref, self.view, self.outline, self.limits)
 
-    def folded_by(self, seq: int | None) -> Compaction | None:
+    def compacted_by(self, seq: int | None) -> Compaction | None:
         """The compaction in force that took a row, as far as that is known for certain."""
         if seq is None or self.audit is None:
             return None
-        for fold in self.audit.compactions:
-            if fold.rows is not None and not fold.undone and any(a <= seq <= b for a, b in fold.fold_runs):
-                return fold
+        for compaction in self.audit.compactions:
+            if (
+                compaction.rows is not None
+                and not compaction.undone
+                and any(a <= seq <= b for a, b in compaction.set_runs)
+            ):
+                return compaction
         return None
 
-    def fold_of(self, note_seq: int | None) -> Compaction | None:
+    def compaction_of_note(self, note_seq: int | None) -> Compaction | None:
         """The compaction that a note stands for."""
         if note_seq is None or self.audit is None:
             return None
-        return next((fold for fold in self.audit.compactions if fold.note_seq == note_seq), None)
+        return next((compaction for compaction in self.audit.compactions if compaction.note_seq == note_seq), None)

@@ -55,7 +55,7 @@ def _fact(name: str, value: object) -> Block:
     return Block(((visible(str(value), newlines=True), ""),), label=name)
 
 
-def message_blocks(message: Message, mode: str, folded_by: Compaction | None = None) -> list[Block]:
+def message_blocks(message: Message, mode: str, compacted_by: Compaction | None = None) -> list[Block]:
     """Everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
     blocks = [_title(message)]
     blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in message.damage]
@@ -67,10 +67,12 @@ def message_blocks(message: Message, mode: str, folded_by: Compaction | None = N
                 *([(f", stands at {note.ord}", "dim")] if note.ord is not None else []),
             )
         )
-    if folded_by is not None:
-        into = f"{render.NOTE}{folded_by.note_seq}" if folded_by.note_seq is not None else "the summary"
+    if compacted_by is not None:
+        into = f"{render.NOTE}{compacted_by.note_seq}" if compacted_by.note_seq is not None else "the summary"
         blocks.append(
-            _line((f"folded into {into} by compaction {folded_by.number}", "dim"), (f" ({folded_by.fold_is})", "dim"))
+            _line(
+                (f"folded into {into} by compaction {compacted_by.number}", "dim"), (f" ({compacted_by.set_is})", "dim")
+            )
         )
     if mode == "raw":
         return blocks + _raw(message)
@@ -242,36 +244,36 @@ def note_blocks(note: str, mode: str) -> list[Block]:
     return [_line(("", "")), _text(note, mode)]
 
 
-def fold_blocks(fold: Compaction) -> list[Block]:
+def compaction_blocks(compaction: Compaction) -> list[Block]:
     """A compaction's facts, to stand above its note."""
-    runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in fold.fold_runs[:20])
-    more = f" and {len(fold.fold_runs) - 20} runs more" if len(fold.fold_runs) > 20 else ""
-    took = f"{fold.rows} row{'s' if fold.rows != 1 else ''}: {runs}{more} ({fold.fold_is})"
-    round_ = f", round {fold.round_index}" if fold.round_index is not None else ""
-    if fold.rows is None:
+    runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in compaction.set_runs[:20])
+    more = f" and {len(compaction.set_runs) - 20} runs more" if len(compaction.set_runs) > 20 else ""
+    took = f"{compaction.rows} row{'s' if compaction.rows != 1 else ''}: {runs}{more} ({compaction.set_is})"
+    round_ = f", round {compaction.round_index}" if compaction.round_index is not None else ""
+    if compaction.rows is None:
         took = f"unknown; some of {runs}{more}" if runs else "unknown"
     return [
         _line(
-            (f"{render.NOTE}{fold.number} ", "note"),
+            (f"{render.NOTE}{compaction.number} ", "note"),
             ("compaction", "strong"),
-            (" undone" if fold.undone else "", "damage"),
+            (" undone" if compaction.undone else "", "damage"),
         ),
-        *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in fold.odd],
+        *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in compaction.odd],
         _fact(
             "span",
             "rows that are no longer in the file"
-            if fold.from_seq is None and fold.note is not None
-            else f"{fold.from_seq} to {fold.to_seq}, recorded",
+            if compaction.from_seq is None and compaction.note is not None
+            else f"{compaction.from_seq} to {compaction.to_seq}, recorded",
         ),
         _fact("took", took),
-        _fact("tokens", render.tokens(fold)),
-        _fact("when", f"{moment(fold.created_at)}{round_}"),
+        _fact("tokens", render.tokens(compaction)),
+        _fact("when", f"{moment(compaction.created_at)}{round_}"),
         _fact(
             "note",
-            f"row {fold.note_seq}"
-            if fold.note_seq is not None
+            f"row {compaction.note_seq}"
+            if compaction.note_seq is not None
             else "no row, kept in the metadata"
-            if fold.note is not None
+            if compaction.note is not None
             else "none",
         ),
     ]

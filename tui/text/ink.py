@@ -20,7 +20,7 @@ NAMES = (
     "strong",
     "title",
     "hole",
-    "folded",
+    "compacted",
     "tab",
     "current",
     "line",

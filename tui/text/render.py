@@ -32,7 +32,7 @@ Span = tuple[str, str]
 
 GLYPHS = {State.ACTIVE: "●", State.COMPACTED: "○", State.DROPPED: "✕", State.HOLE: "┄", State.DAMAGED: "‼"}
 MARKED, RANGE, FATES = "▪", "▌", {Fate.DELETED: ("✕", "damage"), Fate.DETACHED: ("↥", "note"), Fate.ROOT: ("↥", "note")}
-NOTE, DAMAGE, FOLD, UNFOLD, UNKNOWN_STATE, LOG = "◆", "‼", "▾", "▸", "?", "▤"
+NOTE, DAMAGE, EXPANDED, COLLAPSED, UNKNOWN_STATE, LOG = "◆", "‼", "▾", "▸", "?", "▤"
 ROLES = {"user": "user", "assistant": "agent", "tool": "tool", "system": "sys"}
 KINDS = {"fork": "accent", "leftover": "note"}
 PLACES = {Place.ORPHAN: "!", Place.SURVIVOR: "↥", Place.CYCLE: "↻"}
@@ -65,7 +65,7 @@ def archive_line(shelf: Shelf, opened: bool, width: int) -> list[Span]:
     """An archive as the top node of a tree."""
     count = str(len(shelf.census)) if shelf.complete else "…"
     right = f" {count} "
-    name = f"{FOLD if opened else UNFOLD} {one_line(shelf.name)}"
+    name = f"{EXPANDED if opened else COLLAPSED} {one_line(shelf.name)}"
     style = "damage" if shelf.archive.info.warning else "title"
     return [(fit(name, width - len(right)), style), (right, "dim")]
 
@@ -75,7 +75,7 @@ def group_line(name: str, depth: int, opened: bool, count: int, width: int) -> l
     indent = "  " * depth
     right = f" {count} "
     return [
-        (fit(f"{indent}{FOLD if opened else UNFOLD} {one_line(name)}", width - len(right)), "strong"),
+        (fit(f"{indent}{EXPANDED if opened else COLLAPSED} {one_line(name)}", width - len(right)), "strong"),
         (right, "dim"),
     ]
 
@@ -84,7 +84,7 @@ def tree_line(
     summary: SessionSummary | None,
     place: Place,
     depth: int,
-    fold: bool | None,
+    expanded: bool | None,
     children: int,
     width: int,
     sick: Severity | None = None,
@@ -92,7 +92,7 @@ def tree_line(
 ) -> list[Span]:
     """A session in the tree; `fold` is None without children, else whether they are shown; `sick` by the doctor."""
     indent = "  " * min(depth, max(0, (width - 20) // 2))
-    mark = "  " if fold is None else f"{FOLD if fold else UNFOLD} "
+    mark = "  " if expanded is None else f"{EXPANDED if expanded else COLLAPSED} "
     if summary is None:
         return [(fit(f"{indent}{mark}…", width), "dim")]
     archived = summary.status == "archived"
@@ -112,16 +112,16 @@ def tree_line(
     elif summary.kind != "root":
         spans.append((f"{one_line(summary.kind)[:9]} · ", KINDS.get(summary.kind, "dim")))
     right = _counts(summary)
-    if fold is False:
+    if expanded is False:
         right.insert(0, (f" +{children}", "accent"))
     plain = "dim" if archived or not summary.message_count.value else ""
     return _between([*spans, (title_of(summary), plain)], right, width)
 
 
 def _counts(summary: SessionSummary) -> list[Span]:
-    folds = f"{NOTE}{summary.compaction_count}" if summary.compaction_count else ""
+    compactions = f"{NOTE}{summary.compaction_count}" if summary.compaction_count else ""
     return [
-        (f" {folds}" if folds else "", "note"),
+        (f" {compactions}" if compactions else "", "note"),
         (f" {summary.message_count!s:>4}", ""),
         (f" {ago(summary.updated_at):>3} ", "dim"),
     ]
@@ -226,14 +226,14 @@ def timeline_line(
         return _hole_line(row.hole, width, digits, marked)
     note = row.note is not None
     glyph, style = _glyph(row)
-    folded = row.state not in (State.ACTIVE, "")
-    plain = "folded" if folded else ""
+    compacted = row.state not in (State.ACTIVE, "")
+    plain = "compacted" if compacted else ""
     gutter = "╭" if row.calls else ("╰" if last_of_pair else "├") if row.role == "tool" else " "
     # A role is free text in the file, so a hostile one must not widen its column.
     role = fit(one_line(ROLES.get(row.role, row.role)), ROLE_WIDTH)
     seq = str(row.seq) if row.seq is not None else f"L{row.line}" if row.line is not None else "?"
     left: list[Span] = [
-        (f"{seq:>{digits}}", "folded" if folded else "dim"),
+        (f"{seq:>{digits}}", "compacted" if compacted else "dim"),
         (RANGE if marked else " ", "note"),
         (glyph, style),
         (f"{gutter}", "dim"),
@@ -241,9 +241,9 @@ def timeline_line(
     ]
     if width >= WIDE:
         label = fit(_label(row), 12 if width >= WIDER else 9)
-        left.append((f"{label} ", "note" if note else "folded" if folded else "dim"))
+        left.append((f"{label} ", "note" if note else "compacted" if compacted else "dim"))
     elif row.label:
-        left.append((f"{one_line(row.label)} ", "folded" if folded else "accent"))
+        left.append((f"{one_line(row.label)} ", "compacted" if compacted else "accent"))
     for damage in row.damage:
         # The line stands in the place of the seq already, and what was said is to be seen too.
         words = one_line(damage.removeprefix(f"line {row.line}: "))
@@ -253,7 +253,7 @@ def timeline_line(
         left.append((f"{', '.join(one_line(tool) for tool in row.tools)} ", plain or "accent"))
     if unanswered:
         left.append(("⚠ unanswered ", "damage"))
-    right: list[Span] = [(f" {human(row.size):>{SIZE_WIDTH - 1}} ", "folded" if folded else "dim")]
+    right: list[Span] = [(f" {human(row.size):>{SIZE_WIDTH - 1}} ", "compacted" if compacted else "dim")]
     if width < 40:
         right = []
     return _between([*left, (one_line(row.head), plain)], right, width)
@@ -267,11 +267,11 @@ def _glyph(row: TimelineRow) -> Span:
     if row.damage:
         return DAMAGE, "damage"
     if row.note is not None:
-        return (NOTE, "note") if row.state == State.ACTIVE else ("◇", "folded")
+        return (NOTE, "note") if row.state == State.ACTIVE else ("◇", "compacted")
     if not row.state:
         return " ", "dim"
     if row.state in GLYPHS:
-        style = {State.ACTIVE: "title", State.DROPPED: "damage"}.get(State(row.state), "folded")
+        style = {State.ACTIVE: "title", State.DROPPED: "damage"}.get(State(row.state), "compacted")
         return GLYPHS[State(row.state)], style
     return UNKNOWN_STATE, "damage"
 
@@ -301,26 +301,32 @@ def _hole_line(hole: tuple[int, int], width: int, digits: int, marked: bool) -> 
 # -- compactions
 
 
-def audit_lines(fold: Compaction, width: int) -> tuple[list[Span], list[Span], list[Span]]:
+def audit_lines(compaction: Compaction, width: int) -> tuple[list[Span], list[Span], list[Span]]:
     """A compaction in three lines: what was folded into what; rows and tokens; the saving and what is odd."""
-    into = "summary" if fold.note is not None and fold.note_seq is None else _seq(fold.note_seq)
-    gone = fold.from_seq is None and fold.note is not None
-    span = f"gone rows → {into}" if gone else f"{_seq(fold.from_seq)}-{_seq(fold.to_seq)} → {into}"
-    marks: list[Span] = [(f" {NOTE}{fold.number} ", "folded" if fold.undone else "note"), (span, "strong")]
-    when: list[Span] = [(f" {ago(fold.created_at)} ", "dim")]
-    rows = "rows unknown" if fold.rows is None else f"{fold.rows} row{'s' if fold.rows != 1 else ''}"
-    sure = "" if fold.fold_is is Certainty.UNKNOWN else f" {fold.fold_is}"
-    round_ = f" · round {fold.round_index}" if fold.round_index is not None else ""
-    if fold.undone:
+    into = "summary" if compaction.note is not None and compaction.note_seq is None else _seq(compaction.note_seq)
+    gone = compaction.from_seq is None and compaction.note is not None
+    span = f"gone rows → {into}" if gone else f"{_seq(compaction.from_seq)}-{_seq(compaction.to_seq)} → {into}"
+    marks: list[Span] = [
+        (f" {NOTE}{compaction.number} ", "compacted" if compaction.undone else "note"),
+        (span, "strong"),
+    ]
+    when: list[Span] = [(f" {ago(compaction.created_at)} ", "dim")]
+    rows = "rows unknown" if compaction.rows is None else f"{compaction.rows} row{'s' if compaction.rows != 1 else ''}"
+    sure = "" if compaction.set_is is Certainty.UNKNOWN else f" {compaction.set_is}"
+    round_ = f" · round {compaction.round_index}" if compaction.round_index is not None else ""
+    if compaction.undone:
         rows, sure = "undone", ""
     second: list[Span] = [(f"   {rows}{sure}{round_}", "")]
-    if fold.odd:
+    if compaction.odd:
         third: list[Span] = [
-            (f"   {DAMAGE} {fold.odd[0]}" + (f", +{len(fold.odd) - 1}" if fold.odd[1:] else ""), "damage")
+            (
+                f"   {DAMAGE} {compaction.odd[0]}" + (f", +{len(compaction.odd) - 1}" if compaction.odd[1:] else ""),
+                "damage",
+            )
         ]
-        second = [(f"   {rows}{sure} · {tokens(fold)}", "")]
+        second = [(f"   {rows}{sure} · {tokens(compaction)}", "")]
     else:
-        third = [(f"   {tokens(fold)}", "dim")]
+        third = [(f"   {tokens(compaction)}", "dim")]
     return _between(marks, when, width), _cut(second, width), _cut(third, width)
 
 
@@ -344,14 +350,14 @@ def _seq(seq: int | None) -> str:
     return "?" if seq is None else str(seq)
 
 
-def tokens(fold: Compaction) -> str:
+def tokens(compaction: Compaction) -> str:
     """Tokens before and after, what that saves, and how it is known."""
-    if fold.before_tokens is None and fold.after_tokens is None:
+    if compaction.before_tokens is None and compaction.after_tokens is None:
         return "tokens unknown"
-    text = f"{human(fold.before_tokens)} → {human(fold.after_tokens)}"
-    if fold.before_tokens and fold.after_tokens is not None:
-        text += f" {saving(fold.before_tokens, fold.after_tokens)}"
-    return f"{text} {fold.tokens_are}"
+    text = f"{human(compaction.before_tokens)} → {human(compaction.after_tokens)}"
+    if compaction.before_tokens and compaction.after_tokens is not None:
+        text += f" {saving(compaction.before_tokens, compaction.after_tokens)}"
+    return f"{text} {compaction.tokens_are}"
 
 
 def saving(before: int, after: int) -> str:

@@ -22,7 +22,7 @@ class AuditPane(VirtualList):
             "u",
             "screen.uncompact",
             "Take back",
-            id="audit.uncompact",
+            id="compactions.uncompact",
             tooltip="take the compaction under the cursor back",
         ),
     ]
@@ -44,18 +44,18 @@ What was folded into which note, how many rows that really took, tokens before a
 
     def show(self, audit: Audit | None, hint: str = "no compaction yet") -> None:
         """Shows another session's audit, keeping the cursor on a fold that is still there. None while it is read."""
-        number = fold.number if (fold := self.fold) else None
+        number = compaction.number if (compaction := self.compaction) else None
         self.audit = audit or Audit([])
         self.hint = hint
-        folds = self.audit.compactions[::-1]
-        cursor = next((at for at, fold in enumerate(folds) if fold.number == number), 0)
-        self.set_count(len(folds) + bool(self.audit.unexplained) + len(self.audit.archived or ()), cursor)
+        compactions = self.audit.compactions[::-1]
+        cursor = next((at for at, compaction in enumerate(compactions) if compaction.number == number), 0)
+        self.set_count(len(compactions) + bool(self.audit.unexplained) + len(self.audit.archived or ()), cursor)
 
     @property
-    def fold(self) -> Compaction | None:
+    def compaction(self) -> Compaction | None:
         """The compaction under the cursor, None on anything else or where there is none."""
-        folds = self.audit.compactions
-        return folds[-1 - self.cursor] if self.cursor < len(folds) else None
+        compactions = self.audit.compactions
+        return compactions[-1 - self.cursor] if self.cursor < len(compactions) else None
 
     @property
     def entry(self) -> Archived | None:
@@ -69,20 +69,20 @@ What was folded into which note, how many rows that really took, tokens before a
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
         """The folded rows under the cursor, as runs of seqs."""
-        if (fold := self.fold) is not None:
-            return fold.fold_runs
+        if (compaction := self.compaction) is not None:
+            return compaction.set_runs
         return self.audit.unexplained if self.entry is None else ()
 
     def select(self, number: int) -> None:
         """Puts the cursor on a compaction by its number."""
-        for at, fold in enumerate(reversed(self.audit.compactions)):
-            if fold.number == number:
+        for at, compaction in enumerate(reversed(self.audit.compactions)):
+            if compaction.number == number:
                 self.cursor = at
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
-        folds = self.audit.compactions
-        if index < len(folds):
-            return render.audit_lines(folds[-1 - index], width)[line]
+        compactions = self.audit.compactions
+        if index < len(compactions):
+            return render.audit_lines(compactions[-1 - index], width)[line]
         if (entry := self._entry(index)) is not None:
             return render.archived_lines(entry, self.audit.source, width)[line]
         rows = sum(last - first + 1 for first, last in self.audit.unexplained)

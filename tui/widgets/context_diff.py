@@ -167,7 +167,7 @@ from the beginning, and `kept` never leaves
         row = rows[index]
         leaves = row.seq in self._leaving
         edge = (ASKED, "note") if self.is_marked(index) else (WIDENED, "note") if leaves else (" ", "")
-        left = [edge, *self._line(row, width, "folded" if leaves else "")]
+        left = [edge, *self._line(row, width, "compacted" if leaves else "")]
         right = self._line(row, width, "")
         if leaves:
             right = note if row.seq == self._first and not self.context.note_last else []

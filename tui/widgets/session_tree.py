@@ -33,9 +33,9 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
 - `fork` began as a copy of the session above it, `leftover` is what a save that was cut off left behind
 """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,l", "unfold", "Unfold", show=False, id="tree.unfold"),
-        Binding("left,h", "fold", "Fold", show=False, id="tree.fold"),
-        Binding("E", "unfold_all", "Unfold all below", show=False, id="tree.unfold_all"),
+        Binding("right,l", "expand", "Unfold", show=False, id="tree.unfold"),
+        Binding("left,h", "collapse", "Fold", show=False, id="tree.fold"),
+        Binding("E", "expand_all", "Unfold all below", show=False, id="tree.unfold_all"),
     ]
 
     def __init__(self, library: Library, *, id: str | None = None) -> None:
@@ -110,24 +110,24 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         node, depth = self._shown[index], self._depths[index]
         if node < 0:
-            unfolded = node in self.opened or bool(self.library.words)
+            expanded = node in self.opened or bool(self.library.words)
             group = self.library.shelf(node).group_name(node)
             if group is not None:
                 count = self._below(index) if self.library.words else self._children(node)
-                return render.group_line(group, depth, unfolded, count, width)
+                return render.group_line(group, depth, expanded, count, width)
             return render.archive_line(self.library.shelf(node), node in self.opened, width)
         if self.library.summary(node) is None:
             start = max(0, index - AHEAD)
             self.library.load(self._shown[start : index + self.rows_visible + AHEAD])
         shelf, at = self.library.shelf(node), node & LOW
-        fold = None if not shelf.census.child_count(at) else node in self.opened or bool(self.library.words)
+        shown = None if not shelf.census.child_count(at) else node in self.opened or bool(self.library.words)
         summary = self.library.summary(node)
         sick = shelf.sick.get(summary.ref) if summary is not None else None
         return render.tree_line(
             summary,
             shelf.census.place(at),
             depth,
-            fold,
+            shown,
             shelf.census.child_count(at),
             width,
             sick,
@@ -152,7 +152,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
             end += 1
         return end - index - 1
 
-    def action_unfold(self) -> None:
+    def action_expand(self) -> None:
         node = self.node
         if node is None or self.library.words or not self._children(node):
             return
@@ -165,7 +165,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         self._depths[self.cursor + 1 : self.cursor + 1] = depths
         self.set_count(len(self._shown))
 
-    def action_fold(self) -> None:
+    def action_collapse(self) -> None:
         node = self.node
         if node is None:
             return
@@ -181,7 +181,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
                 self.cursor = index
                 return
 
-    def action_unfold_all(self) -> None:
+    def action_expand_all(self) -> None:
         if self.node is None or self.library.words:
             return
         stack = [self.node]
@@ -200,9 +200,9 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         self.cursor = index
         if event.chain == 1 and at <= event.x <= at + 2 and self._children(self._shown[index]):
             if self._shown[index] in self.opened:
-                self.action_fold()
+                self.action_collapse()
             else:
-                self.action_unfold()
+                self.action_expand()
         elif event.chain > 1:
             self.action_choose()
         # The base class would do its own part on top of it.

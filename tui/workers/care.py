@@ -16,10 +16,10 @@ from sessionscope.store import (
     Cancelled,
     Capability,
     Compact,
+    CompactionPlan,
     Context,
     Cut,
     Finding,
-    FoldPlan,
     Misused,
     Plan,
     Progress,
@@ -44,7 +44,7 @@ class Job(Struct, frozen=True):
     """What works on the note, or carries the compaction out: that goes on until it says whether it was done."""
 
     epoch: int
-    folds: bool
+    writes: bool
     stop: threading.Event
 
 
@@ -187,7 +187,7 @@ def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None
             post(RangeCut(epoch, None, str(error)))
 
 
-def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch: int, cancel: Cancel) -> None:
+def compact(post: Post, archive: Archive, action: Compact, seen: CompactionPlan, epoch: int, cancel: Cancel) -> None:
     """Carries a compaction out that does what was seen. One that would do anything else by now is planned only."""
     with _Reporting(post, epoch):
         actions, progress = actions_for(archive, Capability.COMPACT), _telling(post, epoch)
@@ -196,7 +196,7 @@ def compact(post: Post, archive: Archive, action: Compact, seen: FoldPlan, epoch
         except Misused as error:
             post(Overtaken(epoch, archive.reader().context(action.ref), str(error)))
             return
-        if planned.fold is None or not planned.fold.as_seen_in(seen):
+        if planned.compaction is None or not planned.compaction.as_seen_in(seen):
             post(Planned(epoch, planned))
             return
         if cancel():

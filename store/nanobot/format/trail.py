@@ -17,7 +17,7 @@ TRAIL, SUMMARY = "_sessionscope_folds", "_last_summary"
 OFFSETS = ("last_consolidated", "last_archived")
 
 
-class Fold(Struct, frozen=True, omit_defaults=True):
+class LoggedCompaction(Struct, frozen=True, omit_defaults=True):
     """A fold of the messages after `before` up to `after`; `first` and `last` are digests of the ends of that range.
 
     `summary` and `offsets` are what stood there before, as it stood; `note` is the digest of the note that was put
@@ -37,47 +37,47 @@ class Fold(Struct, frozen=True, omit_defaults=True):
     undone: str | None = None
 
 
-def trail_of(metadata: Mapping[str, Any]) -> list[Fold]:
+def trail_of(metadata: Mapping[str, Any]) -> list[LoggedCompaction]:
     """The folds, oldest first; what is no fold is passed over."""
-    return list(_folds(metadata.get(TRAIL)))
+    return list(_compactions(metadata.get(TRAIL)))
 
 
-def _folds(stored: Any) -> Iterator[Fold]:
+def _compactions(stored: Any) -> Iterator[LoggedCompaction]:
     newest = 0
     for one in stored if isinstance(stored, list) else ():
         try:
-            fold = msgspec.convert(one, Fold)
+            compaction = msgspec.convert(one, LoggedCompaction)
         except msgspec.ValidationError:
             continue
-        if fold.number > newest and 0 <= fold.before < fold.after:
-            newest = fold.number
-            yield fold
+        if compaction.number > newest and 0 <= compaction.before < compaction.after:
+            newest = compaction.number
+            yield compaction
 
 
-def appended(metadata: Mapping[str, Any], fold: Fold) -> list[Any]:
+def appended(metadata: Mapping[str, Any], compaction: LoggedCompaction) -> list[Any]:
     """The trail with a fold at its end; what was in it stays as it is."""
     stored = metadata.get(TRAIL)
-    return [*(stored if isinstance(stored, list) else ()), msgspec.to_builtins(fold)]
+    return [*(stored if isinstance(stored, list) else ()), msgspec.to_builtins(compaction)]
 
 
-def marked(metadata: Mapping[str, Any], fold: Fold, at: str) -> list[Any]:
+def marked(metadata: Mapping[str, Any], compaction: LoggedCompaction, at: str) -> list[Any]:
     """The trail with a fold marked as taken back."""
     return [
-        one | {"undone": at} if isinstance(one, dict) and one.get("number") == fold.number else one
+        one | {"undone": at} if isinstance(one, dict) and one.get("number") == compaction.number else one
         for one in metadata[TRAIL]
     ]
 
 
-def next_number(trail: list[Fold], offset: int, summary: str | None) -> int:
+def next_number(trail: list[LoggedCompaction], offset: int, summary: str | None) -> int:
     """The number of the next fold; one that nanobot made itself before the first of them counts as 1."""
     if trail:
         return trail[-1].number + 1
     return 2 if offset or summary else 1
 
 
-def newest(trail: list[Fold]) -> Fold | None:
+def newest(trail: list[LoggedCompaction]) -> LoggedCompaction | None:
     """The newest fold that was not taken back."""
-    return next((fold for fold in reversed(trail) if fold.undone is None), None)
+    return next((compaction for compaction in reversed(trail) if compaction.undone is None), None)
 
 
 def in_force(metadata: Mapping[str, Any], offset: int) -> int:
@@ -85,7 +85,7 @@ def in_force(metadata: Mapping[str, Any], offset: int) -> int:
     trail, summary = trail_of(metadata), metadata.get(SUMMARY)
     if not trail:
         return int(offset > 0 or summary_text(summary) is not None)
-    standing = [fold.after for fold in trail if fold.undone is None and fold.after <= offset]
+    standing = [compaction.after for compaction in trail if compaction.undone is None and compaction.after <= offset]
     first = trail[0]
     own = min(first.before, offset) > 0 or summary_text(first.summary) is not None
     return own + len(standing) + (offset > max([first.before, *standing]))

@@ -14,7 +14,7 @@ from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import read
 from sessionscope.store.nanobot.format.head import Metadata
 from sessionscope.store.nanobot.format.places import Log
-from sessionscope.store.nanobot.format.trail import Fold, newest, seal, summary_text, trail_of
+from sessionscope.store.nanobot.format.trail import LoggedCompaction, newest, seal, summary_text, trail_of
 
 from .context import Offset
 from .record import plain
@@ -32,31 +32,33 @@ def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | Non
     # The latest summary stands in both places; where they agree, the log tells when it was written.
     own = next((entry for entry in reversed(entries) if summary is not None and entry.text == summary), None)
     return Audit(
-        _folds(metadata, offset, own, clock),
+        _compactions(metadata, offset, own, clock),
         archived=tuple(entry for entry in entries if entry is not own),
         source=log.shown if log is not None else "",
     )
 
 
-def _folds(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
+def _compactions(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
     """Nanobot's own fold, those that were made by hand, and what nanobot folded after them."""
     trail = trail_of(metadata.values) if metadata is not None else []
     summary = metadata.summary if metadata is not None else None
     # Each fold by hand keeps the note that it replaced; the newest note stands in the metadata itself.
-    notes = [*(summary_text(fold.summary) for fold in trail), summary]
+    notes = [*(summary_text(compaction.summary) for compaction in trail), summary]
     before = min(trail[0].before if trail else offset.value, offset.value)
-    found = [_fold(1, 0, before, notes[0], own, offset.odd)] if before or notes[0] else []
-    for at, fold in enumerate(trail, 1):
-        note = next((text for text in notes[at:] if text and seal(text) == fold.note), None)
-        found.append(_by_hand(fold, offset.value, note, clock))
+    found = [_own_compaction(1, 0, before, notes[0], own, offset.odd)] if before or notes[0] else []
+    for at, compaction in enumerate(trail, 1):
+        note = next((text for text in notes[at:] if text and seal(text) == compaction.note), None)
+        found.append(_by_hand(compaction, offset.value, note, clock))
     standing = newest(trail)
     reached = standing.after if standing is not None else before
     if trail and offset.value > reached:
-        found.append(_fold(trail[-1].number + 1, reached, offset.value, summary, own, offset.odd))
+        found.append(_own_compaction(trail[-1].number + 1, reached, offset.value, summary, own, offset.odd))
     return found
 
 
-def _fold(number: int, before: int, after: int, summary: str | None, own: Archived | None, odd: str) -> Compaction:
+def _own_compaction(
+    number: int, before: int, after: int, summary: str | None, own: Archived | None, odd: str
+) -> Compaction:
     said = [odd] if odd else []
     if summary is None:
         said.append("no summary is stored for these rows")
@@ -67,8 +69,8 @@ def _fold(number: int, before: int, after: int, summary: str | None, own: Archiv
         from_seq=before + 1 if runs else None,
         to_seq=after if runs else None,
         rows=after - before if runs else None,
-        fold_runs=runs,
-        fold_is=Certainty.RECORDED if runs else Certainty.UNKNOWN,
+        set_runs=runs,
+        set_is=Certainty.RECORDED if runs else Certainty.UNKNOWN,
         note_seq=None,
         note_head=summary[:HEAD_CHARS] if summary is not None else None,
         before_tokens=None,
@@ -81,23 +83,23 @@ def _fold(number: int, before: int, after: int, summary: str | None, own: Archiv
     )
 
 
-def _by_hand(fold: Fold, offset: int, note: str | None, clock: Clock) -> Compaction:
-    gone = fold.undone is None and fold.after > offset
+def _by_hand(compaction: LoggedCompaction, offset: int, note: str | None, clock: Clock) -> Compaction:
+    gone = compaction.undone is None and compaction.after > offset
     return Compaction(
-        number=fold.number,
-        from_seq=fold.before + 1,
-        to_seq=fold.after,
-        rows=fold.after - fold.before,
-        fold_runs=((fold.before + 1, fold.after),),
-        fold_is=Certainty.RECORDED,
+        number=compaction.number,
+        from_seq=compaction.before + 1,
+        to_seq=compaction.after,
+        rows=compaction.after - compaction.before,
+        set_runs=((compaction.before + 1, compaction.after),),
+        set_is=Certainty.RECORDED,
         note_seq=None,
         note_head=note[:HEAD_CHARS] if note is not None else None,
-        before_tokens=fold.tokens[0],
-        after_tokens=fold.tokens[1],
+        before_tokens=compaction.tokens[0],
+        after_tokens=compaction.tokens[1],
         tokens_are=Certainty.ESTIMATED,
         round_index=None,
-        created_at=clock.ms(fold.at),
-        undone=fold.undone is not None or gone,
+        created_at=clock.ms(compaction.at),
+        undone=compaction.undone is not None or gone,
         odd=(OVERWRITTEN,) * gone,
         note=note,
     )

@@ -60,7 +60,7 @@ def settled_digest(data: bytes | None) -> str | None:
     try:
         values = json.loads(line)
         metadata = values["metadata"]
-        if not any(fold.undone is None for fold in trail_of(metadata)):
+        if not any(compaction.undone is None for compaction in trail_of(metadata)):
             metadata.pop(TRAIL, None)
         if not metadata:
             del values["metadata"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .steps import Call, Fold, Say, Script, Spawn, Tool, User
+from .steps import Call, CompactStep, Say, Script, Spawn, Tool, User
 from .subagents import FUZZER, INVESTIGATOR, REVIEWER, TRACEBACK
 
 _FIRST_NOTE = """\
@@ -116,7 +116,7 @@ IMPORTER = Script(
             "Between the two, another worker can read the same row. The fix is one statement that does both."
         ),
         User("Makes sense. Please do it, with a test that fails without the fix.", 9.0),
-        Fold(1, 16, 11_840, 2_310, _FIRST_NOTE),
+        CompactStep(1, 16, 11_840, 2_310, _FIRST_NOTE),
         Call(
             "One `UPDATE ... RETURNING` claims and reads at once.",
             (
@@ -250,7 +250,7 @@ IMPORTER = Script(
             "Before this ships you may want to know whether production already holds duplicates."
         ),
         User("Exactly my worry. Can you write something that finds them? Dry run first, please. 🙏", 55.0),
-        Fold(17, 42, 14_260, 2_980, _SECOND_NOTE),
+        CompactStep(17, 42, 14_260, 2_980, _SECOND_NOTE),
         Call(
             "A duplicate is the same account, value date, amount and bank reference, from the same statement file.",
             (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .steps import Call, Fold, Say, Script, Tool, User
+from .steps import Call, CompactStep, Say, Script, Tool, User
 
 _HOUR, _DAY = 60.0, 1440.0
 
@@ -199,7 +199,7 @@ _SETTINGS = Script(
         User("Good. What about types? Everything is a string in INI.", 7.0),
         Say("A table of converters, used for INI alone: TOML brings its own types. Unknown keys are kept as text."),
         User("Then please go on.", 1.0),
-        Fold(
+        CompactStep(
             1,
             3,
             4_960,
@@ -208,7 +208,7 @@ _SETTINGS = Script(
             "Plan: TOML first, INI with a warning, write TOML only.",
         ),
         # The second fold of one run, as 0.2.0 recorded it: its span runs backwards and takes nothing.
-        Fold(7, 6, 5_020, 1_240, "TOML first, INI as a fallback with converters; unknown keys stay text."),
+        CompactStep(7, 6, 5_020, 1_240, "TOML first, INI as a fallback with converters; unknown keys stay text."),
         Call(
             "",
             (

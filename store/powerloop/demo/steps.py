@@ -65,7 +65,7 @@ class Spawn(Struct, frozen=True):
     recorded: bool = False
 
 
-class Fold(Struct, frozen=True):
+class CompactStep(Struct, frozen=True):
     """The rows `first` to `last` are compacted into a note. Figures are in tokens."""
 
     first: int
@@ -75,4 +75,4 @@ class Fold(Struct, frozen=True):
     note: str
 
 
-Step = User | Say | Call | Fold
+Step = User | Say | Call | CompactStep

@@ -13,7 +13,7 @@ from typing import Any
 from sessionscope.store.powerloop.format.layout import NOTE_NAME
 from sessionscope.store.powerloop.format.schema import TABLES
 
-from .steps import Call, Fold, Say, Script, Spawn, Step, Tool, User
+from .steps import Call, CompactStep, Say, Script, Spawn, Step, Tool, User
 
 MINUTE_MS = 60_000
 _COLUMNS = {"sessions": 13, "messages": 11, "compactions": 9, "usage_rounds": 7, "session_state": 5}
@@ -101,8 +101,8 @@ class _Player:
             case Call():
                 self.think(step.text)
                 self.use(step)
-            case Fold():
-                self.fold(step)
+            case CompactStep():
+                self.compact(step)
 
     def user(self, text: str) -> None:
         self.round = 0
@@ -154,7 +154,7 @@ class _Player:
             self.pending = {"assistant_seq": assistant_seq, "round_index": self.round, "tool_call_ids": unanswered}
         self.round += 1
 
-    def fold(self, step: Fold) -> None:
+    def compact(self, step: CompactStep) -> None:
         """What 0.2.0 does: every row of the span, earlier notes among them, is taken out; the note comes last."""
         self.now += 4_100
         for row in self.messages:

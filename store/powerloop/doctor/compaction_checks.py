@@ -26,11 +26,11 @@ _SPANS = (
 
 
 def compactions(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
-    audited = {fold.note_seq for fold in facts.folds}
+    audited = {audit_row.note_seq for audit_row in facts.audit_rows}
     lost = [row for row in facts.rows if row.note and row.seq not in audited]
     spans: list[tuple[int, int]] = []
     if layout.has("compactions"):
-        number = max([fold.number for fold in facts.folds if type(fold.number) is int], default=0)
+        number = max([audit_row.number for audit_row in facts.audit_rows if type(audit_row.number) is int], default=0)
         last = facts.state.get("last_compact_seq") if facts.state else 0
         number = max(number, last if type(last) is int else 0)
         for row in lost:
@@ -111,20 +111,27 @@ def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tup
 def _spans(facts: SessionFacts) -> Iterator[CheckResult]:
     """What is strange about recorded folds: all of it is what that release allows, so it is only told."""
     seen: set[tuple[Any, Any]] = set()
-    for fold in facts.audit.compactions:
-        place = Spot(facts.ref, str(fold.note_seq), fold.note_seq) if fold.note_seq is not None else facts.spot()
-        span = (fold.from_seq, fold.to_seq)
-        if fold.undone:
+    for audit_row in facts.audit.compactions:
+        place = (
+            Spot(facts.ref, str(audit_row.note_seq), audit_row.note_seq)
+            if audit_row.note_seq is not None
+            else facts.spot()
+        )
+        span = (audit_row.from_seq, audit_row.to_seq)
+        if audit_row.undone:
             continue
         told: set[str] = set()
-        for odd in fold.odd:
+        for odd in audit_row.odd:
             code = next((code for words, code in _SPANS if words in odd), None)
             if code == "span-overlaps" and span in seen:
                 code = "span-repeated"
             if code is not None and code not in told:
                 told.add(code)
                 yield check_result(
-                    code, Severity.INFO, place, f"Compaction {fold.number} ({fold.from_seq} to {fold.to_seq}): {odd}."
+                    code,
+                    Severity.INFO,
+                    place,
+                    f"Compaction {audit_row.number} ({audit_row.from_seq} to {audit_row.to_seq}): {odd}.",
                 )
         seen.add(span)
 

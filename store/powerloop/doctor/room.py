@@ -39,11 +39,11 @@ def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:
             values |= _moved_meta(row.meta, moved)
         if values:
             edits.append(Edit("messages", row.rowid, values, facts.spot(row)))
-    for fold in facts.folds:
-        named = {"note_seq": fold.note_seq, "from_seq": fold.from_seq, "to_seq": fold.to_seq}
+    for audit_row in facts.audit_rows:
+        named = {"note_seq": audit_row.note_seq, "from_seq": audit_row.from_seq, "to_seq": audit_row.to_seq}
         values = {column: moved(seq) for column, seq in named.items() if moved(seq) != seq}
         if values:
-            edits.append(Edit("compactions", fold.rowid, values, facts.spot()))
+            edits.append(Edit("compactions", audit_row.rowid, values, facts.spot()))
     for table, rowid, column, seq in facts.mentions:
         if moved(seq) != seq:
             edits.append(Edit(table, rowid, {column: moved(seq)}, facts.spot()))

@@ -21,12 +21,12 @@ _LIFECYCLES = ("ephemeral", "linked", "detached")
 
 def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     place, highest = facts.spot(), facts.highest
-    numbers = [fold.number for fold in facts.folds if type(fold.number) is int]
-    folds = max(numbers, default=0)
+    numbers = [audit_row.number for audit_row in facts.audit_rows if type(audit_row.number) is int]
+    audit_rows = max(numbers, default=0)
     if facts.state is None or facts.state_rowid is None:
         rounds = max((row.round_index for row in facts.rows if type(row.round_index) is int), default=0)
         values = {"session_id": facts.stored_id, "next_seq": highest + 1}
-        for column, value in (("round_index", rounds), ("last_compact_seq", folds)):
+        for column, value in (("round_index", rounds), ("last_compact_seq", audit_rows)):
             values |= {column: value} if layout.has("session_state", column) else {}
         yield check_result(
             "state-missing",
@@ -48,24 +48,24 @@ def bookkeeping(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
             f"The next message gets seq {highest + 1}.",
             [Edit("session_state", facts.state_rowid, {"next_seq": highest + 1}, place)],
         )
-    last = facts.state.get("last_compact_seq", folds)
-    if type(last) is not int or last < folds:
+    last = facts.state.get("last_compact_seq", audit_rows)
+    if type(last) is not int or last < audit_rows:
         yield check_result(
             "compact-seq-behind",
             Severity.ERROR,
             place,
             f"Its bookkeeping counts {last} compactions, but "
-            f"there is one with number {folds} already: the next compaction fails.",
-            f"The next one gets number {folds + 1}.",
-            [Edit("session_state", facts.state_rowid, {"last_compact_seq": folds}, place)],
+            f"there is one with number {audit_rows} already: the next compaction fails.",
+            f"The next one gets number {audit_rows + 1}.",
+            [Edit("session_state", facts.state_rowid, {"last_compact_seq": audit_rows}, place)],
         )
-    elif last > folds:
+    elif last > audit_rows:
         yield check_result(
             "compact-seq-ahead",
             Severity.INFO,
             place,
             f"Its bookkeeping counts {last} compactions, and the "
-            f"audit knows of {folds}; numbers are not used twice, so nothing fails.",
+            f"audit knows of {audit_rows}; numbers are not used twice, so nothing fails.",
         )
 
 
@@ -181,14 +181,16 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> C
 
 def _note_meta(facts: SessionFacts, layout: Layout, row: Row) -> dict[str, Any]:
     """What a note says of its fold, as far as the audit says it too."""
-    fold = next((fold for fold in facts.folds if fold.note_seq == row.seq), None) if row.note else None
-    if fold is None:
+    audit_row = (
+        next((audit_row for audit_row in facts.audit_rows if audit_row.note_seq == row.seq), None) if row.note else None
+    )
+    if audit_row is None:
         return {}
     meta = {
-        "compacted_at_round": fold.round_index,
-        "from_seq": fold.from_seq,
-        "to_seq": fold.to_seq,
-        "original_tokens": fold.before,
-        "summary_tokens": fold.after,
+        "compacted_at_round": audit_row.round_index,
+        "from_seq": audit_row.from_seq,
+        "to_seq": audit_row.to_seq,
+        "original_tokens": audit_row.before,
+        "summary_tokens": audit_row.after,
     }
-    return meta | ({"ord": fold.from_seq} if layout.by_ord else {})
+    return meta | ({"ord": audit_row.from_seq} if layout.by_ord else {})

@@ -17,7 +17,7 @@ SET_NEXT_SEQ = "UPDATE session_state SET next_seq = ? WHERE session_id = ?"
 TOUCHED = "updated_at = max(?, iif(typeof(created_at) = 'integer', created_at, 0))"
 TOUCH = f"UPDATE sessions SET {TOUCHED} WHERE session_id = ?"
 # No constraint can fail here, and without OR ROLLBACK SQLite keeps a journal of the statement in case one does.
-FOLD = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
+COMPACT_ROWS = """UPDATE OR ROLLBACK messages SET state = 'compacted_out'
     WHERE session_id = ? AND seq BETWEEN ? AND ? AND state IS NOT 'compacted_out'"""
 CLOSING = "CREATE TEMP TABLE IF NOT EXISTS closing_sessions (id TEXT PRIMARY KEY)"
 WITH_ALL_BELOW = """INSERT INTO temp.closing_sessions WITH RECURSIVE below(id) AS (VALUES (?) UNION

@@ -43,7 +43,7 @@ from .session_rows import (
 from .session_statements import (
     ALONE,
     CLOSING,
-    FOLD,
+    COMPACT_ROWS,
     INSERT,
     NEXT_NUMBER,
     NEXT_SEQ,
@@ -332,7 +332,7 @@ class SessionStore(SessionQueries):
             now, note_seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
             number: int = cursor.execute(NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
             cursor.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session_id))
-            cursor.execute(FOLD, (session_id, first, last))
+            cursor.execute(COMPACT_ROWS, (session_id, first, last))
             cursor.execute(
                 INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index, meta, now)
             )

@@ -11,7 +11,7 @@ from sessionscope.store.model.outline import Outline, Run, following, gaps, unio
 from sessionscope.store.model.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
 from sessionscope.store.powerloop.format.decode import Cells, note_span, number, recorded_runs, text
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
-from sessionscope.store.rules.compaction_history import Fold, Taken, explain, oddities
+from sessionscope.store.rules.compaction_history import CompactionRecord, Taken, explain, oddities
 from sessionscope.store.rules.values import Damages, parse
 
 from .messages import HEAD_BYTES, HEAD_CHARS, Owner
@@ -60,11 +60,11 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
     if not layout.has("compactions"):
         return Audit([], tuple(outline.runs(State.COMPACTED)))
     rows, damages, notes = read(lambda conn: _stored(conn, layout, owner))
-    folds = []
+    compactions = []
     for row in rows:
         note = notes.get(row["note_seq"] or 0)
-        folds.append(
-            Fold(
+        compactions.append(
+            CompactionRecord(
                 row["compact_seq"] or 0,
                 row["from_seq"],
                 row["to_seq"],
@@ -79,25 +79,25 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
     seqs = outline.runs()
     known = union(*(outline.runs(state) for state in (State.COMPACTED, State.ACTIVE, State.DROPPED)))
     missing = gaps(known, 1, known[-1][1]) if known else []
-    taken, unexplained = explain(folds, outline.runs(State.COMPACTED), outline.runs(State.ACTIVE), missing)
+    taken, unexplained = explain(compactions, outline.runs(State.COMPACTED), outline.runs(State.ACTIVE), missing)
     split = read(lambda conn: _split(conn, layout, owner, seqs, taken))
     found = []
-    for at, fold in enumerate(folds):
+    for at, compaction in enumerate(compactions):
         if at not in taken:
             continue
-        note = notes.get(fold.note_seq or 0)
-        before, after, tokens_are = _tokens(fold, note)
+        note = notes.get(compaction.note_seq or 0)
+        before, after, tokens_are = _tokens(compaction, note)
         found.append(
             Compaction(
-                number=fold.number,
-                from_seq=fold.from_seq,
-                to_seq=fold.to_seq,
+                number=compaction.number,
+                from_seq=compaction.from_seq,
+                to_seq=compaction.to_seq,
                 rows=taken[at].rows,
-                fold_runs=taken[at].runs,
-                fold_is=taken[at].certainty,
-                note_seq=fold.note_seq,
+                set_runs=taken[at].runs,
+                set_is=taken[at].certainty,
+                note_seq=compaction.note_seq,
                 note_head=note.head if note else None,
-                note_row=str(fold.note_seq) if note else None,
+                note_row=str(compaction.note_seq) if note else None,
                 before_tokens=before,
                 after_tokens=after,
                 tokens_are=tokens_are,
@@ -105,7 +105,7 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
                 created_at=rows[at]["created_at"],
                 undone=taken[at].undone,
                 odd=(
-                    *oddities(fold, taken[at], folds[:at], seqs),
+                    *oddities(compaction, taken[at], compactions[:at], seqs),
                     *(["it splits a tool call from its result"] if at in split else []),
                     *(["its note row is no compaction note"] if note and not note.genuine else []),
                     *damages[at],
@@ -147,9 +147,9 @@ def _notes(conn: sqlite3.Connection, layout: Layout, owner: Owner, seqs: list[in
     return found
 
 
-def _tokens(fold: Fold, note: _Note | None) -> tuple[int | None, int | None, Certainty]:
+def _tokens(compaction: CompactionRecord, note: _Note | None) -> tuple[int | None, int | None, Certainty]:
     """The audit row's figures, else what the note's meta repeats of them."""
-    before, after, damages = fold.before_tokens, fold.after_tokens, Damages()
+    before, after, damages = compaction.before_tokens, compaction.after_tokens, Damages()
     if note:
         before = before if before is not None else number(note.meta.get("original_tokens"), "", damages)
         after = after if after is not None else number(note.meta.get("summary_tokens"), "", damages)
@@ -161,13 +161,13 @@ def _split(
 ) -> set[int]:
     """Folds at whose edges a tool result is parted from the call before it."""
     edges: dict[int, list[int]] = {}
-    for at, fold in taken.items():
-        if fold.rows is None or fold.undone or len(fold.runs) > EDGES:
+    for at, compaction in taken.items():
+        if compaction.rows is None or compaction.undone or len(compaction.runs) > EDGES:
             continue
-        for first, last in fold.runs:
+        for first, last in compaction.runs:
             after = following(seqs, last)
             for seq in (first, after):
-                if seq is not None and (seq == first or not any(a <= seq <= b for a, b in fold.runs)):
+                if seq is not None and (seq == first or not any(a <= seq <= b for a, b in compaction.runs)):
                     edges.setdefault(seq, []).append(at)
     split: set[int] = set()
     for some in _chunks(sorted(edges)):
@@ -231,10 +231,10 @@ def last_sent(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int | N
     ).fetchone()
     if found is None or type(found[0]) is not int or type(found[1]) is not int:
         return None
-    (folded,) = conn.execute(
+    (compacted,) = conn.execute(
         f"SELECT max(created_at) FROM {layout.table('compactions')} WHERE {owner.condition}", (owner.value,)
     ).fetchone()
-    return found[0] if type(folded) is not int or folded <= found[1] else None
+    return found[0] if type(compacted) is not int or compacted <= found[1] else None
 
 
 def _coverage(conn: sqlite3.Connection, layout: Layout, owner: Owner, rounds: int, sends: bool) -> str:

@@ -31,7 +31,7 @@ _MESSAGE = (
     "created_at",
     "send_index",
 )
-_FOLD = ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "after_tokens", "round_index")
+_AUDIT_COLUMNS = ("compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens", "after_tokens", "round_index")
 SEQ_COLUMNS = (
     ("project_messages", "source_seq_lo"),
     ("project_messages", "source_seq_hi"),
@@ -83,7 +83,7 @@ class Row(Struct, gc=False):
         return bool(self.name == NOTE_NAME)
 
 
-class Fold(Struct, frozen=True):
+class AuditRow(Struct, frozen=True):
     """An audit row."""
 
     rowid: int
@@ -111,7 +111,7 @@ class SessionFacts(Struct):
     state: dict[str, Any] | None
     rows: list[Row]
     strays: list[int]
-    folds: list[Fold]
+    audit_rows: list[AuditRow]
     audit: Audit
     mentions: list[tuple[str, int, str, int]]
 
@@ -140,7 +140,7 @@ def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool 
         conn, f'SELECT rowid AS " rowid", * FROM {layout.table("session_state")} WHERE {owner.condition}', owner.value
     )
     rows, strays = _rows(conn, layout, owner, bodies)
-    folds = _folds(conn, layout, owner)
+    audit_rows = _audit_rows(conn, layout, owner)
     return SessionFacts(
         ref=Ref(layout.prefix, id_text(key, stored)),
         key=key,
@@ -150,8 +150,8 @@ def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool 
         state=state,
         rows=rows,
         strays=strays,
-        folds=folds,
-        audit=_audit(conn, layout, owner, rows, strays, bool(folds)),
+        audit_rows=audit_rows,
+        audit=_audit(conn, layout, owner, rows, strays, bool(audit_rows)),
         mentions=_mentions(conn, layout, owner),
     )
 
@@ -256,12 +256,12 @@ def troubles(values: dict[str, Any], columns: Sequence[str]) -> tuple[tuple[str,
     return tuple(bad), tuple(odd)
 
 
-def _folds(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[Fold]:
+def _audit_rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[AuditRow]:
     if not layout.has("compactions"):
         return []
-    columns = ", ".join(layout.column("compactions", column) for column in _FOLD)
+    columns = ", ".join(layout.column("compactions", column) for column in _AUDIT_COLUMNS)
     return [
-        Fold(*row)
+        AuditRow(*row)
         for row in conn.execute(
             f"SELECT rowid, {columns} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
             (owner.value,),
@@ -270,9 +270,9 @@ def _folds(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[Fold]
 
 
 def _audit(
-    conn: sqlite3.Connection, layout: Layout, owner: Owner, rows: list[Row], strays: list[int], folds: bool
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, rows: list[Row], strays: list[int], audit_rows: bool
 ) -> Audit:
-    if not folds and not any(row.state == _COMPACTED for row in rows):
+    if not audit_rows and not any(row.state == _COMPACTED for row in rows):
         return Audit([])
     seqs: dict[str, list[int]] = {}
     for row in rows:

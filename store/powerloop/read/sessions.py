@@ -11,14 +11,21 @@ from sessionscope.store.model.rows import Count, Ref, SessionDetail, SessionSumm
 from sessionscope.store.model.session_table import Entry
 from sessionscope.store.powerloop.format.decode import Cells, number, text
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.rules.compaction_history import Fold, undone_folds
+from sessionscope.store.rules.compaction_history import CompactionRecord, undone_compactions
 from sessionscope.store.rules.values import Damages, parse, parse_object, tool_calls
 
 from .extras import extras
 from .messages import Owner, highest_seq, preview_line
 from .messages import select as select_messages
 
-COUNT_LIMIT, FOLDS, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = 500, 1_000, 50, 262_144, 65_536, 200
+COUNT_LIMIT, COMPACTIONS_LIMIT, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = (
+    500,
+    1_000,
+    50,
+    262_144,
+    65_536,
+    200,
+)
 _KINDS = {"root", "subagent"}
 _LIFECYCLES = {"ephemeral", "linked", "detached"}
 _STATUSES = {"active", "archived"}
@@ -162,24 +169,24 @@ def summary(
         preview=preview_of(conn, layout, owner),
         message_count=total,
         active_count=active,
-        compaction_count=_folds_in_force(conn, layout, owner),
+        compaction_count=_compactions_in_force(conn, layout, owner),
         created_at=session.created_at,
         updated_at=session.updated_at,
         damage=tuple(session.damages),
     )
 
 
-def _folds_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
+def _compactions_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
     if not layout.has("compactions"):
         return 0
     rows = conn.execute(
         f"SELECT {', '.join(layout.column('compactions', column) for column in _SPAN)} "
         f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq LIMIT ?",
-        (owner.value, FOLDS),
+        (owner.value, COMPACTIONS_LIMIT),
     ).fetchall()
     if not rows:
         return 0
-    undone, undoing = undone_folds([Fold(0, *row) for row in rows])
+    undone, undoing = undone_compactions([CompactionRecord(0, *row) for row in rows])
     return len(rows) - len(undone) - len(undoing)
 
 

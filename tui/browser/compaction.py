@@ -30,12 +30,12 @@ class Made(Struct, frozen=True):
     at: float
     seen: bool = False
 
-    def stands(self, fold: Compaction | None) -> bool:
+    def stands(self, compaction: Compaction | None) -> bool:
         """Whether this is it: an agent that wrote over it may have given its number to another one."""
-        return fold is not None and not fold.undone and fold.note in (None, self.action.note)
+        return compaction is not None and not compaction.undone and compaction.note in (None, self.action.note)
 
 
-class Folding(Closing):
+class Compacting(Closing):
     """The part of the browser that compacts. What was made here is made again with one key where it is written over."""
 
     def __init__(self, library: Library, size: Size) -> None:
@@ -74,9 +74,9 @@ class Folding(Closing):
 
     def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
         if isinstance(plan.action, Uncompact):
-            from sessionscope.tui.dialogs.sheet import PlanSheet
+            from sessionscope.tui.dialogs.plan import PlanDialog
 
-            self.app.push_screen(PlanSheet(plan, f"Take compaction {plan.action.number} back"), answered)
+            self.app.push_screen(PlanDialog(plan, f"Take compaction {plan.action.number} back"), answered)
         elif isinstance(plan.action, Compact):
             # Somebody who has opened another session meanwhile is not asked about this one.
             if self.opened is not None and (self.opened.shelf, self.opened.ref) == (shelf, plan.action.ref):
@@ -85,9 +85,9 @@ class Folding(Closing):
             super().confirm(shelf, plan, answered)
 
     def _ask_for_note(self, shelf: Shelf, plan: Plan, owner: Owner) -> None:
-        from sessionscope.tui.dialogs.fold_sheet import FoldSheet
+        from sessionscope.tui.dialogs.compact import CompactDialog
 
-        sheet = FoldSheet(shelf.archive, plan, self._title(owner[1]), self._drafts.get(owner), self.summarizer)
+        sheet = CompactDialog(shelf.archive, plan, self._title(owner[1]), self._drafts.get(owner), self.summarizer)
 
         def left(event: care.Applied | None) -> None:
             self._drafts.pop(owner, None)
@@ -139,13 +139,13 @@ class Folding(Closing):
 
     def action_uncompact(self) -> None:
         """Plans to take the compaction under the cursor of the audit back."""
-        opened, fold = self.opened, self.audit_pane.fold
-        if opened is None or fold is None:
+        opened, compaction = self.opened, self.audit_pane.compaction
+        if opened is None or compaction is None:
             self.notify("no compaction is under the cursor", timeout=3)
-        elif fold.undone:
-            self.notify(f"compaction {fold.number} was taken back already", timeout=3)
+        elif compaction.undone:
+            self.notify(f"compaction {compaction.number} was taken back already", timeout=3)
         else:
-            self.plan_here(opened.shelf, Uncompact(opened.ref, fold.number))
+            self.plan_here(opened.shelf, Uncompact(opened.ref, compaction.number))
 
     # -- standing
 
@@ -155,11 +155,11 @@ class Folding(Closing):
         if opened is None or opened.audit is None:
             return
         owner = opened.shelf.index, opened.ref
-        found = {fold.number: fold for fold in opened.audit.compactions}
+        found = {compaction.number: compaction for compaction in opened.audit.compactions}
         lost: list[Made] = []
         for made in self._made.pop(owner, []):
-            fold = found.get(made.number)
-            if made.stands(fold):
+            compaction = found.get(made.number)
+            if made.stands(compaction):
                 if not made.seen:
                     self.audit_pane.select(made.number)
                 self._made.setdefault(owner, []).append(replace(made, seen=True))
@@ -168,7 +168,7 @@ class Folding(Closing):
             else:
                 undo = Uncompact(made.action.ref, made.number)
                 opened.shelf.undos = [action for action in opened.shelf.undos if action != undo]
-                if fold is None or not fold.undone or fold.odd:
+                if compaction is None or not compaction.undone or compaction.odd:
                     lost.append(made)
         if lost:
             self._offer_again(owner, lost[-1].action)

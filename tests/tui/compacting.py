@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sessionscope.tui.config import Config
-from sessionscope.tui.dialogs.fold_sheet import FoldSheet
+from sessionscope.tui.dialogs.compact import CompactDialog
 
 from .harness import Hands
 from .sick import IMPORTER
@@ -36,10 +36,10 @@ def python(program: str) -> Config:
     return Config(summarizer=shlex.join([sys.executable, "-c", program]))
 
 
-def sheet(hands: Hands) -> FoldSheet:
+def sheet(hands: Hands) -> CompactDialog:
     """The dialog, which is on the screen."""
     found = hands.app.screen
-    assert isinstance(found, FoldSheet), hands.notes
+    assert isinstance(found, CompactDialog), hands.notes
     return found
 
 
@@ -54,7 +54,7 @@ async def write(hands: Hands, text: str) -> None:
     await hands.paste(text)
 
 
-async def fold(hands: Hands, note: str = NOTE) -> None:
+async def compact(hands: Hands, note: str = NOTE) -> None:
     """Compacts what the dialog shows."""
     await write(hands, note)
     await hands.press("ctrl+s")

@@ -13,7 +13,7 @@ from sessionscope.store.model.context import Cut
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.outline import holds
-from sessionscope.store.model.plans import Compact, FoldPlan, Plan, Uncompact
+from sessionscope.store.model.plans import Compact, CompactionPlan, Plan, Uncompact
 from sessionscope.store.model.rows import Certainty, Compaction, Spot, State
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
 from sessionscope.store.powerloop.read import audit, sessions
@@ -62,7 +62,7 @@ def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
     return seal.hexdigest()
 
 
-def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> SessionFacts:
+def _compactable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> SessionFacts:
     facts = facts_of(conn, layout, id_, bodies)
     if facts.state is None:
         raise Refused(f"session {id_!r}: its bookkeeping is missing; repair it first.")
@@ -73,9 +73,9 @@ def _foldable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) 
     return facts
 
 
-def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
+def plan_compaction(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
     """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
-    facts = _foldable(conn, layout, action.ref.id, bodies=True)
+    facts = _compactable(conn, layout, action.ref.id, bodies=True)
     check_note(action.note)
     seen = context_in(layout, facts)
     found = wanted_cut(seen, action.first, action.last, action.keep)
@@ -90,7 +90,7 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
         if seen.note_last
         else ("The note will stand where they stood.")
     )
-    planned = FoldPlan(seen, found, action.note, recorded=audit.last_sent(conn, layout, owner))
+    planned = CompactionPlan(seen, found, action.note, recorded=audit.last_sent(conn, layout, owner))
     recorded = (
         [f"The agent recorded {planned.recorded:,} tokens of its last call, prompt and tools included."]
         if (planned.recorded is not None)
@@ -103,7 +103,7 @@ def plan_fold(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan
         tuple(_against(facts)),
         tuple(_changes(action, found)),
         work=work,
-        fold=planned,
+        compaction=planned,
     )
 
 
@@ -118,7 +118,7 @@ def _changes(action: Compact, found: Cut) -> Iterator[Change]:
     yield Change(Spot(action.ref), NOTE_NAME, None, action.note)
 
 
-def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms: int) -> int:
+def compact(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms: int) -> int:
     """Carries a compaction out in a transaction that is open already; the number that it gets. Raises Refused."""
     owner = _unchanged(conn, layout, work)
     next_seq, round_index, last = _counters(conn, layout, owner)
@@ -168,9 +168,9 @@ def fold(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms
     return last + 1
 
 
-def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
+def plan_undo(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
     """Return what undoing a compaction would do. Raises Misused if it is not in force, Refused if it cannot be."""
-    facts = _foldable(conn, layout, action.ref.id, bodies=False)
+    facts = _compactable(conn, layout, action.ref.id, bodies=False)
     found = next((one for one in facts.audit.compactions if one.number == action.number), None)
     if found is None:
         numbers = ", ".join(str(one.number) for one in facts.audit.compactions if not one.undone)
@@ -183,7 +183,7 @@ def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> 
     span = found.from_seq or 0, found.to_seq or 0
     work = Work(
         facts.key,
-        found.fold_runs,
+        found.set_runs,
         count,
         _seal(conn, layout, owner),
         span,
@@ -193,11 +193,11 @@ def plan_unfold(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> 
     )
     said = f"{count:,} messages come back into the context, and note {found.note_seq} leaves it."
     more = " Which ones they are was worked out from what the agent recorded." * (
-        found.fold_is is not Certainty.RECORDED
+        found.set_is is not Certainty.RECORDED
     )
     changes = tuple(
         Change(Spot(action.ref), "messages", State.COMPACTED.value, f"{first} to {last} active")
-        for first, last in found.fold_runs
+        for first, last in found.set_runs
     )
     return Plan(action, count, (said + more,), (), changes, work=work)
 
@@ -213,7 +213,7 @@ def _check_undoable(facts: SessionFacts, found: Compaction) -> None:
             (
                 one.number
                 for one in facts.audit.compactions
-                if not one.undone and one.number > number and holds(one.fold_runs, note.seq)
+                if not one.undone and one.number > number and holds(one.set_runs, note.seq)
             ),
             None,
         )
@@ -221,19 +221,19 @@ def _check_undoable(facts: SessionFacts, found: Compaction) -> None:
             f"compaction {number} cannot be taken back while its note is folded"
             + (f" by compaction {later}; take that one back first." if later else ".")
         )
-    if found.fold_is is Certainty.UNKNOWN or not found.rows:
+    if found.set_is is Certainty.UNKNOWN or not found.rows:
         raise Refused(
             f"compaction {number} cannot be taken back: which messages it took is not known "
             f"({'; '.join(found.odd) or 'nothing tells'})."
         )
-    seqs = [seq for first, last in found.fold_runs for seq in range(first, last + 1)]
+    seqs = [seq for first, last in found.set_runs for seq in range(first, last + 1)]
     if any(seq not in rows or rows[seq].state != State.COMPACTED for seq in seqs):
         raise Refused(
             f"compaction {number} cannot be taken back: some of its messages are gone, or in the context again."
         )
 
 
-def unfold(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) -> None:
+def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) -> None:
     """Takes a compaction back in a transaction that is open already. Raises Refused.
 
     A second audit row with the same note and span and the tokens swapped says so: every release loads the result, and a

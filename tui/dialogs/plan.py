@@ -16,7 +16,7 @@ from sessionscope.tui.widgets.bar import KeyBar
 from sessionscope.tui.widgets.inspector import Inspector
 
 
-class PlanSheet(Inked[bool], ModalScreen[bool]):
+class PlanDialog(Inked[bool], ModalScreen[bool]):
     """The plan as a diff. True where it is to be carried out."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,7 +48,7 @@ class PlanSheet(Inked[bool], ModalScreen[bool]):
         self.dismiss(False)
 
 
-class CloseSheet(PlanSheet, inherit_bindings=False):
+class CloseDialog(PlanDialog, inherit_bindings=False):
     """The same for closing: the key that asked for it confirms."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -22,7 +22,7 @@ from .workspaces import KEY, NAME, lines, talk
 SAMPLES = ("v0.2.0", "v0.3.5", "loop-v0.2.0")
 
 
-def fold(folder: Path, first: int | None, last: int | None, note: str = "so far", key: str = KEY) -> Receipt:
+def compact(folder: Path, first: int | None, last: int | None, note: str = "so far", key: str = KEY) -> Receipt:
     plan, doing = planned(folder, first, last, note, key), actions(folder)
     return doing.apply(plan, offline=True)
 
@@ -37,7 +37,7 @@ def unfold(folder: Path, undo: Any) -> Receipt:
     return doing.apply(doing.plan(undo), offline=True)
 
 
-def folds(folder: Path, key: str = KEY) -> list[Compaction]:
+def compactions(folder: Path, key: str = KEY) -> list[Compaction]:
     """The audit, of which a session's line in a list counts what stands."""
     reader, ref = only(folder).reader(), Ref("", key)
     found = reader.audit(ref, reader.outline(ref)).compactions
@@ -89,20 +89,20 @@ def test_every_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_
         path = next(
             path for path in folder.glob("*.jsonl") if json.loads(path.read_bytes().splitlines()[0]).get("key") == id_
         )
-        before, seen, first = path.read_bytes(), context(folder, id_), folds(folder, id_)
+        before, seen, first = path.read_bytes(), context(folder, id_), compactions(folder, id_)
         try:
-            receipt = fold(folder, *_middle(folder, id_), key=id_)
+            receipt = compact(folder, *_middle(folder, id_), key=id_)
         except (Misused, Refused):
             assert path.read_bytes() == before
             continue
         done += 1
         assert path.read_bytes().split(b"\n", 1)[1] == before.split(b"\n", 1)[1]
         assert len(context(folder, id_)) < len(seen)
-        assert [one.note for one in folds(folder, id_)][: len(first)] == [one.note for one in first]
-        assert folds(folder, id_)[-1].note == "so far"
+        assert [one.note for one in compactions(folder, id_)][: len(first)] == [one.note for one in first]
+        assert compactions(folder, id_)[-1].note == "so far"
         unfold(folder, receipt.undo)
         assert context(folder, id_) == seen
-        assert [one.undone for one in folds(folder, id_)] == [False] * len(first) + [True]
+        assert [one.undone for one in compactions(folder, id_)] == [False] * len(first) + [True]
         was, now = (json.loads(data.split(b"\n", 1)[0]) for data in (before, path.read_bytes()))
         now["metadata"].pop("_sessionscope_folds")
         assert now == was
@@ -120,7 +120,7 @@ def _middle(folder: Path, id_: str) -> tuple[int, int]:
 def test_nanobot_sends_what_stays(tmp_path: Path) -> None:
     folder = made(tmp_path)
     whole = loaded(folder).get_history()
-    fold(folder, 1, 4, "They said hello.")
+    compact(folder, 1, 4, "They said hello.")
     session = loaded(folder)
     assert session.get_history() == whole[4:]
     assert session.metadata["_last_summary"] == {
@@ -143,7 +143,7 @@ def test_the_real_package_sends_what_stays_and_carries_the_undo_along(
     real.save(session)
     folder = next(tmp_path.rglob("*.jsonl")).parent
     whole = session.get_history()
-    receipt = fold(folder, 1, 4)
+    receipt = compact(folder, 1, 4)
     real.invalidate(KEY)
     session = real.get_or_create(KEY)
     assert len(whole) == 8
@@ -168,17 +168,17 @@ def test_one_that_ran_in_the_real_package_is_written_over(tmp_path: Path, monkey
         session.add_message(**row)
     real.save(session)
     folder = next(tmp_path.rglob("*.jsonl")).parent
-    undo = fold(folder, 1, 4).undo
+    undo = compact(folder, 1, 4).undo
     session.add_message("user", "more")
     real.save(session)
-    assert folds(folder) == []
-    assert fold(folder, 1, 4).undo == undo
+    assert compactions(folder) == []
+    assert compact(folder, 1, 4).undo == undo
 
 
 def test_a_fold_is_widened_to_what_nanobot_can_do_and_says_why(tmp_path: Path) -> None:
     plan = planned(made(tmp_path, calling()), 3, 4)
-    assert plan.fold is not None
-    assert (plan.fold.cut.span, len(plan.fold.cut.leaves), len(plan.fold.cut.stays)) == ((1, 6), 6, 2)
+    assert plan.compaction is not None
+    assert (plan.compaction.cut.span, len(plan.compaction.cut.leaves), len(plan.compaction.cut.stays)) == ((1, 6), 6, 2)
     assert plan.reasons[1:] == (
         "It begins at 1: this agent folds only what comes first.",
         "It ends at 6: this agent folds whole turns.",
@@ -189,7 +189,7 @@ def test_a_fold_is_widened_to_what_nanobot_can_do_and_says_why(tmp_path: Path) -
 
 def test_a_proposal_keeps_the_newest_exchanges(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    fold(folder, None, None)
+    compact(folder, None, None)
     assert context(folder) == [5, 6, 7, 8, 9, 10, 11, 12]
     with pytest.raises(Misused, match="nothing older than the newest 4 exchanges"):
         planned(folder, None, None)
@@ -203,7 +203,7 @@ def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int,
     folder = made(tmp_path, last_consolidated=4)
     before = (folder / NAME).read_bytes()
     with pytest.raises(Misused, match=why):
-        fold(folder, first, last)
+        compact(folder, first, last)
     assert (folder / NAME).read_bytes() == before
 
 
@@ -215,7 +215,7 @@ def test_an_open_turn_is_settled_first(tmp_path: Path, metadata: dict[str, Any])
 
 def test_the_context_grows_behind_what_is_folded(tmp_path: Path) -> None:
     folder, ref = made(tmp_path), Ref("", KEY)
-    fold(folder, 1, 4, "They said hello.")
+    compact(folder, 1, 4, "They said hello.")
     reader = only(folder).reader()
     rows = reader.context(ref).rows
     grown = reader.growth(ref, reader.audit(ref, reader.outline(ref)))
@@ -247,13 +247,13 @@ def test_what_changed_since_is_not_folded(tmp_path: Path) -> None:
 
 def test_a_fold_needs_a_note(tmp_path: Path) -> None:
     with pytest.raises(Misused, match="needs a note"):
-        fold(made(tmp_path), 1, 2, "  ")
+        compact(made(tmp_path), 1, 2, "  ")
 
 
 @pytest.mark.parametrize("note", ["a\0b", "x" * 1_000_001])
 def test_a_note_that_no_archive_takes_is_refused(tmp_path: Path, note: str) -> None:
     with pytest.raises(Misused, match="a note is text of at most a megabyte"):
-        fold(made(tmp_path), 1, 2, note)
+        compact(made(tmp_path), 1, 2, note)
 
 
 def test_folds_undo_in_reverse_and_the_audit_only_grows(tmp_path: Path) -> None:
@@ -265,8 +265,12 @@ def test_folds_undo_in_reverse_and_the_audit_only_grows(tmp_path: Path) -> None:
         ("old", "one"),
     ]
     assert plan.reasons[-1].startswith("The note takes the place of the summary")
-    receipts = [fold(folder, 1, 4, "one"), fold(folder, 1, 6, "two")]
-    assert [(one.number, one.rows, one.note) for one in folds(folder)] == [(1, 2, "old"), (2, 2, "one"), (3, 2, "two")]
+    receipts = [compact(folder, 1, 4, "one"), compact(folder, 1, 6, "two")]
+    assert [(one.number, one.rows, one.note) for one in compactions(folder)] == [
+        (1, 2, "old"),
+        (2, 2, "one"),
+        (3, 2, "two"),
+    ]
     with pytest.raises(Refused, match="before compaction 3"):
         unfold(folder, receipts[0].undo)
     with pytest.raises(Misused, match="made here"):
@@ -277,41 +281,41 @@ def test_folds_undo_in_reverse_and_the_audit_only_grows(tmp_path: Path) -> None:
     assert head(folder)["metadata"]["_last_summary"] == "old"
     with pytest.raises(Misused, match="already"):
         unfold(folder, receipts[0].undo)
-    assert [(one.number, one.undone) for one in folds(folder)] == [(1, False), (2, True), (3, True)]
-    fold(folder, 1, 8, "three")
-    assert [(one.number, one.undone, one.note) for one in folds(folder)][-1] == (4, False, "three")
+    assert [(one.number, one.undone) for one in compactions(folder)] == [(1, False), (2, True), (3, True)]
+    compact(folder, 1, 8, "three")
+    assert [(one.number, one.undone, one.note) for one in compactions(folder)][-1] == (4, False, "three")
 
 
 def test_a_fold_that_nanobot_went_beyond_is_not_taken_back(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    receipt = fold(folder, 1, 4)
+    receipt = compact(folder, 1, 4)
     session = loaded(folder)
     session.last_consolidated = 8
     session.metadata["_last_summary"] = {"text": "its own", "last_active": "2026-05-16T10:00:00"}
     SessionManager(folder.parent).save(session)
     with pytest.raises(Refused, match="saved the session since"):
         unfold(folder, receipt.undo)
-    assert [(one.number, one.rows, one.note) for one in folds(folder)] == [(1, 4, None), (2, 4, "its own")]
+    assert [(one.number, one.rows, one.note) for one in compactions(folder)] == [(1, 4, None), (2, 4, "its own")]
 
 
 def test_a_nanobot_that_ran_writes_over_it(tmp_path: Path) -> None:
     folder = made(tmp_path)
     held = (folder / NAME).read_bytes()
-    receipt = fold(folder, 1, 4)
+    receipt = compact(folder, 1, 4)
     (folder / NAME).write_bytes(held)
-    assert folds(folder) == []
+    assert compactions(folder) == []
     with pytest.raises(Misused, match="no compaction 1"):
         unfold(folder, receipt.undo)
-    assert fold(folder, 1, 4).undo == receipt.undo
+    assert compact(folder, 1, 4).undo == receipt.undo
 
 
 def test_an_offset_that_was_put_back_by_another_shows(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    fold(folder, 1, 4)
+    compact(folder, 1, 4)
     session = loaded(folder)
     session.last_consolidated = 0
     SessionManager(folder.parent).save(session)
-    (found,) = folds(folder)
+    (found,) = compactions(folder)
     assert found.undone
     assert found.odd == ("an agent wrote over it: its messages are in the context again",)
 
@@ -319,10 +323,10 @@ def test_an_offset_that_was_put_back_by_another_shows(tmp_path: Path) -> None:
 def test_a_trail_of_nonsense_is_no_trail(tmp_path: Path) -> None:
     trail = [1, {"number": "x"}, {"number": 1, "before": 4, "after": 2}, None]
     folder = made(tmp_path, metadata={"_sessionscope_folds": trail})
-    assert folds(folder) == []
-    fold(folder, 1, 2)
+    assert compactions(folder) == []
+    compact(folder, 1, 2)
     assert head(folder)["metadata"]["_sessionscope_folds"][:4] == trail
-    assert len(folds(folder)) == 1
+    assert len(compactions(folder)) == 1
 
 
 @settings(max_examples=30, deadline=None)
@@ -354,10 +358,10 @@ def test_no_pair_is_split_and_nothing_is_lost(
         offset = head(folder)["last_consolidated"]
         if last <= offset:
             with pytest.raises(Misused):
-                fold(folder, first, last)
+                compact(folder, first, last)
             continue
-        undos.append(fold(folder, first, last).undo)
-        assert [one.undone for one in folds(folder)] == [False] * len(undos)
+        undos.append(compact(folder, first, last).undo)
+        assert [one.undone for one in compactions(folder)] == [False] * len(undos)
         end = head(folder)["last_consolidated"]
         assert end >= last
         assert end == len(rows) or rows[end]["role"] == "user"
@@ -372,7 +376,7 @@ def test_no_pair_is_split_and_nothing_is_lost(
 
 def test_the_timeline_tells_what_left(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    fold(folder, 1, 4)
+    compact(folder, 1, 4)
     reader, ref = only(folder).reader(), Ref("", KEY)
     assert seqs(reader, ref, View.ALL)[:4] == [1, 2, 3, 4]
     assert context(folder) == [5, 6, 7, 8, 9, 10, 11, 12]

@@ -18,14 +18,14 @@ from sessionscope.store.nanobot.write import targets
 from sessionscope.store.powerloop import SessionStore
 
 from .helpers import only, prefix_of, raw, seqs, together
-from .test_nanobot_folding import fold as fold_file
-from .test_nanobot_folding import folds, made
-from .test_powerloop_folding import fold, talk
+from .test_nanobot_compaction import compact as compact_file
+from .test_nanobot_compaction import compactions, made
+from .test_powerloop_compaction import compact, talk
 from .test_powerloop_repair import actions, codes, findings
 from .test_repair_crashes import killed
 from .workspaces import KEY, NAME
 
-WORKER = Path(__file__).with_name("fold_worker.py")
+WORKER = Path(__file__).with_name("compact_worker.py")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_a_database(tmp_path: Path, layout: str, verb: str) -> None:
     source = talk(tmp_path / "a.db", layout)
     words = ["compact", "s", "3", "8"]
     if verb == "uncompact":
-        _, receipt = fold(source, "s", 3, 8)
+        _, receipt = compact(source, "s", 3, 8)
         assert isinstance(receipt.undo, Uncompact)
         words = ["uncompact", "s", str(receipt.undo.number)]
     before = bookkeeping(source)
@@ -82,7 +82,7 @@ def test_a_file(tmp_path: Path, verb: str) -> None:
     source = made(tmp_path)
     words = ["compact", KEY, "1", "4"]
     if verb == "uncompact":
-        fold_file(source, 1, 4)
+        compact_file(source, 1, 4)
         words = ["uncompact", KEY, "1"]
     before = state(source)
     last = killed(source, tmp_path / "copies", *words)
@@ -101,7 +101,9 @@ def test_a_file(tmp_path: Path, verb: str) -> None:
 def state(folder: Path) -> Any:
     """What is in the context, and every fold."""
     reader, ref = only(folder).reader(), Ref("", KEY)
-    return seqs(reader, ref, View.CONTEXT), [(one.number, one.note, one.fold_runs, one.undone) for one in folds(folder)]
+    return seqs(reader, ref, View.CONTEXT), [
+        (one.number, one.note, one.set_runs, one.undone) for one in compactions(folder)
+    ]
 
 
 def two(place: Path, session: str, times: int) -> list[subprocess.Popen[str]]:
@@ -154,7 +156,7 @@ def test_two_processes_fold_one_file(tmp_path: Path) -> None:
     said = heard(started)
     done = [one for one in said if one[0] == "fold"]
     assert done, said
-    every = folds(folder)
+    every = compactions(folder)
     assert {one.note for one in every if one.note} <= {one[1] for one in done}
     assert len(every) == len(done)
     assert len({one.number for one in every}) == len(every)
@@ -182,7 +184,7 @@ def test_a_folder_in_which_another_writes_is_waited_for(tmp_path: Path, monkeypa
         )
         assert "TimeoutError" in other.stderr
         with pytest.raises(Refused, match="another process holds its lock"):
-            fold_file(folder, 1, 4)
+            compact_file(folder, 1, 4)
     assert (folder / NAME).read_bytes() == before
     assert {path.name for path in folder.glob("*.jsonl*")} == {NAME}
-    fold_file(folder, 1, 4)
+    compact_file(folder, 1, 4)

@@ -25,7 +25,7 @@ from .test_powerloop_repair import actions, codes, findings
 SAMPLES = ("v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0", "v8.0.0-prefix-empty")
 
 
-def fold(path: Path, id_: str, first: int | None, last: int | None, note: str = "so far") -> tuple[Plan, Receipt]:
+def compact(path: Path, id_: str, first: int | None, last: int | None, note: str = "so far") -> tuple[Plan, Receipt]:
     doing = actions(only(path))
     plan = doing.plan(Compact(Ref(only(path).info.layout, id_), first, last, note))
     return plan, doing.apply(plan)
@@ -63,9 +63,9 @@ def talk(path: Path, layout: str = "0.2.0") -> Path:
 def test_a_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_path: Path, name: str) -> None:
     path = sample(tmp_path / "a.db", name)
     before, seen = states(path, ROOT), context(path, ROOT)
-    plan, receipt = fold(path, ROOT, 13, 16)
-    assert plan.fold is not None
-    assert len(plan.fold.cut.leaves) == plan.rows == len(plan.changes) - 1
+    plan, receipt = compact(path, ROOT, 13, 16)
+    assert plan.compaction is not None
+    assert len(plan.compaction.cut.leaves) == plan.rows == len(plan.changes) - 1
     after = states(path, ROOT)
     note = max(after)
     folded = {seq for seq in before if before[seq] != after[seq]}
@@ -75,15 +75,15 @@ def test_a_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_path
     reader = only(path).reader()
     ref = Ref(only(path).info.layout, ROOT)
     newest = reader.audit(ref, reader.outline(ref)).compactions[-1]
-    assert (newest.number, newest.note_seq, newest.fold_is) == (3, note, Certainty.RECORDED)
-    assert newest.fold_runs == ((13, 16),)
+    assert (newest.number, newest.note_seq, newest.set_is) == (3, note, Certainty.RECORDED)
+    assert newest.set_runs == ((13, 16),)
     assert codes(findings(path), "error", "warning") == []
     unfold(path, receipt)
     assert {seq: state for seq, state in states(path, ROOT).items() if seq != note} == before
     assert states(path, ROOT)[note] == "compacted_out"
     assert context(path, ROOT) == seen
-    folds = only(path).reader().audit(ref, only(path).reader().outline(ref)).compactions
-    assert [one.undone for one in folds] == [False, False, True]
+    compactions = only(path).reader().audit(ref, only(path).reader().outline(ref)).compactions
+    assert [one.undone for one in compactions] == [False, False, True]
     assert codes(findings(path), "error", "warning") == []
     with pytest.raises(Misused, match="taken back already"):
         unfold(path, receipt)
@@ -95,15 +95,15 @@ def test_a_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_path
 )
 def test_the_note_stands_where_that_release_puts_it(tmp_path: Path, layout: str, first: list[int]) -> None:
     path = talk(tmp_path / "a.db", layout)
-    fold(path, "s", 1, 8)
+    compact(path, "s", 1, 8)
     assert context(path, "s") == first
 
 
 def test_a_call_and_its_result_stay_on_one_side(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db")
-    plan, _ = fold(path, "s", 1, 6)
-    assert plan.fold is not None
-    assert (plan.fold.cut.span, len(plan.fold.cut.leaves)) == ((1, 7), 7)
+    plan, _ = compact(path, "s", 1, 6)
+    assert plan.compaction is not None
+    assert (plan.compaction.cut.span, len(plan.compaction.cut.leaves)) == ((1, 7), 7)
     assert any("Widened by 7" in reason for reason in plan.reasons)
 
 
@@ -118,35 +118,35 @@ def test_a_call_and_its_result_stay_on_one_side(tmp_path: Path) -> None:
 def test_an_illegal_range_is_refused_with_the_reason(tmp_path: Path, first: int, last: int, why: str) -> None:
     path = talk(tmp_path / "a.db")
     with pytest.raises(Misused, match=why):
-        fold(path, "s", first, last)
-    fold(path, "s", 1, 4)
+        compact(path, "s", first, last)
+    compact(path, "s", 1, 4)
     with pytest.raises(Misused, match="none of it is in the context"):
-        fold(path, "s", 1, 4)
+        compact(path, "s", 1, 4)
 
 
 def test_a_proposal_keeps_the_newest_exchanges(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db")
-    plan, _ = fold(path, "s", None, None)
-    assert plan.fold is not None
-    assert plan.fold.cut.span == (1, 4)
+    plan, _ = compact(path, "s", None, None)
+    assert plan.compaction is not None
+    assert plan.compaction.cut.span == (1, 4)
     with pytest.raises(Misused, match="nothing older"):
-        fold(path, "s", None, None)
+        compact(path, "s", None, None)
 
 
 def test_a_range_runs_in_the_order_of_the_context(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db", "8.0.0")
-    fold(path, "s", 1, 4)
+    compact(path, "s", 1, 4)
     assert context(path, "s") == [17, *range(5, 17)]
     doing = actions(only(path))
     proposed = doing.plan(Compact(Ref("", "s"), None, None, "so far", keep=2))
-    assert proposed.fold is not None
-    assert [row.seq for row in proposed.fold.cut.leaves] == [17, *range(5, 11)]
+    assert proposed.compaction is not None
+    assert [row.seq for row in proposed.compaction.cut.leaves] == [17, *range(5, 11)]
     named = doing.plan(Compact(Ref("", "s"), 17, 8, "so far"))
-    assert named.fold is not None
-    assert [row.seq for row in named.fold.cut.leaves] == [17, 5, 6, 7, 8]
+    assert named.compaction is not None
+    assert [row.seq for row in named.compaction.cut.leaves] == [17, 5, 6, 7, 8]
     with pytest.raises(Misused, match="17 is a note that stands before 9"):
-        fold(path, "s", 9, 17)
-    seen = proposed.fold.context
+        compact(path, "s", 9, 17)
+    seen = proposed.compaction.context
     assert stored_range(seen, 9, 17) == (9, 16)
     assert stored_range(seen, 17, 17) == (17, 17)
     assert stored_range(seen, 1, 3) == (1, 3)
@@ -155,11 +155,11 @@ def test_a_range_runs_in_the_order_of_the_context(tmp_path: Path) -> None:
 def test_folds_undo_in_reverse(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db", "8.0.0")
     before = context(path, "s")
-    _, one = fold(path, "s", 1, 4)
+    _, one = compact(path, "s", 1, 4)
     middle = context(path, "s")
-    plan, two = fold(path, "s", 17, 16)
-    assert plan.fold is not None
-    assert plan.fold.cut.notes == [17]
+    plan, two = compact(path, "s", 17, 16)
+    assert plan.compaction is not None
+    assert plan.compaction.cut.notes == [17]
     with pytest.raises(Refused, match="take that one back first"):
         unfold(path, one)
     unfold(path, two)
@@ -232,7 +232,7 @@ def test_a_row_that_is_no_message_stays_as_it_is(tmp_path: Path) -> None:
         "INSERT INTO messages (session_id, seq, role, content, state, round_index, created_at) "
         "VALUES ('s', 3.5, 'user', 'between', 'active', 0, 0)",
     )
-    _, receipt = fold(path, "s", 1, 6)
+    _, receipt = compact(path, "s", 1, 6)
     assert receipt.rows == 7
     assert states(path, "s")[3.5] == "active"
     unfold(path, receipt)
@@ -243,14 +243,14 @@ def test_a_row_that_is_no_message_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_note_is_needed_and_a_session_in_use_is_left_alone(tmp_path: Path) -> None:
     path = talk(tmp_path / "a.db", "8.0.0")
     with pytest.raises(Misused, match="needs a note"):
-        fold(path, "s", 1, 4, " ")
+        compact(path, "s", 1, 4, " ")
     raw(
         path,
         "INSERT INTO pl_session_leases (session_id, owner_id, acquired_at, expires_at, fence) "
         "VALUES ('s', 'me', 1, 9999999999999, 1)",
     )
     with pytest.raises(Refused, match="is in use"):
-        fold(path, "s", 1, 4)
+        compact(path, "s", 1, 4)
 
 
 def test_the_installed_release_loads_each_state_and_folds_on(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_the_installed_release_loads_each_state_and_folds_on(tmp_path: Path) -> 
         return theirs
 
     before = agree()
-    _, receipt = fold(path, ROOT, 14, 16)
+    _, receipt = compact(path, ROOT, 14, 16)
     folded = agree()
     assert set(before) - set(folded) == {14, 15, 16}
     asyncio.run(power_loop(path, prefix, ROOT, "append"))
@@ -321,7 +321,7 @@ def test_folds_and_undos_give_every_row_back(
     seen, done = [context(path, "s")], []
     for first, more in ranges:
         try:
-            done.append(fold(path, "s", first, min(16, first + more))[1])
+            done.append(compact(path, "s", first, min(16, first + more))[1])
         except Misused:
             continue
         seen.append(context(path, "s"))
@@ -358,7 +358,7 @@ def test_what_the_agent_recorded_of_its_last_call_is_told(tmp_path: Path) -> Non
     path = talk(tmp_path / "a.db")
 
     def recorded() -> int | None:
-        found = actions(only(path)).plan(Compact(Ref("", "s"), 9, 12, "so far")).fold
+        found = actions(only(path)).plan(Compact(Ref("", "s"), 9, 12, "so far")).compaction
         assert found is not None
         return found.recorded
 
@@ -371,7 +371,7 @@ def test_what_the_agent_recorded_of_its_last_call_is_told(tmp_path: Path) -> Non
         )
     assert recorded() == 1_200
     # Of a context that was folded since, it tells nothing.
-    fold(path, "s", 1, 4)
+    compact(path, "s", 1, 4)
     assert recorded() is None
 
 
@@ -386,7 +386,7 @@ def test_the_context_grows_with_each_message_and_falls_where_it_was_folded(tmp_p
     before = grown()
     assert before == sorted(before)
     assert len(before) == 8
-    fold(path, "s", 1, 8, "n")
+    compact(path, "s", 1, 8, "n")
     # Nothing was said since, so no call has seen less yet.
     assert grown() == before
     raw(
@@ -403,13 +403,15 @@ def test_the_context_grows_with_each_message_and_falls_where_it_was_folded(tmp_p
     st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integers(0, 50)), max_size=30),
     st.lists(st.tuples(st.integers(-5, 40), st.integers(-5, 40)), max_size=3),
 )
-def test_growth_is_what_is_inside_at_each_call(messages: list[tuple[str, int]], folds: list[tuple[int, int]]) -> None:
+def test_growth_is_what_is_inside_at_each_call(
+    messages: list[tuple[str, int]], compactions: list[tuple[int, int]]
+) -> None:
     found = growth(
         [(seq, role, size) for seq, (role, size) in enumerate(messages, 1)],
-        [(last + 1, [(first, last)]) for first, last in folds],
+        [(last + 1, [(first, last)]) for first, last in compactions],
     )
     inside: dict[int, int] = {}
-    runs = {last + 1: (first, last) for first, last in folds}
+    runs = {last + 1: (first, last) for first, last in compactions}
     expected = []
     for seq, (role, size) in enumerate(messages, 1):
         first, last = runs.get(seq, (0, -1))

@@ -1,6 +1,6 @@
 """A process that folds and unfolds one session again and again, while others do the same; prints what it did.
 
-python -PB fold_worker.py ARCHIVE SESSION TIMES SEED        waits for a line on stdin before it begins
+python -PB compact_worker.py ARCHIVE SESSION TIMES SEED        waits for a line on stdin before it begins
 """
 
 from __future__ import annotations

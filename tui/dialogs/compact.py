@@ -46,21 +46,23 @@ NOTHING = "nothing leaves; mark another range"
 NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name one in the config"
 
 
-class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
+class CompactDialog(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "compact", "Compact", id="fold.compact"),
-        Binding("ctrl+g", "summarize", "Summarizer", id="fold.summarize", tooltip="have your command write the note"),
-        Binding("ctrl+o", "edit", "$EDITOR", id="fold.edit", tooltip="write the note in your own editor"),
-        Binding("plus", "keep(1)", "Keep more", show=False, key_display="+", id="fold.more"),
-        Binding("minus", "keep(-1)", "Keep less", show=False, key_display="-", id="fold.less"),
-        Binding("tab", "other_pane", "Rows/note", id="fold.pane"),
-        Binding("shift+tab", "other_pane", "Rows/note", show=False, id="fold.pane_back"),
-        Binding("question_mark", "help", "Help", show=False, key_display="?", id="fold.help"),
-        Binding("escape", "leave", "Leave", key_display="esc", id="fold.leave"),
+        Binding("ctrl+s", "compact", "Compact", id="compact.compact"),
+        Binding(
+            "ctrl+g", "summarize", "Summarizer", id="compact.summarize", tooltip="have your command write the note"
+        ),
+        Binding("ctrl+o", "edit", "$EDITOR", id="compact.edit", tooltip="write the note in your own editor"),
+        Binding("plus", "keep(1)", "Keep more", show=False, key_display="+", id="compact.more"),
+        Binding("minus", "keep(-1)", "Keep less", show=False, key_display="-", id="compact.less"),
+        Binding("tab", "other_pane", "Rows/note", id="compact.pane"),
+        Binding("shift+tab", "other_pane", "Rows/note", show=False, id="compact.pane_back"),
+        Binding("question_mark", "help", "Help", show=False, key_display="?", id="compact.help"),
+        Binding("escape", "leave", "Leave", key_display="esc", id="compact.leave"),
     ]
 
     def __init__(self, archive: Archive, plan: Plan, title: str, draft: str | None, command: str | None) -> None:
@@ -69,7 +71,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._keep: int | None = None
         """How many exchanges a proposal keeps, as long as the range is what was proposed."""
         self._take(plan)
-        self._begun_with = self.fold.present if draft is None else draft
+        self._begun_with = self.compaction.present if draft is None else draft
         self._note = NoteEditor(self._begun_with, id="note")
         self._says = ""
         self._epoch = 0
@@ -78,14 +80,14 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     def _take(self, plan: Plan) -> None:
         """Shows a plan from now on, and with it the range that was asked for."""
-        if plan.fold is None or not isinstance(plan.action, Compact):
+        if plan.compaction is None or not isinstance(plan.action, Compact):
             raise TypeError("this is no plan of a compaction")
-        self._plan, self.fold, self._ref = plan, plan.fold, plan.action.ref
+        self._plan, self.compaction, self._ref = plan, plan.compaction, plan.action.ref
         self._cutting: int | None = None
         """The epoch of the range that is being worked out."""
-        self.cut: Cut | None = plan.fold.cut
+        self.cut: Cut | None = plan.compaction.cut
         action = plan.action
-        self._asked = wanted_range(self.fold.context, action.first, action.last, action.keep)
+        self._asked = wanted_range(self.compaction.context, action.first, action.last, action.keep)
         self._keep = action.keep if action.first is None else self._keep_of(self._asked)
 
     @property
@@ -97,22 +99,22 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def unused(self) -> str | None:
         """The note where it neither stands there now, nor is what was carried out."""
         used = self._done.plan.action.note if self._done and isinstance(self._done.plan.action, Compact) else None
-        return self.draft if self.draft not in (used, self.fold.present) else None
+        return self.draft if self.draft not in (used, self.compaction.present) else None
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="fold-sheet"):
-            yield Bar(id="fold-title")
-            self._why = Inspector(id="fold-why")
+        with Vertical(id="compact-sheet"):
+            yield Bar(id="compact-title")
+            self._why = Inspector(id="compact-why")
             yield self._why
-            self._head = ContextHead(id="fold-head")
+            self._head = ContextHead(id="compact-head")
             yield self._head
-            self._rows = ContextDiff(id="fold-rows")
+            self._rows = ContextDiff(id="compact-rows")
             yield self._rows
-            self._said = Inspector(id="fold-said")
+            self._said = Inspector(id="compact-said")
             yield self._said
             yield Bar(id="note-title", classes="pane-title")
             yield self._note
-            yield KeyBar(id="fold-keys")
+            yield KeyBar(id="compact-keys")
 
     def on_mount(self) -> None:
         if not self._rows.is_attached:
@@ -127,7 +129,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     # -- what is shown
 
     def _show_plan(self) -> None:
-        self._rows.take(self.fold.context)
+        self._rows.take(self.compaction.context)
         if self.cut is not None:
             self._rows.reach(*self._asked)
             self._asked = self._rows.wanted or self._asked
@@ -148,9 +150,9 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             if self.cut.notes:
                 numbers = ", ".join(map(str, self.cut.notes))
                 lines.append((f"the note of an earlier compaction leaves with them: {numbers}", "dim"))
-        if self.fold.recorded is not None:
-            lines.append((f"recorded of the agent's last call: {human(self.fold.recorded)} tokens in all", "dim"))
-        if self.fold.present:
+        if self.compaction.recorded is not None:
+            lines.append((f"recorded of the agent's last call: {human(self.compaction.recorded)} tokens in all", "dim"))
+        if self.compaction.present:
             lines.append(("the note takes the place of the summary that stands there now", "dim"))
         self._why.show([Block(((render.one_line(text), style),)) for text, style in lines])
         self._why.set_class(not lines, "-empty")
@@ -164,7 +166,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             if (self._keep is not None)
             else "shift+↑↓ range"
         )
-        self.query_one("#fold-title", Bar).show(
+        self.query_one("#compact-title", Bar).show(
             [(" Compact ", "tab"), (f"{span} ", "strong"), (f"of {self._title}", "dim")], [(f"{how} ", "dim")]
         )
         left = [(" NOTE ", "strong"), (f"~{human(tokens_of(len(self.draft)))} tokens", "dim")]
@@ -183,7 +185,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     # -- the range
 
-    @on(RangedList.RangeChanged, "#fold-rows")
+    @on(RangedList.RangeChanged, "#compact-rows")
     def _range_changed(self) -> None:
         wanted = self._rows.wanted
         if wanted is None or (wanted == self._asked and self.cut is not None):
@@ -191,9 +193,9 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         self._asked, self._keep = wanted, self._keep_of(wanted)
         if self._job is None:
             self._says = ""
-        elif not self._job.folds:
+        elif not self._job.writes:
             self._stop(self._job, "the range is another now; ctrl+g summarizes that")
-        context, epoch = self.fold.context, self._next()
+        context, epoch = self.compaction.context, self._next()
         self._cutting = epoch
         self.run_worker(
             lambda: care.cut(self.post_message, context, *wanted, epoch),
@@ -204,7 +206,11 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
         )
 
     def _keep_of(self, wanted: tuple[int, int]) -> int | None:
-        return self._keep if self._keep is not None and propose_range(self.fold.context, self._keep) == wanted else None
+        return (
+            self._keep
+            if self._keep is not None and propose_range(self.compaction.context, self._keep) == wanted
+            else None
+        )
 
     @on(care.RangeCut)
     def _cut_out(self, event: care.RangeCut) -> None:
@@ -220,8 +226,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     def action_keep(self, by: int) -> None:
         """Takes the proposal that keeps more exchanges, or fewer."""
-        keep = max(1, self._keep + by) if self._keep is not None else usual_exchanges(self.fold.context)
-        proposed = propose_range(self.fold.context, keep)
+        keep = max(1, self._keep + by) if self._keep is not None else usual_exchanges(self.compaction.context)
+        proposed = propose_range(self.compaction.context, keep)
         if proposed is None:
             self._say(f"nothing is older than the newest {keep} exchange{'s' if keep != 1 else ''}")
             return
@@ -274,10 +280,10 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.Progressed)
     def _progressed(self, event: care.Progressed) -> None:
         job = self._job
-        if job is not None and job.epoch == event.epoch and not job.folds:
+        if job is not None and job.epoch == event.epoch and not job.writes:
             self._say(f"{event.what} {event.done}; esc stops it")
 
-    @on(VirtualList.Chosen, "#fold-rows")
+    @on(VirtualList.Chosen, "#compact-rows")
     def _to_note(self) -> None:
         self._note.focus()
 
@@ -295,13 +301,13 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             return True
         return False
 
-    def _begin(self, says: str, folds: bool, work: Callable[[int, Cancel], None]) -> None:
-        job = self._job = care.Job(self._next(), folds, threading.Event())
+    def _begin(self, says: str, writes: bool, work: Callable[[int, Cancel], None]) -> None:
+        job = self._job = care.Job(self._next(), writes, threading.Event())
         self._say(says)
         self.run_worker(
             lambda: work(job.epoch, lambda: job.stop.is_set() or study.stopped()),
             thread=True,
-            group="fold",
+            group="compact",
             exclusive=True,
             exit_on_error=False,
         )
@@ -316,7 +322,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     def _stop(self, job: care.Job, says: str) -> None:
         """Stops what works. What writes may be done already, so that its answer is waited for."""
         job.stop.set()
-        if not job.folds:
+        if not job.writes:
             self._job = None
         self._say(says)
 
@@ -335,7 +341,7 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
             self._say("a note first: it is all that the model will know of what leaves")
             return
         action = Compact(self._ref, *self._asked, self.draft)
-        seen = replace(self.fold, cut=self.cut)
+        seen = replace(self.compaction, cut=self.cut)
         self._begin(
             "…", True, lambda epoch, cancel: care.compact(self.post_message, self._archive, action, seen, epoch, cancel)
         )
@@ -350,8 +356,8 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
     @on(care.Overtaken)
     def _overtaken(self, event: care.Overtaken) -> None:
         if self._ended(event.epoch):
-            if event.context != self.fold.context:
-                self.fold, self.cut, self._cutting = replace(self.fold, context=event.context), None, None
+            if event.context != self.compaction.context:
+                self.compaction, self.cut, self._cutting = replace(self.compaction, context=event.context), None, None
                 self._show_plan()
             # Otherwise it is the note that cannot be taken.
             self._say(event.text)
@@ -380,12 +386,12 @@ class FoldSheet(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
 
     def action_leave(self) -> None:
         if self._job is not None:
-            self._stop(self._job, STOPPING if self._job.folds else STOPPED)
+            self._stop(self._job, STOPPING if self._job.writes else STOPPED)
         elif self._done is None:
             self.dismiss(None)
 
     def unfinished(self) -> str | None:
-        if self._job is not None and self._job.folds:
+        if self._job is not None and self._job.writes:
             return "the compaction is being carried out"
         unused = self.unused
         return "the note has not been used" if unused and unused != self._begun_with else None

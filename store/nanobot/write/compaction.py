@@ -14,14 +14,14 @@ from typing import Any
 
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
-from sessionscope.store.model.plans import Compact, FoldPlan, Uncompact
+from sessionscope.store.model.plans import Compact, CompactionPlan, Uncompact
 from sessionscope.store.nanobot.doctor.checks import Subject, check_file, is_date, turn_of
 from sessionscope.store.nanobot.format.head import metadata_of
 from sessionscope.store.nanobot.format.trail import (
     OFFSETS,
     SUMMARY,
     TRAIL,
-    Fold,
+    LoggedCompaction,
     appended,
     marked,
     newest,
@@ -49,9 +49,9 @@ def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
     return offset_of(metadata_of(scanned.values), len(scanned.rows), subject.later).value
 
 
-def plan_fold(
+def plan_compaction(
     subject: Subject, scanned: MessageScan, data: bytes, action: Compact, waits: bool, now: datetime
-) -> tuple[Mended, FoldPlan, list[str]]:
+) -> tuple[Mended, CompactionPlan, list[str]]:
     """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
     check_note(action.note)
     offset = _ready(subject, scanned, waits)
@@ -60,7 +60,7 @@ def plan_fold(
     end = found.span[1]
     inner = _metadata(scanned)
     stamp = scanned.values.get("updated_at")
-    fold = Fold(
+    compaction = LoggedCompaction(
         number=next_number(trail_of(inner), offset, summary_text(inner.get(SUMMARY))),
         before=offset,
         after=end,
@@ -73,19 +73,23 @@ def plan_fold(
         offsets={name: scanned.values[name] for name in OFFSETS if name in scanned.values},
     )
     inner |= {
-        TRAIL: appended(inner, fold),
+        TRAIL: appended(inner, compaction),
         SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()},
     }
-    values = dict(scanned.values) | {"metadata": inner} | dict.fromkeys(fold.offsets or OFFSETS[:1], end)
+    values = dict(scanned.values) | {"metadata": inner} | dict.fromkeys(compaction.offsets or OFFSETS[:1], end)
     said = found.said(action.note)
-    if fold.summary is not None:
+    if compaction.summary is not None:
         said.append("The note takes the place of the summary that stands there now; undo brings that back.")
     changes = [
         *(Change(subject.spot(scanned.rows[row.seq - 1]), row.role, row.head, None) for row in found.leaves[:SHOWN]),
-        Change(subject.spot(), "the summary", summary_text(fold.summary), action.note),
+        Change(subject.spot(), "the summary", summary_text(compaction.summary), action.note),
     ]
     mended = Mended(_written(subject, scanned, data, values), (), tuple(changes))
-    return mended, FoldPlan(context, found, action.note, summary_text(fold.summary) or "", number=fold.number), said
+    return (
+        mended,
+        CompactionPlan(context, found, action.note, summary_text(compaction.summary) or "", number=compaction.number),
+        said,
+    )
 
 
 def _metadata(scanned: MessageScan) -> dict[str, Any]:
@@ -103,7 +107,7 @@ def _print(scanned: MessageScan, data: bytes, at: int) -> str:
         return seal(line.decode("utf-8", "surrogateescape"))
 
 
-def plan_unfold(
+def plan_undo(
     subject: Subject, scanned: MessageScan, data: bytes, action: Uncompact, waits: bool, now: datetime
 ) -> tuple[Mended, int, list[str]]:
     """The file with a fold taken back, how many rows that is, and in words what. Raises Misused, Refused."""
@@ -138,15 +142,15 @@ def plan_unfold(
     return Mended(written, (), (change,)), many, [said]
 
 
-def _stands(scanned: MessageScan, data: bytes, metadata: Mapping[str, Any], fold: Fold) -> bool:
+def _stands(scanned: MessageScan, data: bytes, metadata: Mapping[str, Any], compaction: LoggedCompaction) -> bool:
     """Whether the messages of a fold and its note are still what it left."""
     note = summary_text(metadata.get(SUMMARY))
     return (
-        fold.after <= len(scanned.rows)
+        compaction.after <= len(scanned.rows)
         and note is not None
-        and seal(note) == fold.note
-        and _print(scanned, data, fold.before) == fold.first
-        and _print(scanned, data, fold.after - 1) == fold.last
+        and seal(note) == compaction.note
+        and _print(scanned, data, compaction.before) == compaction.first
+        and _print(scanned, data, compaction.after - 1) == compaction.last
     )
 
 
