@@ -22,7 +22,7 @@ PUBLIC = {
         "never",
     ),
     "io.bundle": ("Manifest", "read_manifest"),
-    "model.session_table": ("Census", "Changes", "Entry", "Order"),
+    "model.session_table": ("SessionTable", "Changes", "TableEntry", "Order"),
     "diagnosis": ("diagnose",),
     "model.errors": (
         "Busy",

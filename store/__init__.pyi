@@ -60,10 +60,10 @@ from .model.rows import ToolCall as ToolCall
 from .model.rows import Usage as Usage
 from .model.rows import UsageRound as UsageRound
 from .model.rows import View as View
-from .model.session_table import Census as Census
 from .model.session_table import Changes as Changes
-from .model.session_table import Entry as Entry
 from .model.session_table import Order as Order
+from .model.session_table import SessionTable as SessionTable
+from .model.session_table import TableEntry as TableEntry
 from .powerloop.demo.writer import write_demo as write_demo
 from .powerloop.dropin.session_store import SessionStore as SessionStore
 from .powerloop.salvage.rebuild import Salvaged as Salvaged

@@ -34,7 +34,7 @@ from .model.rows import (
     Usage,
     View,
 )
-from .model.session_table import Census
+from .model.session_table import SessionTable
 
 Cancel = Callable[[], bool]
 Stamp = tuple[object, ...]
@@ -92,7 +92,7 @@ class Reader(Protocol):
         """The newest sessions that have no parent, newest first: by creation, or by their last change. Bounded."""
         ...
 
-    def census(self, cancel: Cancel = never) -> Census:
+    def session_table(self, cancel: Cancel = never) -> SessionTable:
         """Every session as flat arrays. A walk over all sessions."""
         ...
 
@@ -104,13 +104,13 @@ class Reader(Protocol):
         """Just the previews of sessions by key. Bounded by the number of keys."""
         ...
 
-    def census_if_small(self) -> Census | None:
-        """The census where there are so few sessions that nobody notices, None where there are more. Bounded."""
+    def session_table_if_small(self) -> SessionTable | None:
+        """The session table where there are so few sessions that nobody notices, None where there are more. Bounded."""
         ...
 
     def resolve(self, name: str) -> Ref:
         """The session that a ref or an id names. Bounded where there is one; else it raises `UnknownSession` with
-        candidates, for which it takes a census.
+        candidates, for which it takes a session table.
         """
         ...
 

@@ -35,7 +35,7 @@ from .model.rows import (
     Usage,
     View,
 )
-from .model.session_table import Census, Entry
+from .model.session_table import SessionTable, TableEntry
 from .protocols import Actions, Cancel, Reader, Stamp, never
 from .rules.compaction_planning import growth
 from .rules.message_rows import piece_of, row_of
@@ -107,9 +107,9 @@ class ReadOnlyReader(ABC):
 
     # -- sessions
 
-    def census(self, cancel: Cancel = never) -> Census:
-        return Census(
-            Entry(
+    def session_table(self, cancel: Cancel = never) -> SessionTable:
+        return SessionTable(
+            TableEntry(
                 key=one.key,
                 id=one.ref.id,
                 parent_id=one.parent_id,
@@ -124,8 +124,8 @@ class ReadOnlyReader(ABC):
             for one in self.all_sessions()
         )
 
-    def census_if_small(self) -> Census | None:
-        return self.census()
+    def session_table_if_small(self) -> SessionTable | None:
+        return self.session_table()
 
     def newest(self, limit: int) -> list[SessionSummary]:
         # Of two that began together, the later one in the list is the newer.

@@ -173,11 +173,11 @@ def _print_trees(places: list[str]) -> int:
 def _print_tree(archive: Archive) -> None:
     from .headless import plain
 
-    census = archive.reader().census()
-    for line in plain.archive(archive.info, len(census)):
+    session_table = archive.reader().session_table()
+    for line in plain.archive(archive.info, len(session_table)):
         print(line)
     group = None
-    for node in reading.walk(archive, census):
+    for node in reading.walk(archive, session_table):
         if not node.depth and node.summary.group != group:
             group = node.summary.group
             if group is not None:
@@ -206,23 +206,23 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _ls(args: argparse.Namespace) -> int:
-    shelves = [(archive, archive.reader().census()) for archive in open_archive(args.archive, _zone)]
+    shelves = [(archive, archive.reader().session_table()) for archive in open_archive(args.archive, _zone)]
     if args.json:
         from .headless import records
 
         with records.Document(sys.stdout, "sessions") as document:
-            for archive, census in shelves:
-                for node in reading.walk(archive, census):
+            for archive, session_table in shelves:
+                for node in reading.walk(archive, session_table):
                     document.add(records.session(node))
         return 0
     from .headless import plain
 
     qualified = len(shelves) > 1
-    longest = max((len(id_) for _, census in shelves for id_ in census.ids), default=0)
+    longest = max((len(id_) for _, session_table in shelves for id_ in session_table.ids), default=0)
     width = min(plain.ID_CELLS, max(len("SESSION"), longest + 6))
     print(plain.sessions_head(width))
-    for archive, census in shelves:
-        for node in reading.walk(archive, census):
+    for archive, session_table in shelves:
+        for node in reading.walk(archive, session_table):
             print(plain.session(node, width, qualified))
     return 0
 

@@ -21,8 +21,8 @@ class Order(StrEnum):
     SIZE = "size"
 
 
-class Entry(Struct, frozen=True, gc=False):
-    """What a census needs to know of one session. `size` is in messages, times in epoch milliseconds.
+class TableEntry(Struct, frozen=True, gc=False):
+    """What a session table needs to know of one session. `size` is in messages, times in epoch milliseconds.
 
     `group` is what sessions without a parent stand under, `parent_key` the parent where ids may not be unique.
     """
@@ -52,13 +52,13 @@ class Changes(Struct, frozen=True):
         return bool(self.appended or self.edited or self.added or self.gone)
 
 
-class Census:
+class SessionTable:
     """Sessions by position, 0 to n - 1 in order of creation, with the tree cut so that it is one.
 
     A session whose parent is not here is a root of its own; a circle of parents is cut at its smallest key.
     """
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Iterable[TableEntry] = ()) -> None:
         # Column by column, as there may be hundreds of thousands.
         all_ = list(entries)
         self.keys = array("q", [entry.key for entry in all_])
@@ -187,7 +187,7 @@ class Census:
             at for at, text in enumerate(self._haystack) if at in extra or all(needle in text for needle in needles)
         ]
 
-    def changes(self, later: Census) -> Changes:
+    def changes(self, later: SessionTable) -> Changes:
         """What happened between this look and a later one."""
         appended: set[int] = set()
         edited: set[int] = set()

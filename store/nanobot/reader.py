@@ -28,7 +28,7 @@ from sessionscope.store.model.rows import (
     Usage,
     View,
 )
-from sessionscope.store.model.session_table import Census
+from sessionscope.store.model.session_table import SessionTable
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 
@@ -66,11 +66,11 @@ class NanobotReader:
         names = self._listing.newest(limit + LOGS)
         return self.summaries([self._listing.key(name) for name in names])[:limit]
 
-    def census(self, cancel: Cancel = never) -> Census:
-        return self._listing.census(cancel)
+    def session_table(self, cancel: Cancel = never) -> SessionTable:
+        return self._listing.session_table(cancel)
 
-    def census_if_small(self) -> Census | None:
-        return self._listing.census(never) if self._listing.small() else None
+    def session_table_if_small(self) -> SessionTable | None:
+        return self._listing.session_table(never) if self._listing.small() else None
 
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
         found = []
@@ -104,13 +104,13 @@ class NanobotReader:
         return self._listing.key(name) if name is not None else None
 
     def resolve(self, name: str) -> Ref:
-        census = self.census()
-        found = [at for at, id_ in enumerate(census.ids) if name == id_]
-        found = found or [at for at in range(len(census)) if name in self._listing.names_for(census, at)]
+        session_table = self.session_table()
+        found = [at for at, id_ in enumerate(session_table.ids) if name == id_]
+        found = found or [at for at in range(len(session_table)) if name in self._listing.names_for(session_table, at)]
         if len(found) == 1:
-            return self._listing.ref(census, found[0])
-        near = found or census.matching([name])[:CANDIDATES]
-        refs = ", ".join(str(self._listing.ref(census, at)) if found else census.ids[at] for at in near)
+            return self._listing.ref(session_table, found[0])
+        near = found or session_table.matching([name])[:CANDIDATES]
+        refs = ", ".join(str(self._listing.ref(session_table, at)) if found else session_table.ids[at] for at in near)
         if found:
             raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
         raise UnknownSession(f"no session {name!r}" + (f"; did you mean {refs}?" if near else "."))

@@ -25,7 +25,7 @@ from sessionscope.store.model.rows import (
     Usage,
     View,
 )
-from sessionscope.store.model.session_table import Census, Entry
+from sessionscope.store.model.session_table import SessionTable, TableEntry
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 from sessionscope.store.rules.values import Damages, parse
@@ -63,10 +63,10 @@ class PowerLoopReader:
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
         return self.read(lambda conn: self._summaries(conn, keys, exact)) if keys else []
 
-    def census_if_small(self) -> Census | None:
+    def session_table_if_small(self) -> SessionTable | None:
         statement = f"SELECT count(*) FROM (SELECT 1 FROM {self.layout.table('sessions')} LIMIT ?)"
         few = self.read(lambda conn: conn.execute(statement, (FEW,)).fetchone()[0] < FEW)
-        return self.census() if few else None
+        return self.session_table() if few else None
 
     def previews(self, keys: Sequence[int]) -> dict[int, str]:
         def work(conn: sqlite3.Connection) -> dict[int, str]:
@@ -84,20 +84,20 @@ class PowerLoopReader:
             found[row[0]] = sessions.summary(conn, self.layout, row, owner, exact)
         return [found[key] for key in keys if key in found]
 
-    def census(self, cancel: Cancel = never) -> Census:
-        found: list[Entry] = []
+    def session_table(self, cancel: Cancel = never) -> SessionTable:
+        found: list[TableEntry] = []
         while True:
             if cancel():
                 raise Cancelled("stopped")
             after = found[-1].key if found else -(2**63)
 
-            def burst(conn: sqlite3.Connection, after: int = after) -> list[Entry]:
+            def burst(conn: sqlite3.Connection, after: int = after) -> list[TableEntry]:
                 return list(sessions.entries(conn, self.layout, after, SESSIONS_A_BURST))
 
             some = self.read(burst)
             found += some
             if len(some) < SESSIONS_A_BURST:
-                return Census(found)
+                return SessionTable(found)
 
     def key(self, ref: Ref) -> int | None:
         return self.read(lambda conn: sessions.rowid_of(conn, self.layout, ref.id))
@@ -108,8 +108,8 @@ class PowerLoopReader:
         for id_ in ids:
             if self.key(Ref(self.layout.prefix, id_)) is not None:
                 return Ref(self.layout.prefix, id_)
-        census = self.census()
-        near = [census.ids[at] for at in census.matching([ids[0]])][:CANDIDATES]
+        session_table = self.session_table()
+        near = [session_table.ids[at] for at in session_table.matching([ids[0]])][:CANDIDATES]
         raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
 
     def _row(self, conn: sqlite3.Connection, ref: Ref) -> tuple[Any, ...] | None:

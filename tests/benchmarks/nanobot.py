@@ -84,7 +84,7 @@ def upstream() -> tuple[Any, str]:
 
 def _tasks(manager: Any, long: Path, full: Path, path: Path, many: int, crowd: int) -> tuple[Task, ...]:
     known = open_archive(full)[0].reader()
-    known.census()
+    known.session_table()
     opened = open_archive(long)[0].reader()
     ref = opened.newest(1)[0].ref
     return (
@@ -112,14 +112,14 @@ def _tasks(manager: Any, long: Path, full: Path, path: Path, many: int, crowd: i
         Task(
             f"list {crowd}: key, title, dates",
             crowd,
-            partial(_census, full),
+            partial(_session_table, full),
             lambda: len(manager(full).list_sessions()),
             3,
         ),
         Task(
             f"list {crowd} again, nothing changed",
             crowd,
-            lambda: len(known.census()),
+            lambda: len(known.session_table()),
             lambda: len(manager(full).list_sessions()),
             4,
         ),
@@ -146,13 +146,13 @@ def _tail(reader: Reader, ref: Ref) -> int:
     return len(rows.window(max(0, rows.length.value - NEWEST), rows.length.value))
 
 
-def _census(folder: Path) -> int:
-    return len(open_archive(folder)[0].reader().census())
+def _session_table(folder: Path) -> int:
+    return len(open_archive(folder)[0].reader().session_table())
 
 
 def _listed(folder: Path) -> int:
     reader = open_archive(folder)[0].reader()
-    return len(reader.summaries(reader.census().keys))
+    return len(reader.summaries(reader.session_table().keys))
 
 
 def _limits(long: Path, full: Path, path: Path, many: int, crowd: int, rounds: int) -> Iterator[Line]:
@@ -163,9 +163,11 @@ def _limits(long: Path, full: Path, path: Path, many: int, crowd: int, rounds: i
     )
     least = max(least - start, 0.01)
     yield Line(outline.what, both(ours, least), ours / least)
-    census = Task(f"list {crowd}, against scandir and stat", crowd, partial(_census, full), int)
-    ours, least = in_turns((partial(_time, census, census.ours), partial(named, full / "sessions")), rounds)
-    yield Line(census.what, both(ours, least), ours / least)
+    session_table = Task(f"list {crowd}, against scandir and stat", crowd, partial(_session_table, full), int)
+    ours, least = in_turns(
+        (partial(_time, session_table, session_table.ours), partial(named, full / "sessions")), rounds
+    )
+    yield Line(session_table.what, both(ours, least), ours / least)
     reader = open_archive(long)[0].reader()
     ref = reader.newest(1)[0].ref
     rows = reader.timeline(ref, View.ALL, reader.outline(ref))

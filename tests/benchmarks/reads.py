@@ -49,7 +49,7 @@ def run(folder: Path, large: Path, crowd: Path, part: int) -> Iterator[Line]:
     show, ls = partial(_cpu, (*MAIN, "show", str(small), SESSION)), partial(_cpu, (*MAIN, "ls", str(hamlet)))
     bare = partial(_cpu, BARE, folder)
     pairs: list[tuple[str, Callable[[], object], Work, int, float | None]] = [
-        (f"census of {many} sessions", crowded.census, partial(_fetch, crowd, _SESSIONS), 3, None),
+        (f"session table of {many} sessions", crowded.session_table, partial(_fetch, crowd, _SESSIONS), 3, None),
         (f"outline of {rows} rows", lambda: reader.outline(ref), partial(_fetch, large, _STATES, SESSION), 3, None),
         (
             f"page of {PAGE} rows of {rows}",
@@ -69,7 +69,7 @@ def run(folder: Path, large: Path, crowd: Path, part: int) -> Iterator[Line]:
 def _first(path: Path) -> None:
     """What the browser reads for its first frame: the newest sessions, and the end of the newest."""
     reader = open_archive(path)[0].reader()
-    reader.census_if_small()
+    reader.session_table_if_small()
     timeline = reader.timeline(reader.newest(NEWEST)[0].ref, View.ALL)
     timeline.window(max(0, timeline.length.value - PAGE), timeline.length.value)
 

@@ -75,7 +75,7 @@ def data_below(folder: Path) -> dict[str, str]:
 def sessions(archive: Archive) -> Iterator[tuple[Reader, Ref]]:
     """Each session that can be read, with a reader."""
     reader = archive.reader()
-    for summary in reader.summaries(list(reader.census().keys)):
+    for summary in reader.summaries(list(reader.session_table().keys)):
         yield reader, summary.ref
 
 

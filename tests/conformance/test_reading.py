@@ -77,19 +77,19 @@ def test_outlines_agree_with_each_other(archives: list[Archive]) -> None:
         assert reader.grown(ref, outline) in (outline, None)
 
 
-def test_summaries_agree_with_the_census_and_with_rows(archives: list[Archive]) -> None:
+def test_summaries_agree_with_the_session_table_and_with_rows(archives: list[Archive]) -> None:
     for archive in archives:
         reader = archive.reader()
-        census = reader.census()
-        keys = list(census.keys)
+        session_table = reader.session_table()
+        keys = list(session_table.keys)
         assert len(set(keys)) == len(keys)
         summaries = reader.summaries(keys, exact=True)
         assert [summary.key for summary in summaries] == keys
-        assert [summary.ref.id for summary in summaries] == census.ids
+        assert [summary.ref.id for summary in summaries] == session_table.ids
         assert reader.summaries(keys[::-1], exact=True) == summaries[::-1]
         assert reader.previews(keys) == {summary.key: summary.preview for summary in summaries}
-        small = reader.census_if_small()
-        assert small is None or small.ids == census.ids
+        small = reader.session_table_if_small()
+        assert small is None or small.ids == session_table.ids
         newest = [summary.ref for summary in reader.newest(len(keys))]
         assert [summary.ref for summary in reader.newest(2)] == newest[:2]
         assert len(set(newest)) == len(newest)

@@ -114,7 +114,7 @@ def call(name: str, id_: str | None, **arguments: Any) -> dict[str, Any]:
 
 
 def refs(archive: Archive) -> list[Ref]:
-    return [Ref(archive.info.layout, id_) for id_ in archive.reader().census().ids]
+    return [Ref(archive.info.layout, id_) for id_ in archive.reader().session_table().ids]
 
 
 def rows(reader: Reader, ref: Ref, view: View = View.ALL, outline: Outline | None = None) -> list[TimelineRow]:
@@ -130,15 +130,15 @@ def seqs(reader: Reader, ref: Ref, view: View) -> list[int | None]:
 def everything(archive: Archive) -> dict[str, Any]:
     """All that an archive says of each session, by id: to compare two looks at it."""
     reader, found = archive.reader(), {}
-    census = reader.census()
-    for at, (key, id_) in enumerate(zip(census.keys, census.ids, strict=True)):
+    session_table = reader.session_table()
+    for at, (key, id_) in enumerate(zip(session_table.keys, session_table.ids, strict=True)):
         ref = Ref(archive.info.layout, id_)
         outline = reader.outline(ref)
         lines = rows(reader, ref, View.ALL, outline)
         found[id_] = {
-            "place": census.place(at),
-            "parent": census.parents[at],
-            "title": census.titles.get(at),
+            "place": session_table.place(at),
+            "parent": session_table.parents[at],
+            "title": session_table.titles.get(at),
             "summary": reader.summaries([key]),
             "detail": reader.session(ref),
             "rows": {line.row or line.hole: line for line in lines},

@@ -36,7 +36,7 @@ def reader(archive: Archive) -> Reader:
 
 @pytest.fixture
 def sessions(reader: Reader) -> list[SessionSummary]:
-    return reader.summaries(list(reader.census().keys))
+    return reader.summaries(list(reader.session_table().keys))
 
 
 @pytest.fixture
@@ -82,9 +82,14 @@ def test_times_never_run_backwards_in_a_session(path: Path) -> None:
 
 
 def test_there_is_one_of_everything(reader: Reader, sessions: list[SessionSummary]) -> None:
-    census = reader.census()
-    assert {census.place(at) for at in range(len(census))} == {Place.ROOT, Place.CHILD, Place.SURVIVOR, Place.ORPHAN}
-    assert max(census.depth(at) for at in range(len(census))) == 3
+    session_table = reader.session_table()
+    assert {session_table.place(at) for at in range(len(session_table))} == {
+        Place.ROOT,
+        Place.CHILD,
+        Place.SURVIVOR,
+        Place.ORPHAN,
+    }
+    assert max(session_table.depth(at) for at in range(len(session_table))) == 3
     subagents = [session for session in sessions if session.kind == "subagent"]
     assert {session.lifecycle for session in subagents} == {"linked", "detached", "ephemeral"}
     assert {session.status for session in sessions} == {"active", "archived"}
@@ -93,9 +98,9 @@ def test_there_is_one_of_everything(reader: Reader, sessions: list[SessionSummar
 
 
 def test_every_child_is_linked_to_the_call_that_started_it(reader: Reader) -> None:
-    census = reader.census()
-    children = [at for at in range(len(census)) if census.parents[at] >= 0]
-    links = [reader.spawner(session.ref) for session in reader.summaries([census.keys[at] for at in children])]
+    session_table = reader.session_table()
+    children = [at for at in range(len(session_table)) if session_table.parents[at] >= 0]
+    links = [reader.spawner(session.ref) for session in reader.summaries([session_table.keys[at] for at in children])]
     assert all(link and link.row for link in links)
     assert {link.certainty for link in links if link} == {Certainty.RECORDED, Certainty.INFERRED}
 

@@ -50,7 +50,7 @@ def test_every_session_of_each_release_goes_and_comes_back_the_same(tmp_path: Pa
         path.chmod((0o600, 0o640, 0o644)[at % 3])
         os.utime(path, (1_700_000_000 + at, 1_700_000_000 + at))
     before = looks(folder)
-    keys = list(only(folder).reader().census().ids)
+    keys = list(only(folder).reader().session_table().ids)
     plan, receipt = close(folder, *keys)
     assert {member.ref.id for member in plan.deleted} == set(keys)
     left = {path.name for path in folder.iterdir()} - {LOCK}

@@ -85,7 +85,7 @@ def test_every_session_of_each_release_folds_and_unfolds_to_its_former_self(tmp_
     folder = tmp_path / "sessions"
     shutil.copytree(DATA / "nanobot" / name, folder)
     done = 0
-    for id_ in only(folder).reader().census().ids:
+    for id_ in only(folder).reader().session_table().ids:
         path = next(
             path for path in folder.glob("*.jsonl") if json.loads(path.read_bytes().splitlines()[0]).get("key") == id_
         )

@@ -125,22 +125,22 @@ def test_rows_of_an_outline_from_before_a_save_are_left_open(tmp_path: Path) -> 
         reader.message(ref, row)
 
 
-def test_a_census_reads_the_heads_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_table_reads_the_heads_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(400):
         write(tmp_path, talk(200), f"telegram_{at}.jsonl", f"telegram:{at}")
     (archive,) = open_archive(tmp_path)
     reader = archive.reader()
-    assert reader.census_if_small() is None
+    assert reader.session_table_if_small() is None
     with counted(monkeypatch) as work:
-        census = reader.census()
-    assert len(census) == 400
+        session_table = reader.session_table()
+    assert len(session_table) == 400
     assert (work.opened, work.bytes <= 400 * 4_096) == (400, True)
-    assert all(150 < size < 250 for size in census.sizes)
+    assert all(150 < size < 250 for size in session_table.sizes)
     write(tmp_path, talk(201), "telegram_7.jsonl", "telegram:7", metadata={"title": "Seven"})
     with counted(monkeypatch) as work:
-        later = reader.census()
+        later = reader.session_table()
     assert work.opened == 1
-    changes = census.changes(later)
+    changes = session_table.changes(later)
     (key,) = changes.appended | changes.edited
     assert reader.summaries([key])[0].title == "Seven"
     assert not changes.added
@@ -183,7 +183,7 @@ def test_each_save_changes_the_stamp(tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", talk(2))
     write(tmp_path / "sessions", talk(1), "a_b.jsonl", "a:b")
     (archive,) = open_archive(tmp_path)
-    archive.reader().census()
+    archive.reader().session_table()
     stamps = [archive.stamp()]
     assert archive.stamp() == stamps[0]
     write(tmp_path / "sessions", talk(3))
@@ -205,7 +205,7 @@ def test_in_a_large_folder_every_file_is_looked_at_in_turn(tmp_path: Path) -> No
     for at in range(700):
         os.utime(write(tmp_path, talk(1), f"telegram_{at}.jsonl", f"telegram:{at}"), ns=(0, at))
     (archive,) = open_archive(tmp_path)
-    archive.reader().census()
+    archive.reader().session_table()
     known = archive.stamp()
     with (tmp_path / "telegram_3.jsonl").open("ab") as file:
         file.write(b'{"role": "user", "content": "late"}\n')
@@ -219,7 +219,7 @@ def test_a_session_that_goes_away(tmp_path: Path) -> None:
     row = rows(reader, ref)[0].row or ""
     path.unlink()
     assert reader.key(ref) is None
-    assert len(reader.census()) == 0
+    assert len(reader.session_table()) == 0
     for question in (
         lambda: reader.outline(ref),
         lambda: reader.session(ref),
@@ -311,7 +311,7 @@ def test_every_layout_of_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(home / "sessions" / ".migration-conflicts", talk(4), "cli_lost.jsonl", "cli:lost")
 
     def ids(path: str | Path) -> dict[str, list[str]]:
-        return {archive.info.layout: archive.reader().census().ids for archive in open_archive(path)}
+        return {archive.info.layout: archive.reader().session_table().ids for archive in open_archive(path)}
 
     assert ids(home / "workspace") == {"": [KEY], LATE: ["cli:new"], "legacy": ["cli:old"]}
     assert ids(home / "workspace" / "sessions") == {"": [KEY]}
@@ -373,7 +373,7 @@ def test_no_file_of_a_folder_is_hidden_by_damage(tmp_path: Path, data: bytes) ->
     (archive,) = open_archive(tmp_path)
     assert sorted(found(archive)) == ["cli_1.jsonl", NAME]
     reader = archive.reader()
-    (summary,) = (one for one in reader.summaries(reader.census().keys) if one.ref.file == "cli_1.jsonl")
+    (summary,) = (one for one in reader.summaries(reader.session_table().keys) if one.ref.file == "cli_1.jsonl")
     assert summary.damage or summary.message_count.value
 
 
@@ -382,9 +382,9 @@ def test_a_sessions_folder_may_be_empty(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "sessions"):
         (archive,) = open_archive(path)
         reader = archive.reader()
-        assert len(reader.census()) == 0
+        assert len(reader.session_table()) == 0
         write(tmp_path / "sessions", talk(1))
-        assert reader.census().ids == [KEY]
+        assert reader.session_table().ids == [KEY]
         (tmp_path / "sessions" / NAME).unlink()
 
 
@@ -416,13 +416,13 @@ def test_what_a_save_left_behind(tmp_path: Path, name: str) -> None:
     left = write(tmp_path, talk(3), name)
     (archive,) = open_archive(tmp_path)
     reader = archive.reader()
-    assert reader.census().ids == [KEY], "a save may be under way"
+    assert reader.session_table().ids == [KEY], "a save may be under way"
     long_ago(left)
-    census = reader.census()
-    summaries = {summary.ref.file: summary for summary in reader.summaries(census.keys)}
+    session_table = reader.session_table()
+    summaries = {summary.ref.file: summary for summary in reader.summaries(session_table.keys)}
     assert (summaries[NAME].kind, summaries[name].kind) == ("root", "leftover")
-    (child,) = census.children(next(at for at in range(2) if not census.parents[at] >= 0))
-    assert reader.summaries([census.keys[child]])[0].ref.file == name
+    (child,) = session_table.children(next(at for at in range(2) if not session_table.parents[at] >= 0))
+    assert reader.summaries([session_table.keys[child]])[0].ref.file == name
     # The name alone means the session that nanobot reads.
     assert reader.key(reader.resolve(NAME)) == summaries[NAME].key
 
@@ -434,15 +434,15 @@ def test_a_fork_stands_below_what_it_was_copied_from(tmp_path: Path) -> None:
     write(tmp_path, talk(4, 50), "websocket_2.jsonl", "websocket:2", created_at="2026-05-16T08:40:00.000001")
     (archive,) = open_archive(tmp_path)
     reader = archive.reader()
-    census = reader.census()
-    fork = census.ids.index("websocket:1")
-    assert [census.place(at) for at in range(3)].count(Place.CHILD) == 1
-    assert census.ids[census.parents[fork]] == KEY
+    session_table = reader.session_table()
+    fork = session_table.ids.index("websocket:1")
+    assert [session_table.place(at) for at in range(3)].count(Place.CHILD) == 1
+    assert session_table.ids[session_table.parents[fork]] == KEY
     ref = reader.resolve("websocket:1")
     link = reader.spawner(ref)
     assert link is not None
     assert (link.ref.id, link.certainty) == (KEY, Certainty.INFERRED)
-    (summary,) = reader.summaries([census.keys[fork]])
+    (summary,) = reader.summaries([session_table.keys[fork]])
     assert (summary.kind, summary.parent_id) == ("fork", KEY)
     assert reader.spawner(reader.resolve("websocket:2")) is None
 

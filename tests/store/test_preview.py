@@ -81,8 +81,8 @@ def test_a_preview_past_the_first_fifty_messages_is_not_looked_for(tmp_path: Pat
 
 def test_samples_show_what_was_asked(sample: Callable[[str], Path]) -> None:
     reader = only(sample("v0.2.0")).reader()
-    census = reader.census()
-    shown = {summary.ref.id: summary.preview for summary in reader.summaries(census.keys)}
+    session_table = reader.session_table()
+    shown = {summary.ref.id: summary.preview for summary in reader.summaries(session_table.keys)}
     assert list(shown.values())[:2] == ["Why does test_upload fail every second night? 你好 🚀", "write docs"]
     assert shown["sess_empty00000000000000000"] == ""
     assert rows(reader, Ref("", "sess_empty00000000000000000"), View.ALL) == []

@@ -232,7 +232,7 @@ def test_a_link_is_followed_to_the_files_beside_its_target(sample: Sample, tmp_p
         before = tree(link.parent)
         archive = only(link)
         assert archive.info.location == str(link)
-        assert set(archive.reader().census().titles.values()) == {"in the wal"}
+        assert set(archive.reader().session_table().titles.values()) == {"in the wal"}
         assert tree(link.parent) == before
 
 

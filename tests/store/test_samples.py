@@ -51,9 +51,9 @@ def agree(archive: Archive, truth: dict[str, Any]) -> None:
     """Whether an archive says of every session what a real power-loop says of it."""
     digest = _oracle().digest
     reader = archive.reader()
-    census = reader.census()
-    assert set(census.ids) == set(truth)
-    for at, id_ in enumerate(census.ids):
+    session_table = reader.session_table()
+    assert set(session_table.ids) == set(truth)
+    for at, id_ in enumerate(session_table.ids):
         real = truth[id_]
         ref = Ref(archive.info.layout, id_)
         outline = reader.outline(ref)
@@ -73,7 +73,7 @@ def agree(archive: Archive, truth: dict[str, Any]) -> None:
             [c.number, c.from_seq, c.to_seq, c.note_seq, c.before_tokens, c.after_tokens, c.round_index, c.created_at]
             for c in audit.compactions
         ] == real["compactions"]
-        detail, (summary,) = reader.session(ref), reader.summaries([census.keys[at]])
+        detail, (summary,) = reader.session(ref), reader.summaries([session_table.keys[at]])
         assert [
             summary.status,
             summary.kind,
@@ -85,7 +85,9 @@ def agree(archive: Archive, truth: dict[str, Any]) -> None:
             summary.created_at,
             summary.updated_at,
         ] == real["session"]
-        assert [census.ids[child] for child in census.children(at, Order.CREATED)] == real["children"][::-1]
+        assert [session_table.ids[child] for child in session_table.children(at, Order.CREATED)] == real["children"][
+            ::-1
+        ]
         assert summary.message_count.value == len(real["states"])
         assert summary.active_count.value == len(real["context"])
         assert summary.compaction_count == len(real["compactions"])
@@ -438,14 +440,14 @@ def test_a_half_done_append_is_named(sample: Sample) -> None:
 def test_a_lost_parent_makes_orphans_and_a_missing_state_row_is_named(sample: Sample) -> None:
     path = sample("damaged-0.2.0-orphans")
     reader = only(path).reader()
-    census = reader.census()
-    places = {id_: census.place(at) for at, id_ in enumerate(census.ids)}
+    session_table = reader.session_table()
+    places = {id_: session_table.place(at) for at, id_ in enumerate(session_table.ids)}
     assert places[LINKED] is Place.ORPHAN
     assert places[DETACHED] is Place.CHILD
     assert reader.session(Ref("", LINKED)).damage == ("its bookkeeping (session_state) is missing",)
     raw(path, f"UPDATE sessions SET parent_session_id = NULL WHERE session_id = '{DETACHED}'")
-    census = reader.census()
-    assert census.place(census.ids.index(DETACHED)) is Place.SURVIVOR
+    session_table = reader.session_table()
+    assert session_table.place(session_table.ids.index(DETACHED)) is Place.SURVIVOR
     assert seqs(reader, Ref("", LINKED), View.ALL) == [1, 2]
 
 

@@ -106,7 +106,7 @@ def test_another_database_takes_the_place_of_one_that_is_open(tmp_path: Path, sa
     before = archive.info.format
     sample("v8.0.0-prefix-empty").replace(path)
     reader = archive.reader()
-    assert len(reader.summaries(reader.census().keys)) == 7
+    assert len(reader.summaries(reader.session_table().keys)) == 7
     assert archive.info.format != before
     root = Ref("", "sess_root0000000000000000000")
     rows = reader.timeline(root, View.CONTEXT).window(0, 100)
@@ -122,4 +122,4 @@ def test_what_takes_the_place_holds_no_sessions(sample: Callable[[str], Path], t
     conn.close()
     other.replace(path)
     with pytest.raises(NotAnArchive, match="any more"):
-        reader.census()
+        reader.session_table()

@@ -520,7 +520,7 @@ def test_a_hot_journal_is_rolled_back_in_a_private_copy(alive: bool, rollback: P
         assert list(scratch.iterdir()) == []
         if alive:
             writer.sql("COMMIT")
-            assert set(archive.reader().census().titles.values()) == {"half done"}
+            assert set(archive.reader().session_table().titles.values()) == {"half done"}
             assert aside(archive) is None
     finally:
         writer.kill()

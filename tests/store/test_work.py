@@ -179,12 +179,12 @@ def test_what_grew_and_how_many_are_read_by_an_index(archive: Archive, trace: Tr
     assert reader.audit(ref, outline).compactions
     check(archive, trace)
     trace.statements.clear()
-    assert reader.census_if_small()
+    assert reader.session_table_if_small()
     assert "LIMIT 2000" in trace.statements[0]
 
 
-def test_a_census_walks_the_sessions_once_and_sorts_nothing(archive: Archive, trace: Trace) -> None:
-    assert len(archive.reader().census()) == 301
+def test_a_session_table_walks_the_sessions_once_and_sorts_nothing(archive: Archive, trace: Trace) -> None:
+    assert len(archive.reader().session_table()) == 301
     check(archive, trace, f"SEARCH {archive.info.layout}sessions")
     assert len(trace.statements) == 1
 
@@ -254,7 +254,7 @@ def test_long_walks_can_be_stopped(archive: Archive) -> None:
 
     reader, ref = archive.reader(), Ref(archive.info.layout, "big")
     for walk in (
-        lambda: reader.census(lambda: True),
+        lambda: reader.session_table(lambda: True),
         lambda: reader.outline(ref, lambda: True),
         lambda: reader.find(ref, "nothing", 1, True, lambda: True),
     ):

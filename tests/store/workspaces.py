@@ -87,7 +87,7 @@ def long_ago(path: Path) -> Path:
 def found(archive: Archive) -> dict[str, Ref]:
     """The sessions of a folder by the names of their files."""
     reader = archive.reader()
-    return {summary.ref.file or "": summary.ref for summary in reader.summaries(reader.census().keys)}
+    return {summary.ref.file or "": summary.ref for summary in reader.summaries(reader.session_table().keys)}
 
 
 def the_session(path: Path) -> tuple[Reader, Ref]:

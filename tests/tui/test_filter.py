@@ -31,7 +31,7 @@ async def test_a_child_is_shown_below_its_parents(demo_db: Path) -> None:
 
 async def test_id(demo_db: Path) -> None:
     async with browsing(demo_db, size=SMALL) as hands:
-        id_ = hands.browser.library.shelves[0].census.ids[0]
+        id_ = hands.browser.library.shelves[0].session_table.ids[0]
         await hands.press("/", *id_, "enter")
         assert hands.session == id_
 

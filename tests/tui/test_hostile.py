@@ -170,7 +170,7 @@ async def test_lists_and_header(hostile: Path, size: tuple[int, int]) -> None:
 async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
     async with browsing(hostile, size=MEDIUM) as hands:
         shelf = hands.browser.library.shelves[0]
-        for at in range(len(shelf.census)):
+        for at in range(len(shelf.session_table)):
             hands.browser.open_here(shelf.node(at))
             await hands.settle()
             await hands.press("4", "g", "space", "G", "c")
@@ -186,7 +186,7 @@ async def test_every_session_in_every_pane(hostile: Path) -> None:
     async with browsing(hostile, size=MEDIUM) as hands:
         shelf = hands.browser.library.shelves[0]
         seen = ""
-        for at in range(len(shelf.census)):
+        for at in range(len(shelf.session_table)):
             hands.browser.open_here(shelf.node(at))
             for view in View:
                 hands.browser.action_view(view)
@@ -215,7 +215,7 @@ async def test_every_session_in_every_pane(hostile: Path) -> None:
 async def test_every_session_on_a_small_screen(hostile: Path) -> None:
     async with browsing(hostile, size=SMALL) as hands:
         shelf = hands.browser.library.shelves[0]
-        for at in range(0, len(shelf.census), 3):
+        for at in range(0, len(shelf.session_table), 3):
             hands.browser.open_here(shelf.node(at))
             for key in ("home", "enter", "a", "i"):
                 await hands.press(key)

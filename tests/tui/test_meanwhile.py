@@ -62,13 +62,15 @@ async def test_the_palette_opens_what_it_showed(archive: Path) -> None:
         )
         with Database(archive) as db:
             delete(db.conn, "s1")
-        await hands.until(lambda: len(hands.browser.library.shelves[0].census) == 4, "the census without s1")
+        await hands.until(
+            lambda: len(hands.browser.library.shelves[0].session_table) == 4, "the session table without s1"
+        )
         hands.browser.open_key(key)
         await hands.settle()
         assert hands.session == "s4"
 
 
-async def test_a_filter_by_preview_outlives_a_census(archive: Path) -> None:
+async def test_a_filter_by_preview_outlives_a_session_table(archive: Path) -> None:
     async with browsing(archive, size=MEDIUM) as hands:
         await hands.press("f")
         await hands.type("needle")

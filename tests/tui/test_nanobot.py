@@ -36,7 +36,7 @@ def copied(path: Path, folder: Path) -> Path:
 
 async def open_session(hands: Hands, key: str) -> None:
     shelf = hands.browser.library.shelves[0]
-    hands.browser.open_here(shelf.node(shelf.census.ids.index(key)))
+    hands.browser.open_here(shelf.node(shelf.session_table.ids.index(key)))
     await hands.settle()
     assert hands.session == key
 
@@ -46,8 +46,8 @@ async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
     folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=LARGE) as hands:
         (shelf,) = hands.browser.library.shelves
-        assert hands.previews.count == len(shelf.census)
-        for at in range(len(shelf.census)):
+        assert hands.previews.count == len(shelf.session_table)
+        for at in range(len(shelf.session_table)):
             hands.browser.open_here(shelf.node(at))
             await hands.settle()
             opened = hands.browser.opened
@@ -306,7 +306,7 @@ async def test_a_session_that_is_away_for_a_moment(tmp_path: Path) -> None:
         for turn in range(3):
             data = (folder / "telegram_42.jsonl").read_bytes()
             (folder / "telegram_42.jsonl").unlink()
-            await hands.until(lambda: not hands.browser.library.shelves[0].census.ids, "it to be missed", SOON_S)
+            await hands.until(lambda: not hands.browser.library.shelves[0].session_table.ids, "it to be missed", SOON_S)
             (folder / "telegram_42.jsonl").write_bytes(data + json.dumps(talk(1)[0]).encode() + b"\n")
             await saved(hands, 41 + turn)
             assert (hands.session, hands.seq) == (KEY, 5)

@@ -26,7 +26,7 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def open_session(hands: Hands, id_: str) -> None:
     (shelf,) = hands.browser.library.shelves
-    hands.browser.open_here(shelf.node(shelf.census.ids.index(id_)))
+    hands.browser.open_here(shelf.node(shelf.session_table.ids.index(id_)))
     await hands.settle()
 
 
@@ -141,7 +141,7 @@ async def test_keys_are_about_the_session_that_they_act_on(demo_db: Path, notebo
 async def test_no_trash_of_a_read_only_archive_whose_session_is_gone(demo_db: Path, notebook: Path) -> None:
     async with browsing(demo_db, notebook, size=LARGE) as hands:
         _, read_only = hands.browser.library.shelves
-        hands.browser.open_here(read_only.node(read_only.census.ids.index("review")))
+        hands.browser.open_here(read_only.node(read_only.session_table.ids.index("review")))
         await hands.settle()
         (notebook / f"review{ENDING}").unlink()
         await hands.until(lambda: hands.browser.opened is None, "the session to go")

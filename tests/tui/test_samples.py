@@ -42,21 +42,21 @@ async def test_sessions(name: str, sample: Sample) -> None:
     async with browsing(sample(name), size=LARGE) as hands:
         library = hands.browser.library
         for shelf in library.shelves:
-            ids = set(shelf.census.ids)
+            ids = set(shelf.session_table.ids)
             known = expected(name, shelf.archive.info.layout)
             assert known.keys() <= ids
             for id_, truth in known.items():
-                at = shelf.census.ids.index(id_)
-                children = {shelf.census.ids[child] for child in shelf.census.children(at)}
+                at = shelf.session_table.ids.index(id_)
+                children = {shelf.session_table.ids[child] for child in shelf.session_table.children(at)}
                 assert children == set(truth["children"])
-        hands.tree.opened |= {shelf.node(at) for shelf in library.shelves for at in range(len(shelf.census))}
+        hands.tree.opened |= {shelf.node(at) for shelf in library.shelves for at in range(len(shelf.session_table))}
         hands.browser.show_sessions()
         await hands.settle()
-        total = sum(len(shelf.census) for shelf in library.shelves)
+        total = sum(len(shelf.session_table) for shelf in library.shelves)
         assert hands.previews.count == total
         assert hands.tree.count == total + (len(library.shelves) if len(library.shelves) > 1 else 0)
         tree, previews = "\n".join(hands.pane("sessions")), "\n".join(hands.pane("previews"))
-        for title in {title for shelf in library.shelves for title in shelf.census.titles.values()}:
+        for title in {title for shelf in library.shelves for title in shelf.session_table.titles.values()}:
             assert title in tree
             assert title in previews
 
@@ -66,7 +66,7 @@ async def test_rows_in_every_view(name: str, sample: Sample) -> None:
     async with browsing(sample(name), size=MEDIUM) as hands:
         for shelf in hands.browser.library.shelves:
             known = expected(name, shelf.archive.info.layout)
-            for at, id_ in enumerate(shelf.census.ids):
+            for at, id_ in enumerate(shelf.session_table.ids):
                 hands.browser.open_here(shelf.node(at))
                 await hands.settle()
                 assert hands.session == id_

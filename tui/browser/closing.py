@@ -57,7 +57,7 @@ class Closing(Healing):
         if any(self.library.shelf(node) is not shelf for node in nodes):
             self.notify("close the marked sessions of each archive by themselves", severity="warning")
             return None
-        keys = [shelf.census.keys[node & LOW] for node in sorted(nodes)]
+        keys = [shelf.session_table.keys[node & LOW] for node in sorted(nodes)]
         return shelf, [summary.ref for summary in shelf.reader.summaries(keys)]
 
     # -- what is done

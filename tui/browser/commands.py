@@ -29,8 +29,8 @@ class SessionCommands(Provider):
         browser = cast(Opens, self.screen)
         library, words = browser.library, query.split()
         for shelf in library.shelves:
-            found = shelf.census.matching(words)[: SHOWN * 10]
-            nodes = [shelf.node(at) for at in shelf.census.sorted(found, library.order)[:SHOWN]]
+            found = shelf.session_table.matching(words)[: SHOWN * 10]
+            nodes = [shelf.node(at) for at in shelf.session_table.sorted(found, library.order)[:SHOWN]]
             library.load(nodes)
             for place, node in enumerate(nodes):
                 summary = library.summary(node)

@@ -9,7 +9,7 @@ from textual import on
 from textual.geometry import Size
 from textual.worker import Worker
 
-from sessionscope.store import Census, Entry, SessionSummary, StoreError
+from sessionscope.store import SessionSummary, SessionTable, StoreError, TableEntry
 from sessionscope.tui.sessions.library import Library, Shelf
 from sessionscope.tui.text import render
 from sessionscope.tui.workers import study
@@ -28,7 +28,7 @@ class Live(Stage):
         super().__init__(library, size)
         self._changed: set[int] = set()
         self._rested: dict[int, float] = {}
-        """When an archive's next census may begin, by archive."""
+        """When an archive's next session table may begin, by archive."""
         self._counting: dict[int, Worker[None]] = {}
         self._study_due: float | None = None
 
@@ -38,23 +38,23 @@ class Live(Stage):
         self.set_interval(AGES_S, self._refresh_ages)
 
     def first_look(self, shelf: Shelf) -> None:
-        """All sessions where they are few; else the newest at once, and the census from a worker."""
+        """All sessions where they are few; else the newest at once, and the session table from a worker."""
         try:
-            census = shelf.reader.census_if_small()
-            if census is not None:
-                shelf.replace(census, complete=True)
+            session_table = shelf.reader.session_table_if_small()
+            if session_table is not None:
+                shelf.replace(session_table, complete=True)
                 return
             newest = shelf.reader.newest(NEWEST)
             shelf.replace(self._sketch(newest), complete=False)
             shelf.keep(newest)
         except StoreError as error:
             self.failed(str(error))
-        self.call_after_refresh(self.take_census, shelf)
+        self.call_after_refresh(self.take_session_table, shelf)
 
     @staticmethod
-    def _sketch(newest: Sequence[SessionSummary]) -> Census:
+    def _sketch(newest: Sequence[SessionSummary]) -> SessionTable:
         entries = [
-            Entry(
+            TableEntry(
                 found.key,
                 found.ref.id,
                 None,
@@ -67,7 +67,7 @@ class Live(Stage):
             )
             for found in reversed(newest)
         ]
-        return Census(entries)
+        return SessionTable(entries)
 
     def look(self) -> None:
         """One look: a few `stat` calls an archive, and what follows where something changed."""
@@ -85,7 +85,7 @@ class Live(Stage):
             rested = now >= self._rested.get(shelf.index, 0.0)
             if shelf.index in self._changed and rested and not _runs(self._counting.get(shelf.index)):
                 self._changed.discard(shelf.index)
-                self.take_census(shelf)
+                self.take_session_table(shelf)
         if self.timeline.failed:
             self.show_rows(keep=True)
         if self._study_due is not None and time.monotonic() >= self._study_due and not _runs(self.studying):
@@ -105,12 +105,12 @@ class Live(Stage):
         self.tree_pane.refresh()
         self.list_pane.refresh()
 
-    def take_census(self, shelf: Shelf) -> None:
+    def take_session_table(self, shelf: Shelf) -> None:
         """Counts the sessions of an archive in a worker."""
         self._counting[shelf.index] = self.run_worker(
-            lambda: study.count(self.post_message, shelf.archive, shelf.index, shelf.census, study.stopped),
+            lambda: study.count(self.post_message, shelf.archive, shelf.index, shelf.session_table, study.stopped),
             thread=True,
-            group=f"census-{shelf.index}",
+            group=f"session-table-{shelf.index}",
             exclusive=True,
             exit_on_error=False,
         )
@@ -119,17 +119,19 @@ class Live(Stage):
     def _counted(self, event: study.Counted) -> None:
         shelf = self.library.shelves[event.shelf]
         self._rested[event.shelf] = time.monotonic() + event.seconds * REST
-        changes = event.changes if event.before is shelf.census else shelf.census.changes(event.census)
+        changes = (
+            event.changes if event.before is shelf.session_table else shelf.session_table.changes(event.session_table)
+        )
         first = not shelf.complete
         if not first and not changes:
             self._forget_gone(shelf)
             return
         untouched = self.tree_pane.cursor == 0
-        self.tree_pane.before_census()
-        shelf.replace(event.census, complete=True, keep=True)
+        self.tree_pane.before_session_table()
+        shelf.replace(event.session_table, complete=True, keep=True)
         # A key may have been given to a new session, so what was added is forgotten too.
         shelf.forget(changes.appended | changes.edited | changes.added | changes.gone)
-        self.tree_pane.after_census(keep=not (first and untouched))
+        self.tree_pane.after_session_table(keep=not (first and untouched))
         if self.furnished:
             self.list_pane.rebuild()
         self._forget_gone(shelf)
@@ -146,8 +148,8 @@ class Live(Stage):
             return
         if opened.node is not None:
             opened.missed = False
-        elif opened.ref.id in shelf.census.ids:
-            opened.key = shelf.census.keys[shelf.census.ids.index(opened.ref.id)]
+        elif opened.ref.id in shelf.session_table.ids:
+            opened.key = shelf.session_table.keys[shelf.session_table.ids.index(opened.ref.id)]
             opened.outline = None
             self.show_rows()
             self._study_due = 0.0

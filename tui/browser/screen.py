@@ -350,7 +350,7 @@ class Browser(Compacting):
                 self.post_message,
                 shelf.archive,
                 shelf.index,
-                shelf.census,
+                shelf.session_table,
                 self.library.order,
                 shelf.previews,
                 words,

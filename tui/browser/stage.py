@@ -140,7 +140,7 @@ class Stage(Inked[None]):
         return anew
 
     def sessions_changed(self) -> None:
-        """Called once another census is shown."""
+        """Called once another session table is shown."""
 
     def show_sessions(self, keep: bool = True) -> None:
         """Shows the tree and the list as the library is now."""
@@ -326,7 +326,7 @@ class Stage(Inked[None]):
     def _bar_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         shelf = self.opened.shelf if self.opened is not None else self.library.shelves[0]
         info = shelf.archive.info
-        number = len(shelf.census)
+        number = len(shelf.session_table)
         count = f"{number} session{'s' if number != 1 else ''}" if shelf.complete else "counting sessions…"
         left = [
             (" sessionscope  ", "tab"),

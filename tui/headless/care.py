@@ -206,7 +206,7 @@ def undo_command(archive: Archive, undo: Action | None, offline: bool) -> str | 
 def _the_archive(place: str, zone: Zone) -> Archive:
     """The one archive at a place that has sessions. Raises UsageError where several have."""
     archives = open_archive(place, zone)
-    filled = [archive for archive in archives if len(archive.reader().census())] or archives
+    filled = [archive for archive in archives if len(archive.reader().session_table())] or archives
     if len(filled) > 1:
         path = filled[0].info.location if place.endswith("#") else place
         names = ", ".join(f"{path}#{archive.info.layout}" for archive in filled)

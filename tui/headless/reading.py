@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from sessionscope.store import (
     Archive,
-    Census,
     Count,
     Damaged,
     Limits,
@@ -21,6 +20,7 @@ from sessionscope.store import (
     Reader,
     Ref,
     SessionSummary,
+    SessionTable,
     State,
     Timeline,
     TimelineRow,
@@ -75,60 +75,60 @@ def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Ta
     return found[0]
 
 
-def walk(archive: Archive, census: Census) -> Iterator[Node]:
+def walk(archive: Archive, session_table: SessionTable) -> Iterator[Node]:
     """Every session, parents before their children and groups together, the latest active first, with exact counts."""
     reader, layout = archive.reader(), archive.info.layout
     burst: list[tuple[int, int]] = []
-    for step in _tree(census):
+    for step in _tree(session_table):
         burst.append(step)
         if len(burst) == BURST:
-            yield from _nodes(reader, layout, census, burst)
+            yield from _nodes(reader, layout, session_table, burst)
             burst = []
-    yield from _nodes(reader, layout, census, burst)
+    yield from _nodes(reader, layout, session_table, burst)
 
 
-def _tree(census: Census) -> Iterator[tuple[int, int]]:
+def _tree(session_table: SessionTable) -> Iterator[tuple[int, int]]:
     """Positions and depths, depth first."""
     groups: dict[str | int, list[int]] = {}
-    for at in census.roots():
-        groups.setdefault(census.groups.get(at, at), []).append(at)
+    for at in session_table.roots():
+        groups.setdefault(session_table.groups.get(at, at), []).append(at)
     stack = [(at, 0) for roots in reversed(groups.values()) for at in reversed(roots)]
     while stack:
         at, depth = stack.pop()
         yield at, depth
-        stack += [(child, depth + 1) for child in reversed(census.children(at))]
+        stack += [(child, depth + 1) for child in reversed(session_table.children(at))]
 
 
-def _nodes(reader: Reader, layout: str, census: Census, burst: list[tuple[int, int]]) -> Iterator[Node]:
-    keys = [census.keys[at] for at, _ in burst]
+def _nodes(reader: Reader, layout: str, session_table: SessionTable, burst: list[tuple[int, int]]) -> Iterator[Node]:
+    keys = [session_table.keys[at] for at, _ in burst]
     read = _piecemeal(
-        lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(census, layout, key, why)
+        lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(session_table, layout, key, why)
     )
     summaries = {summary.key: summary for summary in read}
     for at, depth in burst:
-        summary = summaries.get(census.keys[at])
+        summary = summaries.get(session_table.keys[at])
         if summary is not None:
-            yield Node(summary, census.place(at), depth, census.child_count(at))
+            yield Node(summary, session_table.place(at), depth, session_table.child_count(at))
 
 
-def _lost(census: Census, layout: str, key: int, why: str) -> SessionSummary:
-    """What is known of a session whose pages cannot be read: what the census says."""
-    at = census.find(key) or 0
-    parent = census.parents[at]
+def _lost(session_table: SessionTable, layout: str, key: int, why: str) -> SessionSummary:
+    """What is known of a session whose pages cannot be read: what the session table says."""
+    at = session_table.find(key) or 0
+    parent = session_table.parents[at]
     return SessionSummary(
-        ref=Ref(layout, census.ids[at]),
+        ref=Ref(layout, session_table.ids[at]),
         key=key,
-        parent_id=census.ids[parent] if parent >= 0 else None,
+        parent_id=session_table.ids[parent] if parent >= 0 else None,
         kind="",
         lifecycle="",
         status=State.DAMAGED,
-        title=census.titles.get(at),
+        title=session_table.titles.get(at),
         preview="",
         message_count=Count(0, False),
         active_count=Count(0, False),
         compaction_count=0,
-        created_at=census.created[at],
-        updated_at=census.updated[at],
+        created_at=session_table.created[at],
+        updated_at=session_table.updated[at],
         damage=(why,),
     )
 

@@ -1,6 +1,6 @@
 """The sessions of all open archives, as the tree and the list ask for them: nodes in order, filtered, with summaries.
 
-A node is a number: the archive's place in the high bits, the session's position in that archive's census in the low
+A node is a number: the archive's place in the high bits, the session's position in that archive's session table in the low
 ones. A negative node is an archive itself, with more in its high bits one of the groups that its sessions stand in.
 """
 
@@ -15,13 +15,13 @@ from sessionscope.store import (
     Action,
     Archive,
     Busy,
-    Census,
     Count,
     Damaged,
     Order,
     Receipt,
     Ref,
     SessionSummary,
+    SessionTable,
     Severity,
     Stamp,
     StoreError,
@@ -33,12 +33,12 @@ CACHED, FLAT = 4_000, 5_000
 
 
 Key = tuple[int, int | None, str]
-"""A session for longer than a census lasts: archive, key and id. Keys are given anew, so the id has to fit; a group
+"""A session for longer than a session table lasts: archive, key and id. Keys are given anew, so the id has to fit; a group
 has its name instead, an archive itself neither."""
 
 
 class Shelf:
-    """One open archive: its census as far as it is known, and the summaries that were looked at."""
+    """One open archive: its session table as far as it is known, and the summaries that were looked at."""
 
     def __init__(self, index: int, archive: Archive) -> None:
         self.index, self.archive = index, archive
@@ -46,7 +46,7 @@ class Shelf:
         self.name = archive.info.name
         """What to call the archive among those that are open."""
         self.capabilities = archive.info.capabilities
-        self.census = Census()
+        self.session_table = SessionTable()
         self.complete = False
         self.stamp: Stamp = ()
         self.previews: dict[int, str] = {}
@@ -61,7 +61,7 @@ class Shelf:
         self._ordered: tuple[Order, list[int]] | None = None
         self._grouped: tuple[Order, dict[int, list[int]]] | None = None
         self._groups: dict[str, int] = {}
-        """Numbers of groups, which stay the same whatever a later census says."""
+        """Numbers of groups, which stay the same whatever a later session table says."""
         self._summaries: OrderedDict[int, SessionSummary] = OrderedDict()
 
     def done(self, action: object, receipt: Receipt) -> None:
@@ -86,10 +86,10 @@ class Shelf:
         return next((name for name, known in self._groups.items() if known == number), None) if number >= 0 else None
 
     def grouped(self, order: Order) -> dict[int, list[int]]:
-        """The nodes of the sessions in each group by its node, in order; worked out once a census."""
+        """The nodes of the sessions in each group by its node, in order; worked out once a session table."""
         if self._grouped is None or self._grouped[0] is not order:
             found: dict[int, list[int]] = {}
-            for at in self.census.roots(order) if self.census.groups else ():
+            for at in self.session_table.roots(order) if self.session_table.groups else ():
                 if (group := self.group_of(at)) is not None:
                     found.setdefault(group, []).append(self.node(at))
             self._grouped = order, found
@@ -97,17 +97,17 @@ class Shelf:
 
     def group_of(self, at: int) -> int | None:
         """The node of the group that a session without a parent stands in, None where it is in none."""
-        name = self.census.groups.get(at)
-        return self.group(name) if name is not None and self.census.parents[at] < 0 else None
+        name = self.session_table.groups.get(at)
+        return self.group(name) if name is not None and self.session_table.parents[at] < 0 else None
 
     def find(self, key: int, id_: str) -> int | None:
         """The node of a session, None when it is gone."""
-        at = self.census.find(key)
-        return None if at is None or self.census.ids[at] != id_ else self.node(at)
+        at = self.session_table.find(key)
+        return None if at is None or self.session_table.ids[at] != id_ else self.node(at)
 
-    def replace(self, census: Census, complete: bool, keep: bool = False) -> None:
-        """Takes a newer census; `keep` says that the summaries read so far are still true."""
-        self.census, self.complete, self._ordered, self._grouped = census, complete, None, None
+    def replace(self, session_table: SessionTable, complete: bool, keep: bool = False) -> None:
+        """Takes a newer session table; `keep` says that the summaries read so far are still true."""
+        self.session_table, self.complete, self._ordered, self._grouped = session_table, complete, None, None
         if not keep:
             self._summaries.clear()
 
@@ -119,13 +119,13 @@ class Shelf:
 
     def load(self, positions: Iterable[int]) -> None:
         """Makes sure that these sessions' summaries are at hand. One bounded read for those that are not."""
-        missing = {key: at for at in positions if (key := self.census.keys[at]) not in self._summaries}
+        missing = {key: at for at in positions if (key := self.session_table.keys[at]) not in self._summaries}
         if not missing:
             return
         found = self._read(list(missing))
         self.keep(found)
         for key in missing.keys() - {summary.key for summary in found}:
-            # Nothing would be asked for again and again; the next census or retry clears it.
+            # Nothing would be asked for again and again; the next session table or retry clears it.
             self._summaries[key] = self._lost(missing[key])
             self.lost.add(key)
         while len(self._summaries) > CACHED:
@@ -152,21 +152,21 @@ class Shelf:
 
     def _lost(self, at: int) -> SessionSummary:
         """What stands for a session that cannot be read or is gone."""
-        census = self.census
+        session_table = self.session_table
         return SessionSummary(
-            Ref(self.archive.info.layout, census.ids[at]),
-            census.keys[at],
+            Ref(self.archive.info.layout, session_table.ids[at]),
+            session_table.keys[at],
             None,
             "root",
             "",
             "",
-            census.titles.get(at),
+            session_table.titles.get(at),
             "",
-            Count(census.sizes[at], False),
+            Count(session_table.sizes[at], False),
             Count(0, False),
             0,
-            census.created[at],
-            census.updated[at],
+            session_table.created[at],
+            session_table.updated[at],
             damage=("cannot be read now",),
         )
 
@@ -178,14 +178,14 @@ class Shelf:
         return bool(lost)
 
     def ordered(self, order: Order) -> list[int]:
-        """All positions in order, sorted once a census."""
+        """All positions in order, sorted once a session table."""
         if self._ordered is None or self._ordered[0] is not order:
-            self._ordered = order, self.census.sorted(range(len(self.census)), order)
+            self._ordered = order, self.session_table.sorted(range(len(self.session_table)), order)
         return self._ordered[1]
 
     def summary(self, at: int) -> SessionSummary | None:
         """A summary that was loaded, None where it was not."""
-        return self._summaries.get(self.census.keys[at])
+        return self._summaries.get(self.session_table.keys[at])
 
 
 class Library:
@@ -222,11 +222,11 @@ class Library:
             self.shelves[index].load(positions)
 
     def key(self, node: int) -> Key:
-        """What a node is, in terms that outlive a census."""
+        """What a node is, in terms that outlive a session table."""
         shelf = self.shelf(node)
         if node < 0:
             return shelf.index, None, shelf.group_name(node) or ""
-        return shelf.index, shelf.census.keys[node & LOW], shelf.census.ids[node & LOW]
+        return shelf.index, shelf.session_table.keys[node & LOW], shelf.session_table.ids[node & LOW]
 
     def node(self, key: Key) -> int | None:
         """The node of a key, None when the session is gone."""
@@ -250,8 +250,8 @@ class Library:
     def matches(self, shelf: Shelf) -> list[int]:
         """Positions that pass the filter, in order."""
         keys = self.preview_matches.get(shelf.index, set())
-        also = {at for key in keys if (at := shelf.census.find(key)) is not None}
-        return shelf.census.sorted(shelf.census.matching(self.words, also), self.order)
+        also = {at for key in keys if (at := shelf.session_table.find(key)) is not None}
+        return shelf.session_table.sorted(shelf.session_table.matching(self.words, also), self.order)
 
     # -- what is shown
 
@@ -265,8 +265,12 @@ class Library:
         return array("q", (node for _, node in sorted(nodes, key=lambda pair: pair[0], reverse=True)))
 
     def _value(self, shelf: Shelf, at: int) -> int:
-        census = shelf.census
-        return {Order.ACTIVITY: census.updated, Order.CREATED: census.created, Order.SIZE: census.sizes}[self.order][at]
+        session_table = shelf.session_table
+        return {
+            Order.ACTIVITY: session_table.updated,
+            Order.CREATED: session_table.created,
+            Order.SIZE: session_table.sizes,
+        }[self.order][at]
 
     def tree(self, opened: set[int]) -> tuple[array[int], array[int]]:
         """The visible tree as nodes and depths: `opened` nodes show their children. A filter opens what it found."""
@@ -298,7 +302,7 @@ class Library:
         shelf = self.shelf(node)
         if node < 0:
             return set()
-        ancestors = shelf.census.ancestors(node & LOW)
+        ancestors = shelf.session_table.ancestors(node & LOW)
         group = shelf.group_of(ancestors[0] if ancestors else node & LOW)
         return (
             {shelf.node(at) for at in ancestors}
@@ -310,10 +314,10 @@ class Library:
         """What stands right below a node, in order."""
         shelf = self.shelf(node)
         if node >= 0:
-            return [shelf.node(at) for at in shelf.census.children(node & LOW, self.order)]
+            return [shelf.node(at) for at in shelf.session_table.children(node & LOW, self.order)]
         if shelf.group_name(node) is not None:
             return shelf.grouped(self.order).get(node, [])
-        return _grouped(shelf, shelf.census.roots(self.order))
+        return _grouped(shelf, shelf.session_table.roots(self.order))
 
     def _walk(
         self, shelf: Shelf, node: int, depth: int, opened: set[int], nodes: array[int], depths: array[int]
@@ -339,9 +343,9 @@ class Library:
             return
         shown = set(found)
         for at in found:
-            while (at := shelf.census.parents[at]) >= 0 and at not in shown:
+            while (at := shelf.session_table.parents[at]) >= 0 and at not in shown:
                 shown.add(at)
-        roots = shelf.census.sorted((at for at in shown if shelf.census.parents[at] < 0), self.order)
+        roots = shelf.session_table.sorted((at for at in shown if shelf.session_table.parents[at] < 0), self.order)
         inside: dict[int | None, list[int]] = {}
         for at in roots:
             inside.setdefault(shelf.group_of(at), []).append(at)
@@ -353,13 +357,13 @@ class Library:
             inner = (
                 inside[node]
                 if node < 0
-                else [at for at in shelf.census.children(node & LOW, self.order) if at in shown]
+                else [at for at in shelf.session_table.children(node & LOW, self.order) if at in shown]
             )
             stack += [(shelf.node(at), level + 1) for at in reversed(inner)]
 
 
 def _grouped(shelf: Shelf, roots: Sequence[int]) -> Sequence[int]:
     """Sessions without a parent as nodes, each group in the place of the first of its own."""
-    if not shelf.census.groups:
+    if not shelf.session_table.groups:
         return array("q", map(shelf.node, roots))
     return list(dict.fromkeys(group if (group := shelf.group_of(at)) is not None else shelf.node(at) for at in roots))

@@ -31,7 +31,7 @@ class Opened:
     outline_cost: float = field(default=0.0)
     """Seconds that the last full outline took, by which the next ones are spaced."""
     missed: bool = False
-    """Whether the last census did not find it."""
+    """Whether the last session table did not find it."""
 
     @property
     def node(self) -> int | None:

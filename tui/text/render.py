@@ -63,7 +63,7 @@ def title_of(summary: SessionSummary) -> str:
 
 def archive_line(shelf: Shelf, opened: bool, width: int) -> list[Span]:
     """An archive as the top node of a tree."""
-    count = str(len(shelf.census)) if shelf.complete else "…"
+    count = str(len(shelf.session_table)) if shelf.complete else "…"
     right = f" {count} "
     name = f"{EXPANDED if opened else COLLAPSED} {one_line(shelf.name)}"
     style = "damage" if shelf.archive.info.warning else "title"

@@ -72,7 +72,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         except ValueError:
             return 0
 
-    # Positions change with the census, so what must outlive one is kept as keys.
+    # Positions change with the session table, so what must outlive one is kept as keys.
     _key: Key | None = None
     _opened_keys: frozenset[Key] = frozenset()
 
@@ -84,13 +84,13 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         super().watch_cursor(old, new)
         self._remember()
 
-    def before_census(self) -> None:
-        """Remembers, before the library takes a new census, what is unfolded and where the cursor is."""
+    def before_session_table(self) -> None:
+        """Remembers, before the library takes a new session table, what is unfolded and where the cursor is."""
         self._remember()
         self._opened_keys = frozenset(self.library.key(node) for node in self.opened)
 
-    def after_census(self, keep: bool = True) -> None:
-        """Shows the new census with the same sessions unfolded."""
+    def after_session_table(self, keep: bool = True) -> None:
+        """Shows the new session table with the same sessions unfolded."""
         nodes = (self.library.node(key) for key in self._opened_keys)
         self.opened = {node for node in nodes if node is not None}
         self.rebuild(keep)
@@ -120,15 +120,15 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
             start = max(0, index - AHEAD)
             self.library.load(self._shown[start : index + self.rows_visible + AHEAD])
         shelf, at = self.library.shelf(node), node & LOW
-        shown = None if not shelf.census.child_count(at) else node in self.opened or bool(self.library.words)
+        shown = None if not shelf.session_table.child_count(at) else node in self.opened or bool(self.library.words)
         summary = self.library.summary(node)
         sick = shelf.sick.get(summary.ref) if summary is not None else None
         return render.tree_line(
             summary,
-            shelf.census.place(at),
+            shelf.session_table.place(at),
             depth,
             shown,
-            shelf.census.child_count(at),
+            shelf.session_table.child_count(at),
             width,
             sick,
             self.library.key(node) in self.library.marked,
@@ -142,8 +142,8 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def _children(self, node: int) -> int:
         shelf = self.library.shelf(node)
         if node >= 0:
-            return shelf.census.child_count(node & LOW)
-        return len(shelf.census) if shelf.group_name(node) is None else len(self.library.children(node))
+            return shelf.session_table.child_count(node & LOW)
+        return len(shelf.session_table) if shelf.group_name(node) is None else len(self.library.children(node))
 
     def _below(self, index: int) -> int:
         """How many lines stand below a node."""

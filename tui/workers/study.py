@@ -16,12 +16,12 @@ from sessionscope.store import (
     Busy,
     Cancel,
     Cancelled,
-    Census,
     Changes,
     Order,
     Outline,
     Ref,
     SessionDetail,
+    SessionTable,
     StoreError,
     UnknownSession,
     Usage,
@@ -37,11 +37,11 @@ PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
 
 @dataclass(eq=False, repr=False)
 class Counted(Message):
-    """A census of an archive, and what changed since the one `before` it."""
+    """A session table of an archive, and what changed since the one `before` it."""
 
     shelf: int
-    census: Census
-    before: Census
+    session_table: SessionTable
+    before: SessionTable
     changes: Changes
     seconds: float
 
@@ -100,7 +100,7 @@ class Found(Message):
 class Failed(Message):
     """A worker could not do its work; `text` says why in one sentence, `again` whether it may work later.
 
-    Whether a session is `gone` for good, a census tells.
+    Whether a session is `gone` for good, a session table tells.
     """
 
     text: str
@@ -115,12 +115,12 @@ def stopped() -> bool:
     return get_current_worker().is_cancelled
 
 
-def count(post: Post, archive: Archive, shelf: int, before: Census, cancel: Cancel) -> None:
-    """Takes a census and compares it with the one before."""
+def count(post: Post, archive: Archive, shelf: int, before: SessionTable, cancel: Cancel) -> None:
+    """Takes a session table and compares it with the one before."""
     with _Reporting(post, shelf=shelf):
         began = time.perf_counter()
-        census = archive.reader().census(cancel)
-        post(Counted(shelf, census, before, before.changes(census), time.perf_counter() - began))
+        session_table = archive.reader().session_table(cancel)
+        post(Counted(shelf, session_table, before, before.changes(session_table), time.perf_counter() - began))
 
 
 def study(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
@@ -166,7 +166,7 @@ def match_previews(
     post: Post,
     archive: Archive,
     shelf: int,
-    census: Census,
+    session_table: SessionTable,
     order: Order,
     known: dict[int, str],
     words: tuple[str, ...],
@@ -178,18 +178,19 @@ def match_previews(
     found: set[int] = set()
     told, due = 0, 0.0
     with _Reporting(post):
-        reader, line = archive.reader(), census.sorted(range(len(census)), order)
+        reader, line = archive.reader(), session_table.sorted(range(len(session_table)), order)
         for start in range(0, len(line), PREVIEWS_A_BURST):
             if cancel():
                 return
             positions = line[start : start + PREVIEWS_A_BURST]
-            missing = [census.keys[at] for at in positions if census.keys[at] not in known]
+            missing = [session_table.keys[at] for at in positions if session_table.keys[at] not in known]
             if missing:
                 known.update(reader.previews(missing))
             found |= {
-                census.keys[at]
+                session_table.keys[at]
                 for at in positions
-                if (text := known.get(census.keys[at], "").casefold()) and all(needle in text for needle in needles)
+                if (text := known.get(session_table.keys[at], "").casefold())
+                and all(needle in text for needle in needles)
             }
             if len(found) > told and time.monotonic() >= due:
                 told, due = len(found), time.monotonic() + TELL_EVERY_S

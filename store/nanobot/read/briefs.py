@@ -10,7 +10,7 @@ from sessionscope.store.nanobot.format.places import Folder
 
 
 class Brief(Struct, frozen=True, gc=False):
-    """What a census keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
+    """What a session table keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
 
     stat: Stat
     id: str

@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSession
 from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
-from sessionscope.store.model.session_table import Census, Entry
+from sessionscope.store.model.session_table import SessionTable, TableEntry
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import Opened, Stat, beginning, stat_of, trouble
 from sessionscope.store.nanobot.format.head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_lines
@@ -28,7 +28,7 @@ from .briefs import Brief, forks, leftovers
 from .context import offset_of
 
 HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
-"""What is read of a file for its summary, for a census, and at most for a metadata line."""
+"""What is read of a file for its summary, for a session table, and at most for a metadata line."""
 FEW, FEW_FILES, HOT, TURN = 300, 1_200, 64, 250
 """Sessions that are counted at once, in a folder of files that each look asks for; of more, those it asks for each time
 and in turn."""
@@ -121,7 +121,7 @@ class Listing:
         except OSError as error:
             raise trouble(self._folder.path, error) from error
 
-    def census(self, cancel: Cancel) -> Census:
+    def session_table(self, cancel: Cancel) -> SessionTable:
         """Every session. Files that are as they were are not read again. Raises Cancelled."""
         briefs: dict[str, Brief] = {}
         known_briefs = self._briefs
@@ -138,9 +138,9 @@ class Listing:
         self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
         order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
         key = self._keys_of(name for name, _ in order).__getitem__
-        return Census(
+        return SessionTable(
             [
-                Entry(
+                TableEntry(
                     key(name),
                     brief.id,
                     None,
@@ -222,19 +222,24 @@ class Listing:
             temporary,
         )
 
-    def ref(self, census: Census, at: int) -> Ref:
+    def ref(self, session_table: SessionTable, at: int) -> Ref:
         """The ref of a session by its position."""
-        return Ref(self._folder.layout, census.ids[at], self.name(census.keys[at]))
+        return Ref(self._folder.layout, session_table.ids[at], self.name(session_table.keys[at]))
 
-    def names_for(self, census: Census, at: int) -> tuple[str, ...]:
+    def names_for(self, session_table: SessionTable, at: int) -> tuple[str, ...]:
         """What a person may call a session besides its key."""
-        file = self.name(census.keys[at]) or ""
-        return str(self.ref(census, at)), f"{self._folder.layout}:{census.ids[at]}", file, file.removesuffix(".jsonl")
+        file = self.name(session_table.keys[at]) or ""
+        return (
+            str(self.ref(session_table, at)),
+            f"{self._folder.layout}:{session_table.ids[at]}",
+            file,
+            file.removesuffix(".jsonl"),
+        )
 
     def source_of(self, name: str) -> Ref | None:
         """The session that a fork's file came from, None for any other."""
         if not self._briefs:
-            self.census(never)
+            self.session_table(never)
         source = self._parents.get(name)
         brief = self._briefs.get(source or "")
         return Ref(self._folder.layout, brief.id, source) if brief is not None else None
@@ -242,7 +247,7 @@ class Listing:
     def file_of(self, key: str) -> str | None:
         """The file of the one session with this key."""
         if not self._briefs:
-            self.census(never)
+            self.session_table(never)
         found = [name for name, brief in self._briefs.items() if brief.id == key and not brief.temporary]
         return found[0] if found else None
 

@@ -12,7 +12,7 @@ from sessionscope.store.model.errors import Misused, NotAnArchive, Refused, Unkn
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref, SessionDetail, SessionSummary, Spot
-from sessionscope.store.model.session_table import Census
+from sessionscope.store.model.session_table import SessionTable
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
 from sessionscope.store.nanobot.format.places import HOME, SESSIONS, Folder
 
@@ -24,7 +24,7 @@ class Reading(Protocol):
 
     def file_of(self, ref: Ref) -> str | None: ...
     def session(self, ref: Ref) -> SessionDetail: ...
-    def census(self) -> Census: ...
+    def session_table(self) -> SessionTable: ...
     def summaries(self, keys: Sequence[int]) -> list[SessionSummary]: ...
 
 
@@ -93,10 +93,10 @@ def _member(detail: SessionDetail) -> Member:
 
 def _forks(reading: Reading, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
     """What began with this session's messages stays as it is: nobody keeps a link that could be cut."""
-    census = reading.census()
-    at = census.find(detail.summary.key)
-    for child in census.children(at) if at is not None else ():
-        for one in reading.summaries([census.keys[child]]):
+    session_table = reading.session_table()
+    at = session_table.find(detail.summary.key)
+    for child in session_table.children(at) if at is not None else ():
+        for one in reading.summaries([session_table.keys[child]]):
             if one.kind == "fork" and one.ref.id not in asked:
                 yield Member(
                     one.ref,

@@ -1,4 +1,4 @@
-"""Session rows: summaries for lists, the census of all, and one session in full."""
+"""Session rows: summaries for lists, the session table of all, and one session in full."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessionscope.store.model.rows import Count, Ref, SessionDetail, SessionSummary, State
-from sessionscope.store.model.session_table import Entry
+from sessionscope.store.model.session_table import TableEntry
 from sessionscope.store.powerloop.format.decode import Cells, number, text
 from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.rules.compaction_history import CompactionRecord, undone_compactions
@@ -222,8 +222,8 @@ def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[in
     ]
 
 
-def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) -> Iterator[Entry]:
-    """What a census keeps of the next `limit` sessions after a key."""
+def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) -> Iterator[TableEntry]:
+    """What a session table keeps of the next `limit` sessions after a key."""
     columns = ", ".join(
         layout.column("sessions", column) for column in ("parent_session_id", "created_at", "updated_at", "kind")
     )
@@ -242,7 +242,7 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
     ignored = Damages()
     for key, id_, parent, created, updated, kind, stored, next_seq, compact_seq in found:
         titled = isinstance(stored, str) and ('"title"' in stored or '"name"' in stored)
-        yield Entry(
+        yield TableEntry(
             key,
             id_text(key, id_),
             text(parent, "", ignored),

@@ -55,7 +55,7 @@ class Salvaged(Struct, frozen=True):
         return not (self.pages or self.sessions or any(table.lost for table in self.tables))
 
 
-class Entry(Struct, frozen=True):
+class SchemaEntry(Struct, frozen=True):
     """A row of the schema."""
 
     kind: str
@@ -130,8 +130,8 @@ class _Work:
         self.sessions: list[str] = []
         self.tables: dict[str, _Table] = {}
         self.guesses: list[_Table] = []
-        self.indexes: list[Entry] = []
-        self.sequences: Entry | None = None
+        self.indexes: list[SchemaEntry] = []
+        self.sequences: SchemaEntry | None = None
         self.broken_schema = False
         entries = self.schema()
         header = image.header
@@ -148,9 +148,9 @@ class _Work:
 
     # -- which tables there are
 
-    def schema(self) -> list[Entry]:
+    def schema(self) -> list[SchemaEntry]:
         """The rows of the schema, by its tree or, where that is broken, wherever they are."""
-        walk, found = Walk([]), dict[tuple[str, str], Entry]()
+        walk, found = Walk([]), dict[tuple[str, str], SchemaEntry]()
         for encoding in dict.fromkeys((self.image.encoding, "utf-8", "utf-16-le", "utf-16-be")):
             self.image.encoding = encoding
             walk = Walk([])
@@ -167,17 +167,17 @@ class _Work:
             self.note("the list of tables is damaged: what is missing of it is made as power-loop makes it")
         return sorted(found.values(), key=lambda entry: entry.root)[:_TABLES]
 
-    def _collect(self, found: dict[tuple[str, str], Entry], rows: Iterator[Row] | list[Row]) -> int:
+    def _collect(self, found: dict[tuple[str, str], SchemaEntry], rows: Iterator[Row] | list[Row]) -> int:
         before = len(found)
         for row in rows:
             kind, name, table, root, sql = row.values
             if kind in _KINDS and isinstance(name, str) and isinstance(table, str) and isinstance(root, int):
                 found.setdefault(
-                    (str(kind), name), Entry(str(kind), name, table, root, sql if isinstance(sql, str) else "")
+                    (str(kind), name), SchemaEntry(str(kind), name, table, root, sql if isinstance(sql, str) else "")
                 )
         return len(found) - before
 
-    def sort(self, entries: list[Entry]) -> None:
+    def sort(self, entries: list[SchemaEntry]) -> None:
         """Makes the tables, and keeps the indexes for later."""
         for entry in entries:
             if entry.kind == "index":
@@ -290,7 +290,7 @@ class _Work:
 
     # -- what is lost
 
-    def _count_lost(self, name: str, table: _Table, indexes: list[Entry]) -> None:
+    def _count_lost(self, name: str, table: _Table, indexes: list[SchemaEntry]) -> None:
         """Looks into the indexes of a table for rows that are not there, where some are missing.
 
         The indexes of a table that is whole are walked too, for the pages that are damaged in them.
