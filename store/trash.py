@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .io.bundle import MANIFEST, NAME, Kind, discard, is_own, place_of, read_manifest
+from .io.bundle import MANIFEST, NAME, BundleKind, discard, is_own, place_of, read_manifest
 from .io.files import folder_lock, is_locked
 from .io.sqlitefile import BrokenText, decode_text, uri_of
 from .model.errors import NotAnArchive, Refused
@@ -47,7 +47,7 @@ def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list
     the path of the database or of the sessions folder.
     """
     root = place_of(Path(os.path.realpath(archive)))
-    kinds = [Kind(kind)] if kind is not None else list(Kind)
+    kinds = [BundleKind(kind)] if kind is not None else list(BundleKind)
     found: list[Bundled] = []
     for one in kinds:
         folder = root / one
@@ -56,7 +56,7 @@ def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list
     return sorted(found, key=lambda one: (one.kept_at or 0, one.path), reverse=True)
 
 
-def _bundled(path: Path, kind: Kind) -> Bundled | None:
+def _bundled(path: Path, kind: BundleKind) -> Bundled | None:
     """Return what a folder keeps, None where it is none of ours, is gone, or is still being filled."""
     try:
         found = read_manifest(path)

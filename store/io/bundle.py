@@ -34,7 +34,7 @@ _LONGEST = 250
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
-class Kind(StrEnum):
+class BundleKind(StrEnum):
     """Why something is kept."""
 
     QUARANTINE = "quarantine"
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 class Manifest(Struct, frozen=True):
     """What a bundle says of itself. `source` is the archive it was taken from, `more` what its kind needs beside."""
 
-    kind: Kind
+    kind: BundleKind
     what: str
     why: str
     when: str
@@ -71,7 +71,7 @@ class Bundle:
     or discarded, so that what a killed process left is told from what another is filling.
     """
 
-    def __init__(self, archive: Path, kind: Kind, what: str, why: str) -> None:
+    def __init__(self, archive: Path, kind: BundleKind, what: str, why: str) -> None:
         self._archive, self._kind, self._what, self._why = archive, kind, what, why
         self._files: list[str] = []
         self._lock = FolderLock()
@@ -163,7 +163,7 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def keep(archive: Path, kind: Kind, what: str, why: str, files: Mapping[str, bytes]) -> Path:
+def keep(archive: Path, kind: BundleKind, what: str, why: str, files: Mapping[str, bytes]) -> Path:
     """Keeps bytes aside, safely on the disk when this returns; the folder they are in. Raises OSError.
 
     `what` names the session or file, `why` is a sentence for people.
@@ -224,7 +224,7 @@ def discard_restored(folder: Path) -> list[str]:
 def is_own(folder: Path) -> bool:
     """Return whether a folder is where sessionscope puts bundles, and no copy that somebody made elsewhere."""
     above = (folder, folder.parent, folder.parent.parent)
-    known = folder.parent.name in list(Kind) and folder.parent.parent.name.endswith(SUFFIX)
+    known = folder.parent.name in list(BundleKind) and folder.parent.parent.name.endswith(SUFFIX)
     return known and not any(path.is_symlink() for path in above)
 
 
@@ -233,7 +233,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
         return Manifest(
-            Kind(found["kind"]),
+            BundleKind(found["kind"]),
             str(found["what"]),
             str(found["why"]),
             str(found["when"]),

@@ -19,13 +19,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import jsontokens as tokens
-from .jsontokens import Extent, Form, Reading, unescape
+from .jsontokens import Extent, Form, ParsedObject, unescape
 
 AHEAD = 4
 """How often the bytes of a file may be looked at beyond the end of a line without an object being found there."""
 
 
-class Kind(StrEnum):
+class SpanKind(StrEnum):
     """What a span is."""
 
     RECORD = "record"
@@ -67,7 +67,7 @@ class Span(Struct, frozen=True, gc=False):
     start: int
     stop: int
     line: int
-    kind: Kind
+    kind: SpanKind
     value: dict[str, Any] | None = None
     fidelity: Fidelity = Fidelity.EXACT
     troubles: tuple[Trouble, ...] = ()
@@ -141,7 +141,7 @@ def _scan(data: bytes) -> Iterator[Span]:
         except _REFUSED:
             value = None
         if type(value) is dict:
-            yield Span(at, stop, line, Kind.RECORD, value)
+            yield Span(at, stop, line, SpanKind.RECORD, value)
             at, line = stop, line + 1
             continue
         for stop, kind, value, fidelity, troubles in closely.pieces(at):
@@ -171,22 +171,22 @@ def _scan_utf16(data: bytes, encoding: str) -> Iterator[Span]:
     for span in _scan(text):
         part = text[span.start : span.stop].decode("utf-8", "surrogatepass")
         stop, line = at + len(part.encode(encoding, "surrogatepass")), span.line + part.count("\n")
-        troubles = span.troubles if span.kind is Kind.BLANK else (*span.troubles, Trouble.UTF16)
+        troubles = span.troubles if span.kind is SpanKind.BLANK else (*span.troubles, Trouble.UTF16)
         yield replace(span, start=at, stop=stop, troubles=troubles)
         at = stop
     if even < len(data):
-        yield Span(even, len(data), line, Kind.DAMAGE, troubles=(Trouble.TRUNCATED, Trouble.UTF16))
+        yield Span(even, len(data), line, SpanKind.DAMAGE, troubles=(Trouble.TRUNCATED, Trouble.UTF16))
 
 
 # A piece is a span without its beginning.
-_Piece = tuple[int, Kind, dict[str, Any] | None, Fidelity, tuple[Trouble, ...]]
+_Piece = tuple[int, SpanKind, dict[str, Any] | None, Fidelity, tuple[Trouble, ...]]
 
 
 class _Found(Struct, gc=False):
     """An object as it stands there: with a reading if it is whole and can be decoded, else with its leading fields."""
 
     extent: Extent
-    reading: Reading | None
+    reading: ParsedObject | None
     fields: dict[str, Any]
 
 
@@ -222,7 +222,7 @@ class _Closely:
             indent = tokens.end_of(_SPACE, self._data, at, stop) - at
             self._indent = min(self._indent, indent) if at == self._wake else indent
             self._wake = stop
-        elif kind is not Kind.RECORD and at == self._wake:
+        elif kind is not SpanKind.RECORD and at == self._wake:
             self._wake = stop
 
     def _line(self, at: int) -> Iterator[_Piece]:
@@ -234,11 +234,11 @@ class _Closely:
             yield from self._parts(at, stop)
             return
         if isinstance(value, dict):
-            yield self._record(at, stop, Reading(value), [])
+            yield self._record(at, stop, ParsedObject(value), [])
         elif text:
-            yield stop, Kind.DAMAGE, None, Fidelity.EXACT, (Trouble.NOT_AN_OBJECT,)
+            yield stop, SpanKind.DAMAGE, None, Fidelity.EXACT, (Trouble.NOT_AN_OBJECT,)
         else:
-            yield stop, Kind.BLANK, None, Fidelity.EXACT, ()
+            yield stop, SpanKind.BLANK, None, Fidelity.EXACT, ()
 
     def _parts(self, begin: int, stop: int) -> Iterator[_Piece]:
         """The pieces of a line that is not one object and nothing else, and of the lines that its objects go over."""
@@ -248,7 +248,7 @@ class _Closely:
         while at < stop:
             first = tokens.end_of(_SPACE, data, at, stop)
             if first == stop:
-                yield stop, Kind.BLANK, None, Fidelity.EXACT, ()
+                yield stop, SpanKind.BLANK, None, Fidelity.EXACT, ()
                 return
             if simple := self._simple(first, stop, sound and at > begin):
                 yield simple
@@ -290,7 +290,7 @@ class _Closely:
         for pattern, trouble in ((_NULS, Trouble.NUL), (_MARKS, Trouble.BOM), (_COMMAS, Trouble.GARBAGE)):
             end = tokens.end_of(pattern, self._data, at, stop)
             if end > at and (between or pattern is not _COMMAS):
-                return end, Kind.DAMAGE, None, Fidelity.EXACT, (trouble,)
+                return end, SpanKind.DAMAGE, None, Fidelity.EXACT, (trouble,)
         return None
 
     def _next(self, broken: Extent | None, at: int, stop: int) -> tuple[_Found | None, int]:
@@ -374,7 +374,7 @@ class _Closely:
         except _REFUSED:
             return False
 
-    def _record(self, at: int, stop: int, reading: Reading, troubles: list[Trouble]) -> _Piece:
+    def _record(self, at: int, stop: int, reading: ParsedObject, troubles: list[Trouble]) -> _Piece:
         """A whole object, and what is odd about it."""
         raw = self._data[at:stop]
         bad, nul = not tokens.is_utf8(raw), b"\0" in raw
@@ -389,11 +389,11 @@ class _Closely:
         }
         lossy = bad or nul or reading.escape or reading.huge
         troubles += [trouble for trouble, there in odd.items() if there]
-        return stop, Kind.RECORD, reading.value, Fidelity.LOSSY if lossy else Fidelity.EXACT, tuple(troubles)
+        return stop, SpanKind.RECORD, reading.value, Fidelity.LOSSY if lossy else Fidelity.EXACT, tuple(troubles)
 
     def _broken(self, at: int, stop: int, fields: dict[str, Any], why: Trouble) -> _Piece:
         """The leading fields of an object that breaks off, or damage where it has none."""
         troubles = (why,) if tokens.is_utf8(self._data[at:stop]) else (why, Trouble.BAD_UTF8)
         if fields:
-            return stop, Kind.RECORD, fields, Fidelity.PARTIAL, troubles
-        return stop, Kind.DAMAGE, None, Fidelity.EXACT, troubles
+            return stop, SpanKind.RECORD, fields, Fidelity.PARTIAL, troubles
+        return stop, SpanKind.DAMAGE, None, Fidelity.EXACT, troubles

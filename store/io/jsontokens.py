@@ -169,7 +169,7 @@ def quoted_brace(data: bytes, torn: Extent) -> int:
     return at if data[at] == _OBJECT else -1
 
 
-class Reading(Struct, gc=False):
+class ParsedObject(Struct, gc=False):
     """The value of an object, and whether control characters, odd escapes or huge integers were taken as they stand."""
 
     value: dict[str, Any]
@@ -178,11 +178,11 @@ class Reading(Struct, gc=False):
     huge: bool = False
 
 
-def read(data: bytes) -> Reading | None:
+def read(data: bytes) -> ParsedObject | None:
     """The value of a whole object; None where it is nested too deeply."""
     text = data.decode("utf-8", "replace")
     try:
-        return Reading(json.loads(text))
+        return ParsedObject(json.loads(text))
     except RecursionError:
         return None
     except ValueError:
@@ -203,7 +203,7 @@ def read(data: bytes) -> Reading | None:
             continue
         except RecursionError:
             break
-        return Reading(value, not strict, mended != text, bool(huge))
+        return ParsedObject(value, not strict, mended != text, bool(huge))
     return None
 
 

@@ -130,7 +130,7 @@ class Outline(Struct, frozen=True):
         return Outline(states, self.notes, self.strays, next_seq, self.last_compact_seq)
 
 
-class Kind(IntEnum):
+class StretchKind(IntEnum):
     """What a stretch of a display stands for."""
 
     ROWS = 0
@@ -140,7 +140,7 @@ class Kind(IntEnum):
     """A row without a usable seq; first and last are its storage key."""
 
 
-Stretch = tuple[Kind, int, int]
+Stretch = tuple[StretchKind, int, int]
 
 
 class Display:
@@ -150,9 +150,9 @@ class Display:
         self._stretches = [stretch for stretch in stretches if stretch[1] <= stretch[2]]
         self._starts = array("q", [0])
         for kind, first, last in self._stretches:
-            self._starts.append(self._starts[-1] + (last - first + 1 if kind is Kind.ROWS else 1))
+            self._starts.append(self._starts[-1] + (last - first + 1 if kind is StretchKind.ROWS else 1))
         self._order = sorted(
-            (i for i, stretch in enumerate(self._stretches) if stretch[0] is not Kind.STRAY),
+            (i for i, stretch in enumerate(self._stretches) if stretch[0] is not StretchKind.STRAY),
             key=lambda i: self._stretches[i][1],
         )
         self._firsts = array("q", (self._stretches[i][1] for i in self._order))
@@ -163,7 +163,7 @@ class Display:
     @property
     def highest(self) -> int:
         """The highest seq that is shown or known to be gone, 0 where there is none."""
-        return max((last for kind, _, last in self._stretches if kind is not Kind.STRAY), default=0)
+        return max((last for kind, _, last in self._stretches if kind is not StretchKind.STRAY), default=0)
 
     def slice(self, start: int, stop: int) -> list[Stretch]:
         """The stretches that lines `start` to `stop` show, cut to just these lines."""
@@ -172,7 +172,7 @@ class Display:
         at = bisect_right(self._starts, start) - 1
         while start < stop:
             kind, first, last = self._stretches[at]
-            if kind is Kind.ROWS:
+            if kind is StretchKind.ROWS:
                 begin = first + start - self._starts[at]
                 end = min(last, begin + stop - start - 1)
                 found.append((kind, begin, end))
@@ -193,7 +193,7 @@ class Display:
         if at is None:
             return None
         kind, first, last = self._stretches[at]
-        return self._starts[at] + seq - first if kind is Kind.ROWS and first <= seq <= last else None
+        return self._starts[at] + seq - first if kind is StretchKind.ROWS and first <= seq <= last else None
 
     def nearest(self, seq: int) -> int:
         """The line of a seq, or else the line it would stand at or before; 0 where nothing is shown."""
@@ -201,7 +201,7 @@ class Display:
         if at is None:
             return self._starts[self._order[0]] if self._order else 0
         kind, first, last = self._stretches[at]
-        return self._starts[at] + (min(seq, last) - first if kind is Kind.ROWS else 0)
+        return self._starts[at] + (min(seq, last) - first if kind is StretchKind.ROWS else 0)
 
 
 def everything(outline: Outline) -> Display:
@@ -209,14 +209,16 @@ def everything(outline: Outline) -> Display:
     runs = outline.runs()
     last = max(runs[-1][1] if runs else 0, (outline.next_seq or 1) - 1)
     first = min(runs[0][0], 1) if runs else 1
-    stretches = [(Kind.ROWS, *run) for run in runs] + [(Kind.HOLE, *gap) for gap in gaps(runs, first, last)]
+    stretches = [(StretchKind.ROWS, *run) for run in runs] + [
+        (StretchKind.HOLE, *gap) for gap in gaps(runs, first, last)
+    ]
     stretches.sort(key=lambda stretch: stretch[1])
-    return Display(stretches + [(Kind.STRAY, key, key) for key in outline.strays])
+    return Display(stretches + [(StretchKind.STRAY, key, key) for key in outline.strays])
 
 
 def only(runs: Runs) -> Display:
     """The seqs of the runs in storage order."""
-    return Display((Kind.ROWS, *run) for run in runs)
+    return Display((StretchKind.ROWS, *run) for run in runs)
 
 
 def logical(runs: Runs, notes: Iterable[tuple[int, int]]) -> Display:
@@ -229,13 +231,13 @@ def logical(runs: Runs, notes: Iterable[tuple[int, int]]) -> Display:
         # A row ties with a note at (ord, seq), so the row whose own seq is the ord comes first if it is the older.
         before = order if order < seq else order - 1
         while at < len(rest) and rest[at][1] <= before:
-            stretches.append((Kind.ROWS, *rest[at]))
+            stretches.append((StretchKind.ROWS, *rest[at]))
             at += 1
         if at < len(rest) and rest[at][0] <= before:
-            stretches.append((Kind.ROWS, rest[at][0], before))
+            stretches.append((StretchKind.ROWS, rest[at][0], before))
             rest[at] = (before + 1, rest[at][1])
-        stretches.append((Kind.ROWS, seq, seq))
-    return Display(stretches + [(Kind.ROWS, *run) for run in rest[at:]])
+        stretches.append((StretchKind.ROWS, seq, seq))
+    return Display(stretches + [(StretchKind.ROWS, *run) for run in rest[at:]])
 
 
 def following(runs: Runs, seq: int) -> int | None:

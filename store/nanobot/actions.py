@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sessionscope.store.io.bundle import Kind, discard_restored, trash_entry
+from sessionscope.store.io.bundle import BundleKind, discard_restored, trash_entry
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, Finding, reasons, wanted
 from sessionscope.store.model.plans import (
@@ -42,7 +42,7 @@ from .write import closing
 from .write import compaction as compacting
 from .write.mending import ROUNDS, follow_ups, mend, wanted_of
 from .write.settling import settle
-from .write.targets import OFFLINE, Files, Target, digest
+from .write.targets import OFFLINE, FileEdit, Files, digest
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
 _NOTHING = "There is nothing to put right."
@@ -51,7 +51,7 @@ _NOTHING = "There is nothing to put right."
 class NanobotActions:
     """What can be done to one folder of session files. For any thread."""
 
-    def __init__(self, folder: Folder, reader: Callable[[], closing.Reading]) -> None:
+    def __init__(self, folder: Folder, reader: Callable[[], closing.CloseInputs]) -> None:
         self._folder, self._reader = folder, reader
         self._files = Files(Path(self._folder.path), closing.legacy_folder(self._folder))
 
@@ -94,7 +94,7 @@ class NanobotActions:
         by_file: dict[str, list[tuple[Finding, str]]] = {}
         for one, choice in taken:
             by_file.setdefault(one.place.file or "", []).append((one, choice))
-        targets: dict[str, Target] = {}
+        targets: dict[str, FileEdit] = {}
         changes: list[Change] = []
         rows = 0
         for file, some in by_file.items():
@@ -123,7 +123,7 @@ class NanobotActions:
             work=work,
         )
 
-    def _mended(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[Target, list[Change]]:
+    def _mended(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[FileEdit, list[Change]]:
         """A file with all that is wanted of it put right, and then what only shows now."""
         before = self._files.data(file)
         if before is None:
@@ -142,22 +142,22 @@ class NanobotActions:
                 break
             data = mended.data
             changes += mended.changes
-        return Target(file, digest(before), data, first.out), changes
+        return FileEdit(file, digest(before), data, first.out), changes
 
     def _patient(self, file: str, data: bytes) -> tuple[Subject, MessageScan]:
         held = Held(data)
         scanned = scan_messages(held)
         return subject_of(self._folder, file, held, scanned), scanned
 
-    def _beside(self, one: Finding, choice: str, targets: dict[str, Target]) -> list[Change]:
+    def _beside(self, one: Finding, choice: str, targets: dict[str, FileEdit]) -> list[Change]:
         """What becomes of whole files."""
         file = one.place.file or ""
         data = self._files.data(file)
         before = digest(data)
         main = main_of(self._folder.name_of(file))
         if one.code == "leftover-temporary" and choice in ("", "use") and self._files.data(main) != data:
-            targets[main] = Target(main, digest(self._files.data(main)), data)
-            targets[file] = Target(file, before, None)
+            targets[main] = FileEdit(main, digest(self._files.data(main)), data)
+            targets[file] = FileEdit(file, before, None)
             return [Change(one.place, "a file", file, main)]
         if choice == "rename":
             subject, scanned = self._patient(file, data or b"")
@@ -166,10 +166,10 @@ class NanobotActions:
             if self._files.data(new) is not None or new in targets:
                 raise Refused(f"{new}: is there already, so {file} cannot get this name.")
             content = targets[file].after if file in targets else data
-            targets[new] = Target(new, None, content)
-            targets[file] = Target(file, before, None)
+            targets[new] = FileEdit(new, None, content)
+            targets[file] = FileEdit(file, before, None)
             return [Change(one.place, "a file", file, new)]
-        targets[file] = Target(file, before, None)
+        targets[file] = FileEdit(file, before, None)
         return [Change(one.place, "a file", file, None)]
 
     # -- settle
@@ -179,11 +179,11 @@ class NanobotActions:
         subject, scanned = self._patient(file, data)
         held = self._checkpoint(file, data, scanned)
         mended, said = settle(subject, scanned, data, held, action.reason, datetime.now())
-        targets = [Target(file, digest(data), mended.data)] if mended.data != data else []
+        targets = [FileEdit(file, digest(data), mended.data)] if mended.data != data else []
         changes = list(mended.changes)
         if held is not None:
             name = checkpoint_name(subject)
-            targets.append(Target(name, digest(self._files.data(name)), None))
+            targets.append(FileEdit(name, digest(self._files.data(name)), None))
             changes.append(Change(Spot(subject.ref, file=name), "a file", name, None))
         return Plan(
             action,
@@ -215,7 +215,7 @@ class NanobotActions:
             (),
             mended.changes,
             offline=OFFLINE,
-            work=(Target(file, digest(data), mended.data),),
+            work=(FileEdit(file, digest(data), mended.data),),
             compaction=compaction,
         )
 
@@ -241,7 +241,7 @@ class NanobotActions:
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
         if isinstance(action, Close) and plan.warnings and not action.anyway:
             raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
-        targets: Sequence[Target] = plan.work
+        targets: Sequence[FileEdit] = plan.work
         with self._files.locked():
             self._files.check(targets)
             if cancel():
@@ -267,17 +267,17 @@ class NanobotActions:
             said if isinstance(action, Repair) else " ".join(plan.reasons), plan.rows, Restore(str(bundle)), str(bundle)
         )
 
-    def _keep(self, plan: Plan, targets: Sequence[Target]) -> Path:
+    def _keep(self, plan: Plan, targets: Sequence[FileEdit]) -> Path:
         if isinstance(plan.action, Close):
             return self._files.keep(
                 targets,
-                Kind.TRASH,
+                BundleKind.TRASH,
                 plan.deleted[0].title or plan.deleted[0].ref.id,
                 plan.reasons[0],
                 {"sessions": [trash_entry(member) for member in plan.members]},
             )
         what = targets[0].name if len(targets) == 1 else f"{len(targets)} files"
-        return self._files.keep(targets, Kind.BACKUP, what, " ".join(plan.reasons)[:2_000])
+        return self._files.keep(targets, BundleKind.BACKUP, what, " ".join(plan.reasons)[:2_000])
 
     def _restored(self, plan: Plan, action: Restore) -> Receipt:
         notes: list[str] = []

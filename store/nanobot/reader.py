@@ -32,8 +32,8 @@ from sessionscope.store.model.session_table import SessionTable
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 
-from .format.file import Held, Opened, opening
-from .format.head import Head, Metadata
+from .format.file import Held, OpenFile, opening
+from .format.head import FileHead, Metadata
 from .format.lines import FileOutline
 from .format.walk import outline_rows, outline_tail
 from .read import context, detail, links, listing, record
@@ -42,7 +42,7 @@ from .read.context import Offset
 from .read.listing import Listing
 from .read.message_scan import scan_messages
 from .read.record import RowId
-from .read.timeline import Lines, Tail, display_of
+from .read.timeline import FileTimeline, Tail, display_of
 from .source import NanobotSource
 
 T = TypeVar("T")
@@ -166,12 +166,12 @@ class NanobotReader:
     def _path(self, name: str) -> str:
         return os.path.join(self._folder.path, name)
 
-    def _known(self, name: str, file: Opened) -> FileOutline | None:
+    def _known(self, name: str, file: OpenFile) -> FileOutline | None:
         """The outline that was made last, if it is of this file as it is now."""
         found = self._source.outlines.get(name)
         return found if found is not None and found.stat == file.stat else None
 
-    def _outline_soon(self, name: str, file: Opened) -> FileOutline | None:
+    def _outline_soon(self, name: str, file: OpenFile) -> FileOutline | None:
         """The outline where that is known or quickly made: of a short file, or of one with little appended to it."""
         if self._known(name, file) is not None or file.size <= SMALL_BYTES:
             return self._outline(name, file, never)
@@ -180,14 +180,14 @@ class NanobotReader:
             return None
         return self._outline(name, file, never, before)
 
-    def _current(self, name: str, file: Opened, outline: FileOutline) -> FileOutline:
+    def _current(self, name: str, file: OpenFile, outline: FileOutline) -> FileOutline:
         """An outline while the file is the one that it was made of, else a new one; Busy where that takes long."""
         found = outline if outline.holds(file) else self._outline_soon(name, file)
         if found is None:
             raise Busy(f"{name}: was saved anew a moment ago and is being read; try again.")
         return found
 
-    def _outline(self, name: str, file: Opened, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
+    def _outline(self, name: str, file: OpenFile, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
         known = self._known(name, file)
         # What only seems to have been appended to is read whole by whoever has the time.
         if known is None or not (known.sure or before is not None):
@@ -196,7 +196,7 @@ class NanobotReader:
             self._source.keep(name, known)
         return known
 
-    def _outlined(self, file: Opened, rows: FileOutline, head: Head) -> FileOutline:
+    def _outlined(self, file: OpenFile, rows: FileOutline, head: FileHead) -> FileOutline:
         """The rows of a file with their states: what is consolidated is a prefix."""
         _, offset = self._loaded(file, rows, head)
         first, last = offset.value, rows.messages
@@ -208,7 +208,7 @@ class NanobotReader:
             last_compact_seq=first,
         )
 
-    def _loaded(self, file: Opened, outline: FileOutline, head: Head) -> tuple[Metadata | None, Offset]:
+    def _loaded(self, file: OpenFile, outline: FileOutline, head: FileHead) -> tuple[Metadata | None, Offset]:
         metadata = context.loaded_metadata(file, outline)
         return metadata, context.offset_of(metadata, outline.messages, head.later)
 
@@ -230,7 +230,7 @@ class NanobotReader:
 
     def timeline(
         self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
-    ) -> Lines | Tail:
+    ) -> FileTimeline | Tail:
         name = self._name_of(ref)
         read = self._reading(name)
         found = _ours(outline) if outline is not None else None
@@ -243,26 +243,28 @@ class NanobotReader:
                 found = self._outline(name, file, never)
         offset = found.last_compact_seq or 0
         if view is not View.CONTEXT:
-            return Lines(read, found, offset, self._clock, display_of(found, view))
+            return FileTimeline(read, found, offset, self._clock, display_of(found, view))
         with opening(self._path(name)) as file:
             found = self._current(name, file, found)
             head, _ = self._listing.head(name, file)
             metadata, stored = self._loaded(file, found, head)
             summary = metadata is not None and metadata.summary is not None
             sent = context.context(file, found, stored, head.later, limits or Limits(), summary)
-        return Lines(read, found, offset, self._clock, outlines.only(runs_of(sent.entries)), sent.about, sent.entries)
+        return FileTimeline(
+            read, found, offset, self._clock, outlines.only(runs_of(sent.entries)), sent.about, sent.entries
+        )
 
-    def _reading(self, name: str) -> Callable[[Callable[[Opened], Any]], Any]:
-        def read(work: Callable[[Opened], T]) -> T:
+    def _reading(self, name: str) -> Callable[[Callable[[OpenFile], Any]], Any]:
+        def read(work: Callable[[OpenFile], T]) -> T:
             with opening(self._path(name)) as file:
                 return work(file)
 
         return read
 
-    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
+    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> FileTimeline:
         found = _ours(outline)
         here = [run for first, last in runs for run in outlines.within([(1, found.messages)], first, last)]
-        return Lines(
+        return FileTimeline(
             self._reading(self._name_of(ref)), found, found.last_compact_seq or 0, self._clock, outlines.only(here)
         )
 
@@ -280,7 +282,7 @@ class NanobotReader:
             found = (self._message(name, file, RowId.parse(row), 0, stop) for row in rows)
             return [message for message in found if message is not None]
 
-    def _message(self, name: str, file: Opened, place: RowId | None, start: int, stop: int) -> Message | None:
+    def _message(self, name: str, file: OpenFile, place: RowId | None, start: int, stop: int) -> Message | None:
         if place is None:
             return None
         known = self._outline_soon(name, file)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sessionscope.store.io.bundle import Bundle, Kind, discard_restored, trash_entry
+from sessionscope.store.io.bundle import Bundle, BundleKind, discard_restored, trash_entry
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, reasons
 from sessionscope.store.model.plans import (
@@ -42,7 +42,7 @@ from .read.session_facts import read_facts
 from .source import PowerLoopSource
 from .write import closing, planning, reviving, undoing
 from .write import compaction as compacting
-from .write.planning import Work
+from .write.planning import EditWork
 from .write.settling import settle
 from .write.writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
 
@@ -106,7 +106,7 @@ class PowerLoopActions:
             taken = [(result, name) for result, name in taken if result.finding.code == checkup.REINDEX]
         some = planning.edits_of(taken)
         keys = [self._key(ref) for ref in dict.fromkeys(result.finding.place.session for result, _ in taken) if ref]
-        work = Work(
+        work = EditWork(
             tuple(some),
             reindex,
             tuple(key for key in keys if key is not None),
@@ -151,7 +151,7 @@ class PowerLoopActions:
             (),
             tuple(self._changes(conn, some)),
             basis=edits.basis_of(conn, self.layout, some),
-            work=Work(tuple(some), scope=(key,)),
+            work=EditWork(tuple(some), scope=(key,)),
         )
 
     # -- restore
@@ -191,7 +191,7 @@ class PowerLoopActions:
             (),
             tuple(self._changes(conn, [edit])),
             basis=edits.basis_of(conn, self.layout, [edit]),
-            work=Work((edit,)),
+            work=EditWork((edit,)),
         )
 
     def _plan_restore(self, conn: sqlite3.Connection, action: Restore) -> Plan:
@@ -245,13 +245,13 @@ class PowerLoopActions:
         path = Path(self._source.file.path)
         if isinstance(plan.action, Close):
             first = plan.deleted[0]
-            return new_bundle(path, str(first.title or first.ref.id), plan.reasons[0], Kind.TRASH)
+            return new_bundle(path, str(first.title or first.ref.id), plan.reasons[0], BundleKind.TRASH)
         what = {Repair: "repair", Settle: "settling a turn"}.get(type(plan.action), "another status")
         return new_bundle(path, f"{path.name}: {what}", " ".join(plan.reasons)[:2_000])
 
     def _carry_out(self, writer: Writer, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel) -> Receipt:
         conn, work = writer.conn, plan.work
-        assert isinstance(work, Work)
+        assert isinstance(work, EditWork)
         kept = bundle.new(undoing.ROWS)
         if isinstance(plan.action, Repair):
             back_up(conn, kept, progress, cancel)
@@ -277,7 +277,7 @@ class PowerLoopActions:
 
     def _recheck(self, conn: sqlite3.Connection, plan: Plan) -> None:
         """Raises Refused where the rows are not those that were planned on, or what was planned would differ now."""
-        work: Work = plan.work
+        work: EditWork = plan.work
         if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
             raise Refused("Rows that this changes have changed since it was planned; nothing was done. Look again.")
         refuse_leased(conn, self.layout, work.scope)
@@ -329,7 +329,7 @@ class PowerLoopActions:
         return tuple(said)
 
     def _restore(self, writer: Writer, plan: Plan) -> Receipt:
-        kept: undoing.Kept = plan.work
+        kept: undoing.UndoBundle = plan.work
         with self._transaction(writer):
             undoing.check(writer.conn, self.layout, kept)
             refuse_leased(writer.conn, self.layout, [row.rowid for row in kept.rows if row.table == "sessions"])
@@ -339,7 +339,7 @@ class PowerLoopActions:
     # -- compactions: nothing is kept aside, as taking one back is exact
 
     def _compact(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
-        work: compacting.Work = plan.work
+        work: compacting.CompactionWork = plan.work
         if not action.note.strip():
             raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
         with self._transaction(writer):
@@ -348,7 +348,7 @@ class PowerLoopActions:
         return Receipt(plan.reasons[0], work.rows, Uncompact(action.ref, number))
 
     def _undo_compaction(self, writer: Writer, plan: Plan) -> Receipt:
-        work: compacting.Work = plan.work
+        work: compacting.CompactionWork = plan.work
         with self._transaction(writer):
             refuse_leased(writer.conn, self.layout, (work.key,))
             compacting.undo_compaction(writer.conn, self.layout, work, now_ms())
@@ -358,7 +358,7 @@ class PowerLoopActions:
 
     def _close(self, writer: Writer, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel) -> Receipt:
         conn, work = writer.conn, plan.work
-        assert isinstance(work, closing.Work)
+        assert isinstance(work, closing.CloseWork)
         progress("copying", 0, 0)
         state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS), lambda: self._state() != plan.basis)
         # On the disk before anything is gone.
@@ -379,7 +379,7 @@ class PowerLoopActions:
         return Receipt(plan.reasons[0], plan.rows, Restore(str(path)), str(path))
 
     def _revive(self, writer: Writer, plan: Plan) -> Receipt:
-        kept: reviving.Kept = plan.work
+        kept: reviving.ClosedBundle = plan.work
         with reviving.attached_bundle(writer.conn, kept), self._transaction(writer):
             many, notes = reviving.put_back(writer.conn, self.layout, kept)
             if many != len(plan.members):

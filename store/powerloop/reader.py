@@ -33,7 +33,7 @@ from sessionscope.store.rules.values import Damages, parse
 from .format.decode import Cells, note_span
 from .format.layout import NOTE_NAME, Layout
 from .read import audit, context, links, messages, outlining, sessions
-from .read.messages import META_BYTES, Lines, Owner
+from .read.messages import META_BYTES, MessageTimeline, Owner
 from .source import PowerLoopSource
 
 T = TypeVar("T")
@@ -205,14 +205,16 @@ class PowerLoopReader:
         next_seq, compact_seq = (value if isinstance(value, int) else None for value in row)
         return next_seq, compact_seq
 
-    def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Lines:
+    def timeline(
+        self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None
+    ) -> MessageTimeline:
         owner = self._owner(ref)
         outline = outline or self.outline_if_small(ref)
         if outline is None:
             # In every other view the lines depend on states, which only the outline knows.
             runs = [self.read(lambda conn: self._bounds(conn, owner))] if view is View.ALL else []
-            return Lines(self.read, self.layout, owner, outlines.only(runs), False, self._about(view))
-        return Lines(self.read, self.layout, owner, self._display(view, outline), True, self._about(view))
+            return MessageTimeline(self.read, self.layout, owner, outlines.only(runs), False, self._about(view))
+        return MessageTimeline(self.read, self.layout, owner, self._display(view, outline), True, self._about(view))
 
     def _display(self, view: View, outline: Outline) -> Display:
         if view is View.ALL:
@@ -232,10 +234,10 @@ class PowerLoopReader:
         highest = messages.highest_seq(conn, self.layout, owner)
         return messages.highest_seq(conn, self.layout, owner, lowest=True), highest
 
-    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Lines:
+    def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> MessageTimeline:
         seqs = outline.runs()
         here = [run for first, last in runs for run in outlines.within(seqs, first, last)]
-        return Lines(self.read, self.layout, self._owner(ref), outlines.only(here), True, "")
+        return MessageTimeline(self.read, self.layout, self._owner(ref), outlines.only(here), True, "")
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = META_BYTES) -> Message:
         owner = self._owner(ref)

@@ -65,7 +65,7 @@ def read_header(data: bytes) -> Header | None:
     )
 
 
-class Node(Struct, frozen=True):
+class BTreePage(Struct, frozen=True):
     """A b-tree page. `cells` are the offsets that lie inside of it, `odd` is how many do not.
 
     `right` is the last child of an interior page, 0 for a leaf.
@@ -77,7 +77,7 @@ class Node(Struct, frozen=True):
     right: int
 
 
-def read_node(page: bytes, usable: int, first: bool = False) -> Node | None:
+def read_node(page: bytes, usable: int, first: bool = False) -> BTreePage | None:
     """A page as one of a b-tree, None where it is none. `first` is for page 1, which begins with the header."""
     start = 100 if first else 0
     if len(page) < start + 12:
@@ -92,7 +92,7 @@ def read_node(page: bytes, usable: int, first: bool = False) -> Node | None:
     offsets = unpack_from(f">{count}H", page, begin)
     cells = tuple(offset for offset in offsets if end <= offset <= usable - 2)
     right = int.from_bytes(page[start + 8 : start + 12], "big") if kind in _INTERIOR else 0
-    return Node(kind, cells, count - len(cells), right)
+    return BTreePage(kind, cells, count - len(cells), right)
 
 
 def varint(data: bytes, at: int) -> tuple[int, int] | None:
@@ -149,7 +149,7 @@ def read_cell(page: bytes, kind: int, at: int, usable: int) -> Cell | None:
     return Cell(rowid, size, page[at : at + held], overflow, stop)
 
 
-def children(page: bytes, node: Node, lowest: int, highest: int) -> Iterator[tuple[int, int, int]]:
+def children(page: bytes, node: BTreePage, lowest: int, highest: int) -> Iterator[tuple[int, int, int]]:
     """The children of an interior page of a table, as (page, all rowids above this, highest rowid).
 
     The page's own rowids are above `lowest` up to `highest`. A cell whose rowid is not, or does not rise, is left out,

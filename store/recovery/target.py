@@ -22,7 +22,7 @@ from sessionscope.store.io.files import sync_folder
 from sessionscope.store.model.errors import Misused, Refused
 
 from .pages import Undecoded, Value
-from .trees import Row
+from .trees import TableRow
 
 _TABLE, _INDEX = re.compile(r"CREATE\s+TABLE\b", re.I), re.compile(r"CREATE\s+(UNIQUE\s+)?INDEX\b", re.I)
 _FUNCTIONS = frozenset(
@@ -68,7 +68,7 @@ _DENIED = frozenset(
 _PAGES_A_TRANSACTION = 2_000
 
 
-class Column(Struct, frozen=True):
+class RecordColumn(Struct, frozen=True):
     """A column as far as a record tells it. A `generated` one is stored, but not written."""
 
     name: str
@@ -82,7 +82,7 @@ class Shape(Struct, frozen=True):
 
     name: str
     sql: str
-    columns: tuple[Column, ...]
+    columns: tuple[RecordColumn, ...]
     alias: int | None
     rowid: str
 
@@ -125,7 +125,7 @@ def read_shape(name: str, sql: str) -> Shape | str:
 def _shape(conn: sqlite3.Connection, name: str, sql: str) -> Shape | str:
     listed = conn.execute('SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?)', (name,)).fetchall()
     columns = tuple(
-        Column(column, _affinity(type_), bool(required), hidden == 3)
+        RecordColumn(column, _affinity(type_), bool(required), hidden == 3)
         for column, type_, required, _, hidden in listed
         if hidden in (0, 3)
     )
@@ -179,7 +179,7 @@ def _allow_making(action: int, *more: str | None) -> int:
     return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_SELECT else _allow(action, *more)
 
 
-class Target:
+class NewDatabase:
     """The new database while it is filled, in a file beside its place that only its owner can read.
 
     Raises Misused where something is at its place already, Refused where it cannot be made or the disk is full.
@@ -210,7 +210,7 @@ class Target:
         """Makes a table."""
         self.ask(shape.sql)
 
-    def add(self, shape: Shape, rows: Iterable[Row], own_rowids: bool = True) -> int:
+    def add(self, shape: Shape, rows: Iterable[TableRow], own_rowids: bool = True) -> int:
         """Writes rows whose key is not there yet; how many. Without their own rowids they get new ones."""
         taken = given = 0
         for mask, some in groupby(rows, lambda row: tuple(isinstance(value, Undecoded) for value in row.values)):
@@ -230,7 +230,7 @@ class Target:
             self.ask("BEGIN")
         return taken
 
-    def _bound(self, shape: Shape, row: Row, own_rowids: bool) -> list[Value]:
+    def _bound(self, shape: Shape, row: TableRow, own_rowids: bool) -> list[Value]:
         values = [value for at, value in enumerate(row.values) if at != shape.alias and not shape.columns[at].generated]
         return [row.rowid, *values] if own_rowids else values
 

@@ -21,8 +21,8 @@ from .pages import (
     LOWEST,
     TABLE_INTERIOR,
     TABLE_LEAF,
+    BTreePage,
     Cell,
-    Node,
     Value,
     children,
     read_cell,
@@ -37,14 +37,14 @@ Fits = Callable[[tuple[int, ...]], bool]
 """Whether a record with these serial types could be a row of a table."""
 
 
-class Row(Struct, frozen=True):
+class TableRow(Struct, frozen=True):
     """A row as it is stored: `values` may be fewer than its table has columns."""
 
     rowid: int
     values: list[Value]
 
 
-class Walk(Struct):
+class TreeReport(Struct):
     """What became of one table's tree.
 
     `gaps` are ranges of rowids (above the first, up to the second) whose pages were not found, `unreadable` counts
@@ -129,7 +129,7 @@ class Trees:
 
     # -- tables
 
-    def rows(self, root: int, fits: Fits, walk: Walk) -> Iterator[list[Row]]:
+    def rows(self, root: int, fits: Fits, walk: TreeReport) -> Iterator[list[TableRow]]:
         """The rows of a table's tree, a leaf at a time in order of their rowids; `walk` is filled on the way."""
         stack = [(root, LOWEST, HIGHEST)]
         while stack:
@@ -161,14 +161,14 @@ class Trees:
                     walk.strays.append((number, lowest, highest))
                 yield inside
 
-    def strays(self, walk: Walk, fits: Fits) -> Iterator[list[Row]]:
+    def strays(self, walk: TreeReport, fits: Fits) -> Iterator[list[TableRow]]:
         """The rows whose rowid cannot be right, for it does not belong on their page."""
         for number, lowest, highest in walk.strays:
             page = self.image.page(number)
             if node := read_node(page, self.image.usable, number == 1):
                 yield [row for row in self._leaf(page, node, fits) if not lowest < row.rowid <= highest]
 
-    def adrift(self) -> Iterator[tuple[int, Callable[[Fits], list[Row]]]]:
+    def adrift(self) -> Iterator[tuple[int, Callable[[Fits], list[TableRow]]]]:
         """The leaves of tables that no tree led to and nobody freed: a page, and what gives its rows."""
         for number in range(1, self.image.count + 1):
             self._step()
@@ -183,7 +183,7 @@ class Trees:
         """Says that a page that was adrift belongs to a table."""
         self._owner[number] = _TREE
 
-    def _node(self, number: int, kinds: tuple[int, int]) -> tuple[Node | None, bytes]:
+    def _node(self, number: int, kinds: tuple[int, int]) -> tuple[BTreePage | None, bytes]:
         if not self._exists(number) or self._owner[number] not in (0, _FREE):
             return None, b""
         page = self.image.page(number)
@@ -192,7 +192,7 @@ class Trees:
             self._bad[number] = 1
         return (node if node and node.kind in kinds else None), page
 
-    def _leaf(self, page: bytes, node: Node, fits: Fits) -> list[Row]:
+    def _leaf(self, page: bytes, node: BTreePage, fits: Fits) -> list[TableRow]:
         found = []
         for at in node.cells:
             cell = read_cell(page, TABLE_LEAF, at, self.image.usable)
@@ -200,7 +200,7 @@ class Trees:
                 continue
             values = self._record(cell, fits)
             if values is not None:
-                found.append(Row(cell.rowid, values))
+                found.append(TableRow(cell.rowid, values))
         return found
 
     def _record(self, cell: Cell, fits: Fits | None) -> list[Value] | None:

@@ -26,9 +26,9 @@ from textual.pilot import Pilot
 
 from sessionscope.store import open_archive
 from sessionscope.store.io import sqlitefile
-from sessionscope.store.powerloop.read.messages import Lines
+from sessionscope.store.powerloop.read.messages import MessageTimeline
 from sessionscope.tui.app import Sessionscope
-from sessionscope.tui.widgets.timeline import Timeline
+from sessionscope.tui.widgets.timeline import TimelinePane
 
 from .table import Line
 
@@ -44,7 +44,7 @@ KEYS = {
     "f11": "a key without a binding",
 }
 _MOVE = re.compile(r"(\x1b\[(\d+);(\d+)H)")
-_connect, _window = sqlitefile._connect, Lines.window
+_connect, _window = sqlitefile._connect, MessageTimeline.window
 
 
 class Cost(NamedTuple):
@@ -80,7 +80,7 @@ def _watched(uri: str) -> Iterator[Connection]:
         yield conn
 
 
-def _read(lines: Lines, start: int, stop: int) -> Any:
+def _read(lines: MessageTimeline, start: int, stop: int) -> Any:
     Meter.pages, Meter.rows_are_read = Meter.pages + 1, True
     rows = _window(lines, start, stop)
     Meter.rows_are_read = False
@@ -93,7 +93,7 @@ async def _press(app: Sessionscope, key: str) -> Cost:
     began = time.thread_time()
     app.post_message(Key(key, {"enter": "\r"}.get(key, key if len(key) == 1 else None)))
     await _quiet()
-    done, pieces, region = time.thread_time(), _MOVE.split(Meter.written), app.screen.query_one(Timeline).region
+    done, pieces, region = time.thread_time(), _MOVE.split(Meter.written), app.screen.query_one(TimelinePane).region
     painted = sum(
         len((move + text).encode())
         for move, y, x, text in zip(*(pieces[at::4] for at in range(1, 5)), strict=True)
@@ -130,12 +130,12 @@ def measure(path: Path, rows: int, rounds: int) -> dict[str, list[Cost]]:
             await pilot.press("1", "colon", *str(seq))
             for key, some in costs.items():
                 if key in ("pagedown", "end", "home"):
-                    app.screen.query_one(Timeline)._pages.clear()
+                    app.screen.query_one(TimelinePane)._pages.clear()
                 await pilot.pause(REST_S)
                 some.append(await _press(app, key))
         app.exit()
 
-    with patch.object(sqlitefile, "_connect", _watched), patch.object(Lines, "window", _read):
+    with patch.object(sqlitefile, "_connect", _watched), patch.object(MessageTimeline, "window", _read):
         asyncio.run(app.run_async(size=SIZE, auto_pilot=play))
     if app.return_code:
         raise RuntimeError(f"the browser ended with {app.return_code}")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessionscope.store.io.jsonlines import Fidelity, Kind, Span, Trouble, records, scan
+from sessionscope.store.io.jsonlines import Fidelity, Span, SpanKind, Trouble, records, scan
 
 from .helpers import DATA
 
@@ -19,9 +19,9 @@ A = {"role": "user", "content": 'é [名] {x} "q"'}
 B = {"role": "assistant", "content": "", "tool_calls": [{"id": "c"}]}
 a, b = (json.dumps(value, ensure_ascii=False).encode() for value in (A, B))
 CUT = b'{"role": "user", "n": 12, "content": "caf'
-R, D, BLANK = Kind.RECORD, Kind.DAMAGE, Kind.BLANK
+R, D, BLANK = SpanKind.RECORD, SpanKind.DAMAGE, SpanKind.BLANK
 EXACT, LOSSY, PARTIAL = Fidelity
-Said = tuple[Kind, Fidelity, tuple[Trouble, ...]]
+Said = tuple[SpanKind, Fidelity, tuple[Trouble, ...]]
 FINE: Said = (R, EXACT, ())
 
 

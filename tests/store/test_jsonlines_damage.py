@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.store.io.jsonlines import Fidelity, Kind, Span, records, scan
+from sessionscope.store.io.jsonlines import Fidelity, Span, SpanKind, records, scan
 
 Object = dict[str, Any]
 words = st.text(st.sampled_from('{}[]:,"\\ \n\tabé名😀\u2028\0'), max_size=9) | st.text(max_size=6)
@@ -39,7 +39,7 @@ def checked(data: bytes) -> list[Span]:
 
 
 def exact(data: bytes) -> list[Object | None]:
-    return [span.value for span in checked(data) if span.kind is Kind.RECORD and span.fidelity is Fidelity.EXACT]
+    return [span.value for span in checked(data) if span.kind is SpanKind.RECORD and span.fidelity is Fidelity.EXACT]
 
 
 def in_order(wanted: Iterable[bytes], found: Iterable[Object | None]) -> bool:

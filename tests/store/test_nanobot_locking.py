@@ -30,7 +30,7 @@ def before_each_write(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) 
     """Call a function right before each file is replaced or removed. Return the names of these files, as they come."""
     put, names = targets.Files._put, []
 
-    def instead(self: targets.Files, target: targets.Target) -> None:
+    def instead(self: targets.Files, target: targets.FileEdit) -> None:
         act()
         names.append(target.name)
         put(self, target)
@@ -96,7 +96,7 @@ def test_what_cannot_be_put_back_is_told_file_by_file(tmp_path: Path, monkeypatc
     actions, plan = scenario.plan(path)
     put, done = targets.Files._put, []
 
-    def full(self: targets.Files, target: targets.Target) -> None:
+    def full(self: targets.Files, target: targets.FileEdit) -> None:
         if done:
             raise OSError(28, "No space left on device")
         done.append(target.name)

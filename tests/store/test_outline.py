@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionscope.store.model import outline as o
-from sessionscope.store.model.outline import Display, Kind, Outline, Run
+from sessionscope.store.model.outline import Display, Outline, Run, StretchKind
 
 # Dense, so that runs of several seqs are common.
 SEQS = st.lists(st.booleans(), max_size=20).map(lambda bits: {at - 3 for at, bit in enumerate(bits) if bit})
@@ -26,10 +26,10 @@ def lines(display: Display) -> list[object]:
     """What each line shows: a seq, ("hole", first, last) or ("stray", key)."""
     found: list[object] = []
     for kind, first, last in display.slice(0, len(display)):
-        if kind is Kind.ROWS:
+        if kind is StretchKind.ROWS:
             found += range(first, last + 1)
         else:
-            found.append(("hole", first, last) if kind is Kind.HOLE else ("stray", first))
+            found.append(("hole", first, last) if kind is StretchKind.HOLE else ("stray", first))
     return found
 
 
@@ -130,8 +130,8 @@ def test_lines_of_everything_are_found_again(states: dict[int, str], start: int,
     for kind, first, last in display.slice(start, stop):
         cut += (
             range(first, last + 1)
-            if kind is Kind.ROWS
-            else [("hole", first, last) if kind is Kind.HOLE else ("stray", first)]
+            if kind is StretchKind.ROWS
+            else [("hole", first, last) if kind is StretchKind.HOLE else ("stray", first)]
         )
     assert cut == whole[start:stop]
     for at, line in enumerate(whole):
@@ -158,4 +158,4 @@ def test_a_million_rows_weigh_a_few_runs() -> None:
     assert len(display) == 500_000
     assert display.locate(700_000) == 0
     assert display.locate(1_000_000) == 499_999
-    assert o.everything(found).slice(999_999, 1_000_010) == [(Kind.ROWS, 1_000_000, 1_000_000)]
+    assert o.everything(found).slice(999_999, 1_000_010) == [(StretchKind.ROWS, 1_000_000, 1_000_000)]

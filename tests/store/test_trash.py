@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessionscope.store import Refused, Restore, bundles, empty_trash
-from sessionscope.store.io.bundle import MANIFEST, Bundle, Kind, keep, place_of
+from sessionscope.store.io.bundle import MANIFEST, Bundle, BundleKind, keep, place_of
 
 from .actions import NANOBOT, POWERLOOP, Scenario, done
 from .helpers import only
@@ -29,7 +29,7 @@ def closed(scenario: Scenario, folder: Path) -> tuple[Path, Path]:
 
 def test_what_an_interrupted_action_left_is_listed_and_removed(tmp_path: Path) -> None:
     archive = tmp_path / "a.db"
-    bundle = Bundle(archive, Kind.BACKUP, "a", "why")
+    bundle = Bundle(archive, BundleKind.BACKUP, "a", "why")
     bundle.add("before.db", [b"secret"])
     (bundle.path / "before.db-journal").write_bytes(b"more")
     assert bundles(archive, None) == [], "it may still be filled"
@@ -45,7 +45,7 @@ def test_what_an_interrupted_action_left_is_listed_and_removed(tmp_path: Path) -
 @pytest.mark.parametrize("text", ["", "{", '{"kind": "else"}'])
 def test_a_bundle_without_a_readable_manifest_is_listed_and_kept(tmp_path: Path, text: str) -> None:
     archive = tmp_path / "a.db"
-    folder = keep(archive, Kind.BACKUP, "a", "why", {"before.db": b"secret"})
+    folder = keep(archive, BundleKind.BACKUP, "a", "why", {"before.db": b"secret"})
     (folder / MANIFEST).write_text(text)
     (left,) = bundles(archive, None)
     assert (left.complete, left.kept_at) == (False, None)

@@ -26,7 +26,7 @@ from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.inspector import Inspector
 from sessionscope.tui.widgets.preview_list import PreviewList
 from sessionscope.tui.widgets.session_tree import SessionTree
-from sessionscope.tui.widgets.timeline import Timeline
+from sessionscope.tui.widgets.timeline import TimelinePane
 
 NOW = 1_760_000_000_000
 """The one moment at which all of these tests happen, in epoch milliseconds: 2025-10-09 08:53:20 UTC."""
@@ -173,7 +173,7 @@ class Hands:
         return self.browser.list_pane
 
     @property
-    def timeline(self) -> Timeline:
+    def timeline(self) -> TimelinePane:
         return self.browser.timeline
 
     @property

@@ -20,7 +20,7 @@ from textual.geometry import Region
 
 from sessionscope.store import Message
 from sessionscope.store.powerloop.format.schema import TABLES
-from sessionscope.store.powerloop.read.messages import Lines
+from sessionscope.store.powerloop.read.messages import MessageTimeline
 from sessionscope.store.powerloop.reader import PowerLoopReader
 from sessionscope.tui.browser import stage
 from sessionscope.tui.browser.stage import INSPECT_AFTER_S
@@ -83,7 +83,7 @@ class Counter:
 def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """Counts the reads of the thread that draws; what workers do delays no key."""
     found, drawing = Counter(), threading.get_ident()
-    connect, window = sqlite3.connect, Lines.window
+    connect, window = sqlite3.connect, MessageTimeline.window
     message, summaries = PowerLoopReader.message, PowerLoopReader.summaries
     inside: list[bool] = []
 
@@ -98,7 +98,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
         if inside and "FROM messages" in statement.replace('"', ""):
             found.timeline.append(statement)
 
-    def counted_window(lines: Lines, start: int, stop: int) -> Any:
+    def counted_window(lines: MessageTimeline, start: int, stop: int) -> Any:
         if threading.get_ident() == drawing:
             found.windows.append(start)
         inside.append(True)
@@ -119,7 +119,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
         return summaries(reader, keys, exact)
 
     monkeypatch.setattr(sqlite3, "connect", traced)
-    monkeypatch.setattr(Lines, "window", counted_window)
+    monkeypatch.setattr(MessageTimeline, "window", counted_window)
     monkeypatch.setattr(PowerLoopReader, "message", counted_message)
     monkeypatch.setattr(PowerLoopReader, "summaries", counted_summaries)
     return found

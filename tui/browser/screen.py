@@ -14,7 +14,7 @@ from sessionscope.tui.sessions.library import Key
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.ranged_list import RangedList
-from sessionscope.tui.widgets.timeline import Timeline
+from sessionscope.tui.widgets.timeline import TimelinePane
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import study
 
@@ -128,8 +128,8 @@ class Browser(Compacting):
     def _rows_marked(self) -> None:
         self.show_titles()
 
-    @on(Timeline.ReadFailed)
-    def _read_failed(self, event: Timeline.ReadFailed) -> None:
+    @on(TimelinePane.ReadFailed)
+    def _read_failed(self, event: TimelinePane.ReadFailed) -> None:
         self.failed(event.text)
 
     def action_view(self, name: str) -> None:
@@ -247,7 +247,7 @@ class Browser(Compacting):
         from sessionscope.tui.dialogs.help import Help
 
         if self.is_active:
-            await self.app.push_screen(Help(getattr(self.focused, "HELP", Timeline.HELP), self))
+            await self.app.push_screen(Help(getattr(self.focused, "HELP", TimelinePane.HELP), self))
 
     async def action_quit(self) -> None:
         # A key that was typed while something was opening on top was meant for that.

@@ -16,18 +16,18 @@ from textual.worker import Worker
 
 from sessionscope.store import Capability, Limits, Outline, Ref, StoreError, View
 from sessionscope.tui.sessions.library import Library, Shelf
-from sessionscope.tui.sessions.opened import Opened
+from sessionscope.tui.sessions.opened import CurrentSession
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.bar import Bar, KeyBar
-from sessionscope.tui.widgets.column import Column, plain_lines
+from sessionscope.tui.widgets.column import LeftBorder, plain_lines
 from sessionscope.tui.widgets.inspector import Inspector
 from sessionscope.tui.widgets.preview_list import PreviewList
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.session_tree import SessionTree
-from sessionscope.tui.widgets.timeline import Timeline
+from sessionscope.tui.widgets.timeline import TimelinePane
 from sessionscope.tui.workers import study
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
@@ -60,7 +60,7 @@ class Stage(Inked[None]):
         ]
         super().__init__(classes=" ".join([*fitting, "-show-left"]))
         self.library = library
-        self.opened: Opened | None = None
+        self.opened: CurrentSession | None = None
         self.mode = describe.MODES[0]
         self.subject = "message"
         self.piece = 0
@@ -78,13 +78,13 @@ class Stage(Inked[None]):
     def compose(self) -> ComposeResult:
         yield Bar(id="title")
         with Horizontal(id="panes"):
-            with Column(id="left"):
+            with LeftBorder(id="left"):
                 yield Bar(id="tree-title", classes="pane-title")
                 yield SessionTree(self.library, id="sessions")
-            with Column(id="middle"):
+            with LeftBorder(id="middle"):
                 yield Bar(id="timeline-title", classes="pane-title")
-                yield Timeline(id="timeline")
-            yield Column(id="right")
+                yield TimelinePane(id="timeline")
+            yield LeftBorder(id="right")
         yield KeyBar(id="keys")
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -99,7 +99,7 @@ class Stage(Inked[None]):
         """Keeps the panes at hand once they are mounted."""
         self.tree_pane = self.query_one(SessionTree)
         self.list_pane = PreviewList(self.library, id="previews")
-        self.timeline = self.query_one(Timeline)
+        self.timeline = self.query_one(TimelinePane)
         self.audit_pane, self.inspector = AuditPane(id="audit"), Inspector(id="inspector")
         self.prompt = Prompt(id="prompt")
 
@@ -164,7 +164,7 @@ class Stage(Inked[None]):
             return
         self._epoch += 1
         before, shelf = self.opened, self.library.shelf(node)
-        self.opened = Opened(self._epoch, shelf, summary.ref, summary.key)
+        self.opened = CurrentSession(self._epoch, shelf, summary.ref, summary.key)
         if before is None or before.shelf is not shelf:
             self.timeline.markable = Capability.COMPACT in shelf.capabilities
             self.refresh_bindings()
@@ -233,7 +233,7 @@ class Stage(Inked[None]):
             self.inspector.show([describe.Block(((render.one_line(str(error)), "damage"),))])
         self.show_titles()
 
-    def _blocks(self, opened: Opened) -> list[describe.Block]:
+    def _blocks(self, opened: CurrentSession) -> list[describe.Block]:
         compaction = self.audit_pane.compaction
         if self.subject == "session" or not self.timeline.count:
             return describe.session_blocks(opened.detail, opened.usage) if opened.detail else []

@@ -89,7 +89,7 @@ def _configured(args: argparse.Namespace) -> str | None:
         raise UsageError(str(error)) from None
 
 
-def _summarized(target: reading.Target, action: Compact, command: str, args: argparse.Namespace) -> None:
+def _summarized(target: reading.NamedSession, action: Compact, command: str, args: argparse.Namespace) -> None:
     """Compacts just what the user's command has read. A note that cannot be used is kept."""
     from sessionscope.tui.external.save_note import save_note
     from sessionscope.tui.external.summarizer import NoteError, summarize

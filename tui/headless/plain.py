@@ -9,7 +9,7 @@ from sessionscope.store import Archived, ArchiveInfo, Compaction, Message, Place
 from sessionscope.tui.text.clock import ago, human, moment
 from sessionscope.tui.text.visible import visible
 
-from .reading import Node
+from .reading import SessionNode
 from .records import dumps
 
 TITLE_CELLS, ID_CELLS, DEEPEST = 58, 44, 16
@@ -57,7 +57,7 @@ def pad(text: str, width: int) -> str:
     return text + " " * (width - cells(text))
 
 
-def _title(node: Node) -> str:
+def _title(node: SessionNode) -> str:
     return one_line(node.summary.title or node.summary.preview or "(empty)")
 
 
@@ -80,7 +80,7 @@ def group(name: str) -> str:
     return f"▾ {one_line(name)}"
 
 
-def branch(node: Node, grouped: bool = False) -> str:
+def branch(node: SessionNode, grouped: bool = False) -> str:
     """A session as a line of the tree, further in where it stands below the line of its group."""
     found = node.summary
     kind = found.lifecycle if found.kind == "subagent" else "" if found.kind == "root" else found.kind
@@ -100,7 +100,7 @@ def sessions_head(width: int) -> str:
     return f"{'SESSION':<{width}}  {'KIND':<9}  {'STATUS':<8}  {'ROWS':>7}  {'ACTIVE':>7}  {'FOLDS':>5}  {'':>4}  TITLE"
 
 
-def session(node: Node, width: int, qualified: bool) -> str:
+def session(node: SessionNode, width: int, qualified: bool) -> str:
     """A session as a line of a table, its id (or ref, where `qualified`) indented by depth."""
     found = node.summary
     name = visible(str(found.ref) if qualified else found.ref.id)

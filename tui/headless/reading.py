@@ -36,7 +36,7 @@ PIECE = 8_388_608
 """Bytes that are read at once: many messages as long as they fit, a longer one in pieces of this size."""
 
 
-class Node(Struct, frozen=True):
+class SessionNode(Struct, frozen=True):
     """A session at its place in the tree; `depth` is counted from the root."""
 
     summary: SessionSummary
@@ -45,7 +45,7 @@ class Node(Struct, frozen=True):
     children: int
 
 
-class Target(Struct, frozen=True):
+class NamedSession(Struct, frozen=True):
     """The one session that a command line names."""
 
     archive: Archive
@@ -53,17 +53,17 @@ class Target(Struct, frozen=True):
     ref: Ref
 
 
-def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Target:
+def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> NamedSession:
     """The session that an id or a ref names in any layout of an archive.
 
     Raises UnknownSession where nothing answers to the name, or several sessions do: then with their refs.
     """
-    found: list[Target] = []
+    found: list[NamedSession] = []
     failures: list[UnknownSession] = []
     for archive in open_archive(place, zone):
         reader = archive.reader()
         try:
-            found.append(Target(archive, reader, reader.resolve(name)))
+            found.append(NamedSession(archive, reader, reader.resolve(name)))
         except UnknownSession as error:
             failures.append(error)
     if len(found) > 1:
@@ -75,7 +75,7 @@ def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Ta
     return found[0]
 
 
-def walk(archive: Archive, session_table: SessionTable) -> Iterator[Node]:
+def walk(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]:
     """Every session, parents before their children and groups together, the latest active first, with exact counts."""
     reader, layout = archive.reader(), archive.info.layout
     burst: list[tuple[int, int]] = []
@@ -99,7 +99,9 @@ def _tree(session_table: SessionTable) -> Iterator[tuple[int, int]]:
         stack += [(child, depth + 1) for child in reversed(session_table.children(at))]
 
 
-def _nodes(reader: Reader, layout: str, session_table: SessionTable, burst: list[tuple[int, int]]) -> Iterator[Node]:
+def _nodes(
+    reader: Reader, layout: str, session_table: SessionTable, burst: list[tuple[int, int]]
+) -> Iterator[SessionNode]:
     keys = [session_table.keys[at] for at, _ in burst]
     read = _piecemeal(
         lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(session_table, layout, key, why)
@@ -108,7 +110,7 @@ def _nodes(reader: Reader, layout: str, session_table: SessionTable, burst: list
     for at, depth in burst:
         summary = summaries.get(session_table.keys[at])
         if summary is not None:
-            yield Node(summary, session_table.place(at), depth, session_table.child_count(at))
+            yield SessionNode(summary, session_table.place(at), depth, session_table.child_count(at))
 
 
 def _lost(session_table: SessionTable, layout: str, key: int, why: str) -> SessionSummary:
@@ -200,7 +202,7 @@ def _pieces(reader: Reader, ref: Ref, message: Message | None) -> Iterator[Messa
         message = piece
 
 
-def outlined(target: Target, view: View, limits: Limits | None = None) -> tuple[Outline, Timeline]:
+def outlined(target: NamedSession, view: View, limits: Limits | None = None) -> tuple[Outline, Timeline]:
     """The outline and the rows of the session that was named."""
     outline = target.reader.outline(target.ref)
     return outline, target.reader.timeline(target.ref, view, outline, limits)

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from sessionscope.store import Archived, Compaction, Count, Message, TimelineRow, ToolCall
 
-from .reading import Node
+from .reading import SessionNode
 
 DEEPEST = 100
 _ASCII = json.JSONEncoder(allow_nan=False).encode
@@ -92,7 +92,7 @@ def moment(ms: int | None) -> str | None:
         return None
 
 
-def session(node: Node) -> dict[str, Any]:
+def session(node: SessionNode) -> dict[str, Any]:
     """A session as `ls` promises it."""
     found = node.summary
     return {

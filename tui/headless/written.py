@@ -37,7 +37,7 @@ def progress() -> Progress:
 # -- findings
 
 
-class Findings(Protocol):
+class FindingsReport(Protocol):
     """Where findings are written as they come."""
 
     def add(self, finding: Finding) -> None: ...
@@ -45,7 +45,7 @@ class Findings(Protocol):
     def end(self, many: int) -> None: ...
 
 
-def findings(as_json: bool) -> AbstractContextManager[Findings]:
+def findings(as_json: bool) -> AbstractContextManager[FindingsReport]:
     """A place for findings."""
     return _Document() if as_json else nullcontext(_Lines())
 

@@ -14,7 +14,7 @@ from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.sessions.library import Library, Shelf
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
-from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, Findings
+from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, FindingsList
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import care, study
 
@@ -32,7 +32,7 @@ _PLURALS = {
 class Doctor(Pair[Spot | None]):
     """Findings at the left or above, the one under the cursor beside it. Dismissed with the place to go to."""
 
-    list_pane: Findings
+    list_pane: FindingsList
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "repair", "Repair", id="doctor.repair", tooltip="put this finding right"),
         Binding("R", "repair_all", "Repair all", id="doctor.repair_all", tooltip="put right all that is safe to"),
@@ -50,7 +50,7 @@ class Doctor(Pair[Spot | None]):
     ]
 
     def __init__(self, library: Library, shelf: Shelf, ref: Ref | None) -> None:
-        super().__init__(Findings(self.named, id="findings"))
+        super().__init__(FindingsList(self.named, id="findings"))
         self._library, self.shelf, self._ref = library, shelf, ref
         self.narrowed = False
         """Whether just the findings of one session are shown."""

@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 
 from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import Bar, KeyBar, Piece
-from sessionscope.tui.widgets.column import Column
+from sessionscope.tui.widgets.column import LeftBorder
 from sessionscope.tui.widgets.inspector import Inspector
 from sessionscope.tui.widgets.virtual_list import VirtualList
 
@@ -32,10 +32,10 @@ class Pair(Inked[Result]):
     def compose(self) -> ComposeResult:
         yield Bar(id="pair-title")
         with Horizontal(id="pair-panes"):
-            with Column(id="pair-left"):
+            with LeftBorder(id="pair-left"):
                 yield Bar(id="pair-left-title", classes="pane-title -on")
                 yield self.list_pane
-            with Column(id="pair-right"):
+            with LeftBorder(id="pair-right"):
                 yield Bar(id="pair-right-title", classes="pane-title")
                 yield self.detail
         yield KeyBar(id="pair-keys")

@@ -1,7 +1,7 @@
 """The sessions of all open archives, as the tree and the list ask for them: nodes in order, filtered, with summaries.
 
-A node is a number: the archive's place in the high bits, the session's position in that archive's session table in the low
-ones. A negative node is an archive itself, with more in its high bits one of the groups that its sessions stand in.
+A node is a number: the archive's place in the high bits, the session's position in that archive's session table in the
+low ones. A negative node is an archive itself, with more in its high bits one of the groups that its sessions stand in.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ CACHED, FLAT = 4_000, 5_000
 
 
 Key = tuple[int, int | None, str]
-"""A session for longer than a session table lasts: archive, key and id. Keys are given anew, so the id has to fit; a group
-has its name instead, an archive itself neither."""
+"""A session for longer than a session table lasts: archive, key and id. Keys are given anew, so the id has to fit; a
+group has its name instead, an archive itself neither."""
 
 
 class Shelf:

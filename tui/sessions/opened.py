@@ -10,7 +10,7 @@ from .library import Shelf
 
 
 @dataclass(eq=False, repr=False)
-class Opened:
+class CurrentSession:
     """One opened session. `epoch` tells answers for it from those for what was open before."""
 
     epoch: int

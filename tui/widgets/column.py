@@ -24,7 +24,7 @@ def plain_lines(widget: Widget, style: Style, crop: Region, edge: Style | None =
     return [strip.crop(crop.x, crop.right)] * crop.height
 
 
-class Column(Vertical):
+class LeftBorder(Vertical):
     """Draws a line at its left wherever the style sheet leaves it a cell of padding for it."""
 
     _base: Style | None = None

@@ -12,7 +12,7 @@ from .virtual_list import Span, VirtualList
 HEAVIEST_FIRST = list(Severity)
 
 
-class Findings(VirtualList):
+class FindingsList(VirtualList):
     """The findings of one archive. `named` tells what a session is called."""
 
     HELP = """\

@@ -17,7 +17,7 @@ from .virtual_list import Span
 PAGE, PAGES = 64, 32
 
 
-class Timeline(RangedList):
+class TimelinePane(RangedList):
     """Shows the rows of a store timeline. The place is kept by seq whenever the rows are replaced."""
 
     HELP = """\

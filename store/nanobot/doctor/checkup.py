@@ -12,7 +12,7 @@ from sessionscope.store.model.errors import Cancelled, StoreError
 from sessionscope.store.model.findings import Choice, Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
-from sessionscope.store.nanobot.format.file import Opened, opening
+from sessionscope.store.nanobot.format.file import OpenFile, opening
 from sessionscope.store.nanobot.format.head import head_of as head_in
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, FileName, Naming, encoded
 from sessionscope.store.nanobot.format.places import Folder
@@ -68,18 +68,18 @@ def findings(folder: Folder, name: str | None, progress: Progress, cancel: Cance
             yield from _one_key(key, some)
 
 
-def is_log(folder: Folder, name: str, file: Opened) -> bool:
+def is_log(folder: Folder, name: str, file: OpenFile) -> bool:
     """Whether it is nanobot's log of summaries, which is no session."""
     return head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False).log
 
 
-def look(folder: Folder, name: str, file: Opened, cancel: Cancel) -> Looked:
+def look(folder: Folder, name: str, file: OpenFile, cancel: Cancel) -> Looked:
     """Goes over a file."""
     scanned = scan_messages(file, cancel)
     return Looked(subject_of(folder, name, file, scanned), scanned, file.stat.mtime_ns)
 
 
-def subject_of(folder: Folder, name: str, file: Opened, scanned: MessageScan) -> Subject:
+def subject_of(folder: Folder, name: str, file: OpenFile, scanned: MessageScan) -> Subject:
     """How a file is known."""
     head = head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
     key = scanned.values.get("key")
@@ -87,7 +87,7 @@ def subject_of(folder: Folder, name: str, file: Opened, scanned: MessageScan) ->
     return Subject(Ref(folder.layout, id_, name), name, head.name.stem, head.naming, head.later)
 
 
-def of_file(folder: Folder, found: Looked, file: Opened, names: list[str]) -> Iterator[Finding]:
+def of_file(folder: Folder, found: Looked, file: OpenFile, names: list[str]) -> Iterator[Finding]:
     """What is wrong with one file, and with what stands beside it."""
     name = folder.name_of(found.subject.file)
     if name.temporary:
@@ -172,7 +172,7 @@ def _size(folder: Folder, name: str) -> int:
         return 0
 
 
-def _sidecar(folder: Folder, found: Looked, file: Opened) -> Iterator[Finding]:
+def _sidecar(folder: Folder, found: Looked, file: OpenFile) -> Iterator[Finding]:
     scanned = found.scanned
     head = head_in(folder.name_of(found.subject.file), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
     beside = detail.sidecar(folder.path, head, head_of(scanned), len(scanned.rows), found.mtime_ns)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from sessionscope.store.io.jsonlines import Fidelity, Kind, Trouble, scan
+from sessionscope.store.io.jsonlines import Fidelity, SpanKind, Trouble, scan
 from sessionscope.store.nanobot.format.file import Stat, stat_of
 from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated
@@ -86,7 +86,7 @@ def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
     line, harm, later, others = b"", False, False, 0
     for span in scan(data):
         value, text = span.value, data[span.start : span.stop]
-        if span.kind is Kind.BLANK:
+        if span.kind is SpanKind.BLANK:
             others += 1
             continue
         pending = head.get(PENDING) if head else None

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from sessionscope.store.io.bundle import Kind, keep
+from sessionscope.store.io.bundle import BundleKind, keep
 from sessionscope.store.io.files import replace_file, sync_folder
 from sessionscope.store.model.errors import StoreError
 from sessionscope.store.nanobot.format.file import beginning, stat_of
@@ -303,7 +303,7 @@ class SessionManager:
                 return True
         if base.harm:
             whole = {path.name: path.read_bytes()}
-            keep(self.sessions_dir, Kind.QUARANTINE, session.key, "parts of this file could not be read", whole)
+            keep(self.sessions_dir, BundleKind.QUARANTINE, session.key, "parts of this file could not be read", whole)
         head = another(own.head)
         base.tried = head[SAVE]
         slot = slot_of(head)
@@ -351,7 +351,7 @@ class SessionManager:
     def _changed(self, session: Session, own: Own, why: str) -> SessionChanged:
         path = self._get_session_path(session.key)
         lines = [line_of(own.head, "metadata"), *(row_line(row, at) for at, row in enumerate(own.rows))]
-        kept = keep(self.sessions_dir, Kind.CONFLICT, session.key, why, {path.name: b"".join(lines)})
+        kept = keep(self.sessions_dir, BundleKind.CONFLICT, session.key, why, {path.name: b"".join(lines)})
         if self._cache.get(session.key) is session:
             del self._cache[session.key]
         return SessionChanged(f"{session.key}: {why}. The file was left as it is, and this session is kept in {kept}.")

@@ -28,7 +28,7 @@ def stat_of(found: os.stat_result) -> Stat:
     return Stat(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-class Opened:
+class OpenFile:
     """A file while it is read. `size` in bytes is what it had when it was opened; what comes later is not seen."""
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
@@ -49,7 +49,7 @@ class Opened:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-class Held(Opened):
+class Held(OpenFile):
     """Bytes that are read as if they were a file."""
 
     def __init__(self, data: bytes, mtime_ns: int = 0) -> None:
@@ -60,7 +60,7 @@ class Held(Opened):
 
 
 @contextmanager
-def opening(path: str) -> Iterator[Opened]:
+def opening(path: str) -> Iterator[OpenFile]:
     """A file to read for a moment.
 
     Raises UnknownSession where it is gone, Damaged where it may not be read or is no regular file, Busy where the
@@ -74,7 +74,7 @@ def opening(path: str) -> Iterator[Opened]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise Damaged(f"{path}: is not a regular file.")
-        yield Opened(fd, status)
+        yield OpenFile(fd, status)
     except OSError as error:
         raise trouble(path, error) from error
     finally:
@@ -96,7 +96,7 @@ def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, S
         raise trouble(path, error) from error
 
 
-def read(path: str, work: Callable[[Opened], T]) -> T:
+def read(path: str, work: Callable[[OpenFile], T]) -> T:
     """What `work` makes of the file. Raises as `opening` does."""
     with opening(path) as file:
         return work(file)

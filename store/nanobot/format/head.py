@@ -51,7 +51,7 @@ class Metadata(Struct, frozen=True):
         return self.last_archived is not UNSET
 
 
-class Head(Struct, frozen=True):
+class FileHead(Struct, frozen=True):
     """What a list needs to know of one file. `first` is the time at which its first message came, as it stands."""
 
     name: FileName
@@ -140,7 +140,7 @@ def _metadata(
     )
 
 
-def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -> Head:
+def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -> FileHead:
     """The head of a file from its first bytes; `complete` says that these are all it has."""
     if not preview and (found := _first_lines(name, data, complete)) is not None:
         return found
@@ -154,7 +154,7 @@ def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -
         if kind == PROVIDER_STATE:
             continue
         if metadata is None and first is None and not session and _is_log(record):
-            return Head(name, None, "", None, False, log=True)
+            return FileHead(name, None, "", None, False, log=True)
         session = session or "role" in record
         stamp = record.get("timestamp")
         first = first or (stamp if isinstance(stamp, str) else None)
@@ -163,7 +163,7 @@ def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -
             words = said
             break
         fallback = fallback or (said if record.get("role") == "assistant" else "")
-    return Head(name, metadata, words or fallback, first, session)
+    return FileHead(name, metadata, words or fallback, first, session)
 
 
 def _is_log(record: Mapping[str, Any]) -> bool:
@@ -192,7 +192,7 @@ def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
     return line, second.timestamp if type(second.timestamp) is str else None
 
 
-def _first_lines(name: FileName, data: bytes, complete: bool) -> Head | None:
+def _first_lines(name: FileName, data: bytes, complete: bool) -> FileHead | None:
     """The head of a file that begins as it should, previews left out; None where it takes a closer look."""
     metadata: Metadata | None = None
     at, size = 0, len(data)
@@ -208,7 +208,7 @@ def _first_lines(name: FileName, data: bytes, complete: bool) -> Head | None:
             if metadata is None and found.role is UNSET:
                 return None
             stamp = found.timestamp
-            return Head(
+            return FileHead(
                 name,
                 metadata,
                 "",
@@ -216,7 +216,7 @@ def _first_lines(name: FileName, data: bytes, complete: bool) -> Head | None:
                 metadata is not None or found.role is not UNSET,
             )
         at = stop
-    return Head(name, metadata, "", None, metadata is not None or not size)
+    return FileHead(name, metadata, "", None, metadata is not None or not size)
 
 
 def _records(data: bytes, complete: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:

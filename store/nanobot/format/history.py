@@ -13,7 +13,7 @@ from typing import Any
 
 from sessionscope.store.rules.preview import sanitize
 
-Row = Mapping[str, Any]
+ScannedMessage = Mapping[str, Any]
 WINDOW = 120
 """Messages that are sent unless a caller asks for another number."""
 _SENT = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking_blocks")
@@ -22,7 +22,7 @@ _OVERHEAD, _APPS = 4, 8
 
 
 def history(
-    messages: Sequence[Row],
+    messages: Sequence[ScannedMessage],
     max_messages: int = WINDOW,
     *,
     max_tokens: int = 0,
@@ -47,7 +47,7 @@ def history(
 
 
 def sent(
-    messages: Sequence[Row],
+    messages: Sequence[ScannedMessage],
     max_messages: int = WINDOW,
     *,
     max_tokens: int = 0,
@@ -92,7 +92,7 @@ def failure(messages: Sequence[Any], max_messages: int = WINDOW, later: bool = F
     )
 
 
-def legible(rows: Iterable[Any]) -> list[Row]:
+def legible(rows: Iterable[Any]) -> list[ScannedMessage]:
     """The rows, with an empty one in the place of each that is no object."""
     # A dict is told at once; an abstract class takes its time.
     return [row if isinstance(row, (dict, Mapping)) else {} for row in rows]
@@ -106,7 +106,7 @@ def consolidated(offset: Any, count: int) -> int:
     return offset if isinstance(offset, int) and not isinstance(offset, bool) and 0 <= offset <= count else 0
 
 
-def _first_turn(window: Sequence[Row]) -> int:
+def _first_turn(window: Sequence[ScannedMessage]) -> int:
     """Where the first turn begins: at a user's message, or at the delivery that it answers; 0 where there is none."""
     first = _first_user(window)
     if first is None:
@@ -114,11 +114,11 @@ def _first_turn(window: Sequence[Row]) -> int:
     return first - 1 if first and window[first - 1].get("_channel_delivery") else first
 
 
-def _first_user(messages: Iterable[Row]) -> int | None:
+def _first_user(messages: Iterable[ScannedMessage]) -> int | None:
     return next((at for at, message in enumerate(messages) if message.get("role") == "user"), None)
 
 
-def find_legal_message_start(messages: Sequence[Row]) -> int:
+def find_legal_message_start(messages: Sequence[ScannedMessage]) -> int:
     """The first index from which every tool result follows the call that it answers."""
     declared: set[str] = set()
     start = 0
@@ -138,7 +138,7 @@ def find_legal_message_start(messages: Sequence[Row]) -> int:
     return start
 
 
-def _entry(message: Row, include_timestamps: bool, later: bool) -> dict[str, Any] | None:
+def _entry(message: ScannedMessage, include_timestamps: bool, later: bool) -> dict[str, Any] | None:
     """A message as it is sent, None where it is not."""
     role = message.get("role")
     if message.get("_command") or "role" not in message:
@@ -165,7 +165,7 @@ def _with_media(content: str, media: Any, later: bool) -> str:
     return content if later and not crumbs else _above(content, crumbs)
 
 
-def _with_apps(content: str, message: Row) -> str:
+def _with_apps(content: str, message: ScannedMessage) -> str:
     """A user's text above a line for each app attached to it, where no runtime context of the row says so already."""
     apps = message.get("cli_apps")
     if not isinstance(apps, list) or isinstance(message.get("_runtime_context"), dict):
@@ -185,7 +185,7 @@ def _above(content: str, lines: str) -> str:
     return f"{content}\n{lines}" if content else lines
 
 
-def annotate_message_time(message: Row, content: Any) -> Any:
+def annotate_message_time(message: ScannedMessage, content: Any) -> Any:
     """A user's text behind the time at which it came, where the row has one; any other content as it is."""
     timestamp = message.get("timestamp")
     if not timestamp or not isinstance(content, str) or message.get("role") != "user":
@@ -198,7 +198,7 @@ def image_placeholder_text(path: str | None, *, empty: str = "[image]") -> str:
     return f"[image: {path}]" if path else empty
 
 
-def _fitting(messages: list[dict[str, Any]], max_tokens: int, tokens: Callable[[Row], int]) -> int:
+def _fitting(messages: list[dict[str, Any]], max_tokens: int, tokens: Callable[[ScannedMessage], int]) -> int:
     """Where the newest messages begin that fit: at a user's, the last of those even where it does not fit."""
     used, start = 0, len(messages)
     while start:
@@ -214,7 +214,7 @@ def _fitting(messages: list[dict[str, Any]], max_tokens: int, tokens: Callable[[
     return start + find_legal_message_start(messages[start:])
 
 
-def estimate_message_tokens(message: Row) -> int:
+def estimate_message_tokens(message: ScannedMessage) -> int:
     """About how many tokens a message takes, at least 4: a quarter of its characters, and 4.
 
     That is upstream's estimate where it has no vocabulary of cl100k_base, which it would fetch over the network.
@@ -222,12 +222,12 @@ def estimate_message_tokens(message: Row) -> int:
     return len("\n".join(_counted(message))) // 4 + _OVERHEAD
 
 
-def later_message_tokens(message: Row) -> int:
+def later_message_tokens(message: ScannedMessage) -> int:
     """The same of 0.3.5, which reckons a token for each byte, so that no script takes more than it says."""
     return len("\n".join(_counted(message)).encode("utf-8", "surrogatepass")) + _OVERHEAD
 
 
-def _counted(message: Row) -> Iterable[str]:
+def _counted(message: ScannedMessage) -> Iterable[str]:
     content = message.get("content")
     if isinstance(content, str):
         yield content

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from sessionscope.store.model.outline import Outline
 
-from .file import Opened, Stat
+from .file import OpenFile, Stat
 
 ODD_METADATA, ODD_STATE = "a metadata line among the messages", "provider state among the messages"
 SEALED, FIRST, SAMPLES, WHOLE = 256, 4_096, 16, 65_536
@@ -23,7 +23,7 @@ SEALED, FIRST, SAMPLES, WHOLE = 256, 4_096, 16, 65_536
 many bytes together count whole."""
 
 
-class Stray(Struct, frozen=True):
+class LineWithoutSeq(Struct, frozen=True):
     """A row without a seq: on which line it stands (from 1; 0 is not known), and why nanobot does not load it."""
 
     line: int
@@ -39,7 +39,7 @@ class FileOutline(Outline, frozen=True, kw_only=True):
 
     starts: array[int]
     end: int
-    odd: tuple[Stray, ...] = ()
+    odd: tuple[LineWithoutSeq, ...] = ()
     metadata: tuple[tuple[int, int], ...] = ()
     provider: tuple[int, int] | None = None
     lost: tuple[tuple[str, int], ...] = ()
@@ -57,7 +57,7 @@ class FileOutline(Outline, frozen=True, kw_only=True):
         """How many messages nanobot loads, unless it gives the file up."""
         return len(self.starts) - len(self.strays)
 
-    def holds(self, file: Opened) -> bool:
+    def holds(self, file: OpenFile) -> bool:
         """Whether the rows still stand where they did: in the same file, to which at most something was appended."""
         return file.stat == self.stat or (
             self.stat is not None
@@ -98,13 +98,13 @@ class FileOutline(Outline, frozen=True, kw_only=True):
         """Never: rows with odd seqs are found again as cheaply as others."""
         return False
 
-    def stray(self, row: int) -> Stray | None:
+    def stray(self, row: int) -> LineWithoutSeq | None:
         """What is wrong with a row, None where it is a message."""
         at = bisect_left(self.strays, row)
         return self.odd[at] if at < len(self.strays) and self.strays[at] == row else None
 
 
-def seal_of(file: Opened, starts: array[int], end: int) -> int:
+def seal_of(file: OpenFile, starts: array[int], end: int) -> int:
     """A check of a file's first line, of its last row, and of some rows between them."""
     check = crc32(file.read(0, min(FIRST, starts[0] if starts else end)))
     if starts and end - starts[0] <= WHOLE:

@@ -16,13 +16,13 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from sessionscope.store.io.jsonlines import Kind, Span, scan
+from sessionscope.store.io.jsonlines import Span, SpanKind, scan
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.protocols import Cancel, never
 
-from .file import Opened
+from .file import OpenFile
 from .head import METADATA, PROVIDER_STATE
-from .lines import ODD_METADATA, ODD_STATE, FileOutline, Stray, seal_of
+from .lines import ODD_METADATA, ODD_STATE, FileOutline, LineWithoutSeq, seal_of
 
 CHUNK, REGION = 1 << 20, 1 << 23
 """Bytes that are read at once, and the most of damage in a row that are looked at together."""
@@ -51,15 +51,15 @@ _decode = msgspec.json.Decoder(_Probe).decode
 _REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
 
 
-class Walk:
+class LineScan:
     """Goes over a file from byte `at` on. Raises Busy where the file shrinks meanwhile."""
 
-    def __init__(self, file: Opened, cancel: Cancel, at: int = 0) -> None:
+    def __init__(self, file: OpenFile, cancel: Cancel, at: int = 0) -> None:
         self._file, self._cancel, self.at = file, cancel, at
         self.line = 1
         self.starts: array[int] = array("q")
         self.strays: list[int] = []
-        self.odd: list[Stray] = []
+        self.odd: list[LineWithoutSeq] = []
         self.metadata: list[tuple[int, int]] = []
         self.provider: tuple[int, int] | None = None
         self.lost: dict[str, int] = {}
@@ -165,7 +165,7 @@ class Walk:
     def _stray(self, start: int, line: int, why: tuple[str, ...]) -> None:
         self.strays.append(len(self.starts))
         self.starts.append(start)
-        self.odd.append(Stray(line, why))
+        self.odd.append(LineWithoutSeq(line, why))
 
     # -- damage
 
@@ -187,7 +187,7 @@ class Walk:
             self._stray(self._region_at, self._region_line, (UNLOADED,))
             return
         for line, span in spans_of(data, self._region_line):
-            if span.kind is not Kind.BLANK:
+            if span.kind is not SpanKind.BLANK:
                 self._stray(self._region_at + span.start, line, tuple(map(str, span.troubles)) or (UNLOADED,))
 
     @staticmethod
@@ -222,27 +222,27 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def outline_rows(file: Opened, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
+def outline_rows(file: OpenFile, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
     """The rows of a file, states left to whoever knows the offset. Only what comes behind `before` is read, if given.
 
     Raises Cancelled, and Busy where the file shrinks meanwhile.
     """
-    walk = Walk(file, cancel)
+    walk = LineScan(file, cancel)
     if before is not None:
         walk.resume(before)
     return outlined(file, walk, before is None)
 
 
-def outline_tail(file: Opened, size: int) -> FileOutline:
+def outline_tail(file: OpenFile, size: int) -> FileOutline:
     """The rows in the last `size` bytes of a file, as if it had no others."""
     start = file.size - size
     if start <= 0:
-        return outlined(file, Walk(file, never), False)
-    outline = outlined(file, Walk(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
-    return replace(outline, odd=tuple(Stray(0, stray.why) for stray in outline.odd))
+        return outlined(file, LineScan(file, never), False)
+    outline = outlined(file, LineScan(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
+    return replace(outline, odd=tuple(LineWithoutSeq(0, stray.why) for stray in outline.odd))
 
 
-def outlined(file: Opened, walk: Walk, sure: bool = True) -> FileOutline:
+def outlined(file: OpenFile, walk: LineScan, sure: bool = True) -> FileOutline:
     """The outline that a walk makes; `sure` unless only what was appended is read."""
     walk.run()
     return FileOutline(

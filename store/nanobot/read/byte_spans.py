@@ -10,12 +10,12 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Kind, Span
+from sessionscope.store.io.jsonlines import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
-from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.head import METADATA
 from sessionscope.store.nanobot.format.lines import FileOutline
-from sessionscope.store.nanobot.format.walk import CHUNK, Walk, outlined, spans_of
+from sessionscope.store.nanobot.format.walk import CHUNK, LineScan, outlined, spans_of
 from sessionscope.store.protocols import Cancel
 
 from .record import MESSAGE_BYTES
@@ -77,10 +77,10 @@ class Piece(Struct, gc=False):
         return len(self.data) == self.stop - self.start
 
 
-class _SpanScan(Walk):
+class _SpanScan(LineScan):
     """A walk that remembers what an outline has no need of."""
 
-    def __init__(self, file: Opened, cancel: Cancel) -> None:
+    def __init__(self, file: OpenFile, cancel: Cancel) -> None:
         super().__init__(file, cancel)
         self.privates: list[Private] = []
         self.regions: list[Region] = []
@@ -99,23 +99,23 @@ class _SpanScan(Walk):
             self.regions.append(Region(start, start + size, line, whole))
 
 
-def find_spans(file: Opened, cancel: Cancel) -> ByteSpans:
+def find_spans(file: OpenFile, cancel: Cancel) -> ByteSpans:
     """Read a file once. Raises Cancelled, and Busy if the file shrinks meanwhile."""
     walk = _SpanScan(file, cancel)
     return ByteSpans(outlined(file, walk), tuple(walk.privates), tuple(walk.regions))
 
 
-def parts(file: Opened, region: Region) -> Iterator[Piece]:
+def parts(file: OpenFile, region: Region) -> Iterator[Piece]:
     """What lines that nanobot does not load are made of."""
     data = _all(file, region.start, region.stop) if not region.whole else b""
     if region.whole:
-        span = Span(region.start, region.stop, region.line, Kind.DAMAGE)
+        span = Span(region.start, region.stop, region.line, SpanKind.DAMAGE)
         yield Piece(
             Sort.PART, region.start, region.stop, region.line, file.read(region.start, region.start + CHUNK), span=span
         )
         return
     for line, span in spans_of(data, region.line):
-        if span.kind is not Kind.BLANK:
+        if span.kind is not SpanKind.BLANK:
             yield Piece(
                 Sort.PART,
                 region.start + span.start,
@@ -126,7 +126,7 @@ def parts(file: Opened, region: Region) -> Iterator[Piece]:
             )
 
 
-def pieces(file: Opened, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
+def pieces(file: OpenFile, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
     """All pieces in order. Raises Cancelled, and Busy where the file shrinks meanwhile."""
     outline = found.outline
     others: list[Private | Region] = sorted((*found.privates, *found.regions), key=lambda one: one.start)
@@ -153,7 +153,7 @@ def pieces(file: Opened, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
         yield from _special(file, other)
 
 
-def _special(file: Opened, other: Private | Region) -> Iterator[Piece]:
+def _special(file: OpenFile, other: Private | Region) -> Iterator[Piece]:
     if isinstance(other, Region):
         yield from parts(file, other)
     else:
@@ -179,7 +179,7 @@ def breaks(data: bytes) -> int:
     return data.count(b"\n") + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)
 
 
-def _all(file: Opened, start: int, stop: int) -> bytes:
+def _all(file: OpenFile, start: int, stop: int) -> bytes:
     data = file.read(start, stop)
     if len(data) < stop - start:
         raise Busy("the file was cut short while it was read; try again.")
@@ -189,7 +189,7 @@ def _all(file: Opened, start: int, stop: int) -> bytes:
 class _Window:
     """Reads a file onwards, much at a time; of what is very long only the beginning."""
 
-    def __init__(self, file: Opened, cancel: Cancel) -> None:
+    def __init__(self, file: OpenFile, cancel: Cancel) -> None:
         self._file, self._cancel = file, cancel
         self._at, self._data = 0, b""
 

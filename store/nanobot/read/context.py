@@ -13,13 +13,13 @@ from msgspec import UNSET, Struct
 
 from sessionscope.store.model.context import Candidate, Context, tokens_of
 from sessionscope.store.model.rows import Limits
-from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.head import Metadata, metadata_of
 from sessionscope.store.nanobot.format.history import WINDOW, consolidated, failure, legible, sent
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.walk import NO_OBJECT
 
-from .message_scan import MessageScan, Row
+from .message_scan import MessageScan, ScannedMessage
 from .record import MESSAGE_BYTES, decode, plain
 
 BYTES = 2_000_000
@@ -68,7 +68,7 @@ def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
     return Offset(0, stored, f"last_consolidated is {str(stored)[:20]!r}, no whole number; no turn works", True)
 
 
-def loaded_metadata(file: Opened, outline: FileOutline) -> Metadata | None:
+def loaded_metadata(file: OpenFile, outline: FileOutline) -> Metadata | None:
     """The metadata line that counts when the session is loaded: the last one. None where there is none."""
     if not outline.metadata:
         return None
@@ -93,7 +93,7 @@ class Sent(Struct, frozen=True):
     about: str
 
 
-def context(file: Opened, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Sent:
+def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Sent:
     """The messages that are sent of a file. At most `BYTES` of it are read."""
     if why := lost(outline, later):
         return Sent({}, f"nanobot loads nothing of this file: {why}")
@@ -142,7 +142,7 @@ def _within_reach(outline: FileOutline, first: int, last: int) -> int:
     return low
 
 
-def _records(file: Opened, outline: FileOutline, first: int, last: int) -> list[Mapping[str, Any]]:
+def _records(file: OpenFile, outline: FileOutline, first: int, last: int) -> list[Mapping[str, Any]]:
     if first > last:
         return []
     base = outline.starts[outline.row_of(first)]
@@ -178,7 +178,7 @@ def context_of(scanned: MessageScan, data: bytes, offset: int) -> Context:
     return Context(tuple(found), len(scanned.rows), prefix=True)
 
 
-def _head(line: bytes, row: Row | None) -> str:
+def _head(line: bytes, row: ScannedMessage | None) -> str:
     """What a message says first, or which tools it calls."""
     found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
     words = plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""

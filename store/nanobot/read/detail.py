@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.model.errors import StoreError
-from sessionscope.store.nanobot.format.file import Opened, opening
-from sessionscope.store.nanobot.format.head import Head, Metadata
+from sessionscope.store.nanobot.format.file import OpenFile, opening
+from sessionscope.store.nanobot.format.head import FileHead, Metadata
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.names import CHECKPOINT, Naming
 from sessionscope.store.rules.values import Damages, tool_calls
@@ -35,7 +35,7 @@ class Sidecar(Struct, frozen=True):
     stale: str
 
 
-def unanswered(file: Opened, outline: FileOutline) -> tuple[tuple[int, str], ...]:
+def unanswered(file: OpenFile, outline: FileOutline) -> tuple[tuple[int, str], ...]:
     """(seq, name or id) of calls that nobody answered, among the newest rows."""
     waiting: dict[str, tuple[int, str]] = {}
     for seq in range(max(1, outline.messages - NEWEST + 1), outline.messages + 1):
@@ -47,7 +47,7 @@ def unanswered(file: Opened, outline: FileOutline) -> tuple[tuple[int, str], ...
     return tuple(sorted(waiting.values()))
 
 
-def sidecar(folder: str, head: Head, metadata: Metadata | None, messages: int, mtime_ns: int) -> Sidecar | None:
+def sidecar(folder: str, head: FileHead, metadata: Metadata | None, messages: int, mtime_ns: int) -> Sidecar | None:
     """The checkpoint beside a session's file, None where there is none.
 
     Source: nanobot 0.3.5, `session/manager.py`: it is used where it is not older than the file and was made for just
@@ -78,7 +78,7 @@ def sidecar(folder: str, head: Head, metadata: Metadata | None, messages: int, m
     return Sidecar(name, found, next((why for good, why in checks if not good), ""))
 
 
-def provider_state(file: Opened, outline: FileOutline) -> Any:
+def provider_state(file: OpenFile, outline: FileOutline) -> Any:
     """What nanobot's provider keeps in the file, None where it keeps nothing there."""
     if outline.provider is None:
         return None
@@ -86,7 +86,7 @@ def provider_state(file: Opened, outline: FileOutline) -> Any:
     return decode(file.read(start, min(stop, start + MESSAGE_BYTES)), True, None).value.get("state")
 
 
-def damage(outline: FileOutline, head: Head, metadata: Metadata | None, offset: Offset) -> tuple[str, ...]:
+def damage(outline: FileOutline, head: FileHead, metadata: Metadata | None, offset: Offset) -> tuple[str, ...]:
     """What is wrong with a session as a whole, and what nanobot makes of it."""
     why, many = lost(outline, head.later), len(outline.strays)
     return tuple(
@@ -110,7 +110,9 @@ def damage(outline: FileOutline, head: Head, metadata: Metadata | None, offset: 
     )
 
 
-def facts(head: Head, metadata: Metadata | None, beside: Sidecar | None, provider: Any, size: int) -> tuple[Fact, ...]:
+def facts(
+    head: FileHead, metadata: Metadata | None, beside: Sidecar | None, provider: Any, size: int
+) -> tuple[Fact, ...]:
     """What else there is to know, as (what it is, what it holds), the most telling first."""
     values = metadata.values if metadata is not None else {}
     return tuple(
@@ -184,7 +186,7 @@ def _summary(metadata: Metadata | None) -> Iterator[Fact]:
         yield "summary of what is consolidated", metadata.summary
 
 
-def _channel(head: Head, values: Mapping[str, Any]) -> Iterator[Fact]:
+def _channel(head: FileHead, values: Mapping[str, Any]) -> Iterator[Fact]:
     if head.channel is not None:
         yield "channel", f"{head.channel} · chat {head.key.partition(':')[2]}"
     if isinstance(values.get("last_channel"), str):
@@ -201,7 +203,7 @@ def _provider(state: Any) -> Iterator[Fact]:
         )
 
 
-def _file(head: Head, size: int) -> Iterator[Fact]:
+def _file(head: FileHead, size: int) -> Iterator[Fact]:
     named = {Naming.LOSSY: "named as until 0.2", Naming.BASE64: "named as since 0.3"}[head.naming]
     yield "file", f"{size:,} bytes, {named}" + (", left by a save that was cut off" if head.name.temporary else "")
 

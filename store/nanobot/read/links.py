@@ -7,7 +7,7 @@ from typing import Any
 
 from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.rows import Certainty
-from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.protocols import Cancel
 from sessionscope.store.rules.values import Damages, tool_calls
@@ -20,14 +20,14 @@ whole, and how many bytes a search reads at once."""
 _SEARCHED = ("content", "tool_calls", "name")
 
 
-def value_of(file: Opened, outline: FileOutline, seq: int) -> Mapping[str, Any]:
+def value_of(file: OpenFile, outline: FileOutline, seq: int) -> Mapping[str, Any]:
     """What is stored of a message; of a very long one, what its first bytes tell."""
     start, stop = outline.span(outline.row_of(seq))
     whole = stop - start <= WHOLE
     return decode(file.read(start, stop if whole else start + LONG_ROW_BYTES), whole, None).value
 
 
-def follow(file: Opened, outline: FileOutline, seq: int) -> tuple[int, Certainty, str] | None:
+def follow(file: OpenFile, outline: FileOutline, seq: int) -> tuple[int, Certainty, str] | None:
     """The seq that a row leads to, how that is known, and what it is; None where it leads nowhere."""
     value = value_of(file, outline, seq)
     before = _near(outline, range(seq - 1, max(0, seq - NEAR - 1), -1))
@@ -57,7 +57,7 @@ def _answers(value: Mapping[str, Any], ids: set[str]) -> bool:
     return value.get("role") == "tool" and str(value.get("tool_call_id") or "") in ids
 
 
-def _call(file: Opened, outline: FileOutline, id_: str, before: Iterable[int]) -> int | None:
+def _call(file: OpenFile, outline: FileOutline, id_: str, before: Iterable[int]) -> int | None:
     for at in before:
         calls = tool_calls(value_of(file, outline, at).get("tool_calls") or None, Damages())
         if any(call.id == id_ for call in calls):
@@ -65,7 +65,9 @@ def _call(file: Opened, outline: FileOutline, id_: str, before: Iterable[int]) -
     return None
 
 
-def _sender(file: Opened, outline: FileOutline, task: str, before: Iterable[int]) -> tuple[int, Certainty, str] | None:
+def _sender(
+    file: OpenFile, outline: FileOutline, task: str, before: Iterable[int]
+) -> tuple[int, Certainty, str] | None:
     """The row that told the task's id: no release records the call itself."""
     for at in before:
         value = value_of(file, outline, at)
@@ -80,7 +82,7 @@ def _sender(file: Opened, outline: FileOutline, task: str, before: Iterable[int]
     return None
 
 
-def find(file: Opened, outline: FileOutline, words: str, start: int, forward: bool, cancel: Cancel) -> int | None:
+def find(file: OpenFile, outline: FileOutline, words: str, start: int, forward: bool, cancel: Cancel) -> int | None:
     """The seq of the next message from `start` on, or before it, that holds `words` in any case."""
     needle = words.casefold()
     at, step = (max(1, start), 1) if forward else (min(start, outline.messages), -1)

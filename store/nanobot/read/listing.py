@@ -16,8 +16,16 @@ from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSessio
 from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
 from sessionscope.store.model.session_table import SessionTable, TableEntry
 from sessionscope.store.nanobot.format.clock import Clock
-from sessionscope.store.nanobot.format.file import Opened, Stat, beginning, stat_of, trouble
-from sessionscope.store.nanobot.format.head import KEY_CHARS, Head, Line, Metadata, head_of, metadata_in, plain_lines
+from sessionscope.store.nanobot.format.file import OpenFile, Stat, beginning, stat_of, trouble
+from sessionscope.store.nanobot.format.head import (
+    KEY_CHARS,
+    FileHead,
+    Line,
+    Metadata,
+    head_of,
+    metadata_in,
+    plain_lines,
+)
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.names import ENDING, channel_of, key_of
 from sessionscope.store.nanobot.format.places import Folder
@@ -253,14 +261,16 @@ class Listing:
 
     # -- one of them
 
-    def head(self, name: str, file: Opened) -> tuple[Head, bytes]:
+    def head(self, name: str, file: OpenFile) -> tuple[FileHead, bytes]:
         """What the beginning of a file tells, previews included, and that beginning."""
         data = file.read(0, HEAD_BYTES)
         if len(data) < file.size and b"\n" not in data:
             data = file.read(0, LONGEST)
         return head_of(self._folder.name_of(name), data, len(data) == file.size), data
 
-    def summary(self, name: str, head: Head, file: Opened, data: bytes, outline: FileOutline | None) -> SessionSummary:
+    def summary(
+        self, name: str, head: FileHead, file: OpenFile, data: bytes, outline: FileOutline | None
+    ) -> SessionSummary:
         """A session in a line; counts are exact where its rows are known."""
         metadata = head.metadata
         if outline is not None:

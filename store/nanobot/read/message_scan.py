@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.io.jsontokens import has_lone_surrogate
-from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
-from sessionscope.store.nanobot.format.lines import Stray
+from sessionscope.store.nanobot.format.lines import LineWithoutSeq
 from sessionscope.store.protocols import Cancel, never
 
 from .byte_spans import Piece, Sort, find_spans, pieces
@@ -48,7 +48,7 @@ BESIDE = "beside-damage"
 _LOSES_A_ROW = {Trouble.TRUNCATED, Trouble.TORN, Trouble.NESTED}
 
 
-class Row(Struct, gc=False):
+class ScannedMessage(Struct, gc=False):
     """A message, as far as a doctor needs it. `calls` is None where they are no list; `role` None without one."""
 
     role: Any
@@ -70,7 +70,7 @@ class Item(Struct, gc=False):
     start: int
     stop: int
     line: int
-    row: Row | None = None
+    row: ScannedMessage | None = None
     seq: int | None = None
     value: dict[str, Any] | None = None
     fidelity: Fidelity = Fidelity.EXACT
@@ -135,7 +135,7 @@ class MessageScan(Struct):
         return self.head.value or {} if self.head is not None else {}
 
 
-def scan_messages(file: Opened, cancel: Cancel = never) -> MessageScan:
+def scan_messages(file: OpenFile, cancel: Cancel = never) -> MessageScan:
     """Read a file twice, in windows. Raises Cancelled, and Busy if the file shrinks meanwhile."""
     found = find_spans(file, cancel)
     items = [_item(file, piece) for piece in pieces(file, found, cancel)]
@@ -149,7 +149,7 @@ def scan_messages(file: Opened, cancel: Cancel = never) -> MessageScan:
     )
 
 
-def _item(file: Opened, piece: Piece) -> Item:
+def _item(file: OpenFile, piece: Piece) -> Item:
     data = piece.data
     if piece.sort is Sort.MESSAGE:
         return Item(
@@ -164,7 +164,7 @@ def _item(file: Opened, piece: Piece) -> Item:
         )
     if piece.sort is Sort.PART and piece.span is not None:
         span = piece.span
-        stray = Stray(piece.line, tuple(map(str, span.troubles)))
+        stray = LineWithoutSeq(piece.line, tuple(map(str, span.troubles)))
         return Item(
             piece.sort,
             piece.start,
@@ -182,16 +182,16 @@ def _item(file: Opened, piece: Piece) -> Item:
     )
 
 
-def _whole(file: Opened, piece: Piece) -> bytes:
+def _whole(file: OpenFile, piece: Piece) -> bytes:
     return piece.data if piece.whole else file.read(piece.start, piece.stop)
 
 
-def _row(data: bytes, whole: bool) -> Row:
+def _row(data: bytes, whole: bool) -> ScannedMessage:
     value = decode(data, whole, None).value
     return row_of(value, whole and b"\\u" in data and has_lone_surrogate(data))
 
 
-def row_of(value: Mapping[str, Any], surrogate: bool = False) -> Row:
+def row_of(value: Mapping[str, Any], surrogate: bool = False) -> ScannedMessage:
     """What a doctor needs to know of a message."""
     calls: tuple[tuple[str, str], ...] | None = ()
     stored = value.get("tool_calls")
@@ -200,7 +200,7 @@ def row_of(value: Mapping[str, Any], surrogate: bool = False) -> Row:
     elif stored and value.get("role") == "assistant":
         calls = tuple((str(call["id"]), _name(call)) for call in stored if isinstance(call, dict) and call.get("id"))
     answers, name = value.get("tool_call_id"), value.get("name")
-    return Row(
+    return ScannedMessage(
         value.get("role") if "role" in value else None,
         calls,
         str(answers) if answers else "",
@@ -237,7 +237,7 @@ class Opening(Struct, frozen=True):
     name: str
 
 
-def pair(rows: Sequence[Row]) -> tuple[list[Opening], list[int]]:
+def pair(rows: Sequence[ScannedMessage]) -> tuple[list[Opening], list[int]]:
     """The calls that nobody answered, and the positions of results that no call before them asked for.
 
     Source: nanobot 0.2.0, `find_legal_message_start`: a result without an id is legal, and so is a second one.

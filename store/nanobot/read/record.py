@@ -15,13 +15,13 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Kind, Leading, Trouble, leading, scan
+from sessionscope.store.io.jsonlines import Fidelity, Leading, SpanKind, Trouble, leading, scan
 from sessionscope.store.io.jsontokens import unescape
 from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.nanobot.format.announce import without_runtime_context
 from sessionscope.store.nanobot.format.clock import Clock
-from sessionscope.store.nanobot.format.file import Opened
-from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, FileOutline, Stray
+from sessionscope.store.nanobot.format.file import OpenFile
+from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, FileOutline, LineWithoutSeq
 from sessionscope.store.nanobot.format.walk import UNLOADED
 from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
 
@@ -51,7 +51,7 @@ class RowId(Struct, frozen=True):
     start: int
     stop: int
     seq: int | None
-    stray: Stray | None = None
+    stray: LineWithoutSeq | None = None
     check: int = 0
 
     def spelled(self, data: bytes) -> str:
@@ -71,10 +71,10 @@ class RowId(Struct, frozen=True):
         if line is None:
             return cls(int(start), int(stop), int(seq) or None, None, int(check, 16))
         whys = tuple(why for at, why in enumerate(_WHYS) if int(marks, 16) >> at & 1)
-        return cls(int(start), int(stop), None, Stray(int(line), whys), int(check, 16))
+        return cls(int(start), int(stop), None, LineWithoutSeq(int(line), whys), int(check, 16))
 
 
-def row_at(file: Opened, outline: FileOutline, seq: int) -> str:
+def row_at(file: OpenFile, outline: FileOutline, seq: int) -> str:
     """The identity of the row with a seq, as text. Reads its first bytes."""
     start, stop = outline.span(outline.row_of(seq))
     return RowId(start, stop, seq).spelled(file.read(start, min(stop, start + CHECKED)))
@@ -88,7 +88,7 @@ class Record(Struct, frozen=True):
     rest: Leading | None = None
 
 
-def decode(data: bytes, complete: bool, stray: Stray | None) -> Record:
+def decode(data: bytes, complete: bool, stray: LineWithoutSeq | None) -> Record:
     """A row from its bytes; `complete` says that these are all."""
     damage: list[str] = []
     if stray is not None:
@@ -105,7 +105,7 @@ def decode(data: bytes, complete: bool, stray: Stray | None) -> Record:
     if type(value) is dict:
         return Record(value, tuple(damage))
     for span in scan(data):
-        if span.kind is Kind.RECORD and span.value is not None:
+        if span.kind is SpanKind.RECORD and span.value is not None:
             damage += [str(trouble) for trouble in span.troubles if stray is None]
             damage += [_LIES[span.fidelity]] if span.fidelity in _LIES else []
             return Record(span.value, tuple(damage))
@@ -183,7 +183,7 @@ def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> Timeline
     )
 
 
-def _private(stray: Stray | None) -> bool:
+def _private(stray: LineWithoutSeq | None) -> bool:
     return stray is not None and (ODD_METADATA in stray.why or ODD_STATE in stray.why)
 
 
@@ -224,7 +224,7 @@ def plain(value: Any) -> str:
         return "…"
 
 
-def message(file: Opened, row: RowId, offset: int | None, clock: Clock, start: int, stop: int) -> Message | None:
+def message(file: OpenFile, row: RowId, offset: int | None, clock: Clock, start: int, stop: int) -> Message | None:
     """A message with bytes `start` to `stop` of its content, None where its bytes are not there any more.
 
     In a row longer than `MESSAGE_BYTES` places in the content are counted in bytes as they are stored.
@@ -270,7 +270,7 @@ def message(file: Opened, row: RowId, offset: int | None, clock: Clock, start: i
     )
 
 
-def _as_stored(file: Opened, row: RowId, rest: Leading, start: int, stop: int) -> tuple[str, int, int, int]:
+def _as_stored(file: OpenFile, row: RowId, rest: Leading, start: int, stop: int) -> tuple[str, int, int, int]:
     """A piece of a string too long to be decoded whole, where it begins and ends, and the size of all."""
     base = row.start + rest.at
     size = row.stop - base

@@ -7,15 +7,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionscope.store.model.outline import Display, Kind, only
+from sessionscope.store.model.outline import Display, StretchKind, only
 from sessionscope.store.model.rows import Count, State, TimelineRow, View
 from sessionscope.store.nanobot.format.clock import Clock
-from sessionscope.store.nanobot.format.file import Opened
+from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.lines import FileOutline, stretches
 
 from .record import HEAD_CHARS, RowId, bytes_for_line, timeline_row, words_in
 
-Read = Callable[[Callable[[Opened], Any]], Any]
+Read = Callable[[Callable[[OpenFile], Any]], Any]
 NEAR = 262_144
 """Rows that begin within so many bytes are read in one piece."""
 
@@ -23,12 +23,15 @@ NEAR = 262_144
 def display_of(outline: FileOutline, view: View) -> Display:
     """The lines of a view in storage order; damage stands in its place among all rows."""
     if view is View.ALL:
-        return Display((Kind.ROWS if plain_ else Kind.STRAY, first, last) for plain_, first, last in stretches(outline))
+        return Display(
+            (StretchKind.ROWS if plain_ else StretchKind.STRAY, first, last)
+            for plain_, first, last in stretches(outline)
+        )
     state = State.COMPACTED if view is View.COMPACTED else State.ACTIVE
     return only(outline.runs(state))
 
 
-class Lines:
+class FileTimeline:
     """A `Timeline` of the rows of one file.
 
     `sent` has by seq what the model is sent instead of what is stored, in a view of that.
@@ -59,14 +62,14 @@ class Lines:
 
     def window(self, start: int, stop: int) -> list[TimelineRow]:
         rows = [
-            (self._outline.row_of(seq), seq) if kind is Kind.ROWS else (seq, None)
+            (self._outline.row_of(seq), seq) if kind is StretchKind.ROWS else (seq, None)
             for kind, first, last in self._display.slice(start, stop)
             for seq in range(first, last + 1)
         ]
         found: list[TimelineRow] = self._read(lambda file: self.rows(file, rows)) if rows else []
         return found
 
-    def rows(self, file: Opened, rows: Sequence[tuple[int, int | None]]) -> list[TimelineRow]:
+    def rows(self, file: OpenFile, rows: Sequence[tuple[int, int | None]]) -> list[TimelineRow]:
         """The rows by number and seq, near ones in one read."""
         if not self._outline.holds(file):
             # It was saved anew a moment ago; whoever watches it asks again with the new outline.
@@ -101,7 +104,7 @@ class Tail:
 
     def __init__(self, read: Read, outline: FileOutline, clock: Clock) -> None:
         self._read = read
-        self._lines = Lines(read, outline, 0, clock, Display(()))
+        self._lines = FileTimeline(read, outline, 0, clock, Display(()))
         self.length = Count(len(outline.starts), False)
 
     def locate(self, seq: int) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sessionscope.store.io.bundle import Kind, read_manifest
+from sessionscope.store.io.bundle import BundleKind, read_manifest
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused, UnknownSession
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
@@ -16,10 +16,10 @@ from sessionscope.store.model.session_table import SessionTable
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
 from sessionscope.store.nanobot.format.places import HOME, SESSIONS, Folder
 
-from .targets import OFFLINE, Files, Look, Target, digest, settled_digest
+from .targets import OFFLINE, FileEdit, Files, Look, digest, settled_digest
 
 
-class Reading(Protocol):
+class CloseInputs(Protocol):
     """What has to be read of a folder to close sessions of it."""
 
     def file_of(self, ref: Ref) -> str | None: ...
@@ -36,10 +36,10 @@ def legacy_folder(folder: Folder) -> Path | None:
     return legacy if legacy != path and legacy.is_dir() else None
 
 
-def plan_close(reading: Reading, folder: Folder, files: Files, action: Close) -> Plan:
+def plan_close(reading: CloseInputs, folder: Folder, files: Files, action: Close) -> Plan:
     """What closing sessions would do. Raises UnknownSession."""
     members: list[Member] = []
-    targets: dict[tuple[bool, str], Target] = {}
+    targets: dict[tuple[bool, str], FileEdit] = {}
     left: list[str] = []
     for ref in dict.fromkeys(action.refs):
         name = reading.file_of(ref)
@@ -49,7 +49,7 @@ def plan_close(reading: Reading, folder: Folder, files: Files, action: Close) ->
         members.append(_member(detail))
         members += _forks(reading, detail, {one.id for one in action.refs})
         for legacy, one in _files_of(folder, files, detail, name):
-            targets[legacy, one] = Target(one, digest(files.data(one, legacy)), None, legacy=legacy)
+            targets[legacy, one] = FileEdit(one, digest(files.data(one, legacy)), None, legacy=legacy)
         left += _left(folder, detail.summary.ref.id)
     gone = [member for member in members if member.fate is Fate.DELETED]
     count = sum(member.messages for member in gone)
@@ -91,7 +91,7 @@ def _member(detail: SessionDetail) -> Member:
     )
 
 
-def _forks(reading: Reading, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
+def _forks(reading: CloseInputs, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
     """What began with this session's messages stays as it is: nobody keeps a link that could be cut."""
     session_table = reading.session_table()
     at = session_table.find(detail.summary.key)
@@ -142,10 +142,10 @@ def plan_restore(files: Files, action: Restore) -> Plan:
     """What comes back of a repair or from the trash. Raises Refused where nothing can, Misused, NotAnArchive."""
     folder = Path(action.bundle)
     found = read_manifest(folder)
-    if found.kind not in (Kind.BACKUP, Kind.TRASH) or found.more.get("archive") != "nanobot":
+    if found.kind not in (BundleKind.BACKUP, BundleKind.TRASH) or found.more.get("archive") != "nanobot":
         raise Misused(f"{folder}: was not kept from a folder of nanobot's sessions.")
-    closed = found.kind is Kind.TRASH
-    targets: list[Target] = []
+    closed = found.kind is BundleKind.TRASH
+    targets: list[FileEdit] = []
     notes: list[str] = []
     try:
         for name, kept, before, after, legacy, look, settled in found.more["targets"]:
@@ -161,7 +161,7 @@ def plan_restore(files: Files, action: Restore) -> Plan:
                 raise NotAnArchive(f"{folder / str(kept)}: is not what was kept there.")
             if data != old:
                 shown = Look(int(look[0]), int(look[1]) & 0o777) if look is not None and data is None else None
-                targets.append(Target(name, digest(data), old, legacy=bool(legacy), look=shown))
+                targets.append(FileEdit(name, digest(data), old, legacy=bool(legacy), look=shown))
         members = tuple(_back(one) for one in found.more.get("sessions", ()) if one.get("fate") == Fate.DELETED)
     except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
         raise NotAnArchive(f"{folder}: what it keeps cannot be read ({error}).") from None

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.io.bundle import Bundle, Kind
+from sessionscope.store.io.bundle import Bundle, BundleKind
 from sessionscope.store.io.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.model.errors import Damaged, Refused, StoreError
 from sessionscope.store.model.plans import Progress
@@ -32,7 +32,7 @@ class Look(Struct, frozen=True):
     mode: int
 
 
-class Target(Struct, frozen=True):
+class FileEdit(Struct, frozen=True):
     """What a file is to hold, None for nothing, and what it holds now, as a digest; None where it is not there.
 
     `out` are the bytes of the old one, as (start, stop), that the new one lacks. `legacy` says that it stands in the
@@ -91,14 +91,14 @@ class Files:
         except OSError as error:
             raise Damaged(f"{self.path(name, legacy)}: cannot be read ({error.strerror}).") from None
 
-    def check(self, targets: Sequence[Target]) -> None:
+    def check(self, targets: Sequence[FileEdit]) -> None:
         """Raises Refused where a file is not what was planned on."""
         for target in targets:
             if digest(self.data(target.name, target.legacy)) != target.before:
                 raise Refused(f"{target.name} has changed since this was planned; nothing was changed. Look again.")
 
     def keep(
-        self, targets: Sequence[Target], kind: Kind, what: str, why: str, more: dict[str, Any] | None = None
+        self, targets: Sequence[FileEdit], kind: BundleKind, what: str, why: str, more: dict[str, Any] | None = None
     ) -> Path:
         """Keeps all files that change as they are, and by itself what the new ones lack; safe when this returns."""
         try:
@@ -140,14 +140,14 @@ class Files:
             bundle.discard()
             raise
 
-    def replace(self, targets: Sequence[Target], bundle: Path | None, progress: Progress, changed: list[str]) -> None:
+    def replace(self, targets: Sequence[FileEdit], bundle: Path | None, progress: Progress, changed: list[str]) -> None:
         """Make files what they are to be: all of them, or none where one cannot be or an interrupt comes.
 
         What others changed since `check` is left alone. Raises Refused; where something could not be put back, it says
         what each file holds now, and that the old contents are in `bundle`. However it ends, `changed` gets the names
         of the files that are not what they were.
         """
-        began: list[tuple[Target, bytes | None, Look | None]] = []
+        began: list[tuple[FileEdit, bytes | None, Look | None]] = []
         try:
             for at, target in enumerate(sorted(targets, key=lambda target: target.after is None)):
                 progress("files", at, len(targets))
@@ -168,11 +168,11 @@ class Files:
             raise
         progress("files", len(targets), len(targets))
 
-    def _failed(self, error: OSError, targets: Sequence[Target], left: Sequence[str], bundle: Path | None) -> str:
+    def _failed(self, error: OSError, targets: Sequence[FileEdit], left: Sequence[str], bundle: Path | None) -> str:
         said = f"{self.folder}: cannot be written ({error.strerror or error})"
         return f"{said}. {self._states(targets, bundle)}" if left else f"{said}; nothing was changed."
 
-    def _states(self, targets: Sequence[Target], bundle: Path | None) -> str:
+    def _states(self, targets: Sequence[FileEdit], bundle: Path | None) -> str:
         """Say what each file holds now, where some could not be put back."""
         words: list[str] = []
         for target in targets:
@@ -182,13 +182,13 @@ class Files:
         kept = f" What they held is backed up in {bundle}." if bundle is not None else ""
         return f"Not all files could be put back: {', '.join(words)}.{kept}"
 
-    def _digest_now(self, target: Target) -> str | None:
+    def _digest_now(self, target: FileEdit) -> str | None:
         try:
             return digest(self.data(target.name, target.legacy))
         except Damaged:
             return ""
 
-    def _held(self, target: Target) -> tuple[bytes | None, Look | None]:
+    def _held(self, target: FileEdit) -> tuple[bytes | None, Look | None]:
         """What a file holds and looks like now."""
         data = self.data(target.name, target.legacy)
         if data is None:
@@ -196,17 +196,17 @@ class Files:
         status = self.path(target.name, target.legacy).stat()
         return data, Look(status.st_mtime_ns, stat.S_IMODE(status.st_mode))
 
-    def _put_back(self, target: Target, data: bytes | None, look: Look | None) -> bool:
+    def _put_back(self, target: FileEdit, data: bytes | None, look: Look | None) -> bool:
         """Make a file what it was before `replace` came to it; whether it is that now."""
         if self._digest_now(target) == target.before:
             return True
         if self._digest_now(target) != digest(target.after):
             return False
         with suppress(OSError, Refused):
-            self._put(Target(target.name, digest(target.after), data, legacy=target.legacy, look=look))
+            self._put(FileEdit(target.name, digest(target.after), data, legacy=target.legacy, look=look))
         return self._digest_now(target) == target.before
 
-    def _put(self, target: Target) -> None:
+    def _put(self, target: FileEdit) -> None:
         """Make a file what it is to be. Raises OSError."""
         path = self.path(target.name, target.legacy)
         if target.after is None:

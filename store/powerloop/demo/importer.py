@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .steps import Call, CompactStep, Say, Script, Spawn, Tool, User
+from .steps import CallStep, CompactStep, SayStep, Script, Spawn, Tool, UserStep
 from .subagents import FUZZER, INVESTIGATOR, REVIEWER, TRACEBACK
 
 _FIRST_NOTE = """\
@@ -37,12 +37,12 @@ IMPORTER = Script(
     prompt="You are a careful software engineer. Read before you write, run the tests before you claim anything, and "
     "keep changes small.\n\nThe repository is a bank statement importer in Python with SQLite.",
     steps=(
-        User(
+        UserStep(
             "`test_resumes_after_crash` fails about once in forty runs on CI and never on my machine. "
             "Please find out why and fix it. Don't just add a retry.",
             0.0,
         ),
-        Call(
+        CallStep(
             "I look at the test and at what it exercises first.",
             (
                 Tool(
@@ -62,11 +62,11 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "Two workers and a simulated crash. Let me see it fail before I theorise.",
             (Tool("run_command", {"command": "pytest -q tests/test_resume.py"}, "12 passed in 4.31s", took=4),),
         ),
-        Call(
+        CallStep(
             "It passes, as you said. Many runs in parallel should shift the timing.",
             (
                 Tool(
@@ -74,13 +74,13 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Reproduced: with two processes competing for the CPU, run 57 of 200 fails.\n\n"
             "The number is telling. **540 instead of 500** is not a lost batch but *two batches of 20 imported "
             "twice*, so this is no timing assumption in the test. The importer itself can count money twice."
         ),
-        User("Ouch. That is worse than a flaky test. Could it have happened in production?", 6.0),
-        Call(
+        UserStep("Ouch. That is worse than a flaky test. Could it have happened in production?", 6.0),
+        CallStep(
             "It needs two workers that start within the same moment. I check how production starts them.",
             (
                 Tool(
@@ -91,12 +91,12 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Yes: production runs four workers, and systemd restarts all of them together. "
             "Every crash is a chance for duplicates. I would trace the path a batch takes before touching it."
         ),
-        User("Go ahead, use a subagent so that we keep our context small.", 2.0),
-        Call(
+        UserStep("Go ahead, use a subagent so that we keep our context small.", 2.0),
+        CallStep(
             "",
             (
                 Spawn(
@@ -109,15 +109,15 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Found it. `Queue.claim` reads and writes in two steps:\n\n```python\nrow = self.db.execute(\n"
             "    \"SELECT id FROM batches WHERE state = 'ready' ORDER BY id LIMIT 1\"\n).fetchone()\n"
             "self.db.execute(\"UPDATE batches SET state = 'claimed' ... WHERE id = ?\", ...)\n```\n\n"
             "Between the two, another worker can read the same row. The fix is one statement that does both."
         ),
-        User("Makes sense. Please do it, with a test that fails without the fix.", 9.0),
+        UserStep("Makes sense. Please do it, with a test that fails without the fix.", 9.0),
         CompactStep(1, 16, 11_840, 2_310, _FIRST_NOTE),
-        Call(
+        CallStep(
             "One `UPDATE ... RETURNING` claims and reads at once.",
             (
                 Tool(
@@ -131,7 +131,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "My excerpt had line numbers in it. Reading the plain text.",
             (
                 Tool(
@@ -152,7 +152,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "Now the test: two connections, one ready batch, a barrier so that both claim at once.",
             (
                 Tool(
@@ -175,7 +175,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "It fails without the fix. And with it:",
             (
                 Tool(
@@ -186,13 +186,13 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "The race is gone: **1000 of 1000** runs pass under load, and the new test fails on the old code.\n\n"
             "One thing is left: leases use `time.time()`, so a clock that is set back makes a lease immortal. "
             "Shall I inject a clock while I am here?"
         ),
-        User("Yes, but as its own commit. And have somebody else look over the patch.", 21.0),
-        Call(
+        UserStep("Yes, but as its own commit. And have somebody else look over the patch.", 21.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -211,7 +211,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "A reviewer reads the diff, a fuzzer tries to break the queue.",
             (
                 Spawn(
@@ -227,7 +227,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "The reviewer is right about `release`. The fuzzer got no answer from its model; I write that test "
             "myself, later.",
             (
@@ -244,14 +244,14 @@ IMPORTER = Script(
                 Tool("run_command", {"command": "pytest -q"}, "214 passed, 2 skipped in 38.02s", took=38),
             ),
         ),
-        Say(
+        SayStep(
             "Both remarks are in. 214 tests pass.\n\n"
             "- `4be19d7` Claim a batch in one statement\n- `c05d2ae` Take the time from a clock\n\n"
             "Before this ships you may want to know whether production already holds duplicates."
         ),
-        User("Exactly my worry. Can you write something that finds them? Dry run first, please. 🙏", 55.0),
+        UserStep("Exactly my worry. Can you write something that finds them? Dry run first, please. 🙏", 55.0),
         CompactStep(17, 42, 14_260, 2_980, _SECOND_NOTE),
-        Call(
+        CallStep(
             "A duplicate is the same account, value date, amount and bank reference, from the same statement file.",
             (
                 Tool(
@@ -264,7 +264,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "`line` helps: two entries of one file with the same line can only be the same booking.",
             (
                 Tool(
@@ -284,7 +284,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "`scripts/find_duplicates.py` lists them and changes nothing unless told `--delete`.\n\n"
             "```\n$ python scripts/find_duplicates.py --db fixtures/with_duplicates.db\n"
             "file 12: lines 41-60 twice (20 entries, 1 204.50 EUR)\n"
@@ -292,12 +292,12 @@ IMPORTER = Script(
             "40 surplus entries, nothing changed (dry run)\n```\n\n"
             "It keeps the oldest copy, as other tables point at it."
         ),
-        User(
+        UserStep(
             "I ran it against a copy of production: 3 files, 60 surplus entries. That matches the complaints. "
             "What about `--delete`, is it safe to run while the importer is up?",
             190.0,
         ),
-        Call(
+        CallStep(
             "It should be one transaction that checks again what it deletes. I look whether it is.",
             (
                 Tool(
@@ -313,7 +313,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "`with db` commits, but in autocommit mode nothing *begins*. An explicit `BEGIN IMMEDIATE` is needed.",
             (
                 Tool(
@@ -330,12 +330,12 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "It was **not** safe, and now is: the search and the deletion happen in one `BEGIN IMMEDIATE`, so a worker "
             "waits at most the few milliseconds that takes. Good that you asked."
         ),
-        User("Great. Write the changelog entry, then we are done here.", 11.0),
-        Call(
+        UserStep("Great. Write the changelog entry, then we are done here.", 11.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -356,7 +356,7 @@ IMPORTER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Done. The changelog says what was wrong and how to clean up:\n\n"
             "> **Fixed**: Two workers could import the same batch after a crash.\n\n"
             "All 223 tests pass. The branch `fix/claim-race` is ready to merge ✅"

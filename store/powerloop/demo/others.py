@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .steps import Call, CompactStep, Say, Script, Tool, User
+from .steps import CallStep, CompactStep, SayStep, Script, Tool, UserStep
 
 _HOUR, _DAY = 60.0, 1440.0
 
@@ -28,8 +28,8 @@ _KEYS = Script(
     ended=38.0,
     prompt="You operate a production system. Ask before anything that cannot be undone.",
     steps=(
-        User("The signing keys are due. Rotate them in staging first, tell me before you touch production.", 0.0),
-        Call(
+        UserStep("The signing keys are due. Rotate them in staging first, tell me before you touch production.", 0.0),
+        CallStep(
             "Staging first: I check the age of the keys and who uses them.",
             (
                 Tool(
@@ -40,7 +40,7 @@ _KEYS = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "The standby key is ready. Promoting it keeps the old one valid for seven days.",
             (
                 Tool(
@@ -55,9 +55,9 @@ _KEYS = Script(
                 ),
             ),
         ),
-        Say("Staging is rotated: both keys are published, new tokens carry `sig-2024-02`. Production next?"),
-        User("Yes, go ahead.", 14.0),
-        Call(
+        SayStep("Staging is rotated: both keys are published, new tokens carry `sig-2024-02`. Production next?"),
+        UserStep("Yes, go ahead.", 14.0),
+        CallStep(
             "Promoting in production, with a check from outside at the same time.",
             (
                 Tool(
@@ -76,8 +76,8 @@ _INVOICES = Script(
     title="請求書テンプレートの多言語対応 🌏",
     ended=5 * _HOUR,
     steps=(
-        User("請求書のPDFで、日本語と絵文字が□になります。原因を調べて直してください。🙇", 0.0),
-        Call(
+        UserStep("請求書のPDFで、日本語と絵文字が□になります。原因を調べて直してください。🙇", 0.0),
+        CallStep(
             "フォントの設定から確認します。",
             (
                 Tool(
@@ -88,14 +88,14 @@ _INVOICES = Script(
                 Tool("run_command", {"command": "fc-list :lang=ja family"}, ""),
             ),
         ),
-        Say(
+        SayStep(
             "原因は二つあります。\n\n1. コンテナに日本語フォントが**一つも入っていない**（`fc-list :lang=ja` が空）。\n"
             "2. CSS の `font-family` に CJK の代替指定がない。\n\n```css\nbody {\n"
             '  font-family: "Source Sans 3", "Noto Sans CJK JP", "Noto Color Emoji", sans-serif;\n}\n```\n\n'
             "Dockerfile に `fonts-noto-cjk` と `fonts-noto-color-emoji` を追加すれば解決します。"
         ),
-        User("한국어와 简体中文도 확인해 주세요. 이모지는 👩‍💻 와 🇯🇵 도요!", 12.0),
-        Call(
+        UserStep("한국어와 简体中文도 확인해 주세요. 이모지는 👩‍💻 와 🇯🇵 도요!", 12.0),
+        CallStep(
             "네, 세 언어로 시험 PDF를 만들어 보겠습니다.",
             (
                 Tool(
@@ -105,7 +105,7 @@ _INVOICES = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "세 언어와 이모지가 모두 올바르게 나옵니다 ✅\n\n| 语言 | 字体 | 结果 |\n|---|---|---|\n"
             "| 日本語 | Noto Sans CJK JP | ✓ |\n| 한국어 | Noto Sans CJK KR | ✓ |\n"
             "| 简体中文 | Noto Sans CJK SC | ✓ |"
@@ -117,11 +117,11 @@ _NIGHTLY = Script(
     key="nightly",
     ended=9 * _HOUR,
     steps=(
-        User("Why does the nightly build take 40 minutes since Tuesday? It used to be 15.", 0.0),
-        Call(
+        UserStep("Why does the nightly build take 40 minutes since Tuesday? It used to be 15.", 0.0),
+        CallStep(
             "I read the log of last night's build.", (Tool("read_file", {"path": "ci/nightly-2217.log"}, _build_log()),)
         ),
-        Call(
+        CallStep(
             "Two cache misses of more than eleven minutes each. What do they have in common?",
             (
                 Tool(
@@ -131,7 +131,7 @@ _NIGHTLY = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "`77d02ab` writes the **build time** into `version.h`. Two modules include it, so their cache key is new "
             "every night and both are rebuilt from scratch, 11.4 minutes each.\n\n"
             "Stamping the *commit* instead keeps the key stable:\n\n"
@@ -146,8 +146,8 @@ _LIMITER = Script(
     ended=20 * _HOUR,
     prompt="You explain code to new colleagues.",
     steps=(
-        User("Explain how our rate limiter works, as if I had joined yesterday (I have).", 0.0),
-        Call(
+        UserStep("Explain how our rate limiter works, as if I had joined yesterday (I have).", 0.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -163,7 +163,7 @@ _LIMITER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Welcome! 🎉 It is a **token bucket**:\n\n"
             "- A bucket holds at most `burst` tokens; each request takes one.\n"
             "- Tokens flow back at `rate` per second, computed *lazily* when somebody asks.\n"
@@ -171,8 +171,8 @@ _LIMITER = Script(
             "```python\nlimiter = Bucket(rate=5, burst=20)   # 20 at once, then 5 a second\n```\n\n"
             "Note `monotonic()`: the limiter does not care when the wall clock jumps."
         ),
-        User("And why lazily?", 4.0),
-        Say(
+        UserStep("And why lazily?", 4.0),
+        SayStep(
             "Because a timer for each of 80 000 buckets would do work all day for clients that sleep. "
             "Lazily, an idle bucket costs nothing but its 56 bytes."
         ),
@@ -184,8 +184,8 @@ _SETTINGS = Script(
     title="Move the settings to TOML",
     ended=_DAY + 3 * _HOUR,
     steps=(
-        User("Move our settings from INI to TOML. Old files must keep working for one release.", 0.0),
-        Call(
+        UserStep("Move our settings from INI to TOML. Old files must keep working for one release.", 0.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -195,10 +195,10 @@ _SETTINGS = Script(
                 ),
             ),
         ),
-        Say("Plan: read TOML first, fall back to INI with a deprecation warning, and write TOML only."),
-        User("Good. What about types? Everything is a string in INI.", 7.0),
-        Say("A table of converters, used for INI alone: TOML brings its own types. Unknown keys are kept as text."),
-        User("Then please go on.", 1.0),
+        SayStep("Plan: read TOML first, fall back to INI with a deprecation warning, and write TOML only."),
+        UserStep("Good. What about types? Everything is a string in INI.", 7.0),
+        SayStep("A table of converters, used for INI alone: TOML brings its own types. Unknown keys are kept as text."),
+        UserStep("Then please go on.", 1.0),
         CompactStep(
             1,
             3,
@@ -209,7 +209,7 @@ _SETTINGS = Script(
         ),
         # The second fold of one run, as 0.2.0 recorded it: its span runs backwards and takes nothing.
         CompactStep(7, 6, 5_020, 1_240, "TOML first, INI as a fallback with converters; unknown keys stay text."),
-        Call(
+        CallStep(
             "",
             (
                 Tool(
@@ -218,7 +218,7 @@ _SETTINGS = Script(
                 Tool("run_command", {"command": "pytest -q tests/test_settings.py"}, "31 passed in 1.02s"),
             ),
         ),
-        Say("Settings are TOML now; an INI file still works and says once where to move."),
+        SayStep("Settings are TOML now; an INI file still works and says once where to move."),
     ),
 )
 
@@ -227,13 +227,13 @@ _PASTE = Script(
     name="The paste that turned my terminal red",
     ended=_DAY + 8 * _HOUR,
     steps=(
-        User(
+        UserStep(
             "This line from a vendor's log turned my whole terminal red. What does it do?\n\n"
             "\x1b[31m[bold red]ERROR[/bold red] disk full\x1b[2J\x1b]0;owned\x07\r[link=file:///etc/passwd]ok[/link]\n"
             "invoice_\u202efdp.exe\u202c  zero\u200bwidth  \x9b1mC1  \x00 NUL",
             0.0,
         ),
-        Say(
+        SayStep(
             "It holds *escape sequences*, which a terminal obeys when they are printed raw:\n\n"
             "| sequence | meaning |\n|---|---|\n| `ESC [31m` | red text from here on |\n"
             "| `ESC [2J` | clear the screen |\n"
@@ -250,8 +250,8 @@ _RELEASE = Script(
     archived=True,
     ended=2 * _DAY + 7 * _HOUR,
     steps=(
-        User("Draft the release notes for 4.2 from the merged pull requests.", 0.0),
-        Call(
+        UserStep("Draft the release notes for 4.2 from the merged pull requests.", 0.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -261,11 +261,11 @@ _RELEASE = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "## 4.2\n\n- **Dark mode** follows the system's setting (#812)\n- **Search** answers in a tenth of the "
             "time (#809)\n- **CSV export** of every table (#801)"
         ),
-        User("Perfect, ship it. 🚀", 3.0),
+        UserStep("Perfect, ship it. 🚀", 3.0),
     ),
 )
 
@@ -279,8 +279,8 @@ _SURVIVOR = Script(
     title="Benchmark the parser overnight",
     ended=13 * _HOUR,
     steps=(
-        User("Run the parser benchmark ten times and report the median of each format.", 0.0),
-        Call(
+        UserStep("Run the parser benchmark ten times and report the median of each format.", 0.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -291,7 +291,7 @@ _SURVIVOR = Script(
                 ),
             ),
         ),
-        Say("Medians of ten runs: CSV 1.82 s, MT940 2.40 s, **CAMT 6.95 s**. XML parsing takes 80 % of the last."),
+        SayStep("Medians of ten runs: CSV 1.82 s, MT940 2.40 s, **CAMT 6.95 s**. XML parsing takes 80 % of the last."),
     ),
 )
 
@@ -303,8 +303,8 @@ _ORPHAN = Script(
     parent="a session that is gone",
     ended=2 * _DAY + 10 * _HOUR,
     steps=(
-        User("Collect the names of all tests that failed and then passed in the last month.", 0.0),
-        Call(
+        UserStep("Collect the names of all tests that failed and then passed in the last month.", 0.0),
+        CallStep(
             "",
             (
                 Tool(
@@ -314,7 +314,7 @@ _ORPHAN = Script(
                 ),
             ),
         ),
-        Say("Two tests: `test_resumes_after_crash` (5 times) and `test_bounce` (once)."),
+        SayStep("Two tests: `test_resumes_after_crash` (5 times) and `test_bounce` (once)."),
     ),
 )
 

@@ -27,20 +27,20 @@ class Script(Struct, frozen=True):
     parent: str | None = None
 
 
-class User(Struct, frozen=True):
+class UserStep(Struct, frozen=True):
     """A person writes, `after` so many minutes."""
 
     text: str
     after: float = 0.5
 
 
-class Say(Struct, frozen=True):
+class SayStep(Struct, frozen=True):
     """The assistant answers, without tools: the end of a send."""
 
     text: str
 
 
-class Call(Struct, frozen=True):
+class CallStep(Struct, frozen=True):
     """The assistant calls tools; its text may be empty."""
 
     text: str
@@ -75,4 +75,4 @@ class CompactStep(Struct, frozen=True):
     note: str
 
 
-Step = User | Say | Call | CompactStep
+Step = UserStep | SayStep | CallStep | CompactStep

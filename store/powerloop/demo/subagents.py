@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .steps import Call, Say, Script, Spawn, Tool, User
+from .steps import CallStep, SayStep, Script, Spawn, Tool, UserStep
 
 CLAIM = """\
 41  def claim(self, worker: str) -> Batch | None:
@@ -38,7 +38,7 @@ LOGS = Script(
     lifecycle="ephemeral",
     prompt="You summarise logs. Name files and counts, no opinions.",
     steps=(
-        Call(
+        CallStep(
             "",
             (
                 Tool(
@@ -48,7 +48,7 @@ LOGS = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "Sixteen logs. I read them oldest first.",
             (
                 Tool("read_file", {"path": "ci-artifacts/run-8841/pytest.log", "tail": 40}, "12 passed in 4.02s"),
@@ -56,7 +56,7 @@ LOGS = Script(
                 Tool("read_file", {"path": "ci-artifacts/run-8843/pytest.log", "tail": 40}, TRACEBACK),
             ),
         ),
-        Call(
+        CallStep(
             "",
             (
                 Tool(
@@ -68,7 +68,7 @@ LOGS = Script(
             ),
         ),
         # What power-loop writes when the rounds are used up; the session then stays, although it is ephemeral.
-        User("You have reached the maximum of 8 rounds. Summarize what you accomplished and what remains.", 0.0),
+        UserStep("You have reached the maximum of 8 rounds. Summarize what you accomplished and what remains.", 0.0),
     ),
 )
 
@@ -80,7 +80,7 @@ WATCHER = Script(
     title="Watch CI for more failures",
     prompt="You watch a CI pipeline and report changes. Be brief.",
     steps=(
-        Call(
+        CallStep(
             "I follow the pipeline of `main` and collect every failing run.",
             (
                 Tool(
@@ -91,7 +91,7 @@ WATCHER = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "Two of sixteen failed. The logs are long, so a helper condenses them.",
             (
                 Spawn(
@@ -101,7 +101,7 @@ WATCHER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Of the last 16 runs **2 failed**, both in `test_resumes_after_crash`:\n\n"
             "| run | imported | expected |\n|---|---|---|\n| 8843 | 540 | 500 |\n| 8850 | 520 | 500 |\n\n"
             "The surplus is a multiple of 20, which is the batch size: whole batches are imported twice."
@@ -117,7 +117,7 @@ INVESTIGATOR = Script(
     title="Trace the retry path",
     prompt="You read code and explain what it does. You change nothing.",
     steps=(
-        Call(
+        CallStep(
             "I start at the entry point and follow a batch until it is committed.",
             (
                 Tool(
@@ -132,7 +132,7 @@ INVESTIGATOR = Script(
                 Tool("read_file", {"path": "importer/queue.py", "from": 41, "to": 51}, CLAIM),
             ),
         ),
-        Call(
+        CallStep(
             "`claim` reads first and writes second. Whether that matters depends on the isolation level.",
             (
                 Tool(
@@ -142,7 +142,7 @@ INVESTIGATOR = Script(
                 ),
             ),
         ),
-        Call(
+        CallStep(
             "Autocommit, so there is no transaction around the two statements. Failing runs would tell how often "
             "it happens; I leave that to a watcher and go on reading.",
             (
@@ -153,7 +153,7 @@ INVESTIGATOR = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "The retry path is sound; the *claim* is not.\n\n"
             "1. `Worker.run` asks `queue.claim` for a batch (worker.py:28).\n"
             "2. `claim` SELECTs the oldest ready batch and then UPDATEs it, in autocommit mode (queue.py:42-50).\n"
@@ -172,7 +172,7 @@ REVIEWER = Script(
     name="Review the patch",
     prompt="You review patches. Look for races, missing tests and changed behaviour. Say what you would not merge.",
     steps=(
-        Call(
+        CallStep(
             "",
             (
                 Tool(
@@ -193,7 +193,7 @@ REVIEWER = Script(
                 ),
             ),
         ),
-        Say(
+        SayStep(
             "Two remarks, neither blocks the merge:\n\n"
             "- **Good**: one `UPDATE ... RETURNING` cannot hand a batch to two workers.\n"
             "- `RETURNING` needs SQLite 3.35. The CI image has 3.40, but the support table still says 3.31. "
@@ -211,7 +211,7 @@ FUZZER = Script(
     lifecycle="ephemeral",
     prompt="You write property-based tests and run them.",
     steps=(
-        Call(
+        CallStep(
             "",
             (
                 Tool(
@@ -222,6 +222,6 @@ FUZZER = Script(
                 ),
             ),
         ),
-        Say("[degraded: LLM did not answer after 3 attempts (HTTP 529)]"),
+        SayStep("[degraded: LLM did not answer after 3 attempts (HTTP 529)]"),
     ),
 )

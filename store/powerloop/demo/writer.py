@@ -13,7 +13,7 @@ from typing import Any
 from sessionscope.store.powerloop.format.layout import NOTE_NAME
 from sessionscope.store.powerloop.format.schema import TABLES
 
-from .steps import Call, CompactStep, Say, Script, Spawn, Step, Tool, User
+from .steps import CallStep, CompactStep, SayStep, Script, Spawn, Step, Tool, UserStep
 
 MINUTE_MS = 60_000
 _COLUMNS = {"sessions": 13, "messages": 11, "compactions": 9, "usage_rounds": 7, "session_state": 5}
@@ -91,14 +91,14 @@ class _Player:
 
     def take(self, step: Step) -> None:
         match step:
-            case User():
+            case UserStep():
                 self.now += round(step.after * MINUTE_MS)
                 self.user(step.text)
-            case Say():
+            case SayStep():
                 self.think(step.text)
                 self.append("assistant", step.text, round_index=self.round)
                 self.count(step.text)
-            case Call():
+            case CallStep():
                 self.think(step.text)
                 self.use(step)
             case CompactStep():
@@ -127,7 +127,7 @@ class _Player:
         }
         self.messages.append(row | more)
 
-    def use(self, step: Call) -> None:
+    def use(self, step: CallStep) -> None:
         """An assistant row with calls, what they start, and their results."""
         ids = [f"call_{_hex(self.id, len(self.messages), at)}" for at in range(len(step.tools))]
         calls = [

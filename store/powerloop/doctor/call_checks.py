@@ -8,7 +8,7 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
+from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts, troubles
 from sessionscope.store.powerloop.read.tool_call_pairs import awaited, dumps, is_free, open_calls, pair_tool_calls
 
 from .check_results import CheckResult, check_result, named_seqs
@@ -20,7 +20,7 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[CheckResu
     pairs = pair_tool_calls(facts.rows)
     back = {seq for first, last in facts.audit.unexplained for seq in range(first, last + 1)}
     waits, _ = awaited(facts)
-    groups: dict[int, list[Row]] = {}
+    groups: dict[int, list[MessageFacts]] = {}
     for at, call in pairs.answers.items():
         groups.setdefault(call.row, [facts.rows[call.row]]).append(facts.rows[at])
     for group in groups.values():
@@ -54,7 +54,7 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[CheckResu
             )
 
 
-def _orphan_result(facts: SessionFacts, row: Row) -> CheckResult:
+def _orphan_result(facts: SessionFacts, row: MessageFacts) -> CheckResult:
     place = facts.spot(row)
     message = f"It is the result of a call {str(row.answers)[:40]!r} that no row before it makes."
     if not row.answers:

@@ -9,7 +9,7 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts
+from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts
 
 from .check_results import CheckResult, check_result, count_rows, named_seqs
 from .edits import Edit
@@ -58,7 +58,7 @@ def compactions(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     yield from _spans(facts)
 
 
-def _note_unrecorded(facts: SessionFacts, row: Row, number: int, spans: list[tuple[int, int]]) -> CheckResult:
+def _note_unrecorded(facts: SessionFacts, row: MessageFacts, number: int, spans: list[tuple[int, int]]) -> CheckResult:
     place, meta = facts.spot(row), row.meta if isinstance(row.meta, dict) else {}
     first, last = meta.get("from_seq"), meta.get("to_seq")
     message = "It is a compaction note, but the audit knows of no compaction that wrote it."

@@ -27,7 +27,7 @@ class Edit(Struct, frozen=True):
     place: Spot
 
 
-class Row(Struct, frozen=True):
+class StoredRow(Struct, frozen=True):
     """A row as it is stored."""
 
     columns: tuple[str, ...]
@@ -45,11 +45,11 @@ class Row(Struct, frozen=True):
         return seal.hexdigest()
 
 
-def read_row(conn: sqlite3.Connection, table: str, rowid: int) -> Row | None:
+def read_row(conn: sqlite3.Connection, table: str, rowid: int) -> StoredRow | None:
     """A row of a table, which is named as the file has it and quoted; None where there is none."""
     cursor = conn.execute(f"SELECT * FROM {table} WHERE rowid = ?", (rowid,))
     found = cursor.fetchone()
-    return Row(tuple(column[0] for column in cursor.description), tuple(found)) if found else None
+    return StoredRow(tuple(column[0] for column in cursor.description), tuple(found)) if found else None
 
 
 def basis_of(conn: sqlite3.Connection, layout: Layout, edits: Iterable[Edit]) -> str:

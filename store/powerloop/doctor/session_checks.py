@@ -9,7 +9,7 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import gaps, runs_of, size
 from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.session_facts import Row, SessionFacts, troubles
+from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts, troubles
 from sessionscope.store.powerloop.read.tool_call_pairs import dumps
 
 from .check_results import CheckResult, check_result, count_rows
@@ -141,7 +141,7 @@ def messages(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
         )
 
 
-def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> CheckResult:
+def _bad_column(facts: SessionFacts, layout: Layout, row: MessageFacts, column: str) -> CheckResult:
     place = facts.spot(row)
     if column == "tool_calls_json":
         return check_result(
@@ -179,7 +179,7 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: Row, column: str) -> C
     )
 
 
-def _note_meta(facts: SessionFacts, layout: Layout, row: Row) -> dict[str, Any]:
+def _note_meta(facts: SessionFacts, layout: Layout, row: MessageFacts) -> dict[str, Any]:
     """What a note says of its fold, as far as the audit says it too."""
     audit_row = (
         next((audit_row for audit_row in facts.audit_rows if audit_row.note_seq == row.seq), None) if row.note else None

@@ -11,7 +11,7 @@ from sessionscope.store.powerloop.format.layout import Layout
 
 from . import sessions
 from .messages import Owner
-from .session_facts import Row, SessionFacts, read_facts
+from .session_facts import MessageFacts, SessionFacts, read_facts
 from .tool_call_pairs import pair_tool_calls
 
 WHOLE_SEQ = "typeof(seq) = 'integer'"
@@ -63,12 +63,12 @@ def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tu
         yield seq, str(role), tokens_of(size)
 
 
-def _called(row: Row) -> str:
+def _called(row: MessageFacts) -> str:
     """What stands for a message that says nothing itself."""
     return ", ".join(name for _, name in row.calls if name)
 
 
-def _place(layout: Layout, note: Row) -> int:
+def _place(layout: Layout, note: MessageFacts) -> int:
     place = note.meta.get("ord") if layout.by_ord and isinstance(note.meta, dict) else None
     return place if type(place) is int else note.seq
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.io.sqlitefile import Read
-from sessionscope.store.model.outline import Display, Kind
+from sessionscope.store.model.outline import Display, StretchKind
 from sessionscope.store.model.rows import Count, Message, State, TimelineRow
 from sessionscope.store.powerloop.format.decode import Cells, decode_bytes, note_span, number, text
 from sessionscope.store.powerloop.format.layout import Layout
@@ -180,7 +180,7 @@ def preview_line(cells: Cells, row: tuple[Any, ...]) -> str:
     return preview(content)
 
 
-class Lines:
+class MessageTimeline:
     """A `Timeline` of message rows: a display tells which seqs stand where, one statement reads a window of them."""
 
     def __init__(self, read: Read, layout: Layout, owner: Owner, display: Display, exact: bool, about: str) -> None:
@@ -198,8 +198,10 @@ class Lines:
 
     def window(self, start: int, stop: int) -> list[TimelineRow]:
         stretches = self._display.slice(start, stop)
-        seqs = sorted(seq for kind, first, last in stretches if kind is Kind.ROWS for seq in range(first, last + 1))
-        strays = [first for kind, first, _ in stretches if kind is Kind.STRAY]
+        seqs = sorted(
+            seq for kind, first, last in stretches if kind is StretchKind.ROWS for seq in range(first, last + 1)
+        )
+        strays = [first for kind, first, _ in stretches if kind is StretchKind.STRAY]
 
         def work(conn: sqlite3.Connection) -> dict[str, TimelineRow]:
             cells = Cells(conn, self._layout.name("messages"))
@@ -215,9 +217,9 @@ class Lines:
         rows: dict[str, TimelineRow] = self._read(work) if seqs or strays else {}
         lines: list[TimelineRow] = []
         for kind, first, last in stretches:
-            if kind is Kind.HOLE:
+            if kind is StretchKind.HOLE:
                 lines.append(_hole(first, last))
-            elif kind is Kind.STRAY:
+            elif kind is StretchKind.STRAY:
                 lines.append(rows.get(f"@{first}") or _hole(first, first))
             else:
                 lines.extend(rows.get(str(seq)) or _hole(seq, seq) for seq in range(first, last + 1))

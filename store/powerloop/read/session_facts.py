@@ -42,7 +42,7 @@ SEQ_COLUMNS = (
 _ACTIVE, _COMPACTED = State.ACTIVE.value, State.COMPACTED.value
 
 
-class Call(Struct, frozen=True):
+class CallFacts(Struct, frozen=True):
     """A tool call, by the position of its row and its own in there."""
 
     row: int
@@ -51,7 +51,7 @@ class Call(Struct, frozen=True):
     name: str | None
 
 
-class Row(Struct, gc=False):
+class MessageFacts(Struct, gc=False):
     """A message. `bad` are columns whose JSON does not parse, `odd` those in which it is not what it should be.
 
     `size` counts the characters of its content and its calls, `head` is how the content begins; of a facts with bodies.
@@ -109,13 +109,13 @@ class SessionFacts(Struct):
     session: dict[str, Any]
     state_rowid: int | None
     state: dict[str, Any] | None
-    rows: list[Row]
+    rows: list[MessageFacts]
     strays: list[int]
     audit_rows: list[AuditRow]
     audit: Audit
     mentions: list[tuple[str, int, str, int]]
 
-    def spot(self, row: Row | None = None) -> Spot:
+    def spot(self, row: MessageFacts | None = None) -> Spot:
         """The place of the session, or of a row of it."""
         return Spot(self.ref, str(row.seq), row.seq) if row is not None else Spot(self.ref)
 
@@ -162,7 +162,7 @@ def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any]
     return {column[0]: value for column, value in zip(cursor.description, found, strict=True)} if found else None
 
 
-def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[Row], list[int]]:
+def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[MessageFacts], list[int]]:
     rows, strays = [], []
     columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
     head_of = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
@@ -177,7 +177,7 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
         if not calls and (not meta or meta == "{}"):
             # Most rows: nothing in them needs to be parsed.
             rows.append(
-                Row(
+                MessageFacts(
                     rowid,
                     seq,
                     role,
@@ -206,7 +206,7 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
             odd.append("tool_calls_json")
         values = _object(meta, "meta_json", bad, odd) if meta and meta != "{}" else None
         rows.append(
-            Row(
+            MessageFacts(
                 rowid,
                 seq,
                 role,
@@ -270,7 +270,12 @@ def _audit_rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[
 
 
 def _audit(
-    conn: sqlite3.Connection, layout: Layout, owner: Owner, rows: list[Row], strays: list[int], audit_rows: bool
+    conn: sqlite3.Connection,
+    layout: Layout,
+    owner: Owner,
+    rows: list[MessageFacts],
+    strays: list[int],
+    audit_rows: bool,
 ) -> Audit:
     if not audit_rows and not any(row.state == _COMPACTED for row in rows):
         return Audit([])

@@ -8,26 +8,26 @@ from typing import Any
 
 from msgspec import Struct
 
-from .session_facts import Call, Row, SessionFacts
+from .session_facts import CallFacts, MessageFacts, SessionFacts
 
 
 class ToolCallPairs(Struct):
     """Tool calls and their results, by the positions of their messages: `orphans` are results without a call."""
 
-    answers: dict[int, Call]
-    unanswered: list[Call]
+    answers: dict[int, CallFacts]
+    unanswered: list[CallFacts]
     orphans: list[int]
 
 
-def pair_tool_calls(rows: Sequence[Row]) -> ToolCallPairs:
+def pair_tool_calls(rows: Sequence[MessageFacts]) -> ToolCallPairs:
     """Match each result with the latest call before it that has its id, or one without an id with any such call."""
-    by_id: dict[str, Call] = {}
-    waiting: dict[Call, None] = {}
-    nameless: list[Call] = []
+    by_id: dict[str, CallFacts] = {}
+    waiting: dict[CallFacts, None] = {}
+    nameless: list[CallFacts] = []
     found = ToolCallPairs({}, [], [])
     for at, row in enumerate(rows):
         for place, (id_, name) in enumerate(row.calls):
-            call = Call(at, place, id_, name)
+            call = CallFacts(at, place, id_, name)
             waiting[call] = None
             if id_:
                 by_id[id_] = call
@@ -47,9 +47,9 @@ def pair_tool_calls(rows: Sequence[Row]) -> ToolCallPairs:
     return found
 
 
-def open_calls(facts: SessionFacts, pairs: ToolCallPairs) -> dict[int, list[Call]]:
+def open_calls(facts: SessionFacts, pairs: ToolCallPairs) -> dict[int, list[CallFacts]]:
     """Return the calls without a result in active messages, by the position of the message."""
-    found: dict[int, list[Call]] = {}
+    found: dict[int, list[CallFacts]] = {}
     for call in pairs.unanswered:
         if facts.rows[call.row].active:
             found.setdefault(call.row, []).append(call)

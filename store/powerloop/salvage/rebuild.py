@@ -19,8 +19,8 @@ from sessionscope.store.model.plans import Progress, silent
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.recovery.image import Image
 from sessionscope.store.recovery.pages import HIGHEST, LOWEST
-from sessionscope.store.recovery.target import Shape, Target, read_shape
-from sessionscope.store.recovery.trees import Row, Trees, Walk
+from sessionscope.store.recovery.target import NewDatabase, Shape, read_shape
+from sessionscope.store.recovery.trees import TableRow, TreeReport, Trees
 
 from . import expected_contents
 
@@ -69,7 +69,7 @@ class _Table(Struct):
     """A table while it is salvaged; it is `made` once a row of it was found, or its tree."""
 
     shape: Shape
-    walk: Walk
+    walk: TreeReport
     rows: int = 0
     made: bool = False
     lost: str = ""
@@ -135,7 +135,7 @@ class _Work:
         self.broken_schema = False
         entries = self.schema()
         header = image.header
-        self.target = Target(target, image.page_size or 4096, image.encoding, header.vacuum if header else 0)
+        self.target = NewDatabase(target, image.page_size or 4096, image.encoding, header.vacuum if header else 0)
         try:
             self.sort(entries)
         except BaseException:
@@ -150,10 +150,10 @@ class _Work:
 
     def schema(self) -> list[SchemaEntry]:
         """The rows of the schema, by its tree or, where that is broken, wherever they are."""
-        walk, found = Walk([]), dict[tuple[str, str], SchemaEntry]()
+        walk, found = TreeReport([]), dict[tuple[str, str], SchemaEntry]()
         for encoding in dict.fromkeys((self.image.encoding, "utf-8", "utf-16-le", "utf-16-be")):
             self.image.encoding = encoding
-            walk = Walk([])
+            walk = TreeReport([])
             self._collect(found, (row for rows in self.trees.rows(1, _like_schema, walk) for row in rows))
             for number, read in self.trees.adrift() if walk.gaps else ():
                 if self._collect(found, read(_like_schema)):
@@ -167,7 +167,7 @@ class _Work:
             self.note("the list of tables is damaged: what is missing of it is made as power-loop makes it")
         return sorted(found.values(), key=lambda entry: entry.root)[:_TABLES]
 
-    def _collect(self, found: dict[tuple[str, str], SchemaEntry], rows: Iterator[Row] | list[Row]) -> int:
+    def _collect(self, found: dict[tuple[str, str], SchemaEntry], rows: Iterator[TableRow] | list[TableRow]) -> int:
         before = len(found)
         for row in rows:
             kind, name, table, root, sql = row.values
@@ -191,7 +191,7 @@ class _Work:
                 if isinstance(shape, str):
                     self.note(f"table {expected_contents.shown(entry.name)} {shape}, and is left out")
                 elif entry.name.lower() not in {name.lower() for name in self.tables}:
-                    self.tables[entry.name] = _Table(shape, Walk([]), made=True)
+                    self.tables[entry.name] = _Table(shape, TreeReport([]), made=True)
                     self.target.make(shape)
         self.roots = {entry.name: entry.root for entry in entries if entry.kind == "table"}
         names = {entry.table for entry in entries}
@@ -200,7 +200,7 @@ class _Work:
                 for sql in expected_contents.statements(prefix, table) if prefix + table not in self.tables else ():
                     guess = read_shape(prefix + table, sql)
                     if isinstance(guess, Shape):
-                        self.guesses.append(_Table(guess, Walk([(LOWEST, HIGHEST)])))
+                        self.guesses.append(_Table(guess, TreeReport([(LOWEST, HIGHEST)])))
 
     # -- their rows
 
@@ -264,7 +264,7 @@ class _Work:
         """The highest rowids ever given, which AUTOINCREMENT goes on from."""
         if self.sequences is None or not self.target.ask("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
             return
-        for rows in self.trees.rows(self.sequences.root, lambda types: len(types) == 2, Walk([])):
+        for rows in self.trees.rows(self.sequences.root, lambda types: len(types) == 2, TreeReport([])):
             for name, highest in (row.values for row in rows):
                 if isinstance(name, str) and name in self.tables and isinstance(highest, int):
                     there = self.target.ask("SELECT seq FROM sqlite_sequence WHERE name = ?", name)

@@ -29,7 +29,7 @@ CHANGED = "A session that would go has changed since this was planned; nothing w
 over all rows is less than looking each up; and the database in a bundle."""
 
 
-class Work(Struct, frozen=True):
+class CloseWork(Struct, frozen=True):
     """Storage keys of the sessions that go and of those that lose their link, and a seal of what the plan saw."""
 
     keys: tuple[int, ...]
@@ -62,7 +62,12 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -
     stays = f", {_many(len(cut), 'session')} {'stays' if len(cut) == 1 else 'stay'} as a root" if cut else ""
     said = f"{_many(len(keys), 'session')} and {_many(messages, 'message')} go to the trash{stays}."
     return Plan(
-        action, len(keys) + len(cut), (said,), warnings, work=Work(keys, cut, seal(conn, layout, keys)), members=members
+        action,
+        len(keys) + len(cut),
+        (said,),
+        warnings,
+        work=CloseWork(keys, cut, seal(conn, layout, keys)),
+        members=members,
     )
 
 
@@ -251,7 +256,7 @@ def attached(conn: sqlite3.Connection, path: Path, mode: str) -> Iterator[None]:
             conn.execute("DETACH kept")
 
 
-def copy(conn: sqlite3.Connection, layout: Layout, work: Work, target: Path, changed: Callable[[], bool]) -> int:
+def copy(conn: sqlite3.Connection, layout: Layout, work: CloseWork, target: Path, changed: Callable[[], bool]) -> int:
     """Copies all rows of the sessions that go into an empty database, as one snapshot; which state of it that was.
 
     Nobody who writes has to wait for it, where there is a WAL. `changed` says whether somebody may have written since
@@ -299,13 +304,13 @@ def _copy_table(conn: sqlite3.Connection, layout: Layout, table: str, condition:
     )
 
 
-def _mostly(conn: sqlite3.Connection, layout: Layout, work: Work) -> str:
+def _mostly(conn: sqlite3.Connection, layout: Layout, work: CloseWork) -> str:
     """A sign that keeps SQLite from looking up each session's rows, where most of a table goes and one pass is less."""
     (sessions,) = conn.execute(f"SELECT count(*) FROM main.{layout.table('sessions')}").fetchone()
     return "+" if len(work.keys) * MOST > sessions else ""
 
 
-def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any]]:
+def links(conn: sqlite3.Connection, layout: Layout, work: CloseWork) -> list[list[Any]]:
     """[storage key, id, id of its parent] of each session that loses its link, as far as ids are plain text."""
     return (
         [
@@ -321,7 +326,7 @@ def links(conn: sqlite3.Connection, layout: Layout, work: Work) -> list[list[Any
     )
 
 
-def delete(conn: sqlite3.Connection, layout: Layout, work: Work, state: int) -> None:
+def delete(conn: sqlite3.Connection, layout: Layout, work: CloseWork, state: int) -> None:
     """Deletes, in a transaction that is open already. Raises Refused where anything is not as it was planned on.
 
     Where nobody wrote since the `state` that was copied, nobody has to wait until all is looked at again.

@@ -29,7 +29,7 @@ _MIXED = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
 CHANGED = "The session has changed since this was planned; nothing was done. Look again."
 
 
-class Work(Struct, frozen=True):
+class CompactionWork(Struct, frozen=True):
     """What is written: runs of seqs that change their state, and what the plan saw of the session."""
 
     key: int
@@ -82,7 +82,7 @@ def plan_compaction(conn: sqlite3.Connection, layout: Layout, action: Compact) -
     owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     before, after = found.before, found.after(action.note)
     place = min(found.leaves, key=lambda row: (row.place, row.seq)).place
-    work = Work(
+    work = CompactionWork(
         facts.key, tuple(found.runs), len(found.leaves), _seal(conn, layout, owner), found.span, place, (before, after)
     )
     place_said = (
@@ -118,7 +118,7 @@ def _changes(action: Compact, found: Cut) -> Iterator[Change]:
     yield Change(Spot(action.ref), NOTE_NAME, None, action.note)
 
 
-def compact(conn: sqlite3.Connection, layout: Layout, work: Work, note: str, now_ms: int) -> int:
+def compact(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, note: str, now_ms: int) -> int:
     """Carries a compaction out in a transaction that is open already; the number that it gets. Raises Refused."""
     owner = _unchanged(conn, layout, work)
     next_seq, round_index, last = _counters(conn, layout, owner)
@@ -181,7 +181,7 @@ def plan_undo(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Pl
     owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     count = found.rows or 0
     span = found.from_seq or 0, found.to_seq or 0
-    work = Work(
+    work = CompactionWork(
         facts.key,
         found.set_runs,
         count,
@@ -233,7 +233,7 @@ def _check_undoable(facts: SessionFacts, found: Compaction) -> None:
         )
 
 
-def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms: int) -> None:
+def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, now_ms: int) -> None:
     """Takes a compaction back in a transaction that is open already. Raises Refused.
 
     A second audit row with the same note and span and the tokens swapped says so: every release loads the result, and a
@@ -267,7 +267,7 @@ def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: Work, now_ms
 # -- statements
 
 
-def _unchanged(conn: sqlite3.Connection, layout: Layout, work: Work) -> Owner:
+def _unchanged(conn: sqlite3.Connection, layout: Layout, work: CompactionWork) -> Owner:
     row = conn.execute(f"SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?", (work.key,)).fetchone()
     if row is None:
         raise Refused(CHANGED)
@@ -277,7 +277,7 @@ def _unchanged(conn: sqlite3.Connection, layout: Layout, work: Work) -> Owner:
     return owner
 
 
-def _stored_id(conn: sqlite3.Connection, layout: Layout, work: Work) -> Any:
+def _stored_id(conn: sqlite3.Connection, layout: Layout, work: CompactionWork) -> Any:
     return conn.execute(f"SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?", (work.key,)).fetchone()[0]
 
 
@@ -298,7 +298,7 @@ def _audit(
     stored: Any,
     number: int,
     note_seq: int,
-    work: Work,
+    work: CompactionWork,
     round_index: int,
     now_ms: int,
 ) -> None:

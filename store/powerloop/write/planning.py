@@ -13,7 +13,7 @@ from sessionscope.store.powerloop.doctor.check_results import CheckResult
 from sessionscope.store.powerloop.doctor.edits import Edit
 
 
-class Work(Struct, frozen=True):
+class EditWork(Struct, frozen=True):
     """What a plan is to do: edits, and whether all indexes are built anew first.
 
     `scope` are the storage keys of the sessions it is about, `between` whether it is about what binds them too.

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.io.bundle import Kind, Manifest, read_manifest
+from sessionscope.store.io.bundle import BundleKind, Manifest, read_manifest
 from sessionscope.store.model.errors import NotAnArchive, Refused
 from sessionscope.store.model.plans import Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref
@@ -20,7 +20,7 @@ from sessionscope.store.powerloop.format.tables import OWNERS, all_columns, has_
 from .closing import ROWS, attached
 
 
-class Kept(Struct, frozen=True):
+class ClosedBundle(Struct, frozen=True):
     """A bundle of closed sessions. `members` is what its plan said, `links` are [key, id, parent] that were cut."""
 
     folder: Path
@@ -31,25 +31,27 @@ class Kept(Struct, frozen=True):
     links: tuple[tuple[int, Any, Any], ...]
 
 
-def read_kept(folder: Path) -> Kept | None:
+def read_kept(folder: Path) -> ClosedBundle | None:
     """What a bundle keeps, None where it is of another kind. Raises NotAnArchive where it cannot be read."""
     found = read_manifest(folder)
-    return kept_of(folder, found) if found.kind is Kind.TRASH and found.more.get("archive") == "power-loop" else None
+    return (
+        kept_of(folder, found) if found.kind is BundleKind.TRASH and found.more.get("archive") == "power-loop" else None
+    )
 
 
-def kept_of(folder: Path, found: Manifest) -> Kept:
+def kept_of(folder: Path, found: Manifest) -> ClosedBundle:
     """The same of a manifest that was read already."""
     try:
         more = found.more
         links = tuple((int(key), id_, parent) for key, id_, parent in more["links"])
-        return Kept(
+        return ClosedBundle(
             folder, str(more["layout"]), found.what, tuple(map(str, more["tables"])), tuple(more["sessions"]), links
         )
     except (KeyError, TypeError, ValueError) as error:
         raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
 
 
-def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, kept: Kept) -> Plan:
+def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, kept: ClosedBundle) -> Plan:
     """What would come back. Raises Refused where nothing can."""
     there = {id_ for (id_,) in conn.execute(f"SELECT session_id FROM {layout.table('sessions')}")}
     members = tuple(_member(layout, one) for one in kept.members if one.get("fate") == Fate.DELETED)
@@ -88,7 +90,7 @@ def _member(layout: Layout, one: dict[str, Any]) -> Member:
     )
 
 
-def attached_bundle(conn: sqlite3.Connection, kept: Kept) -> AbstractContextManager[None]:
+def attached_bundle(conn: sqlite3.Connection, kept: ClosedBundle) -> AbstractContextManager[None]:
     """Attach the database of a bundle. Raises NotAnArchive if it no longer exists."""
     database = kept.folder / ROWS
     if not database.is_file():
@@ -96,7 +98,7 @@ def attached_bundle(conn: sqlite3.Connection, kept: Kept) -> AbstractContextMana
     return attached(conn, database, "immutable=1")
 
 
-def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int, list[str]]:
+def put_back(conn: sqlite3.Connection, layout: Layout, kept: ClosedBundle) -> tuple[int, list[str]]:
     """Insert the sessions of an attached bundle, in a transaction that is open already. Raises sqlite3.Error.
 
     Return how many there are, and in words what could not be put back.
@@ -115,11 +117,11 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> tuple[int,
     return int(many), notes
 
 
-def _name(kept: Kept, table: str) -> str:
+def _name(kept: ClosedBundle, table: str) -> str:
     return quoted(kept.layout + table)
 
 
-def _table(conn: sqlite3.Connection, layout: Layout, kept: Kept, table: str) -> Iterator[str]:
+def _table(conn: sqlite3.Connection, layout: Layout, kept: ClosedBundle, table: str) -> Iterator[str]:
     if not layout.has(table):
         (rows,) = conn.execute(f"SELECT count(*) FROM kept.{_name(kept, table)}").fetchone()
         if rows:
@@ -174,7 +176,7 @@ def _table(conn: sqlite3.Connection, layout: Layout, kept: Kept, table: str) -> 
             yield f"{rows - there - moved} rows of {table} were there already and are not overwritten"
 
 
-def _relink(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> Iterator[str]:
+def _relink(conn: sqlite3.Connection, layout: Layout, kept: ClosedBundle) -> Iterator[str]:
     for _, id_, parent in kept.links:
         if conn.execute("SELECT 1 FROM temp.coming WHERE id = ?", (parent,)).fetchone() is None:
             continue

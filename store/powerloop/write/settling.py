@@ -7,7 +7,7 @@ from typing import Any
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.doctor.edits import Edit
 from sessionscope.store.powerloop.doctor.room import Rooms, count_on, make_room
-from sessionscope.store.powerloop.read.session_facts import Call, SessionFacts
+from sessionscope.store.powerloop.read.session_facts import CallFacts, SessionFacts
 from sessionscope.store.powerloop.read.tool_call_pairs import awaited, first_free, is_free, open_calls, pair_tool_calls
 
 REASON = "settled by sessionscope"
@@ -40,7 +40,7 @@ def settle(facts: SessionFacts, reason: str, now_ms: int) -> tuple[list[Edit], l
     return edits, said
 
 
-def _answer(facts: SessionFacts, at: int, seq: int, call: Call, reason: str, now_ms: int) -> Edit:
+def _answer(facts: SessionFacts, at: int, seq: int, call: CallFacts, reason: str, now_ms: int) -> Edit:
     caller = facts.rows[at]
     values: dict[str, Any] = {
         "session_id": facts.stored_id,
@@ -59,7 +59,7 @@ def _answer(facts: SessionFacts, at: int, seq: int, call: Call, reason: str, now
     return Edit("messages", None, values, facts.spot(caller))
 
 
-def _said(seq: int, calls: list[Call]) -> str:
+def _said(seq: int, calls: list[CallFacts]) -> str:
     names = ", ".join(str(call.name or call.id or "?")[:40] for call in calls[:5])
     many = "1 call" if len(calls) == 1 else f"{len(calls)} calls"
     return f"{many} of seq {seq} {'is' if len(calls) == 1 else 'are'} answered as aborted: {names}."

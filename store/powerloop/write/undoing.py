@@ -10,13 +10,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.io.bundle import Kind, read_manifest
+from sessionscope.store.io.bundle import BundleKind, read_manifest
 from sessionscope.store.io.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused
 from sessionscope.store.model.findings import Change, cut
 from sessionscope.store.model.plans import Action
 from sessionscope.store.model.rows import Spot
-from sessionscope.store.powerloop.doctor.edits import Edit, Row, Touched, read_row, touched
+from sessionscope.store.powerloop.doctor.edits import Edit, StoredRow, Touched, read_row, touched
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
 from sessionscope.store.powerloop.format.tables import all_columns, quoted
 
@@ -47,7 +47,7 @@ class LeftRow(Struct, frozen=True):
     moving: Mapping[str, Any]
 
 
-class Kept(Struct, frozen=True):
+class UndoBundle(Struct, frozen=True):
     """What a bundle can put back: a database of the rows as they were, and the rows as they were left."""
 
     database: Path
@@ -56,7 +56,7 @@ class Kept(Struct, frozen=True):
     rows: tuple[LeftRow, ...]
 
 
-def _split(table: str, row: Row | None) -> tuple[Row | None, dict[str, Any]]:
+def _split(table: str, row: StoredRow | None) -> tuple[StoredRow | None, dict[str, Any]]:
     """Return a row without the columns that move on, and the values of these."""
     if row is None:
         return None, {}
@@ -64,7 +64,7 @@ def _split(table: str, row: Row | None) -> tuple[Row | None, dict[str, Any]]:
     # Only numbers move on; anything else there is damage, and counts.
     moving = {name: stored[name] for name in _MOVING.get(table, ()) if type(stored.get(name)) is int}
     columns = tuple(name for name in row.columns if name not in moving)
-    return Row(columns, tuple(stored[name] for name in columns)), moving
+    return StoredRow(columns, tuple(stored[name] for name in columns)), moving
 
 
 def manifest(conn: sqlite3.Connection, layout: Layout, changed: Sequence[Touched], action: Action) -> dict[str, Any]:
@@ -76,23 +76,23 @@ def manifest(conn: sqlite3.Connection, layout: Layout, changed: Sequence[Touched
     return {"archive": "power-loop", "layout": layout.prefix, "action": type(action).__name__.lower(), "rows": rows}
 
 
-def read_kept(folder: Path) -> Kept:
+def read_kept(folder: Path) -> UndoBundle:
     """What a bundle keeps. Raises NotAnArchive where it is none, Misused where it is none of a power-loop database."""
     found = read_manifest(folder)
     more = found.more
-    if found.kind is not Kind.BACKUP or more.get("archive") != "power-loop":
+    if found.kind is not BundleKind.BACKUP or more.get("archive") != "power-loop":
         raise Misused(f"{folder}: was not kept from a power-loop database.")
     try:
         rows = tuple(
             LeftRow(str(table), int(rowid), None if seal is None else str(seal), dict(moving))
             for table, rowid, seal, moving in more["rows"]
         )
-        return Kept(folder / ROWS, str(more["layout"]), found.why, rows)
+        return UndoBundle(folder / ROWS, str(more["layout"]), found.why, rows)
     except (KeyError, TypeError, ValueError) as error:
         raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
 
 
-def check(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
+def check(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle) -> None:
     """Raises Refused where a row is not what it was left as, or a table is gone."""
     restored = True
     with _kept(kept) as before:
@@ -112,7 +112,7 @@ def check(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
         raise Refused("everything was put back already; nothing was done.")
 
 
-def changes(conn: sqlite3.Connection, layout: Layout, kept: Kept, many: int) -> Iterator[Change]:
+def changes(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle, many: int) -> Iterator[Change]:
     """The first rows that change, as a diff."""
     with _kept(kept) as before:
         for left in kept.rows[:many]:
@@ -125,10 +125,10 @@ def _text(values: tuple[Any, ...]) -> str:
     return cut(", ".join(str(value) for value in values if value is not None))
 
 
-def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
+def put_back(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle) -> None:
     """Makes the rows what they were, in a transaction that is open already. What has moved on since stays so."""
     with _kept(kept) as before:
-        rows: list[tuple[LeftRow, Row | None]] = []
+        rows: list[tuple[LeftRow, StoredRow | None]] = []
         for left in kept.rows:
             table = layout.table(left.table)
             _, moving = _split(left.table, read_row(conn, table, left.rowid))
@@ -139,7 +139,7 @@ def put_back(conn: sqlite3.Connection, layout: Layout, kept: Kept) -> None:
                 _insert(conn, layout.name(left.table), left.rowid, row)
 
 
-def _went_on(conn: sqlite3.Connection, layout: Layout, left: LeftRow, now: Row) -> bool:
+def _went_on(conn: sqlite3.Connection, layout: Layout, left: LeftRow, now: StoredRow) -> bool:
     """Return whether a session has got messages since a row of it was left, notes of undone compactions aside."""
     column, since = ("created_at", "updated_at") if left.table == "sessions" else ("seq", "next_seq")
     if since not in left.moving or not layout.has("messages", column):
@@ -154,7 +154,7 @@ def _went_on(conn: sqlite3.Connection, layout: Layout, left: LeftRow, now: Row) 
     return found.fetchone() is not None
 
 
-def _restored(before: sqlite3.Connection, layout: Layout, left: LeftRow, moving: Mapping[str, Any]) -> Row | None:
+def _restored(before: sqlite3.Connection, layout: Layout, left: LeftRow, moving: Mapping[str, Any]) -> StoredRow | None:
     """Return what a row becomes again: as it was, but for counters that have moved on since the action.
 
     Such a counter is put back only if it was behind its rows before the action, which then was what put it right.
@@ -167,7 +167,7 @@ def _restored(before: sqlite3.Connection, layout: Layout, left: LeftRow, moving:
     behind = _behind(before, layout, stored)
     moved = {name: now for name, now in moving.items() if now != left.moving.get(name) and name not in behind}
     stored |= moved
-    return Row(then.columns, tuple(stored[name] for name in then.columns))
+    return StoredRow(then.columns, tuple(stored[name] for name in then.columns))
 
 
 def _behind(before: sqlite3.Connection, layout: Layout, stored: Mapping[str, Any]) -> set[str]:
@@ -203,7 +203,7 @@ def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], t
         copy.execute("COMMIT")
 
 
-def _insert(conn: sqlite3.Connection, table: str, rowid: int, row: Row) -> None:
+def _insert(conn: sqlite3.Connection, table: str, rowid: int, row: StoredRow) -> None:
     """Insert a row into a table, named in full, without the columns that SQLite computes."""
     writable = set(all_columns(conn, "main", table))
     stored = {name: value for name, value in zip(row.columns, row.values, strict=True) if name in writable}
@@ -214,7 +214,7 @@ def _insert(conn: sqlite3.Connection, table: str, rowid: int, row: Row) -> None:
 
 
 @contextmanager
-def _kept(kept: Kept) -> Iterator[sqlite3.Connection]:
+def _kept(kept: UndoBundle) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{uri_of(str(kept.database))}?immutable=1", uri=True)) as conn:
             conn.text_factory = decode_text

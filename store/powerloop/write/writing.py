@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sessionscope.store.io.bundle import Bundle, Kind
+from sessionscope.store.io.bundle import Bundle, BundleKind
 from sessionscope.store.io.sqlitefile import decode_text, distrust_schema, uri_of
 from sessionscope.store.io.transactions import SPILL_PAGES, is_busy
 from sessionscope.store.model.errors import Cancelled, Refused, StoreError
@@ -89,7 +89,7 @@ def _unsure(path: str, error: Exception, backup: Path | None) -> Refused:
     return Refused(f"{path}: it is not known whether the change was made ({error}). Look before you repeat it.{kept}")
 
 
-def new_bundle(path: Path, what: str, why: str, kind: Kind = Kind.BACKUP) -> Bundle:
+def new_bundle(path: Path, what: str, why: str, kind: BundleKind = BundleKind.BACKUP) -> Bundle:
     """Begin a bundle beside a database. Raises Refused where it cannot be made."""
     try:
         return Bundle(path, kind, what, why)
