@@ -186,7 +186,7 @@ def read(data: bytes) -> ParsedObject | None:
     except RecursionError:
         return None
     except ValueError:
-        mended = _mend(text)
+        repaired = _repaired(text)
     huge: list[str] = []
 
     def whole_number(digits: str) -> int | str:
@@ -198,12 +198,12 @@ def read(data: bytes) -> ParsedObject | None:
 
     for strict in (True, False):
         try:
-            value = JSONDecoder(strict=strict, parse_int=whole_number).decode(mended)
+            value = JSONDecoder(strict=strict, parse_int=whole_number).decode(repaired)
         except JSONDecodeError:
             continue
         except RecursionError:
             break
-        return ParsedObject(value, not strict, mended != text, bool(huge))
+        return ParsedObject(value, not strict, repaired != text, bool(huge))
     return None
 
 
@@ -224,7 +224,7 @@ def leading_fields(data: bytes, found: Extent) -> dict[str, Any]:
     return fields
 
 
-def _mend(text: str) -> str:
+def _repaired(text: str) -> str:
     """JSON in which a backslash that begins no escape stands for itself."""
     return _ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", text)
 
@@ -250,7 +250,7 @@ def unescape(data: bytes) -> tuple[str, int, bool]:
     try:
         text = _decode_string(f'"{raw}"')
     except JSONDecodeError:
-        text = _decode_string(f'"{_mend(raw)}"')
+        text = _decode_string(f'"{_repaired(raw)}"')
     return text, used, closed
 
 

@@ -40,8 +40,8 @@ from .read import detail
 from .read.message_scan import MessageScan, scan_messages
 from .write import closing
 from .write import compaction as compacting
-from .write.mending import ROUNDS, follow_ups, mend, wanted_of
-from .write.settling import settle
+from .write.fixes import ROUNDS, apply_fixes, follow_ups, wanted_of
+from .write.settle_turn import settle
 from .write.targets import OFFLINE, FileEdit, Files, digest
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
@@ -102,7 +102,7 @@ class NanobotActions:
                 raise Cancelled("stopped")
             inside = [pair for pair in some if not _of_a_file(*pair)]
             if inside:
-                target, found_changes = self._mended(file, inside, action)
+                target, found_changes = self._fixed(file, inside, action)
                 targets[file] = target
                 changes += found_changes
                 rows += len(found_changes)
@@ -123,25 +123,25 @@ class NanobotActions:
             work=work,
         )
 
-    def _mended(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[FileEdit, list[Change]]:
+    def _fixed(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[FileEdit, list[Change]]:
         """A file with all that is wanted of it put right, and then what only shows now."""
         before = self._files.data(file)
         if before is None:
             raise UnknownSession(f"{file}: the file is gone.")
         mtime_ns = self._files.path(file).stat().st_mtime_ns
         subject, _ = self._patient(file, before)
-        first = mend(subject, before, wanted_of(taken), mtime_ns)
+        first = apply_fixes(subject, before, wanted_of(taken), mtime_ns)
         data, changes = first.data, list(first.changes)
         for _ in range(ROUNDS if action.place is None else 0):
             subject, scanned = self._patient(file, data)
             more = follow_ups(subject, scanned, action.only)
             if not more:
                 break
-            mended = mend(subject, data, more, mtime_ns)
-            if mended.data == data:
+            fixed = apply_fixes(subject, data, more, mtime_ns)
+            if fixed.data == data:
                 break
-            data = mended.data
-            changes += mended.changes
+            data = fixed.data
+            changes += fixed.changes
         return FileEdit(file, digest(before), data, first.out), changes
 
     def _patient(self, file: str, data: bytes) -> tuple[Subject, MessageScan]:
@@ -178,9 +178,9 @@ class NanobotActions:
         file, data = self._session_data(action.ref)
         subject, scanned = self._patient(file, data)
         held = self._checkpoint(file, data, scanned)
-        mended, said = settle(subject, scanned, data, held, action.reason, datetime.now())
-        targets = [FileEdit(file, digest(data), mended.data)] if mended.data != data else []
-        changes = list(mended.changes)
+        fixed, said = settle(subject, scanned, data, held, action.reason, datetime.now())
+        targets = [FileEdit(file, digest(data), fixed.data)] if fixed.data != data else []
+        changes = list(fixed.changes)
         if held is not None:
             name = checkpoint_name(subject)
             targets.append(FileEdit(name, digest(self._files.data(name)), None))
@@ -203,19 +203,19 @@ class NanobotActions:
         waits = self._checkpoint(file, data, scanned) is not None
         now = datetime.now()
         if isinstance(action, Uncompact):
-            mended, rows, said = compacting.plan_undo(subject, scanned, data, action, waits, now)
+            fixed, rows, said = compacting.plan_undo(subject, scanned, data, action, waits, now)
             compaction = None
         else:
-            mended, compaction, said = compacting.plan_compaction(subject, scanned, data, action, waits, now)
+            fixed, compaction, said = compacting.plan_compaction(subject, scanned, data, action, waits, now)
             rows = len(compaction.cut.leaves)
         return Plan(
             action,
             rows,
             tuple(said),
             (),
-            mended.changes,
+            fixed.changes,
             offline=OFFLINE,
-            work=(FileEdit(file, digest(data), mended.data),),
+            work=(FileEdit(file, digest(data), fixed.data),),
             compaction=compaction,
         )
 

@@ -40,10 +40,10 @@ from .format.obstacles import check_statements, reason, written_tables
 from .read import sessions
 from .read.session_facts import read_facts
 from .source import PowerLoopSource
-from .write import closing, planning, reviving, undoing
+from .write import closing, planning, restore, undoing
 from .write import compaction as compacting
 from .write.planning import EditWork
-from .write.settling import settle
+from .write.settle_turn import settle
 from .write.writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
 
 ROUNDS, SHOWN = 8, 2_000
@@ -195,8 +195,8 @@ class PowerLoopActions:
         )
 
     def _plan_restore(self, conn: sqlite3.Connection, action: Restore) -> Plan:
-        if (closed := reviving.read_kept(Path(action.bundle))) is not None:
-            return reviving.plan(conn, self.layout, action, closed)
+        if (closed := restore.read_kept(Path(action.bundle))) is not None:
+            return restore.plan(conn, self.layout, action, closed)
         kept = undoing.read_kept(Path(action.bundle))
         if kept.layout != self.layout.prefix:
             raise Misused(
@@ -222,7 +222,7 @@ class PowerLoopActions:
             self._source.probe(writer.conn)
             self._check(writer.conn)
             if isinstance(plan.action, Restore):
-                return self._revive(writer, plan) if plan.members else self._restore(writer, plan)
+                return self._restore_sessions(writer, plan) if plan.members else self._restore(writer, plan)
             if isinstance(plan.action, Compact):
                 return self._compact(writer, plan, plan.action)
             if isinstance(plan.action, Uncompact):
@@ -378,10 +378,10 @@ class PowerLoopActions:
             closing.delete(conn, self.layout, work, state)
         return Receipt(plan.reasons[0], plan.rows, Restore(str(path)), str(path))
 
-    def _revive(self, writer: Writer, plan: Plan) -> Receipt:
-        kept: reviving.ClosedBundle = plan.work
-        with reviving.attached_bundle(writer.conn, kept), self._transaction(writer):
-            many, notes = reviving.put_back(writer.conn, self.layout, kept)
+    def _restore_sessions(self, writer: Writer, plan: Plan) -> Receipt:
+        kept: restore.ClosedBundle = plan.work
+        with restore.attached_bundle(writer.conn, kept), self._transaction(writer):
+            many, notes = restore.put_back(writer.conn, self.layout, kept)
             if many != len(plan.members):
                 raise Refused("Sessions have changed since this was planned; nothing was done. Look again.")
         if not notes and not plan.warnings:

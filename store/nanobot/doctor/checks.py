@@ -1,4 +1,4 @@
-"""The checks of one session file. Pure; the repairs are in `write/mending.py`.
+"""The checks of one session file. Pure; the repairs are in `write/fixes.py`.
 
 Severity follows nanobot: an error is what it loses, hides, or fails a turn for.
 """

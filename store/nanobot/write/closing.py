@@ -16,7 +16,7 @@ from sessionscope.store.model.session_table import SessionTable
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
 from sessionscope.store.nanobot.format.places import HOME, SESSIONS, Folder
 
-from .targets import OFFLINE, FileEdit, Files, Look, digest, settled_digest
+from .targets import OFFLINE, FileEdit, Files, Look, digest, digest_without_undone
 
 
 class CloseInputs(Protocol):
@@ -151,7 +151,7 @@ def plan_restore(files: Files, action: Restore) -> Plan:
         for name, kept, before, after, legacy, look, settled in found.more["targets"]:
             _check_names(name, kept)
             data = files.data(name, legacy)
-            if digest(data) not in (before, after) and settled_digest(data) != settled:
+            if digest(data) not in (before, after) and digest_without_undone(data) != settled:
                 if not closed:
                     raise Refused(f"{name} has changed since; nothing was done.")
                 notes.append(f"{name} is there already and is not overwritten")

@@ -35,7 +35,7 @@ from sessionscope.store.nanobot.read.context import context_of, offset_of
 from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps
 from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
-from .mending import Mended
+from .fixes import FixedFile
 
 SHOWN = 200
 
@@ -51,7 +51,7 @@ def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
 
 def plan_compaction(
     subject: Subject, scanned: MessageScan, data: bytes, action: Compact, waits: bool, now: datetime
-) -> tuple[Mended, CompactionPlan, list[str]]:
+) -> tuple[FixedFile, CompactionPlan, list[str]]:
     """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
     check_note(action.note)
     offset = _ready(subject, scanned, waits)
@@ -84,9 +84,9 @@ def plan_compaction(
         *(Change(subject.spot(scanned.rows[row.seq - 1]), row.role, row.head, None) for row in found.leaves[:SHOWN]),
         Change(subject.spot(), "the summary", summary_text(compaction.summary), action.note),
     ]
-    mended = Mended(_written(subject, scanned, data, values), (), tuple(changes))
+    fixed = FixedFile(_written(subject, scanned, data, values), (), tuple(changes))
     return (
-        mended,
+        fixed,
         CompactionPlan(context, found, action.note, summary_text(compaction.summary) or "", number=compaction.number),
         said,
     )
@@ -109,7 +109,7 @@ def _print(scanned: MessageScan, data: bytes, at: int) -> str:
 
 def plan_undo(
     subject: Subject, scanned: MessageScan, data: bytes, action: Uncompact, waits: bool, now: datetime
-) -> tuple[Mended, int, list[str]]:
+) -> tuple[FixedFile, int, list[str]]:
     """The file with a fold taken back, how many rows that is, and in words what. Raises Misused, Refused."""
     offset = _ready(subject, scanned, waits)
     inner = _metadata(scanned)
@@ -139,7 +139,7 @@ def plan_undo(
     change = Change(subject.spot(), "the summary", summary_text(note), summary_text(found.summary))
     said = f"{many:,} messages come back into the context, and what stood before them stands again."
     written = _written(subject, scanned, data, values | {"metadata": inner} | found.offsets)
-    return Mended(written, (), (change,)), many, [said]
+    return FixedFile(written, (), (change,)), many, [said]
 
 
 def _stands(scanned: MessageScan, data: bytes, metadata: Mapping[str, Any], compaction: LoggedCompaction) -> bool:

@@ -52,7 +52,7 @@ def digest(data: bytes | None) -> str | None:
     return None if data is None else blake2b(data, digest_size=16).hexdigest()
 
 
-def settled_digest(data: bytes | None) -> str | None:
+def digest_without_undone(data: bytes | None) -> str | None:
     """Tells what a file holds but for compactions that were made here and undone: these leave only a log of theirs."""
     if data is None:
         return None
@@ -126,7 +126,7 @@ class Files:
                         digest(target.after),
                         target.legacy,
                         look,
-                        settled_digest(target.after),
+                        digest_without_undone(target.after),
                     ]
                 )
                 if data is not None and target.out:

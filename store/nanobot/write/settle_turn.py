@@ -19,7 +19,7 @@ from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
 from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps, pair, row_of
 
-from .mending import Mended
+from .fixes import FixedFile
 
 INTERRUPTED = "Error: Task interrupted before this tool finished."
 UNANSWERED = "Error: Task interrupted before a response was generated."
@@ -34,7 +34,7 @@ def settle(
     checkpoint: Mapping[str, Any] | None,
     reason: str,
     now: datetime,
-) -> tuple[Mended, list[str]]:
+) -> tuple[FixedFile, list[str]]:
     """The file with its turn ended, and in words how; the same bytes where nothing is open.
 
     `checkpoint` is that of a sidecar in force, which goes before one in the metadata. Raises Refused for a file that is
@@ -62,7 +62,7 @@ def settle(
     closing = [{"role": "assistant", "content": reason or UNANSWERED, "timestamp": stamp}] if waits else []
     said = _said(restored, sum(map(len, answers.values())), bool(closing))
     if not said and not any(name in inner for name in _OPEN):
-        return Mended(data, (), ()), []
+        return FixedFile(data, (), ()), []
     return _written(subject, scanned, data, restored, answers, closing, stamp), said or ["Its turn is marked as ended."]
 
 
@@ -122,7 +122,7 @@ def _written(
     answers: Mapping[int, Sequence[dict[str, Any]]],
     closing: Sequence[dict[str, Any]],
     stamp: str,
-) -> Mended:
+) -> FixedFile:
     changes: list[Change] = []
 
     def new(row: dict[str, Any]) -> bytes:
@@ -153,7 +153,7 @@ def _written(
         lines.append(new(row))
         lines += [new(one) for one in answers.get(at, ())]
     lines += [new(row) for row in closing]
-    return Mended(b"".join(lines), (), tuple(changes))
+    return FixedFile(b"".join(lines), (), tuple(changes))
 
 
 def _ended(values: Mapping[str, Any], stamp: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ Wanted = Mapping[tuple[str, int | None], str]
 """The choice taken, empty for a safe fix, by the code of a finding and the byte at which its place begins."""
 
 
-class Mended(Struct, frozen=True):
+class FixedFile(Struct, frozen=True):
     """A file as it will be, the parts of the old one that it lacks, as (start, stop), and the changes as a diff."""
 
     data: bytes
@@ -59,12 +59,12 @@ def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> W
     }
 
 
-def mend(subject: Subject, data: bytes, wanted: Wanted, mtime_ns: int) -> Mended:
+def apply_fixes(subject: Subject, data: bytes, wanted: Wanted, mtime_ns: int) -> FixedFile:
     """A file with what is wanted put right. `mtime_ns` dates what nothing else does."""
-    return _Mending(subject, data, wanted, mtime_ns).done()
+    return _Fixing(subject, data, wanted, mtime_ns).done()
 
 
-class _Mending:
+class _Fixing:
     def __init__(self, subject: Subject, data: bytes, wanted: Wanted, mtime_ns: int) -> None:
         self.subject, self.data, self.wanted, self.mtime_ns = subject, data, wanted, mtime_ns
         self.scanned = scan_messages(Held(data))
@@ -87,7 +87,7 @@ class _Mending:
         """The choice taken for a finding, None where it is not wanted."""
         return self.wanted.get((code, item.start if item is not None else None))
 
-    def done(self) -> Mended:
+    def done(self) -> FixedFile:
         scanned = self.scanned
         tail = repeated(scanned)
         rows = scanned.rows
@@ -104,7 +104,7 @@ class _Mending:
                 self._take_out(item, "a repeated message")
             elif item.sort is Sort.MESSAGE:
                 self._message(item, id(item) in orphans)
-            elif item.sort is Sort.STATE or (item.state and self._mends(item)):
+            elif item.sort is Sort.STATE or (item.state and self._fixes(item)):
                 self._state(item, state)
             elif item.sort is Sort.METADATA:
                 self._other_metadata(item)
@@ -113,7 +113,7 @@ class _Mending:
             self.before += once
         head = self._head()
         data = b"".join([head, *state[-1:], *self._joined()])
-        return Mended(data, tuple(self.out), tuple(self.changes))
+        return FixedFile(data, tuple(self.out), tuple(self.changes))
 
     def _joined(self) -> list[bytes]:
         """The lines, each ended but where the next piece of the same one follows."""
@@ -146,7 +146,7 @@ class _Mending:
         if self.lines or kept[1:]:
             self.changes.append(Change(self.subject.spot(item), "provider state", self._shown(item), _text(kept[-1])))
 
-    def _mends(self, item: Item) -> bool:
+    def _fixes(self, item: Item) -> bool:
         return (
             item.sort is not Sort.PART
             or self._choice(item.code, item) is not None
@@ -169,7 +169,7 @@ class _Mending:
 
     def _part(self, item: Item) -> None:
         """What nanobot does not load: as much of it as makes a message becomes one, the rest is taken out."""
-        if not self._mends(item):
+        if not self._fixes(item):
             self.lines.append((self.data[item.start : item.stop], True))
         elif not item.message or item.value is None:
             self._take_out(item, "damage")
@@ -243,7 +243,7 @@ class _Mending:
             self.changes.append(Change(self.subject.spot(), "the metadata line", None, _text(line)))
             return line
         moves = head.sort is Sort.PART or bool({"metadata-misplaced", "metadata-duplicated"} & self.codes)
-        if head.sort is Sort.PART and not self._mends(head):
+        if head.sort is Sort.PART and not self._fixes(head):
             self.lines.insert(self.head_at, (self.data[head.start : head.stop], True))
             return b""
         values = self._values(dict(scanned.values))
