@@ -123,10 +123,10 @@ def _compactions_parser(prog: str) -> Parser:
 
 
 def _browse(args: argparse.Namespace) -> int:
-    return _show_places(args.archives or _known_places(), bool(args.archives), args.summarizer)
+    return _show_known_archives(args.archives or _known_archives(), bool(args.archives), args.summarizer)
 
 
-def _known_places() -> list[str]:
+def _known_archives() -> list[str]:
     """The usual places that are there, and the archives that the config file names."""
     from .config import ConfigError, load, path
 
@@ -144,7 +144,7 @@ def _known_places() -> list[str]:
     return list(dict.fromkeys(places))
 
 
-def _show_places(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
+def _show_known_archives(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
     if not sys.stdout.isatty():
         return _print_trees(places)
     # Hardly anything of what a start makes is garbage, so nobody looks for it before the screen stands.
@@ -200,7 +200,7 @@ def _demo(args: argparse.Namespace) -> int:
     folder = PrivateFolder()
     try:
         write_demo(folder.path / DEMO_NAME)
-        return _show_places([str(folder.path / DEMO_NAME)])
+        return _show_known_archives([str(folder.path / DEMO_NAME)])
     finally:
         folder.close()
 

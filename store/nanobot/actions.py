@@ -30,19 +30,19 @@ from sessionscope.store.model.plans import (
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.protocols import Cancel, never
 
-from .doctor.checks import Subject, head_of
+from .doctor.checks import Subject, metadata_of_scan
 from .doctor.checkup import checkpoint_name, findings, main_of, subject_of
+from .format.discovery import Folder
 from .format.file import Held
-from .format.head import head_of as head_in
+from .format.file_head import read_file_head
 from .format.names import ENDING, encoded, safe_name
-from .format.places import Folder
 from .read import detail
 from .read.message_scan import MessageScan, scan_messages
 from .write import closing
 from .write import compaction as compacting
+from .write.file_edits import OFFLINE, FileEdit, Files, digest
 from .write.fixes import ROUNDS, apply_fixes, follow_ups, wanted_of
 from .write.settle_turn import settle
-from .write.targets import OFFLINE, FileEdit, Files, digest
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
 _NOTHING = "There is nothing to put right."
@@ -221,9 +221,13 @@ class NanobotActions:
 
     def _checkpoint(self, file: str, data: bytes, scanned: MessageScan) -> dict[str, Any] | None:
         """What a sidecar in force holds, None without one."""
-        head = head_in(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
+        head = read_file_head(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
         beside = detail.sidecar(
-            self._folder.path, head, head_of(scanned), len(scanned.rows), self._files.path(file).stat().st_mtime_ns
+            self._folder.path,
+            head,
+            metadata_of_scan(scanned),
+            len(scanned.rows),
+            self._files.path(file).stat().st_mtime_ns,
         )
         held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
         return held if isinstance(held, dict) else None

@@ -11,7 +11,7 @@ from sessionscope.store.model.errors import NotAnArchive
 from sessionscope.store.protocols import Actions, Stamp
 
 from .format.clock import Clock
-from .format.places import Folder, folders
+from .format.discovery import Folder, folders
 from .read.listing import Listing
 from .read.release import release_of
 from .reader import NanobotReader

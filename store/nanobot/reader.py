@@ -33,9 +33,9 @@ from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 
 from .format.file import Held, OpenFile, opening
-from .format.head import FileHead, Metadata
+from .format.file_head import FileHead, Metadata
+from .format.line_scan import outline_rows, outline_tail
 from .format.lines import FileOutline
-from .format.walk import outline_rows, outline_tail
 from .read import context, detail, links, listing, record
 from .read.audit import audit_of
 from .read.context import Offset

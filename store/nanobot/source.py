@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .format.clock import Clock
+from .format.discovery import Folder
 from .format.lines import FileOutline
-from .format.places import Folder
 
 OUTLINES = 8
 """How many outlines of files are kept."""

@@ -129,7 +129,7 @@ class Trees:
 
     # -- tables
 
-    def rows(self, root: int, fits: Fits, walk: TreeReport) -> Iterator[list[TableRow]]:
+    def rows(self, root: int, fits: Fits, report: TreeReport) -> Iterator[list[TableRow]]:
         """The rows of a table's tree, a leaf at a time in order of their rowids; `walk` is filled on the way."""
         stack = [(root, LOWEST, HIGHEST)]
         while stack:
@@ -137,12 +137,12 @@ class Trees:
             self._step()
             node, page = self._node(number, (TABLE_INTERIOR, TABLE_LEAF))
             if node is None:
-                walk.gaps.append((lowest, highest))
+                report.gaps.append((lowest, highest))
             elif node.kind == TABLE_INTERIOR:
                 below = list(children(page, node, lowest, highest))
                 if len(below) <= len(node.cells) or node.odd:
                     self._bad[number] = 1
-                    walk.gaps.append((lowest, highest))
+                    report.gaps.append((lowest, highest))
                 self._owner[number] = _TREE
                 stack += reversed(below)
             else:
@@ -151,19 +151,19 @@ class Trees:
                 if not inside and (node.cells or node.odd or number != root):
                     if not found:
                         self._bad[number] = 1
-                    walk.gaps.append((lowest, highest))
+                    report.gaps.append((lowest, highest))
                     continue
                 self._owner[number] = _TREE
                 if lost := len(node.cells) + node.odd - len(inside):
                     self._bad[number] = 1
-                    walk.unreadable += lost
+                    report.unreadable += lost
                 if len(found) > len(inside):
-                    walk.strays.append((number, lowest, highest))
+                    report.strays.append((number, lowest, highest))
                 yield inside
 
-    def strays(self, walk: TreeReport, fits: Fits) -> Iterator[list[TableRow]]:
+    def strays(self, report: TreeReport, fits: Fits) -> Iterator[list[TableRow]]:
         """The rows whose rowid cannot be right, for it does not belong on their page."""
-        for number, lowest, highest in walk.strays:
+        for number, lowest, highest in report.strays:
             page = self.image.page(number)
             if node := read_node(page, self.image.usable, number == 1):
                 yield [row for row in self._leaf(page, node, fits) if not lowest < row.rowid <= highest]

@@ -14,7 +14,6 @@ import pytest
 from sessionscope.store import Compact, Refused, Uncompact, View
 from sessionscope.store.io.files import folder_lock
 from sessionscope.store.model.rows import Ref
-from sessionscope.store.nanobot.write import targets
 from sessionscope.store.powerloop import SessionStore
 
 from .helpers import only, prefix_of, raw, seqs, together
@@ -169,7 +168,7 @@ def test_two_processes_fold_one_file(tmp_path: Path) -> None:
 def test_a_folder_in_which_another_writes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path)
     before = (folder / NAME).read_bytes()
-    monkeypatch.setattr(targets, "WAIT_S", 0.05)
+    monkeypatch.setattr(file_edits, "WAIT_S", 0.05)
     with folder_lock(folder, 0):
         code = (
             "import sys; from sessionscope.store.io.files import folder_lock; from pathlib import Path\n"

@@ -26,7 +26,7 @@ __all__ = ["clock"]
 
 STORE = os.path.dirname(str(store.__file__))
 WRITING = {
-    "actions.py", "bundle.py", "closing.py", "edits.py", "files.py", "compaction.py", "restore.py", "targets.py",
+    "actions.py", "bundle.py", "closing.py", "edits.py", "files.py", "compaction.py", "restore.py", "file_edits.py",
     "undoing.py", "writing.py",
 }  # fmt: skip
 LATE = (EXECUTE, "mkdir", "rename", "replace", "unlink")

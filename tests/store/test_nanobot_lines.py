@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from sessionscope.store import Busy
 from sessionscope.store.io.jsonlines import scan
-from sessionscope.store.nanobot.format import walk as index
+from sessionscope.store.nanobot.format import line_scan as index
 from sessionscope.store.nanobot.format.file import opening
+from sessionscope.store.nanobot.format.line_scan import outline_rows
 from sessionscope.store.nanobot.format.lines import FileOutline
-from sessionscope.store.nanobot.format.walk import outline_rows
 from sessionscope.store.nanobot.read.record import decode
 
 from .workspaces import NAME, counted, lines, talk

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from sessionscope.store import Ref, Refused, Uncompact, bundles
 from sessionscope.store.nanobot.dropin.session_manager import LOCK
 from sessionscope.store.nanobot.reader import NanobotReader
-from sessionscope.store.nanobot.write import targets
+from sessionscope.store.nanobot.write import file_edits
 
 from .actions import NANOBOT, Scenario, done
 from .faults import failing
@@ -28,14 +28,14 @@ def prepared(name: str, folder: Path) -> tuple[Scenario, Path]:
 
 def before_each_write(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> list[str]:
     """Call a function right before each file is replaced or removed. Return the names of these files, as they come."""
-    put, names = targets.Files._put, []
+    put, names = file_edits.Files._put, []
 
-    def instead(self: targets.Files, target: targets.FileEdit) -> None:
+    def instead(self: file_edits.Files, target: file_edits.FileEdit) -> None:
         act()
         names.append(target.name)
         put(self, target)
 
-    monkeypatch.setattr(targets.Files, "_put", instead)
+    monkeypatch.setattr(file_edits.Files, "_put", instead)
     return names
 
 
@@ -72,17 +72,17 @@ def test_a_file_that_others_change_in_the_last_moment_is_left_alone(
     actions, plan = scenario.plan(path)
     wanted = sorted(plan.work, key=lambda target: target.after is None)
     last = path / wanted[-1].name
-    check, before = targets.Files.check, scenario.state(path)
+    check, before = file_edits.Files.check, scenario.state(path)
     kept = len(bundles(path, None))
 
-    def late(self: targets.Files, some: object) -> None:
+    def late(self: file_edits.Files, some: object) -> None:
         check(self, plan.work)
         if last.exists() and gone:
             last.unlink()
         else:
             last.write_bytes(NEWER)
 
-    monkeypatch.setattr(targets.Files, "check", late)
+    monkeypatch.setattr(file_edits.Files, "check", late)
     with pytest.raises(Refused, match="changed since this was planned"):
         actions.apply(plan, offline=True)
     now = scenario.state(path)
@@ -94,15 +94,15 @@ def test_a_file_that_others_change_in_the_last_moment_is_left_alone(
 def test_what_cannot_be_put_back_is_told_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenario, path = prepared("repair", tmp_path)
     actions, plan = scenario.plan(path)
-    put, done = targets.Files._put, []
+    put, done = file_edits.Files._put, []
 
-    def full(self: targets.Files, target: targets.FileEdit) -> None:
+    def full(self: file_edits.Files, target: file_edits.FileEdit) -> None:
         if done:
             raise OSError(28, "No space left on device")
         done.append(target.name)
         put(self, target)
 
-    monkeypatch.setattr(targets.Files, "_put", full)
+    monkeypatch.setattr(file_edits.Files, "_put", full)
     with pytest.raises(Refused) as caught:
         actions.apply(plan, offline=True)
     text = str(caught.value)

@@ -13,7 +13,7 @@ import pytest
 
 from sessionscope.store import Busy, Certainty, Limits, NotAnArchive, Place, State, UnknownSession, View, open_archive
 from sessionscope.store.nanobot.format.file import opening
-from sessionscope.store.nanobot.format.walk import outline_rows
+from sessionscope.store.nanobot.format.line_scan import outline_rows
 
 from .workspaces import (
     KEY,

@@ -32,9 +32,8 @@ from sessionscope.store import (
 from sessionscope.store.io import bundle as bundle_module
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot.dropin.session_manager import LOCK, SessionManager
-from sessionscope.store.nanobot.format.places import folders, is_session_file
+from sessionscope.store.nanobot.format.discovery import folders, is_session_file
 from sessionscope.store.nanobot.read.message_scan import CODES
-from sessionscope.store.nanobot.write import targets
 from sessionscope.store.registry import open_archive
 
 from . import damages
@@ -521,7 +520,7 @@ def test_a_file_that_changed_since_is_left_alone(tmp_path: Path) -> None:
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize(("owner", "name"), [(bundle_module, "_sync"), (Path, "mkdir"), (targets, "replace_file")])
+@pytest.mark.parametrize(("owner", "name"), [(bundle_module, "_sync"), (Path, "mkdir"), (file_edits, "replace_file")])
 def test_a_full_disk_changes_nothing(broken: Path, owner: Any, name: str) -> None:
     doing = actions(broken)
     plan = doing.plan(Repair())
@@ -541,7 +540,7 @@ def test_it_stops_when_told_to(broken: Path) -> None:
 def test_a_lock_that_is_held_refuses(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(targets, "WAIT_S", 0.05)
+    monkeypatch.setattr(file_edits, "WAIT_S", 0.05)
     lock = broken / ".session-files.lock"
     doing = actions(broken)
     plan = doing.plan(Repair())

@@ -15,12 +15,12 @@ import sessionscope.store.nanobot as package
 import sessionscope.store.nanobot.dropin.session as ours
 from sessionscope.store.nanobot.dropin import session_manager
 from sessionscope.store.nanobot.dropin.session import FILE_MAX_MESSAGES, Session, safe_filename, safe_key
-from sessionscope.store.nanobot.format.announce import (
+from sessionscope.store.nanobot.format.history import find_legal_message_start
+from sessionscope.store.nanobot.format.message_preview import (
     message_preview,
     scrub_subagent_announce_body,
     without_runtime_context,
 )
-from sessionscope.store.nanobot.format.history import find_legal_message_start
 
 from . import conversations as talks
 from .test_nanobot_history import malformed, odd

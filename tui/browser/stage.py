@@ -66,7 +66,7 @@ class Stage(Inked[None]):
         self.piece = 0
         self._epoch = 0
         self.filter_epoch = 0
-        self.trail: list[tuple[Shelf, Ref, View, int | None]] = []
+        self.back_history: list[tuple[Shelf, Ref, View, int | None]] = []
         """Where the cursor was, for the way back."""
         self.furnished = False
         self._said: dict[str, float] = {}

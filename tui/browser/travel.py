@@ -10,7 +10,7 @@ from sessionscope.tui.workers import study
 
 from .live import Live
 
-TRAIL, DIGITS = 100, 40
+BACK_HISTORY_LIMIT, DIGITS = 100, 40
 
 
 class Travel(Live):
@@ -23,13 +23,13 @@ class Travel(Live):
         if self.opened is not None:
             row = self.timeline.current
             here = (self.opened.shelf, self.opened.ref, self.opened.view, row.seq if row is not None else None)
-            self.trail = [*self.trail[-TRAIL:], here]
+            self.back_history = [*self.back_history[-BACK_HISTORY_LIMIT:], here]
 
     def action_back(self) -> None:
-        if not self.trail:
+        if not self.back_history:
             self.notify("nothing to go back to", timeout=2)
             return
-        shelf, ref, view, seq = self.trail.pop()
+        shelf, ref, view, seq = self.back_history.pop()
         self.travel(shelf, ref, seq, view)
 
     def travel(self, shelf: Shelf, ref: Ref, seq: int | None, view: View = View.ALL) -> None:

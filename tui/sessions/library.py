@@ -284,13 +284,13 @@ class Library:
             if self.words:
                 self._filtered(shelf, nodes, depths, int(several))
             elif top in opened or not several:
-                self._walk(shelf, top, int(several), opened, nodes, depths)
+                self._subtree(shelf, top, int(several), opened, nodes, depths)
         return nodes, depths
 
     def branch(self, node: int, depth: int, opened: set[int]) -> tuple[array[int], array[int]]:
         """What unfolding a node shows below it."""
         nodes, depths = array("q"), array("q")
-        self._walk(self.shelf(node), node, depth + 1, opened, nodes, depths)
+        self._subtree(self.shelf(node), node, depth + 1, opened, nodes, depths)
         return nodes, depths
 
     def groups(self) -> set[int]:
@@ -319,7 +319,7 @@ class Library:
             return shelf.grouped(self.order).get(node, [])
         return _grouped(shelf, shelf.session_table.roots(self.order))
 
-    def _walk(
+    def _subtree(
         self, shelf: Shelf, node: int, depth: int, opened: set[int], nodes: array[int], depths: array[int]
     ) -> None:
         top = self.children(node)

@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct
 from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
 from sessionscope.store.model.rows import Ref, Spot
-from sessionscope.store.nanobot.format.head import Metadata, metadata_of
+from sessionscope.store.nanobot.format.file_head import Metadata, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, encoded, guessed_key, safe_name
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
@@ -178,7 +178,7 @@ def _metadata(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
             )
 
 
-def head_of(scanned: MessageScan) -> Metadata | None:
+def metadata_of_scan(scanned: MessageScan) -> Metadata | None:
     """The metadata that counts, None without any."""
     return metadata_of(scanned.values) if scanned.head is not None else None
 
@@ -251,7 +251,7 @@ def is_date(value: Any) -> bool:
 
 
 def _offset(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
-    metadata, count = head_of(scanned), sum(item.once_a_row for item in scanned.items)
+    metadata, count = metadata_of_scan(scanned), sum(item.once_a_row for item in scanned.items)
     offset = offset_of(metadata, count, subject.later)
     if offset.odd:
         yield finding(
@@ -306,7 +306,7 @@ def _rows(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
 
 def _pairs(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     rows = scanned.rows
-    metadata = head_of(scanned)
+    metadata = metadata_of_scan(scanned)
     consolidated = offset_of(metadata, len(rows), subject.later).value
     waiting, orphans = pair([item.row for item in rows if item.row is not None])
     insert = (Choice("insert-call", "put an empty call before it, so that all is sent again"),)

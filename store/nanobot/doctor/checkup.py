@@ -12,16 +12,16 @@ from sessionscope.store.model.errors import Cancelled, StoreError
 from sessionscope.store.model.findings import Choice, Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
+from sessionscope.store.nanobot.format.discovery import Folder
 from sessionscope.store.nanobot.format.file import OpenFile, opening
-from sessionscope.store.nanobot.format.head import head_of as head_in
+from sessionscope.store.nanobot.format.file_head import read_file_head
+from sessionscope.store.nanobot.format.line_scan import CHUNK
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, FileName, Naming, encoded
-from sessionscope.store.nanobot.format.places import Folder
-from sessionscope.store.nanobot.format.walk import CHUNK
 from sessionscope.store.nanobot.read import detail
 from sessionscope.store.nanobot.read.message_scan import MessageScan, scan_messages
 from sessionscope.store.protocols import Cancel
 
-from .checks import Subject, check_file, finding, head_of
+from .checks import Subject, check_file, finding, metadata_of_scan
 
 HEAD_BYTES, ID_CHARS = 65_536, 32
 
@@ -70,7 +70,7 @@ def findings(folder: Folder, name: str | None, progress: Progress, cancel: Cance
 
 def is_log(folder: Folder, name: str, file: OpenFile) -> bool:
     """Whether it is nanobot's log of summaries, which is no session."""
-    return head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False).log
+    return read_file_head(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False).log
 
 
 def look(folder: Folder, name: str, file: OpenFile, cancel: Cancel) -> Looked:
@@ -81,7 +81,7 @@ def look(folder: Folder, name: str, file: OpenFile, cancel: Cancel) -> Looked:
 
 def subject_of(folder: Folder, name: str, file: OpenFile, scanned: MessageScan) -> Subject:
     """How a file is known."""
-    head = head_in(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
+    head = read_file_head(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
     key = scanned.values.get("key")
     id_ = key if isinstance(key, str) and key else head.key
     return Subject(Ref(folder.layout, id_, name), name, head.name.stem, head.naming, head.later)
@@ -174,8 +174,10 @@ def _size(folder: Folder, name: str) -> int:
 
 def _sidecar(folder: Folder, found: Looked, file: OpenFile) -> Iterator[Finding]:
     scanned = found.scanned
-    head = head_in(folder.name_of(found.subject.file), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
-    beside = detail.sidecar(folder.path, head, head_of(scanned), len(scanned.rows), found.mtime_ns)
+    head = read_file_head(
+        folder.name_of(found.subject.file), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False
+    )
+    beside = detail.sidecar(folder.path, head, metadata_of_scan(scanned), len(scanned.rows), found.mtime_ns)
     if beside is None:
         return
     place = Spot(found.subject.ref, file=beside.name)

@@ -19,7 +19,7 @@ import msgspec
 
 from sessionscope.store.io.jsonlines import Fidelity, SpanKind, Trouble, scan
 from sessionscope.store.nanobot.format.file import Stat, stat_of
-from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
+from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated
 from sessionscope.store.nanobot.format.names import encoded
 

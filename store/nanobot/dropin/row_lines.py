@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sessionscope.store.nanobot.format.head import METADATA, PROVIDER_STATE
+from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 
 
 class Unwritable(TypeError):

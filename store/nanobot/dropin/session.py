@@ -10,11 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sessionscope.store.nanobot.format.announce import (
-    message_preview,
-    scrub_subagent_announce_body,
-    without_runtime_context,
-)
 from sessionscope.store.nanobot.format.history import (
     WINDOW,
     annotate_message_time,
@@ -24,6 +19,11 @@ from sessionscope.store.nanobot.format.history import (
     history,
     image_placeholder_text,
     legible,
+)
+from sessionscope.store.nanobot.format.message_preview import (
+    message_preview,
+    scrub_subagent_announce_body,
+    without_runtime_context,
 )
 from sessionscope.store.nanobot.format.names import safe_name
 from sessionscope.store.rules.preview import preview, sanitize

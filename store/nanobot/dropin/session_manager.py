@@ -21,7 +21,7 @@ from sessionscope.store.io.bundle import BundleKind, keep
 from sessionscope.store.io.files import replace_file, sync_folder
 from sessionscope.store.model.errors import StoreError
 from sessionscope.store.nanobot.format.file import beginning, stat_of
-from sessionscope.store.nanobot.format.head import Metadata, head_of
+from sessionscope.store.nanobot.format.file_head import Metadata, read_file_head
 from sessionscope.store.nanobot.format.names import LOCK, FileName, Naming, guessed_key
 
 from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
@@ -212,7 +212,7 @@ class SessionManager:
             except StoreError as error:
                 _log.warning("%s cannot be listed: %s", path.name, error)
                 continue
-            head = head_of(FileName(path.stem, False), data, len(data) < size)
+            head = read_file_head(FileName(path.stem, False), data, len(data) < size)
             if not data.strip() or not head.session:
                 continue
             metadata = head.metadata or Metadata()

@@ -11,10 +11,16 @@ from sessionscope.store.model.errors import StoreError, UnknownSession
 from sessionscope.store.model.outline import Run
 from sessionscope.store.model.rows import Archived, Audit, Certainty, Compaction
 from sessionscope.store.nanobot.format.clock import Clock
+from sessionscope.store.nanobot.format.compaction_log import (
+    LoggedCompaction,
+    newest,
+    read_compaction_log,
+    seal,
+    summary_text,
+)
+from sessionscope.store.nanobot.format.discovery import Log
 from sessionscope.store.nanobot.format.file import read
-from sessionscope.store.nanobot.format.head import Metadata
-from sessionscope.store.nanobot.format.places import Log
-from sessionscope.store.nanobot.format.trail import LoggedCompaction, newest, seal, summary_text, trail_of
+from sessionscope.store.nanobot.format.file_head import Metadata
 
 from .context import Offset
 from .record import plain
@@ -40,19 +46,19 @@ def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | Non
 
 def _compactions(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
     """Nanobot's own fold, those that were made by hand, and what nanobot folded after them."""
-    trail = trail_of(metadata.values) if metadata is not None else []
+    compaction_log = read_compaction_log(metadata.values) if metadata is not None else []
     summary = metadata.summary if metadata is not None else None
     # Each fold by hand keeps the note that it replaced; the newest note stands in the metadata itself.
-    notes = [*(summary_text(compaction.summary) for compaction in trail), summary]
-    before = min(trail[0].before if trail else offset.value, offset.value)
+    notes = [*(summary_text(compaction.summary) for compaction in compaction_log), summary]
+    before = min(compaction_log[0].before if compaction_log else offset.value, offset.value)
     found = [_own_compaction(1, 0, before, notes[0], own, offset.odd)] if before or notes[0] else []
-    for at, compaction in enumerate(trail, 1):
+    for at, compaction in enumerate(compaction_log, 1):
         note = next((text for text in notes[at:] if text and seal(text) == compaction.note), None)
         found.append(_by_hand(compaction, offset.value, note, clock))
-    standing = newest(trail)
+    standing = newest(compaction_log)
     reached = standing.after if standing is not None else before
-    if trail and offset.value > reached:
-        found.append(_own_compaction(trail[-1].number + 1, reached, offset.value, summary, own, offset.odd))
+    if compaction_log and offset.value > reached:
+        found.append(_own_compaction(compaction_log[-1].number + 1, reached, offset.value, summary, own, offset.odd))
     return found
 
 

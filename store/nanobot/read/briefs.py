@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from sessionscope.store.nanobot.format.discovery import Folder
 from sessionscope.store.nanobot.format.file import Stat
 from sessionscope.store.nanobot.format.names import ENDING
-from sessionscope.store.nanobot.format.places import Folder
 
 
 class Brief(Struct, frozen=True, gc=False):

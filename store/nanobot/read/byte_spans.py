@@ -13,9 +13,9 @@ from msgspec import Struct
 from sessionscope.store.io.jsonlines import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.nanobot.format.file import OpenFile
-from sessionscope.store.nanobot.format.head import METADATA
+from sessionscope.store.nanobot.format.file_head import METADATA
+from sessionscope.store.nanobot.format.line_scan import CHUNK, LineScan, outlined, spans_of
 from sessionscope.store.nanobot.format.lines import FileOutline
-from sessionscope.store.nanobot.format.walk import CHUNK, LineScan, outlined, spans_of
 from sessionscope.store.protocols import Cancel
 
 from .record import MESSAGE_BYTES
@@ -101,8 +101,8 @@ class _SpanScan(LineScan):
 
 def find_spans(file: OpenFile, cancel: Cancel) -> ByteSpans:
     """Read a file once. Raises Cancelled, and Busy if the file shrinks meanwhile."""
-    walk = _SpanScan(file, cancel)
-    return ByteSpans(outlined(file, walk), tuple(walk.privates), tuple(walk.regions))
+    line_scan = _SpanScan(file, cancel)
+    return ByteSpans(outlined(file, line_scan), tuple(line_scan.privates), tuple(line_scan.regions))
 
 
 def parts(file: OpenFile, region: Region) -> Iterator[Piece]:

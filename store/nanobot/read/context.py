@@ -14,10 +14,10 @@ from msgspec import UNSET, Struct
 from sessionscope.store.model.context import Candidate, Context, tokens_of
 from sessionscope.store.model.rows import Limits
 from sessionscope.store.nanobot.format.file import OpenFile
-from sessionscope.store.nanobot.format.head import Metadata, metadata_of
+from sessionscope.store.nanobot.format.file_head import Metadata, metadata_of
 from sessionscope.store.nanobot.format.history import WINDOW, consolidated, failure, legible, sent
+from sessionscope.store.nanobot.format.line_scan import NO_OBJECT
 from sessionscope.store.nanobot.format.lines import FileOutline
-from sessionscope.store.nanobot.format.walk import NO_OBJECT
 
 from .message_scan import MessageScan, ScannedMessage
 from .record import MESSAGE_BYTES, decode, plain

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sessionscope.store.model.errors import StoreError
 from sessionscope.store.nanobot.format.file import OpenFile, opening
-from sessionscope.store.nanobot.format.head import FileHead, Metadata
+from sessionscope.store.nanobot.format.file_head import FileHead, Metadata
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.names import CHECKPOINT, Naming
 from sessionscope.store.rules.values import Damages, tool_calls

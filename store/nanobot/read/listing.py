@@ -16,20 +16,20 @@ from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSessio
 from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
 from sessionscope.store.model.session_table import SessionTable, TableEntry
 from sessionscope.store.nanobot.format.clock import Clock
+from sessionscope.store.nanobot.format.compaction_log import in_force
+from sessionscope.store.nanobot.format.discovery import Folder
 from sessionscope.store.nanobot.format.file import OpenFile, Stat, beginning, stat_of, trouble
-from sessionscope.store.nanobot.format.head import (
+from sessionscope.store.nanobot.format.file_head import (
     KEY_CHARS,
     FileHead,
     Line,
     Metadata,
-    head_of,
     metadata_in,
     plain_lines,
+    read_file_head,
 )
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.names import ENDING, channel_of, key_of
-from sessionscope.store.nanobot.format.places import Folder
-from sessionscope.store.nanobot.format.trail import in_force
 from sessionscope.store.protocols import Cancel, Stamp, never
 
 from .briefs import Brief, forks, leftovers
@@ -185,7 +185,7 @@ class Listing:
         except StoreError:
             seen = _stat(self._path(name))
             return self._described(name, seen, b"", None, None) if seen is not None else None
-        head = head_of(self._folder.name_of(name), data, len(data) < size, preview=False)
+        head = read_file_head(self._folder.name_of(name), data, len(data) < size, preview=False)
         if head.log and self._folder.only is None:
             return None
         return self._described(name, stat, data, head.metadata, head.first)
@@ -266,7 +266,7 @@ class Listing:
         data = file.read(0, HEAD_BYTES)
         if len(data) < file.size and b"\n" not in data:
             data = file.read(0, LONGEST)
-        return head_of(self._folder.name_of(name), data, len(data) == file.size), data
+        return read_file_head(self._folder.name_of(name), data, len(data) == file.size), data
 
     def summary(
         self, name: str, head: FileHead, file: OpenFile, data: bytes, outline: FileOutline | None

@@ -18,11 +18,11 @@ from msgspec import Struct
 from sessionscope.store.io.jsonlines import Fidelity, Leading, SpanKind, Trouble, leading, scan
 from sessionscope.store.io.jsontokens import unescape
 from sessionscope.store.model.rows import Message, State, TimelineRow
-from sessionscope.store.nanobot.format.announce import without_runtime_context
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import OpenFile
+from sessionscope.store.nanobot.format.line_scan import UNLOADED
 from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, FileOutline, LineWithoutSeq
-from sessionscope.store.nanobot.format.walk import UNLOADED
+from sessionscope.store.nanobot.format.message_preview import without_runtime_context
 from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
 
 ROW_BYTES, LONG_ROW_BYTES, MESSAGE_BYTES, CHECKED, BACK = 16_384, 4_096, 8_388_608, 256, 64

@@ -6,10 +6,10 @@ import os
 from itertools import islice
 
 from sessionscope.store.model.errors import StoreError
+from sessionscope.store.nanobot.format.discovery import CONFLICTS, LEGACY, Folder
 from sessionscope.store.nanobot.format.file import beginning
-from sessionscope.store.nanobot.format.head import head_of
+from sessionscope.store.nanobot.format.file_head import read_file_head
 from sessionscope.store.nanobot.format.names import Naming
-from sessionscope.store.nanobot.format.places import CONFLICTS, LEGACY, Folder
 
 SAMPLED_FILES, SAMPLED_BYTES = 50, 2_048
 """How many files are looked at, and how much of the beginning of each."""
@@ -28,7 +28,7 @@ def release_of(folder: Folder) -> str:
             data, _ = beginning(os.path.join(folder.path, name), SAMPLED_BYTES)
         except StoreError:
             continue
-        head = head_of(folder.name_of(name), data, len(data) < SAMPLED_BYTES, preview=False)
+        head = read_file_head(folder.name_of(name), data, len(data) < SAMPLED_BYTES, preview=False)
         if (metadata := head.metadata) is not None:
             namings.add(Naming.BASE64 if head.later else Naming.LOSSY)
             keyed, dated = keyed or metadata.key is not None, True

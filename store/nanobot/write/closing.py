@@ -13,10 +13,10 @@ from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref, SessionDetail, SessionSummary, Spot
 from sessionscope.store.model.session_table import SessionTable
+from sessionscope.store.nanobot.format.discovery import HOME, SESSIONS, Folder
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
-from sessionscope.store.nanobot.format.places import HOME, SESSIONS, Folder
 
-from .targets import OFFLINE, FileEdit, Files, Look, digest, digest_without_undone
+from .file_edits import OFFLINE, FileEdit, Files, Look, digest, digest_without_undone
 
 
 class CloseInputs(Protocol):

@@ -16,20 +16,20 @@ from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, CompactionPlan, Uncompact
 from sessionscope.store.nanobot.doctor.checks import Subject, check_file, is_date, turn_of
-from sessionscope.store.nanobot.format.head import metadata_of
-from sessionscope.store.nanobot.format.trail import (
+from sessionscope.store.nanobot.format.compaction_log import (
+    COMPACTION_LOG,
     OFFSETS,
     SUMMARY,
-    TRAIL,
     LoggedCompaction,
     appended,
     marked,
     newest,
     next_number,
+    read_compaction_log,
     seal,
     summary_text,
-    trail_of,
 )
+from sessionscope.store.nanobot.format.file_head import metadata_of
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import context_of, offset_of
 from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps
@@ -61,7 +61,7 @@ def plan_compaction(
     inner = _metadata(scanned)
     stamp = scanned.values.get("updated_at")
     compaction = LoggedCompaction(
-        number=next_number(trail_of(inner), offset, summary_text(inner.get(SUMMARY))),
+        number=next_number(read_compaction_log(inner), offset, summary_text(inner.get(SUMMARY))),
         before=offset,
         after=end,
         first=_print(scanned, data, offset),
@@ -73,7 +73,7 @@ def plan_compaction(
         offsets={name: scanned.values[name] for name in OFFSETS if name in scanned.values},
     )
     inner |= {
-        TRAIL: appended(inner, compaction),
+        COMPACTION_LOG: appended(inner, compaction),
         SUMMARY: {"text": action.note, "last_active": stamp if is_date(stamp) else now.isoformat()},
     }
     values = dict(scanned.values) | {"metadata": inner} | dict.fromkeys(compaction.offsets or OFFSETS[:1], end)
@@ -113,14 +113,14 @@ def plan_undo(
     """The file with a fold taken back, how many rows that is, and in words what. Raises Misused, Refused."""
     offset = _ready(subject, scanned, waits)
     inner = _metadata(scanned)
-    trail = trail_of(inner)
-    found = next((one for one in trail if one.number == action.number), None)
+    compaction_log = read_compaction_log(inner)
+    found = next((one for one in compaction_log if one.number == action.number), None)
     if found is None:
-        made = ", ".join(str(one.number) for one in trail if one.undone is None)
+        made = ", ".join(str(one.number) for one in compaction_log if one.undone is None)
         raise Misused(f"there is no compaction {action.number} that was made here; there is {made or 'none'}.")
     if found.undone is not None:
         raise Misused(f"compaction {action.number} was taken back already.")
-    last = newest(trail)
+    last = newest(compaction_log)
     if last is not None and last is not found:
         raise Refused(f"compaction {action.number} cannot be taken back before compaction {last.number}.")
     if offset != found.after or not _stands(scanned, data, inner, found):
@@ -129,7 +129,7 @@ def plan_undo(
             "not those that it left; an agent has saved the session since."
         )
     note = inner[SUMMARY]
-    inner[TRAIL] = marked(inner, found, now.isoformat())
+    inner[COMPACTION_LOG] = marked(inner, found, now.isoformat())
     if found.summary is None:
         inner.pop(SUMMARY, None)
     else:

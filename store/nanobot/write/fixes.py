@@ -17,7 +17,7 @@ from sessionscope.store.io.jsonlines import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
 from sessionscope.store.nanobot.doctor.checks import DATES, Subject, check_file, is_date, repeated
 from sessionscope.store.nanobot.format.file import Held
-from sessionscope.store.nanobot.format.head import METADATA, metadata_of
+from sessionscope.store.nanobot.format.file_head import METADATA, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, decoded, guessed_key
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of

@@ -14,7 +14,7 @@ from typing import Any
 from sessionscope.store.model.errors import Refused
 from sessionscope.store.model.findings import Change, cut
 from sessionscope.store.nanobot.doctor.checks import Subject, check_file
-from sessionscope.store.nanobot.format.head import metadata_of
+from sessionscope.store.nanobot.format.file_head import metadata_of
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
 from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps, pair, row_of

@@ -165,8 +165,8 @@ def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any]
 def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[MessageFacts], list[int]]:
     rows, strays = [], []
     columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
-    head_of = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
-    body = f"{layout.chars}, {head_of}" if bodies else "0, NULL"
+    head_column = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
+    body = f"{layout.chars}, {head_column}" if bodies else "0, NULL"
     for rowid, seq, role, name, state, answers, calls, meta, round_index, created_at, send, size, head in conn.execute(
         f"SELECT rowid, {columns}, {body} FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq",
         (owner.value,),

@@ -18,8 +18,8 @@ from sessionscope.store.model.errors import Busy, Damaged, NotAnArchive
 from sessionscope.store.model.plans import Progress, silent
 from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.recovery.image import Image
+from sessionscope.store.recovery.new_database import NewDatabase, Shape, read_shape
 from sessionscope.store.recovery.pages import HIGHEST, LOWEST
-from sessionscope.store.recovery.target import NewDatabase, Shape, read_shape
 from sessionscope.store.recovery.trees import TableRow, TreeReport, Trees
 
 from . import expected_contents
@@ -69,7 +69,7 @@ class _Table(Struct):
     """A table while it is salvaged; it is `made` once a row of it was found, or its tree."""
 
     shape: Shape
-    walk: TreeReport
+    report: TreeReport
     rows: int = 0
     made: bool = False
     lost: str = ""
@@ -150,19 +150,19 @@ class _Work:
 
     def schema(self) -> list[SchemaEntry]:
         """The rows of the schema, by its tree or, where that is broken, wherever they are."""
-        walk, found = TreeReport([]), dict[tuple[str, str], SchemaEntry]()
+        report, found = TreeReport([]), dict[tuple[str, str], SchemaEntry]()
         for encoding in dict.fromkeys((self.image.encoding, "utf-8", "utf-16-le", "utf-16-be")):
             self.image.encoding = encoding
-            walk = TreeReport([])
-            self._collect(found, (row for rows in self.trees.rows(1, _like_schema, walk) for row in rows))
-            for number, read in self.trees.adrift() if walk.gaps else ():
+            report = TreeReport([])
+            self._collect(found, (row for rows in self.trees.rows(1, _like_schema, report) for row in rows))
+            for number, read in self.trees.adrift() if report.gaps else ():
                 if self._collect(found, read(_like_schema)):
                     self.trees.claim(number)
             if found or self.image.header:
                 break
         else:
             self.image.encoding = "utf-8"
-        self.broken_schema = not walk.whole
+        self.broken_schema = not report.whole
         if self.broken_schema:
             self.note("the list of tables is damaged: what is missing of it is made as power-loop makes it")
         return sorted(found.values(), key=lambda entry: entry.root)[:_TABLES]
@@ -206,13 +206,13 @@ class _Work:
 
     def run(self) -> None:
         for name, table in self.tables.items():
-            for rows in self.trees.rows(self.roots[name], table.shape.fits, table.walk):
+            for rows in self.trees.rows(self.roots[name], table.shape.fits, table.report):
                 table.rows += self.target.add(table.shape, rows)
         # The pages of indexes belong to somebody too; what they hold is looked at only where rows are missing.
         known = [entry for entry in self.indexes if entry.table in self.tables]
         self._adrift()
         for table in self.tables.values():
-            for rows in self.trees.strays(table.walk, table.shape.fits):
+            for rows in self.trees.strays(table.report, table.shape.fits):
                 table.rows += self.target.add(table.shape, rows, own_rowids=table.shape.alias is not None)
         self._complete()
         self._sequence()
@@ -223,13 +223,13 @@ class _Work:
 
     def _adrift(self) -> None:
         """Gives each leaf that nothing leads to to the table that it fits best, if it lacks such rows."""
-        lacking = [table for table in (*self.tables.values(), *self.guesses) if table.walk.gaps]
+        lacking = [table for table in (*self.tables.values(), *self.guesses) if table.report.gaps]
         if not lacking:
             return
         for number, read in self.trees.adrift():
             scores = []
             for table in lacking:
-                rows = [row for row in read(table.shape.fits) if table.walk.lacks(row.rowid)]
+                rows = [row for row in read(table.shape.fits) if table.report.lacks(row.rowid)]
                 if rows:
                     scores.append((len(rows), sum(table.shape.likeness(row.values) for row in rows), table, rows))
             if not scores:
@@ -295,7 +295,7 @@ class _Work:
 
         The indexes of a table that is whole are walked too, for the pages that are damaged in them.
         """
-        whole = table.walk.whole
+        whole = table.report.whole
         if not whole:
             self.target.ask(
                 "CREATE TEMP TABLE IF NOT EXISTS lost (name, rowid, session, seq, PRIMARY KEY (name, rowid))"
@@ -321,7 +321,7 @@ class _Work:
         if lost:
             table.lost = f"{lost} rows that its indexes name"
             self._by_session(name)
-        elif table.walk.gaps or table.walk.unreadable:
+        elif table.report.gaps or table.report.unreadable:
             table.lost = "no row that an index names" if indexes else "an unknown number of rows"
 
     def _by_session(self, name: str) -> None:
@@ -339,7 +339,7 @@ class _Work:
     def _tell(self) -> None:
         for prefix in sorted({name[: -len("sessions")] for name in self.tables if name.endswith("sessions")}):
             base = [self.tables.get(prefix + table) for table in expected_contents.BASE]
-            if None in base or all(table.walk.whole for table in base if table):
+            if None in base or all(table.report.whole for table in base if table):
                 continue
             self.sessions += expected_contents.missing_messages(self.target.ask, prefix)
             self.sessions += expected_contents.loose_ends(self.target.ask, prefix)

@@ -21,7 +21,7 @@ from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.protocols import Cancel, never
 
 from .file import OpenFile
-from .head import METADATA, PROVIDER_STATE
+from .file_head import METADATA, PROVIDER_STATE
 from .lines import ODD_METADATA, ODD_STATE, FileOutline, LineWithoutSeq, seal_of
 
 CHUNK, REGION = 1 << 20, 1 << 23
@@ -227,10 +227,10 @@ def outline_rows(file: OpenFile, cancel: Cancel, before: FileOutline | None = No
 
     Raises Cancelled, and Busy where the file shrinks meanwhile.
     """
-    walk = LineScan(file, cancel)
+    line_scan = LineScan(file, cancel)
     if before is not None:
-        walk.resume(before)
-    return outlined(file, walk, before is None)
+        line_scan.resume(before)
+    return outlined(file, line_scan, before is None)
 
 
 def outline_tail(file: OpenFile, size: int) -> FileOutline:
@@ -242,20 +242,20 @@ def outline_tail(file: OpenFile, size: int) -> FileOutline:
     return replace(outline, odd=tuple(LineWithoutSeq(0, stray.why) for stray in outline.odd))
 
 
-def outlined(file: OpenFile, walk: LineScan, sure: bool = True) -> FileOutline:
+def outlined(file: OpenFile, line_scan: LineScan, sure: bool = True) -> FileOutline:
     """The outline that a walk makes; `sure` unless only what was appended is read."""
-    walk.run()
+    line_scan.run()
     return FileOutline(
         states={},
-        strays=walk.strays,
-        starts=walk.starts,
+        strays=line_scan.strays,
+        starts=line_scan.starts,
         end=file.size,
-        odd=tuple(walk.odd),
-        metadata=tuple(walk.metadata),
-        provider=walk.provider,
-        lost=tuple(walk.lost.items()),
-        breaks=walk.line - 1,
+        odd=tuple(line_scan.odd),
+        metadata=tuple(line_scan.metadata),
+        provider=line_scan.provider,
+        lost=tuple(line_scan.lost.items()),
+        breaks=line_scan.line - 1,
         stat=file.stat,
-        seal=seal_of(file, walk.starts, file.size),
+        seal=seal_of(file, line_scan.starts, file.size),
         sure=sure,
     )

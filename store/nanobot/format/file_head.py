@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sessionscope.store.io.jsonlines import Fidelity, leading, scan
 
-from .announce import message_preview
+from .message_preview import message_preview
 from .names import FileName, Naming, channel_of, key_of, naming
 
 METADATA, PROVIDER_STATE, KEY_CHARS = "metadata", "provider_state", 1_000
@@ -140,7 +140,7 @@ def _metadata(
     )
 
 
-def head_of(name: FileName, data: bytes, complete: bool, preview: bool = True) -> FileHead:
+def read_file_head(name: FileName, data: bytes, complete: bool, preview: bool = True) -> FileHead:
     """The head of a file from its first bytes; `complete` says that these are all it has."""
     if not preview and (found := _first_lines(name, data, complete)) is not None:
         return found

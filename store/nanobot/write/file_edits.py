@@ -17,8 +17,8 @@ from sessionscope.store.io.bundle import Bundle, BundleKind
 from sessionscope.store.io.files import FolderLock, replace_file, sync_folder
 from sessionscope.store.model.errors import Damaged, Refused, StoreError
 from sessionscope.store.model.plans import Progress
+from sessionscope.store.nanobot.format.compaction_log import COMPACTION_LOG, read_compaction_log
 from sessionscope.store.nanobot.format.names import ENDING, LOCK
-from sessionscope.store.nanobot.format.trail import TRAIL, trail_of
 
 OFFLINE = "A running nanobot would overwrite this."
 WAIT_S = 5.0
@@ -60,8 +60,8 @@ def digest_without_undone(data: bytes | None) -> str | None:
     try:
         values = json.loads(line)
         metadata = values["metadata"]
-        if not any(compaction.undone is None for compaction in trail_of(metadata)):
-            metadata.pop(TRAIL, None)
+        if not any(compaction.undone is None for compaction in read_compaction_log(metadata)):
+            metadata.pop(COMPACTION_LOG, None)
         if not metadata:
             del values["metadata"]
         line = json.dumps(values, sort_keys=True).encode()

@@ -17,7 +17,7 @@ from sessionscope.store.io.bundle import place_of
 from sessionscope.store.model.errors import NotAnArchive, StoreError
 
 from .file import read
-from .head import head_of
+from .file_head import read_file_head
 from .names import ENDING, FileName, file_name
 
 SESSIONS, LEGACY, CONFLICTS, HOME, WORKSPACE = "sessions", "legacy", ".migration-conflicts", ".nanobot", "workspace"
@@ -75,7 +75,7 @@ def is_session_file(path: Path, content: bool = False) -> bool:
         data = read(str(path), lambda file: file.read(0, _LOOK))
     except StoreError:
         return False
-    return (content or bool(data.strip())) and head_of(
+    return (content or bool(data.strip())) and read_file_head(
         FileName(path.name, False), data, len(data) < _LOOK, preview=False
     ).session
 

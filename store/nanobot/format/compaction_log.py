@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-TRAIL, SUMMARY = "_sessionscope_folds", "_last_summary"
+COMPACTION_LOG, SUMMARY = "_sessionscope_folds", "_last_summary"
 OFFSETS = ("last_consolidated", "last_archived")
 
 
@@ -37,9 +37,9 @@ class LoggedCompaction(Struct, frozen=True, omit_defaults=True):
     undone: str | None = None
 
 
-def trail_of(metadata: Mapping[str, Any]) -> list[LoggedCompaction]:
+def read_compaction_log(metadata: Mapping[str, Any]) -> list[LoggedCompaction]:
     """The folds, oldest first; what is no fold is passed over."""
-    return list(_compactions(metadata.get(TRAIL)))
+    return list(_compactions(metadata.get(COMPACTION_LOG)))
 
 
 def _compactions(stored: Any) -> Iterator[LoggedCompaction]:
@@ -56,7 +56,7 @@ def _compactions(stored: Any) -> Iterator[LoggedCompaction]:
 
 def appended(metadata: Mapping[str, Any], compaction: LoggedCompaction) -> list[Any]:
     """The trail with a fold at its end; what was in it stays as it is."""
-    stored = metadata.get(TRAIL)
+    stored = metadata.get(COMPACTION_LOG)
     return [*(stored if isinstance(stored, list) else ()), msgspec.to_builtins(compaction)]
 
 
@@ -64,29 +64,31 @@ def marked(metadata: Mapping[str, Any], compaction: LoggedCompaction, at: str) -
     """The trail with a fold marked as taken back."""
     return [
         one | {"undone": at} if isinstance(one, dict) and one.get("number") == compaction.number else one
-        for one in metadata[TRAIL]
+        for one in metadata[COMPACTION_LOG]
     ]
 
 
-def next_number(trail: list[LoggedCompaction], offset: int, summary: str | None) -> int:
+def next_number(compaction_log: list[LoggedCompaction], offset: int, summary: str | None) -> int:
     """The number of the next fold; one that nanobot made itself before the first of them counts as 1."""
-    if trail:
-        return trail[-1].number + 1
+    if compaction_log:
+        return compaction_log[-1].number + 1
     return 2 if offset or summary else 1
 
 
-def newest(trail: list[LoggedCompaction]) -> LoggedCompaction | None:
+def newest(compaction_log: list[LoggedCompaction]) -> LoggedCompaction | None:
     """The newest fold that was not taken back."""
-    return next((compaction for compaction in reversed(trail) if compaction.undone is None), None)
+    return next((compaction for compaction in reversed(compaction_log) if compaction.undone is None), None)
 
 
 def in_force(metadata: Mapping[str, Any], offset: int) -> int:
     """How many folds stand: those by hand that still reach into what is folded, and nanobot's before and after them."""
-    trail, summary = trail_of(metadata), metadata.get(SUMMARY)
-    if not trail:
+    compaction_log, summary = read_compaction_log(metadata), metadata.get(SUMMARY)
+    if not compaction_log:
         return int(offset > 0 or summary_text(summary) is not None)
-    standing = [compaction.after for compaction in trail if compaction.undone is None and compaction.after <= offset]
-    first = trail[0]
+    standing = [
+        compaction.after for compaction in compaction_log if compaction.undone is None and compaction.after <= offset
+    ]
+    first = compaction_log[0]
     own = min(first.before, offset) > 0 or summary_text(first.summary) is not None
     return own + len(standing) + (offset > max([first.before, *standing]))
 
