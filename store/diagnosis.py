@@ -34,10 +34,10 @@ def diagnose(
         found = locate(place)
         archives = open_located(found, zone)
     except (NotAnArchive, Damaged) as error:
-        told = list(_unopened(place, found, error))
-        if not told:
+        findings = list(_unopened(place, found, error))
+        if not findings:
             raise
-        return iter(told)
+        return iter(findings)
     try:
         chosen = _chosen(archives, session) if session is not None else [(archive, None) for archive in archives]
     except BaseException:

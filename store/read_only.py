@@ -182,8 +182,10 @@ class ReadOnlyReader(ABC):
         for one in messages:
             if one.seq is not None:
                 states.setdefault(one.state, []).append(one.seq)
-        strays = [at for at, one in enumerate(messages) if one.seq is None]
-        return Outline({state: runs_of(sorted(seqs)) for state, seqs in states.items()}, strays=strays)
+        rows_without_seq = [at for at, one in enumerate(messages) if one.seq is None]
+        return Outline(
+            {state: runs_of(sorted(seqs)) for state, seqs in states.items()}, rows_without_seq=rows_without_seq
+        )
 
     def outline_if_small(self, ref: Ref) -> Outline | None:
         return self.outline(ref)
@@ -191,7 +193,11 @@ class ReadOnlyReader(ABC):
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
         found = self.outline(ref)
         moved = (without(runs, found.runs(state)) for state, runs in outline.states.items())
-        return None if any(moved) or found.strays[: len(outline.strays)] != outline.strays else found
+        return (
+            None
+            if any(moved) or found.rows_without_seq[: len(outline.rows_without_seq)] != outline.rows_without_seq
+            else found
+        )
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Rows:
         messages = self.all_messages(ref)

@@ -378,7 +378,7 @@ class _Closely:
         """A whole object, and what is odd about it."""
         raw = self._data[at:stop]
         bad, nul = not tokens.is_utf8(raw), b"\0" in raw
-        odd = {
+        by_trouble = {
             Trouble.SPREAD: _BREAK.search(raw.strip()),
             Trouble.CONTROL: reading.control,
             Trouble.ESCAPE: reading.escape,
@@ -388,7 +388,7 @@ class _Closely:
             Trouble.SURROGATE: b"\\u" in raw and tokens.has_lone_surrogate(raw),
         }
         lossy = bad or nul or reading.escape or reading.huge
-        troubles += [trouble for trouble, there in odd.items() if there]
+        troubles += [trouble for trouble, there in by_trouble.items() if there]
         return stop, SpanKind.RECORD, reading.value, Fidelity.LOSSY if lossy else Fidelity.EXACT, tuple(troubles)
 
     def _broken(self, at: int, stop: int, fields: dict[str, Any], why: Trouble) -> _Piece:

@@ -100,7 +100,7 @@ class Outline(Struct, frozen=True):
 
     states: dict[str, list[Run]]
     notes: list[tuple[int, int]] = []
-    strays: list[int] = []
+    rows_without_seq: list[int] = []
     next_seq: int | None = None
     last_compact_seq: int | None = None
 
@@ -112,12 +112,12 @@ class Outline(Struct, frozen=True):
         """Rows in a state, or in all of them and in none."""
         if state is not None:
             return size(self.states.get(state, []))
-        return sum(size(runs) for runs in self.states.values()) + len(self.strays)
+        return sum(size(runs) for runs in self.states.values()) + len(self.rows_without_seq)
 
     @property
-    def hindered(self) -> bool:
+    def needs_full_read(self) -> bool:
         """Whether what is appended cannot be added to it, so that all has to be read again."""
-        return bool(self.strays)
+        return bool(self.rows_without_seq)
 
     def extended(self, rows: Iterable[tuple[int, str]], next_seq: int | None) -> Outline:
         """The outline after `rows` (seq, state) were appended and nothing else happened."""
@@ -127,7 +127,7 @@ class Outline(Struct, frozen=True):
         states = dict(self.states)
         for state, seqs in fresh.items():
             states[state] = union(states.get(state, []), runs_of(sorted(seqs)))
-        return Outline(states, self.notes, self.strays, next_seq, self.last_compact_seq)
+        return Outline(states, self.notes, self.rows_without_seq, next_seq, self.last_compact_seq)
 
 
 class StretchKind(IntEnum):
@@ -136,7 +136,7 @@ class StretchKind(IntEnum):
     ROWS = 0
     HOLE = 1
     """Missing seqs, however many: one line."""
-    STRAY = 2
+    WITHOUT_SEQ = 2
     """A row without a usable seq; first and last are its storage key."""
 
 
@@ -152,7 +152,7 @@ class Display:
         for kind, first, last in self._stretches:
             self._starts.append(self._starts[-1] + (last - first + 1 if kind is StretchKind.ROWS else 1))
         self._order = sorted(
-            (i for i, stretch in enumerate(self._stretches) if stretch[0] is not StretchKind.STRAY),
+            (i for i, stretch in enumerate(self._stretches) if stretch[0] is not StretchKind.WITHOUT_SEQ),
             key=lambda i: self._stretches[i][1],
         )
         self._firsts = array("q", (self._stretches[i][1] for i in self._order))
@@ -163,7 +163,7 @@ class Display:
     @property
     def highest(self) -> int:
         """The highest seq that is shown or known to be gone, 0 where there is none."""
-        return max((last for kind, _, last in self._stretches if kind is not StretchKind.STRAY), default=0)
+        return max((last for kind, _, last in self._stretches if kind is not StretchKind.WITHOUT_SEQ), default=0)
 
     def slice(self, start: int, stop: int) -> list[Stretch]:
         """The stretches that lines `start` to `stop` show, cut to just these lines."""
@@ -213,7 +213,7 @@ def everything(outline: Outline) -> Display:
         (StretchKind.HOLE, *gap) for gap in gaps(runs, first, last)
     ]
     stretches.sort(key=lambda stretch: stretch[1])
-    return Display(stretches + [(StretchKind.STRAY, key, key) for key in outline.strays])
+    return Display(stretches + [(StretchKind.WITHOUT_SEQ, key, key) for key in outline.rows_without_seq])
 
 
 def only(runs: Runs) -> Display:

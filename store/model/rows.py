@@ -212,7 +212,7 @@ class Compaction(Struct, frozen=True):
     round_index: int | None
     created_at: int | None
     undone: bool = False
-    odd: tuple[str, ...] = ()
+    anomalies: tuple[str, ...] = ()
     note: str | None = None
     """The note whole, where it is no row of its own."""
     note_row: str | None = None
@@ -225,7 +225,7 @@ class Archived(Struct, frozen=True):
     number: int | None
     text: str
     created_at: int | None
-    sure: bool
+    of_this_session: bool
     damage: tuple[str, ...] = ()
 
 

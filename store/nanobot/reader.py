@@ -190,7 +190,7 @@ class NanobotReader:
     def _outline(self, name: str, file: OpenFile, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
         known = self._known(name, file)
         # What only seems to have been appended to is read whole by whoever has the time.
-        if known is None or not (known.sure or before is not None):
+        if known is None or not (known.certain or before is not None):
             rows = outline_rows(file, cancel, before)
             known = self._outlined(file, rows, self._listing.head(name, file)[0])
             self._source.keep(name, known)

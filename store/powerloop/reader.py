@@ -152,11 +152,11 @@ class PowerLoopReader:
         # What is read in parts may change between them: a row may come, or a fold move rows from state to state.
         for _ in range(TRIES):
             next_seq, compact_seq = read(lambda conn: self._counters(conn, owner))
-            runs, strays = outlining.states_of(read, self.layout, owner, cancel)
+            runs, rows_without_seq = outlining.states_of(read, self.layout, owner, cancel)
             notes, _, after = read(lambda conn: self._bookkeeping(conn, owner))
             if after == compact_seq:
                 break
-        return Outline(runs, notes, strays, next_seq, compact_seq)
+        return Outline(runs, notes, rows_without_seq, next_seq, compact_seq)
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
         owner = self._owner(ref)

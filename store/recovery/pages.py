@@ -73,7 +73,7 @@ class BTreePage(Struct, frozen=True):
 
     kind: int
     cells: tuple[int, ...]
-    odd: int
+    cells_outside: int
     right: int
 
 
@@ -229,7 +229,7 @@ def is_full(page: bytes, size: int, reserved: int, first: bool = False) -> bool:
     """
     usable = size - reserved
     node = read_node(page, usable, first)
-    if node is None or node.kind in _INTERIOR or node.odd or not node.cells:
+    if node is None or node.kind in _INTERIOR or node.cells_outside or not node.cells:
         return False
     cells = [read_cell(page, node.kind, at, usable) for at in node.cells]
     return all(cells) and max(cell.stop for cell in cells if cell) == usable

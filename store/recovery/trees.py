@@ -53,7 +53,7 @@ class TreeReport(Struct):
 
     gaps: list[tuple[int, int]]
     unreadable: int = 0
-    strays: list[tuple[int, int, int]] = []
+    displaced_leaves: list[tuple[int, int, int]] = []
 
     @property
     def whole(self) -> bool:
@@ -140,7 +140,7 @@ class Trees:
                 report.gaps.append((lowest, highest))
             elif node.kind == TABLE_INTERIOR:
                 below = list(children(page, node, lowest, highest))
-                if len(below) <= len(node.cells) or node.odd:
+                if len(below) <= len(node.cells) or node.cells_outside:
                     self._bad[number] = 1
                     report.gaps.append((lowest, highest))
                 self._owner[number] = _TREE
@@ -148,22 +148,22 @@ class Trees:
             else:
                 found = self._leaf(page, node, fits)
                 inside = [row for row in found if lowest < row.rowid <= highest or row.rowid == LOWEST == lowest]
-                if not inside and (node.cells or node.odd or number != root):
+                if not inside and (node.cells or node.cells_outside or number != root):
                     if not found:
                         self._bad[number] = 1
                     report.gaps.append((lowest, highest))
                     continue
                 self._owner[number] = _TREE
-                if lost := len(node.cells) + node.odd - len(inside):
+                if lost := len(node.cells) + node.cells_outside - len(inside):
                     self._bad[number] = 1
                     report.unreadable += lost
                 if len(found) > len(inside):
-                    report.strays.append((number, lowest, highest))
+                    report.displaced_leaves.append((number, lowest, highest))
                 yield inside
 
-    def strays(self, report: TreeReport, fits: Fits) -> Iterator[list[TableRow]]:
+    def displaced_rows(self, report: TreeReport, fits: Fits) -> Iterator[list[TableRow]]:
         """The rows whose rowid cannot be right, for it does not belong on their page."""
-        for number, lowest, highest in report.strays:
+        for number, lowest, highest in report.displaced_leaves:
             page = self.image.page(number)
             if node := read_node(page, self.image.usable, number == 1):
                 yield [row for row in self._leaf(page, node, fits) if not lowest < row.rowid <= highest]

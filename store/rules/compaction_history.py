@@ -38,7 +38,7 @@ class CompactionRecord(Struct, frozen=True):
     after_tokens: int | None = None
     ord: int | None = None
     recorded: tuple[Run, ...] | None = None
-    told: bool = True
+    note_readable: bool = True
 
     @property
     def span(self) -> Run:
@@ -117,7 +117,7 @@ def explain(
         elif compaction.from_seq > compaction.to_seq:
             taken[at] = Taken((), Certainty.INFERRED)
         elif (
-            compaction.told
+            compaction.note_readable
             and compaction.ord is None
             and at not in doubtful
             and not any(_meet(compaction.span, compactions[before].span) for before in replayed)
@@ -135,8 +135,8 @@ def explain(
             for compaction in compactions
             if compaction.note_seq is not None and compaction.ord is not None
         }
-        sure = [at not in doubtful for at in replayed]
-        answers = _Replay([compactions[at] for at in replayed], left, active, places).solve(sure)
+        certain = [at not in doubtful for at in replayed]
+        answers = _Replay([compactions[at] for at in replayed], left, active, places).solve(certain)
         taken.update(zip(replayed, answers, strict=True))
         left = without(left, union(*(answer.runs for answer in answers)))
     for at, found in taken.items():
@@ -223,14 +223,14 @@ class _Replay:
         for i, k in sorted(self.last_may.items()):
             self.due[k].append(i)
 
-    def solve(self, sure: Sequence[bool]) -> list[Taken]:
+    def solve(self, certain: Sequence[bool]) -> list[Taken]:
         """What each fold took. Where one is not `sure` to have taken a stretch, the others cannot lean on it."""
         if self.visits > VISITS:
             return [
                 Taken(tuple(within(self.compacted, *compaction.span)), Certainty.UNKNOWN)
                 for compaction in self.compactions
             ]
-        if all(sure) and self.in_order:
+        if all(certain) and self.in_order:
             self._search()
         if len(self.answers) == 1 and self.visits <= VISITS:
             took: list[Taken] = []
@@ -239,7 +239,7 @@ class _Replay:
                 took.append(self._taken(link[1], Certainty.INFERRED))
                 link = link[0]
             return took[::-1]
-        return self._by_candidates(sure)
+        return self._by_candidates(certain)
 
     def _taken(self, atoms: Iterable[int], certainty: Certainty) -> Taken:
         return Taken(tuple(union([self.atoms[i] for i in atoms])), certainty)
@@ -282,7 +282,7 @@ class _Replay:
     def _spare(self, k: int, i: int) -> bool:
         return i in self.may[k] and self.last_end.get(i, 0) <= k
 
-    def _by_candidates(self, sure: Sequence[bool]) -> list[Taken]:
+    def _by_candidates(self, certain: Sequence[bool]) -> list[Taken]:
         """Without the assumption of stretches: a row belongs to a fold for certain if it is the only one it fits."""
         owner: dict[int, int] = {}
         for k, may in enumerate(self.may):
@@ -294,8 +294,8 @@ class _Replay:
         for k, may in enumerate(self.may):
             own = {i for i in may if owner[i] == k}
             shared = {i for i in may if owner[i] == SHARED}
-            certain = sure[k] and not shared and self.ends[k] <= own
-            taken.append(self._taken(own | shared, Certainty.INFERRED if certain else Certainty.UNKNOWN))
+            inferred = certain[k] and not shared and self.ends[k] <= own
+            taken.append(self._taken(own | shared, Certainty.INFERRED if inferred else Certainty.UNKNOWN))
         return taken
 
 
@@ -308,25 +308,27 @@ def _cut(runs: Runs, cuts: list[int]) -> list[Run]:
     return pieces
 
 
-def oddities(compaction: CompactionRecord, taken: Taken, earlier: Sequence[CompactionRecord], seqs: Runs) -> list[str]:
+def anomalies_of(
+    compaction: CompactionRecord, taken: Taken, earlier: Sequence[CompactionRecord], seqs: Runs
+) -> list[str]:
     """What is strange about a fold, in words; `seqs` are all seqs of the session now."""
-    odd: list[str] = []
+    anomalies: list[str] = []
     if compaction.from_seq is None or compaction.to_seq is None:
         return ["its span is not recorded as numbers"]
     if compaction.from_seq > compaction.to_seq:
-        odd.append("its span is inverted")
+        anomalies.append("its span is inverted")
     if compaction.note_seq is not None and max(compaction.from_seq, compaction.to_seq) >= compaction.note_seq:
-        odd.append("its span reaches past the end the session had")
+        anomalies.append("its span reaches past the end the session had")
     if compaction.note_seq is None or not holds(seqs, compaction.note_seq):
-        odd.append("its note is missing")
+        anomalies.append("its note is missing")
     if compaction.ord is None and any(_meet(_stated(compaction), _stated(other)) for other in earlier):
-        odd.append("its span overlaps an earlier one")
+        anomalies.append("its span overlaps an earlier one")
     if taken.rows == 0 and not taken.undone:
-        odd.append("it took no row that is still here")
+        anomalies.append("it took no row that is still here")
     if taken.certainty is Certainty.UNKNOWN and not taken.undone:
         pruned = gaps(seqs, max(1, compaction.span[0]), compaction.span[1])
-        odd.append("rows in its span are gone" if pruned else "more than one set of rows fits what is recorded")
-    return odd
+        anomalies.append("rows in its span are gone" if pruned else "more than one set of rows fits what is recorded")
+    return anomalies
 
 
 def _stated(compaction: CompactionRecord) -> Run:

@@ -155,9 +155,13 @@ def test_rows_without_a_number_for_a_seq_are_shown(cli: Cli, make: Make) -> None
     path = make(("a", {}, [{"content": "first"}]))
     with closing(sqlite3.connect(path)) as conn, conn:
         insert(conn, "messages", {"session_id": "a", "seq": "oops", "role": "user", "content": "lost", "created_at": 1})
-    stray = shown(cli, path, "a")[-1]
-    assert (stray["seq"], stray["state"], stray["content"]) == (None, "damaged", "lost")
-    assert stray["damage"]
+    unloaded = shown(cli, path, "a")[-1]
+    assert (unloaded["seq"], unloaded["state"], unloaded["content"]) == (
+        None,
+        "damaged",
+        "lost",
+    )
+    assert unloaded["damage"]
 
 
 def test_a_damaged_page_hides_only_what_lies_on_it(cli: Cli, make: Make) -> None:

@@ -99,7 +99,7 @@ def test_summaries_agree_with_the_session_table_and_with_rows(archives: list[Arc
             assert reader.resolve(str(summary.ref)) == summary.ref
             outline = reader.outline(summary.ref)
             assert summary.message_count.exact
-            assert summary.message_count.value - size(outline.runs()) in (0, len(outline.strays))
+            assert summary.message_count.value - size(outline.runs()) in (0, len(outline.rows_without_seq))
             assert summary.active_count.value == outline.count(State.ACTIVE)
             assert reader.session(summary.ref).summary == summary
 
@@ -166,7 +166,9 @@ def test_the_context_agrees_with_its_view(archives: list[Archive]) -> None:
         active = [seq for first, last in outline.runs(State.ACTIVE) for seq in range(first, last + 1)]
         assert sorted(row.seq for row in context.rows) == active
         assert all(row.tokens > 0 for row in context.rows)
-        assert len(reader.growth(ref, reader.audit(ref, outline))) <= size(outline.runs()) + len(outline.strays)
+        assert len(reader.growth(ref, reader.audit(ref, outline))) <= size(outline.runs()) + len(
+            outline.rows_without_seq
+        )
 
 
 def test_what_is_found_holds_the_words(archives: list[Archive]) -> None:

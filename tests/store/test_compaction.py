@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from sessionscope.store import Certainty, Ref
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.rules import compaction_history as c
-from sessionscope.store.rules.compaction_history import CompactionRecord, Taken, explain, oddities, undone_compactions
+from sessionscope.store.rules.compaction_history import (
+    CompactionRecord,
+    Taken,
+    anomalies_of,
+    explain,
+    undone_compactions,
+)
 
 from .helpers import build, fill, only, raw
 
@@ -133,7 +139,7 @@ class History:
                 compaction.note_seq,
                 compaction.before_tokens,
                 compaction.after_tokens,
-                told=not self.ords,
+                note_readable=not self.ords,
             )
             for compaction in self.compactions
         ]
@@ -349,7 +355,7 @@ def test_a_span_without_numbers_is_unknown(first: int | None, last: int | None, 
     compaction = CompactionRecord(1, first, last, note)
     taken, left = explain([compaction], [(1, 4)], [(5, 9)])
     assert (taken[0].certainty, taken[0].runs, left) == (Certainty.UNKNOWN, (), [(1, 4)])
-    assert oddities(compaction, taken[0], [], [(1, 9)]) == ["its span is not recorded as numbers"]
+    assert anomalies_of(compaction, taken[0], [], [(1, 9)]) == ["its span is not recorded as numbers"]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +373,7 @@ def test_a_span_without_numbers_is_unknown(first: int | None, last: int | None, 
 )
 def test_oddities(compaction: CompactionRecord, earlier: list[CompactionRecord], expected: list[str]) -> None:
     taken, _ = explain([compaction], [(1, 4)], [(5, 9)])
-    assert oddities(compaction, taken[0], earlier, [(1, 9)]) == expected
+    assert anomalies_of(compaction, taken[0], earlier, [(1, 9)]) == expected
 
 
 def test_pruned_rows_are_said_to_be_gone() -> None:
@@ -376,7 +382,7 @@ def test_pruned_rows_are_said_to_be_gone() -> None:
     history.prune(1)
     taken = history.check()
     assert taken[0].certainty is Certainty.UNKNOWN
-    assert oddities(history.compactions[0], taken[0], [], [(4, 10)]) == ["rows in its span are gone"]
+    assert anomalies_of(history.compactions[0], taken[0], [], [(4, 10)]) == ["rows in its span are gone"]
 
 
 # -- size
@@ -511,7 +517,7 @@ def test_an_old_layout_knows_no_places(tmp_path: Path) -> None:
     reader = only(path).reader()
     audit = reader.audit(Ref("", "s"), reader.outline(Ref("", "s")))
     assert [compaction.set_runs for compaction in audit.compactions] == [((1, 5),), ((6, 13),)]
-    assert audit.compactions[1].odd == ("its span overlaps an earlier one",)
+    assert audit.compactions[1].anomalies == ("its span overlaps an earlier one",)
 
 
 def test_a_fold_that_parts_a_call_from_its_result_is_odd(sample: Callable[[str], Path]) -> None:
@@ -524,5 +530,5 @@ def test_a_fold_that_parts_a_call_from_its_result_is_odd(sample: Callable[[str],
     reader = only(path).reader()
     ref = Ref("", "sess_root0000000000000000000")
     first, second = reader.audit(ref, reader.outline(ref)).compactions
-    assert first.odd == ("it splits a tool call from its result",)
-    assert second.odd == ()
+    assert first.anomalies == ("it splits a tool call from its result",)
+    assert second.anomalies == ()

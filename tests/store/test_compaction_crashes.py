@@ -14,6 +14,7 @@ import pytest
 from sessionscope.store import Compact, Refused, Uncompact, View
 from sessionscope.store.io.files import folder_lock
 from sessionscope.store.model.rows import Ref
+from sessionscope.store.nanobot.write import file_edits
 from sessionscope.store.powerloop import SessionStore
 
 from .helpers import only, prefix_of, raw, seqs, together

@@ -238,13 +238,17 @@ def test_a_seq_that_is_no_whole_number(value: str, layout: str, tmp_path: Path) 
     lines = rows(reader, ref)
     assert [line.seq for line in lines] == [1, 2, 3, 4, 5, None, 7, None]
     assert lines[5].hole == (6, 6)
-    stray = lines[7]
-    assert (stray.state, stray.head, stray.tools) == (State.DAMAGED, "calling", ("grep",))
-    assert stray.row is not None
-    assert stray.row.startswith("@")
-    assert stray.damage == ("seq is not a whole number",)
-    assert reader.message(ref, stray.row).content == "calling"
-    assert reader.follow(ref, stray.row) is None
+    unloaded = lines[7]
+    assert (unloaded.state, unloaded.head, unloaded.tools) == (
+        State.DAMAGED,
+        "calling",
+        ("grep",),
+    )
+    assert unloaded.row is not None
+    assert unloaded.row.startswith("@")
+    assert unloaded.damage == ("seq is not a whole number",)
+    assert reader.message(ref, unloaded.row).content == "calling"
+    assert reader.follow(ref, unloaded.row) is None
     assert [said["child"]["rows"][row] for row in "123457"] == [calm["child"]["rows"][row] for row in "123457"]
     assert seqs(reader, ref, View.ACTIVE) == [4, 5, 7]
     detail = reader.session(ref)
@@ -312,19 +316,19 @@ def test_a_session_id_that_is_no_text(value: str, layout: str, tmp_path: Path) -
     )
     archive = only(path)
     said = everything(archive)
-    odd = next(id_ for id_ in said if id_ not in ("top", "other"))
-    assert odd.endswith("@2")
+    anomalies = next(id_ for id_ in said if id_ not in ("top", "other"))
+    assert anomalies.endswith("@2")
     assert said["top"] == calm["top"]
     assert without(said["other"], "summary", "detail", "place", "spawner") == without(
         calm["other"], "summary", "detail", "place", "spawner"
     )
     apart = ("summary", "detail", "follow")
-    assert without(said[odd], *apart) == without(calm["child"], *apart)
-    assert "session_id is not plain text" in said[odd]["detail"].damage
-    assert said[odd]["detail"].summary.message_count.value == 7
+    assert without(said[anomalies], *apart) == without(calm["child"], *apart)
+    assert "session_id is not plain text" in said[anomalies]["detail"].damage
+    assert said[anomalies]["detail"].summary.message_count.value == 7
     reader = archive.reader()
-    assert reader.resolve(odd) == Ref(prefix, odd)
-    assert seqs(archive.reader(), Ref(prefix, odd), View.CONTEXT) == seqs(
+    assert reader.resolve(anomalies) == Ref(prefix, anomalies)
+    assert seqs(archive.reader(), Ref(prefix, anomalies), View.CONTEXT) == seqs(
         only(tmp_path / "calm.db").reader(), Ref(prefix, "child"), View.CONTEXT
     )
 
@@ -372,7 +376,7 @@ def test_an_audit_row(layout: str, column: str, tmp_path: Path) -> None:
         assert without(now, "audit") == without(was, "audit")
         (compaction,), (before,) = now["audit"].compactions, was["audit"].compactions
         if marked:
-            assert f"{column} is not a whole number" in compaction.odd
+            assert f"{column} is not a whole number" in compaction.anomalies
             if column in ("from_seq", "to_seq"):
                 assert (compaction.rows, compaction.set_is, compaction.set_runs) == (None, Certainty.UNKNOWN, ())
                 assert now["audit"].unexplained == ((1, 3),)

@@ -123,8 +123,8 @@ def test_a_later_fold_swallows_the_note_of_an_earlier_one(reader: Reader, main: 
     assert second.from_seq is not None
     assert second.to_seq is not None
     assert second.from_seq <= (first.note_seq or 0) <= second.to_seq
-    assert not first.odd
-    assert not second.odd
+    assert not first.anomalies
+    assert not second.anomalies
     assert not audit.unexplained
     assert outline.count("compacted_out") == (first.rows or 0) + (second.rows or 0)
     meta = reader.message(main.ref, str(second.note_seq)).meta
@@ -138,14 +138,14 @@ def test_a_later_fold_swallows_the_note_of_an_earlier_one(reader: Reader, main: 
 
 
 def test_one_fold_is_odd(reader: Reader, sessions: list[SessionSummary]) -> None:
-    odd = [
-        compaction.odd
+    anomalies = [
+        compaction.anomalies
         for session in sessions
         for compaction in reader.audit(session.ref, reader.outline(session.ref)).compactions
-        if compaction.odd
+        if compaction.anomalies
     ]
-    assert len(odd) == 1
-    assert "its span is inverted" in odd[0]
+    assert len(anomalies) == 1
+    assert "its span is inverted" in anomalies[0]
 
 
 def test_a_call_still_awaits_its_answer(reader: Reader, sessions: list[SessionSummary]) -> None:

@@ -103,10 +103,10 @@ def test_an_object_that_is_not_as_it_should_be(
     """And its neighbours are as they were."""
     for data in (line, a + b"\n" + line, a + b"\n" + line + b"\n" + b + b"\n"):
         found = spans(data)
-        (odd,) = (span for span in found if span.troubles)
-        assert (odd.value, odd.fidelity) == (value, fidelity)
-        assert trouble in odd.troubles
-        assert [span.value for span in found if span is not odd] == [A, B][: len(found) - 1]
+        (anomalies,) = (span for span in found if span.troubles)
+        assert (anomalies.value, anomalies.fidelity) == (value, fidelity)
+        assert trouble in anomalies.troubles
+        assert [span.value for span in found if span is not anomalies] == [A, B][: len(found) - 1]
 
 
 @pytest.mark.parametrize(

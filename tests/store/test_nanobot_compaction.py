@@ -317,7 +317,7 @@ def test_an_offset_that_was_put_back_by_another_shows(tmp_path: Path) -> None:
     SessionManager(folder.parent).save(session)
     (found,) = compactions(folder)
     assert found.undone
-    assert found.odd == ("an agent wrote over it: its messages are in the context again",)
+    assert found.anomalies == ("an agent wrote over it: its messages are in the context again",)
 
 
 def test_a_trail_of_nonsense_is_no_trail(tmp_path: Path) -> None:

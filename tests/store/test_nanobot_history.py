@@ -97,7 +97,9 @@ def test_a_window_begins_with_a_turn() -> None:
     assert [one["content"] for one in history(talk, max_tokens=1)] == ["which?", "", "found", "these"]
 
 
-odd = st.sampled_from([None, 5, "x", [], {}, [None], [{"type": "text", "text": 5}], {"role": "user"}, True, -1.5, [[]]])
+anomalies = st.sampled_from(
+    [None, 5, "x", [], {}, [None], [{"type": "text", "text": 5}], {"role": "user"}, True, -1.5, [[]]]
+)
 malformed = st.dictionaries(
     st.sampled_from(
         [
@@ -116,12 +118,14 @@ malformed = st.dictionaries(
             "_channel_delivery",
         ]
     ),
-    odd | st.sampled_from(["user", "assistant", "tool"]),
+    anomalies | st.sampled_from(["user", "assistant", "tool"]),
     max_size=6,
 )
 
 
-@given(st.lists(malformed | odd, max_size=6), st.integers(-1, 5), st.integers(-1, 40), st.booleans(), st.booleans())
+@given(
+    st.lists(malformed | anomalies, max_size=6), st.integers(-1, 5), st.integers(-1, 40), st.booleans(), st.booleans()
+)
 def test_no_row_breaks_the_window(rows: list[Any], limit: int, tokens: int, times: bool, later: bool) -> None:
     entries = history(rows, limit, max_tokens=tokens, include_timestamps=times, later=later)
     assert all({"role", "content"} <= entry.keys() for entry in entries)

@@ -69,11 +69,11 @@ def check(path: Path, data: bytes) -> FileOutline:
         assert found.lost or b"\xff\xfe" in data[:2] + data[:1], data
     else:
         assert [json.dumps(value) for value in values] == [json.dumps(value) for value in theirs]
-    assert len(found.odd) == len(found.strays)
-    for row, stray in zip(found.strays, found.odd, strict=True):
+    assert len(found.anomalies) == len(found.rows_without_seq)
+    for row, unloaded in zip(found.rows_without_seq, found.anomalies, strict=True):
         before = data[: found.starts[row]]
-        assert stray.line == 1 + len(before.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[1:]), stray
-        assert found.stray(row) == stray
+        assert unloaded.line == 1 + len(before.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[1:]), unloaded
+        assert found.unloaded(row) == unloaded
     return found
 
 
@@ -175,8 +175,8 @@ def test_what_is_appended_is_found_as_if_all_was_read(tmp_path: Path, kinds: lis
     with path.open("ab") as file:
         file.write(data[before.end :])
     grown, anew = outline(path, before), outline(path)
-    assert (grown.sure, anew.sure) == (False, True)
-    assert replace(grown, sure=True) == anew
+    assert (grown.certain, anew.certain) == (False, True)
+    assert replace(grown, certain=True) == anew
 
 
 BAD_LINES = [
@@ -232,8 +232,8 @@ def test_lines_within_a_laid_out_object_are_what_nanobot_takes_them_for(tmp_path
     found = check(tmp_path / "a.jsonl", b'{"role": "user"}\n' + laid_out + b"\n{}\n")
     assert found.messages == 2
     assert found.lost == ((index.NO_OBJECT, 7),)
-    (stray,) = found.odd
-    assert stray.line == 2
+    (unloaded,) = found.anomalies
+    assert unloaded.line == 2
 
 
 def test_an_empty_type_is_a_type(tmp_path: Path) -> None:
@@ -251,4 +251,4 @@ def test_a_damaged_line_longer_than_any_that_a_writer_means_is_not_looked_into(
     data = b"\n".join([*whole[:2], b'{"role": "user"} {' + b"[" * 5_000, whole[2], b'{"role": "user"} {"a', b""])
     found = check(tmp_path / NAME, data)
     assert looked_into == [21]
-    assert [(stray.line, stray.why) for stray in found.odd[:1]] == [(3, (index.UNLOADED,))]
+    assert [(unloaded.line, unloaded.why) for unloaded in found.anomalies[:1]] == [(3, (index.UNLOADED,))]

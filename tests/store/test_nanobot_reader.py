@@ -280,9 +280,9 @@ def test_what_seems_to_be_appended_is_checked_by_whoever_has_the_time(long: Path
         file.seek(0, 2)
         file.write(json.dumps(talk(1)[0]).encode() + b"\n")
     grown = reader.grown(ref, outline)
-    assert grown is None or not grown.sure
+    assert grown is None or not grown.certain
     truth = reader.outline(ref)
-    assert (truth.messages, len(truth.strays)) == (MANY - 1, 2)
+    assert (truth.messages, len(truth.rows_without_seq)) == (MANY - 1, 2)
 
 
 def test_the_session_that_is_watched_keeps_its_outline(tmp_path: Path) -> None:
@@ -459,10 +459,10 @@ def test_times_without_a_zone_are_in_the_zone_that_is_set(tmp_path: Path) -> Non
     (archive,) = open_archive(tmp_path, lambda: ZoneInfo("Europe/Berlin"))
     reader = archive.reader()
     (ref,) = found(archive).values()
-    naive, aware, odd = rows(reader, ref)
+    naive, aware, anomalies = rows(reader, ref)
     assert naive.created_at == datetime(2026, 5, 16, 10, 0, 0, 123000, UTC).timestamp() * 1000
     assert aware.created_at == datetime(2026, 5, 16, 12, 0, 0, 500000, UTC).timestamp() * 1000
-    assert (odd.created_at, odd.damage) == (None, ("timestamp is no date",))
+    assert (anomalies.created_at, anomalies.damage) == (None, ("timestamp is no date",))
 
 
 # -- what the model sees
@@ -534,7 +534,7 @@ def test_an_idle_session_that_was_cut_to_its_end(tmp_path: Path) -> None:
     """Its summary tells of rows that are gone, and stands in the prompt all the same."""
     reader, ref = the_session(write(tmp_path, talk(8), metadata={"_last_summary": {"text": "so far"}}))
     (compaction,) = reader.audit(ref, reader.outline(ref)).compactions
-    assert (compaction.from_seq, compaction.rows, compaction.set_is, compaction.note, compaction.odd) == (
+    assert (compaction.from_seq, compaction.rows, compaction.set_is, compaction.note, compaction.anomalies) == (
         None,
         None,
         Certainty.UNKNOWN,
@@ -712,7 +712,7 @@ def test_the_log_of_later_releases_says_whose_a_summary_is(tmp_path: Path) -> No
     reader = archive.reader()
     ref = reader.resolve("loop:plain")
     entries = reader.audit(ref, reader.outline(ref)).archived or ()
-    assert [(entry.number, entry.sure) for entry in entries] == [(1, False), (2, True), (4, False)]
+    assert [(entry.number, entry.of_this_session) for entry in entries] == [(1, False), (2, True), (4, False)]
 
 
 def test_an_outline_says_on_which_lines_damage_stands(tmp_path: Path) -> None:
@@ -721,8 +721,8 @@ def test_an_outline_says_on_which_lines_damage_stands(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join([*whole[:2], b"", b"123", whole[2], b"{", *whole[3:]]))
     with opening(str(path)) as file:
         outline = outline_rows(file, lambda: False)
-    assert [stray.line for stray in outline.odd] == [4, 6]
-    assert outline.strays == [1, 3]
+    assert [unloaded.line for unloaded in outline.anomalies] == [4, 6]
+    assert outline.rows_without_seq == [1, 3]
     assert [outline.row_of(seq) for seq in range(1, 5)] == [0, 2, 4, 5]
     assert [outline.seq_of(row) for row in (0, 2, 4, 5)] == [1, 2, 3, 4]
     assert outline.lost == (("JSON that is no object", 4),)

@@ -34,6 +34,7 @@ from sessionscope.store.model.rows import Ref
 from sessionscope.store.nanobot.dropin.session_manager import LOCK, SessionManager
 from sessionscope.store.nanobot.format.discovery import folders, is_session_file
 from sessionscope.store.nanobot.read.message_scan import CODES
+from sessionscope.store.nanobot.write import file_edits
 from sessionscope.store.registry import open_archive
 
 from . import damages
@@ -325,10 +326,10 @@ def test_a_call_that_is_put_in_is_counted(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_sound_stay_the_bytes_that_they_were(tmp_path: Path) -> None:
-    odd = b'{"content":"spaced"  ,   "role":"user","n":1.50,"nan":NaN}\r\n'
-    folder = sessions(tmp_path, telegram_42__jsonl=made(odd, b"junk\n", ROWS[0]))
+    anomalies = b'{"content":"spaced"  ,   "role":"user","n":1.50,"nan":NaN}\r\n'
+    folder = sessions(tmp_path, telegram_42__jsonl=made(anomalies, b"junk\n", ROWS[0]))
     repair(folder)
-    assert odd in (folder / "telegram_42.jsonl").read_bytes()
+    assert anomalies in (folder / "telegram_42.jsonl").read_bytes()
 
 
 def test_unanswered_calls_are_told_and_left_to_settle(tmp_path: Path) -> None:

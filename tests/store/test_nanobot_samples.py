@@ -171,7 +171,7 @@ def test_the_audit_of_a_workspace(tmp_path: Path) -> None:
     audit = reader.audit(plain, reader.outline(plain))
     assert audit.compactions == []
     (entry,) = audit.archived or ()
-    assert (entry.number, entry.text, entry.sure) == (1, "- summary of the old turns", False)
+    assert (entry.number, entry.text, entry.of_this_session) == (1, "- summary of the old turns", False)
 
 
 def test_what_stands_beside_the_messages(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sessionscope.store.nanobot.format.message_preview import (
 )
 
 from . import conversations as talks
-from .test_nanobot_history import malformed, odd
+from .test_nanobot_history import anomalies, malformed
 
 Rows = list[dict[str, Any]]
 LONG_AGO = datetime(2020, 1, 1)
@@ -153,7 +153,7 @@ def number(row: Any) -> int:
 offsets = st.sampled_from([True, 1.5, "2", None, [1], -1, 99, {}]) | st.integers(0, 14)
 
 
-@given(st.lists(good | malformed | odd, max_size=14), offsets, odd, st.integers(-1, 15))
+@given(st.lists(good | malformed | anomalies, max_size=14), offsets, anomalies, st.integers(-1, 15))
 def test_nothing_malformed_raises(rows: list[Any], offset: Any, metadata: Any, limit: int) -> None:
     for method in ("get_history", "retain_recent_legal_suffix", "enforce_file_cap", "clear"):
         session = Session("k", list(rows), metadata=copy.copy(metadata), last_consolidated=offset)
@@ -324,7 +324,7 @@ def test_what_stands_for_a_message_in_a_list() -> None:
     assert message_preview(with_context("q\n\nctx", suffix="ctx")) == "q"
 
 
-@given(malformed, odd, odd)
+@given(malformed, anomalies, anomalies)
 def test_no_message_breaks_its_preview(message: dict[str, Any], content: Any, marker: Any) -> None:
     for one in (
         message,

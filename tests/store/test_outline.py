@@ -72,24 +72,26 @@ STATES = st.dictionaries(
 )
 
 
-def outline(states: dict[int, str], notes: list[tuple[int, int]], strays: list[int], next_seq: int | None) -> Outline:
+def outline(
+    states: dict[int, str], notes: list[tuple[int, int]], rows_without_seq: list[int], next_seq: int | None
+) -> Outline:
     by_state = {state: runs({seq for seq, was in states.items() if was == state}) for state in set(states.values())}
-    return Outline(by_state, notes, strays, next_seq)
+    return Outline(by_state, notes, rows_without_seq, next_seq)
 
 
 @given(STATES, st.lists(st.integers(50, 60), unique=True, max_size=3), st.none() | st.integers(-2, 40))
 def test_everything_shows_each_row_and_each_run_of_missing_seqs(
-    states: dict[int, str], strays: list[int], next_seq: int | None
+    states: dict[int, str], rows_without_seq: list[int], next_seq: int | None
 ) -> None:
-    found = outline(states, [], strays, next_seq)
+    found = outline(states, [], rows_without_seq, next_seq)
     expected: list[object] = []
     ends = [*states, (next_seq or 1) - 1]
     missing = [seq for seq in range(min([*states, 1]), max([*ends, 0]) + 1) if seq not in states]
     holes = {first: ("hole", first, last) for first, last in o.runs_of(missing)}
     for seq in sorted({*states, *holes}):
         expected.append(seq if seq in states else holes[seq])
-    assert lines(o.everything(found)) == expected + [("stray", key) for key in strays]
-    assert found.count() == len(states) + len(strays)
+    assert lines(o.everything(found)) == expected + [("stray", key) for key in rows_without_seq]
+    assert found.count() == len(states) + len(rows_without_seq)
     assert found.count("active") == sum(state == "active" for state in states.values())
 
 

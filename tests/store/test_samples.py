@@ -340,7 +340,8 @@ def test_folds_are_reconstructed_or_said_to_be_unknown(sample: Sample) -> None:
         ] * 2
         assert audit.unexplained == ()
         assert all(
-            "more than one set of rows fits what is recorded" in compaction.odd for compaction in audit.compactions
+            "more than one set of rows fits what is recorded" in compaction.anomalies
+            for compaction in audit.compactions
         )
 
 

@@ -87,7 +87,7 @@ async def test_what_is_odd(tmp_path: Path) -> None:
         shown = "\n".join(hands.pane("audit"))
         assert "tokens unknown" in shown
         assert "‼" in shown
-        said = " ".join(odd for compaction in hands.audit.audit.compactions for odd in compaction.odd)
+        said = " ".join(anomalies for compaction in hands.audit.audit.compactions for anomalies in compaction.anomalies)
         for word in ("inverted", "note", "past", "call"):
             assert word in said, (word, said)
         assert hands.audit.audit.unexplained

@@ -168,7 +168,7 @@ class Compacting(Closing):
             else:
                 undo = Uncompact(made.action.ref, made.number)
                 opened.shelf.undos = [action for action in opened.shelf.undos if action != undo]
-                if compaction is None or not compaction.undone or compaction.odd:
+                if compaction is None or not compaction.undone or compaction.anomalies:
                     lost.append(made)
         if lost:
             self._offer_again(owner, lost[-1].action)

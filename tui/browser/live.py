@@ -184,8 +184,8 @@ class Live(Stage):
             return
         if grown is None:
             # Where appends cannot be added to an outline, walking again for each of them would never end.
-            odd = opened.outline is not None and opened.outline.hindered
-            self._study_within(opened.outline_cost * REST * odd)
+            anomalies = opened.outline is not None and opened.outline.needs_full_read
+            self._study_within(opened.outline_cost * REST * anomalies)
             return
         opened.outline = grown
         self.show_rows(keep=True)

@@ -198,13 +198,13 @@ def compaction_lines(compaction: Compaction) -> Iterator[str]:
     yield (f"{_NOTE}{compaction.number}  {span} into {into}  {state}  {tokens}  · {moment(compaction.created_at)}")
     if compaction.note_head:
         yield f"    {one_line(compaction.note_head)}"
-    for odd in compaction.odd:
-        yield f"    {_DAMAGE} {one_line(odd)}"
+    for anomaly in compaction.anomalies:
+        yield f"    {_DAMAGE} {one_line(anomaly)}"
 
 
 def archived(entry: Archived, source: str) -> Iterator[str]:
     """A summary from the log beside the sessions: where it is from, then its first words."""
-    whose = "" if entry.sure else ", of which session is not said"
+    whose = "" if entry.of_this_session else ", of which session is not said"
     number = "?" if entry.number is None else entry.number
     yield f"{_LOG} {number}  {one_line(source)}{whose}  · {moment(entry.created_at)}"
     yield f"    {fit(one_line(entry.text), TITLE_CELLS * 2).rstrip()}"

@@ -173,7 +173,7 @@ def archived(entry: Archived) -> dict[str, Any]:
     return {
         "number": entry.number,
         "content": entry.text,
-        "of_session": entry.sure,
+        "of_session": entry.of_this_session,
         "created_at": moment(entry.created_at),
         "damage": list(entry.damage) or None,
     }

@@ -258,7 +258,7 @@ def compaction_blocks(compaction: Compaction) -> list[Block]:
             ("compaction", "strong"),
             (" undone" if compaction.undone else "", "damage"),
         ),
-        *[_line((f"{render.DAMAGE} {odd}", "damage")) for odd in compaction.odd],
+        *[_line((f"{render.DAMAGE} {anomalies}", "damage")) for anomalies in compaction.anomalies],
         _fact(
             "span",
             "rows that are no longer in the file"
@@ -286,7 +286,7 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
         *[_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in entry.damage],
         _fact("from", source),
         _fact("when", moment(entry.created_at)),
-        _fact("session", "this one" if entry.sure else "not said"),
+        _fact("session", "this one" if entry.of_this_session else "not said"),
         _line(("", "")),
         _text(entry.text, mode),
     ]

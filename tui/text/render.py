@@ -317,10 +317,11 @@ def audit_lines(compaction: Compaction, width: int) -> tuple[list[Span], list[Sp
     if compaction.undone:
         rows, sure = "undone", ""
     second: list[Span] = [(f"   {rows}{sure}{round_}", "")]
-    if compaction.odd:
+    if compaction.anomalies:
         third: list[Span] = [
             (
-                f"   {DAMAGE} {compaction.odd[0]}" + (f", +{len(compaction.odd) - 1}" if compaction.odd[1:] else ""),
+                f"   {DAMAGE} {compaction.anomalies[0]}"
+                + (f", +{len(compaction.anomalies) - 1}" if compaction.anomalies[1:] else ""),
                 "damage",
             )
         ]
@@ -333,7 +334,7 @@ def audit_lines(compaction: Compaction, width: int) -> tuple[list[Span], list[Sp
 def archived_lines(entry: Archived, source: str, width: int) -> tuple[list[Span], list[Span], list[Span]]:
     """A summary from the log in three lines: number and age, its first words, whose it is."""
     name = f" {LOG} {entry.number if entry.number is not None else '?'} "
-    whose = "   of this session" if entry.sure else "   of which session is not said"
+    whose = "   of this session" if entry.of_this_session else "   of which session is not said"
     last: list[Span] = [(f"   {DAMAGE} {one_line(entry.damage[0])}", "damage")] if entry.damage else [(whose, "dim")]
     return (
         _between([(name, "accent"), (one_line(source), "dim")], [(f" {ago(entry.created_at)} ", "dim")], width),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
-_ODD = (
+_CONTROL = (
     "\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0000-\U000e007f"
 )
-_IN_LINE = re.compile(f"[\0-\x1f{_ODD}]")
-_IN_TEXT = re.compile(f"[\0-\x08\x0b-\x1f{_ODD}]")
+_IN_LINE = re.compile(f"[\0-\x1f{_CONTROL}]")
+_IN_TEXT = re.compile(f"[\0-\x08\x0b-\x1f{_CONTROL}]")
 _SELECTORS = ("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef")
 _EMOJI = ("\u00a9", "\u00ae"), ("\u2190", "\u2bff"), ("\U0001f000", "\U0001faff")
 _CURSIVE = ("\u0600", "\u109f"), ("\u1780", "\u18af")

@@ -18,7 +18,7 @@ from sessionscope.store.nanobot.format.file_head import Metadata, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, encoded, guessed_key, safe_name
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import offset_of
-from sessionscope.store.nanobot.read.message_scan import PENDING, Item, MessageScan, pair, strays
+from sessionscope.store.nanobot.read.message_scan import PENDING, Item, MessageScan, pair, rows_without_seq
 
 DATES = ("created_at", "updated_at")
 LONGEST_TAIL = 1_000
@@ -80,13 +80,13 @@ def check_file(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
 
 def _damage(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     whole_file = {line for _, line in scanned.lost}
-    told_utf16 = False
-    for item in strays(scanned):
+    reported_utf16 = False
+    for item in rows_without_seq(scanned):
         if item.code == "utf-16":
             # All of a file is, so that one word about it will do.
-            if told_utf16:
+            if reported_utf16:
                 continue
-            told_utf16 = True
+            reported_utf16 = True
         words = " and ".join(
             dict.fromkeys(
                 _LOST[trouble] if at == 0 else _lower(_LOST[trouble]) for at, trouble in enumerate(item.troubles)
@@ -253,12 +253,12 @@ def is_date(value: Any) -> bool:
 def _offset(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     metadata, count = metadata_of_scan(scanned), sum(item.once_a_row for item in scanned.items)
     offset = offset_of(metadata, count, subject.later)
-    if offset.odd:
+    if offset.anomaly:
         yield finding(
             "bad-offset",
             Severity.ERROR,
             subject.spot(scanned.head),
-            f"{offset.odd}.",
+            f"{offset.anomaly}.",
             "It becomes 0: all messages count as not consolidated.",
         )
 

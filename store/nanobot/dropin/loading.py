@@ -90,19 +90,19 @@ def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
             others += 1
             continue
         pending = head.get(PENDING) if head else None
-        odd = value is None or span.fidelity is not Fidelity.EXACT or not _HARMLESS.issuperset(span.troubles)
-        harm = harm or odd
+        damaged = value is None or span.fidelity is not Fidelity.EXACT or not _HARMLESS.issuperset(span.troubles)
+        harm = harm or damaged
         if value is None or (type(pending) is int and span.start >= pending):
             harm = True
         elif value.get("_type") == METADATA:
             # A message may call itself metadata. Of several lines the last counts, as in every release of nanobot.
             harm = harm or head is not None or not _usable(value)
             if head is None or "role" not in value:
-                head, line = value, text if not span.start and not odd and text.endswith(b"\n") else b""
+                head, line = value, text if not span.start and not damaged and text.endswith(b"\n") else b""
         elif value.get("_type") == PROVIDER_STATE:
             later, others = True, others + 1
         else:
-            single = not odd and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
+            single = not damaged and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
             rows.append(value)
             starts.append(span.start if single else -1)
             stops.append(span.stop)

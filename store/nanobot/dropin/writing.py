@@ -95,8 +95,10 @@ class Base(Struct):
 
     def stands(self, file: FileIO) -> bool:
         """Whether a file is surely what this one was: stat alone does not tell two saves within one tick apart."""
-        sure = self.line and SAVE in self.head and not self.harm
-        return bool(sure) and stat_of(os.fstat(file.fileno())) == self.stat and file.read(len(self.line)) == self.line
+        certain = self.line and SAVE in self.head and not self.harm
+        return (
+            bool(certain) and stat_of(os.fstat(file.fileno())) == self.stat and file.read(len(self.line)) == self.line
+        )
 
 
 def nothing() -> Base:
@@ -188,10 +190,13 @@ def another(head: Mapping[str, Any]) -> dict[str, Any]:
 
 def change(old: bytes, new: bytes) -> tuple[int, bytes]:
     """Where two texts of one length differ, from the first byte to the last: where that is, and the new bytes."""
-    odd, size = int.from_bytes(old) ^ int.from_bytes(new), len(old)
-    if not odd:
+    difference, size = int.from_bytes(old) ^ int.from_bytes(new), len(old)
+    if not difference:
         return 0, b""
-    first, last = size - 1 - (odd.bit_length() - 1) // 8, size - 1 - ((odd & -odd).bit_length() - 1) // 8
+    first, last = (
+        size - 1 - (difference.bit_length() - 1) // 8,
+        size - 1 - ((difference & -difference).bit_length() - 1) // 8,
+    )
     return first, new[first : last + 1]
 
 

@@ -22,7 +22,7 @@ from sessionscope.store.protocols import Cancel, never
 
 from .file import OpenFile
 from .file_head import METADATA, PROVIDER_STATE
-from .lines import ODD_METADATA, ODD_STATE, FileOutline, LineWithoutSeq, seal_of
+from .lines import METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES, FileOutline, UnloadedLine, seal_of
 
 CHUNK, REGION = 1 << 20, 1 << 23
 """Bytes that are read at once, and the most of damage in a row that are looked at together."""
@@ -58,8 +58,8 @@ class LineScan:
         self._file, self._cancel, self.at = file, cancel, at
         self.line = 1
         self.starts: array[int] = array("q")
-        self.strays: list[int] = []
-        self.odd: list[LineWithoutSeq] = []
+        self.rows_without_seq: list[int] = []
+        self.unloaded_lines: list[UnloadedLine] = []
         self.metadata: list[tuple[int, int]] = []
         self.provider: tuple[int, int] | None = None
         self.lost: dict[str, int] = {}
@@ -76,8 +76,8 @@ class LineScan:
         self.at = outline.starts[last]
         self.line = 1 + outline.breaks - _breaks(self._file.read(self.at, outline.end))
         self.starts = outline.starts[:last]
-        self.strays = [row for row in outline.strays if row < last]
-        self.odd = list(outline.odd[: len(self.strays)])
+        self.rows_without_seq = [row for row in outline.rows_without_seq if row < last]
+        self.unloaded_lines = list(outline.unloaded_lines[: len(self.rows_without_seq)])
         self.metadata = [span for span in outline.metadata if span[0] < self.at]
         self.provider = outline.provider if outline.provider and outline.provider[0] < self.at else None
         self.lost = {why: line for why, line in outline.lost if line < self.line}
@@ -160,12 +160,12 @@ class LineScan:
             first = self.provider is None
             self.provider = start, self.at
         if self._spoken or not first:
-            self._stray(start, self.line, (ODD_METADATA if kind == METADATA else ODD_STATE,))
+            self._unloaded(start, self.line, (METADATA_AMONG_MESSAGES if kind == METADATA else STATE_AMONG_MESSAGES,))
 
-    def _stray(self, start: int, line: int, why: tuple[str, ...]) -> None:
-        self.strays.append(len(self.starts))
+    def _unloaded(self, start: int, line: int, why: tuple[str, ...]) -> None:
+        self.rows_without_seq.append(len(self.starts))
         self.starts.append(start)
-        self.odd.append(LineWithoutSeq(line, why))
+        self.unloaded_lines.append(UnloadedLine(line, why))
 
     # -- damage
 
@@ -184,11 +184,11 @@ class LineScan:
         data = b"".join(self._region)
         self._region = []
         if self.too_long(len(data)):
-            self._stray(self._region_at, self._region_line, (UNLOADED,))
+            self._unloaded(self._region_at, self._region_line, (UNLOADED,))
             return
         for line, span in spans_of(data, self._region_line):
             if span.kind is not SpanKind.BLANK:
-                self._stray(self._region_at + span.start, line, tuple(map(str, span.troubles)) or (UNLOADED,))
+                self._unloaded(self._region_at + span.start, line, tuple(map(str, span.troubles)) or (UNLOADED,))
 
     @staticmethod
     def too_long(size: int) -> bool:
@@ -239,23 +239,23 @@ def outline_tail(file: OpenFile, size: int) -> FileOutline:
     if start <= 0:
         return outlined(file, LineScan(file, never), False)
     outline = outlined(file, LineScan(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
-    return replace(outline, odd=tuple(LineWithoutSeq(0, stray.why) for stray in outline.odd))
+    return replace(outline, unloaded_lines=tuple(UnloadedLine(0, unloaded.why) for unloaded in outline.unloaded_lines))
 
 
-def outlined(file: OpenFile, line_scan: LineScan, sure: bool = True) -> FileOutline:
+def outlined(file: OpenFile, line_scan: LineScan, certain: bool = True) -> FileOutline:
     """The outline that a walk makes; `sure` unless only what was appended is read."""
     line_scan.run()
     return FileOutline(
         states={},
-        strays=line_scan.strays,
+        rows_without_seq=line_scan.rows_without_seq,
         starts=line_scan.starts,
         end=file.size,
-        odd=tuple(line_scan.odd),
+        unloaded_lines=tuple(line_scan.unloaded_lines),
         metadata=tuple(line_scan.metadata),
         provider=line_scan.provider,
         lost=tuple(line_scan.lost.items()),
         breaks=line_scan.line - 1,
         stat=file.stat,
         seal=seal_of(file, line_scan.starts, file.size),
-        sure=sure,
+        certain=certain,
     )

@@ -17,13 +17,16 @@ from sessionscope.store.model.outline import Outline
 
 from .file import OpenFile, Stat
 
-ODD_METADATA, ODD_STATE = "a metadata line among the messages", "provider state among the messages"
+METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES = (
+    "a metadata line among the messages",
+    "provider state among the messages",
+)
 SEALED, FIRST, SAMPLES, WHOLE = 256, 4_096, 16, 65_536
 """Bytes of the last row and of the first line, and rows, by which a file is known that was only appended to; rows of so
 many bytes together count whole."""
 
 
-class LineWithoutSeq(Struct, frozen=True):
+class UnloadedLine(Struct, frozen=True):
     """A row without a seq: on which line it stands (from 1; 0 is not known), and why nanobot does not load it."""
 
     line: int
@@ -39,7 +42,7 @@ class FileOutline(Outline, frozen=True, kw_only=True):
 
     starts: array[int]
     end: int
-    odd: tuple[LineWithoutSeq, ...] = ()
+    unloaded_lines: tuple[UnloadedLine, ...] = ()
     metadata: tuple[tuple[int, int], ...] = ()
     provider: tuple[int, int] | None = None
     lost: tuple[tuple[str, int], ...] = ()
@@ -49,13 +52,13 @@ class FileOutline(Outline, frozen=True, kw_only=True):
     stat: Stat | None = None
     seal: int = 0
     """A check of the first line and of some rows, which stay as they are where the file is only appended to."""
-    sure: bool = True
+    certain: bool = True
     """Whether all of the file was read for it, not just what seems to have been appended since."""
 
     @property
     def messages(self) -> int:
         """How many messages nanobot loads, unless it gives the file up."""
-        return len(self.starts) - len(self.strays)
+        return len(self.starts) - len(self.rows_without_seq)
 
     def holds(self, file: OpenFile) -> bool:
         """Whether the rows still stand where they did: in the same file, to which at most something was appended."""
@@ -70,16 +73,16 @@ class FileOutline(Outline, frozen=True, kw_only=True):
     def resumes(self) -> int:
         """The last row that nothing appended can change, so that only what follows is read again; -1 for none."""
         row = len(self.starts) - 2
-        while row >= 0 and self.stray(row) is not None:
+        while row >= 0 and self.unloaded(row) is not None:
             row -= 1
         return row
 
     def row_of(self, seq: int) -> int:
         """The row of a seq from 1 to `messages`."""
-        low, high = seq - 1, seq - 1 + len(self.strays)
+        low, high = seq - 1, seq - 1 + len(self.rows_without_seq)
         while low < high:
             middle = (low + high) // 2
-            if middle + 1 - bisect_left(self.strays, middle + 1) < seq:
+            if middle + 1 - bisect_left(self.rows_without_seq, middle + 1) < seq:
                 low = middle + 1
             else:
                 high = middle
@@ -87,21 +90,21 @@ class FileOutline(Outline, frozen=True, kw_only=True):
 
     def seq_of(self, row: int) -> int:
         """The seq of a row that is no stray."""
-        return row + 1 - bisect_left(self.strays, row)
+        return row + 1 - bisect_left(self.rows_without_seq, row)
 
     def span(self, row: int) -> tuple[int, int]:
         """Where a row's bytes begin and end."""
         return self.starts[row], self.starts[row + 1] if row + 1 < len(self.starts) else self.end
 
     @property
-    def hindered(self) -> bool:
+    def needs_full_read(self) -> bool:
         """Never: rows with odd seqs are found again as cheaply as others."""
         return False
 
-    def stray(self, row: int) -> LineWithoutSeq | None:
+    def unloaded(self, row: int) -> UnloadedLine | None:
         """What is wrong with a row, None where it is a message."""
-        at = bisect_left(self.strays, row)
-        return self.odd[at] if at < len(self.strays) and self.strays[at] == row else None
+        at = bisect_left(self.rows_without_seq, row)
+        return self.unloaded_lines[at] if at < len(self.rows_without_seq) and self.rows_without_seq[at] == row else None
 
 
 def seal_of(file: OpenFile, starts: array[int], end: int) -> int:
@@ -119,7 +122,7 @@ def seal_of(file: OpenFile, starts: array[int], end: int) -> int:
 def stretches(outline: FileOutline) -> Iterator[tuple[bool, int, int]]:
     """All rows in order, as (whether they have seqs, first, last): seqs of messages, or twice the row of a stray."""
     seq, before = 1, 0
-    for row in outline.strays:
+    for row in outline.rows_without_seq:
         if row > before:
             yield True, seq, seq + row - before - 1
             seq += row - before

@@ -51,21 +51,23 @@ def _compactions(metadata: Metadata | None, offset: Offset, own: Archived | None
     # Each fold by hand keeps the note that it replaced; the newest note stands in the metadata itself.
     notes = [*(summary_text(compaction.summary) for compaction in compaction_log), summary]
     before = min(compaction_log[0].before if compaction_log else offset.value, offset.value)
-    found = [_own_compaction(1, 0, before, notes[0], own, offset.odd)] if before or notes[0] else []
+    found = [_own_compaction(1, 0, before, notes[0], own, offset.anomaly)] if before or notes[0] else []
     for at, compaction in enumerate(compaction_log, 1):
         note = next((text for text in notes[at:] if text and seal(text) == compaction.note), None)
         found.append(_by_hand(compaction, offset.value, note, clock))
     standing = newest(compaction_log)
     reached = standing.after if standing is not None else before
     if compaction_log and offset.value > reached:
-        found.append(_own_compaction(compaction_log[-1].number + 1, reached, offset.value, summary, own, offset.odd))
+        found.append(
+            _own_compaction(compaction_log[-1].number + 1, reached, offset.value, summary, own, offset.anomaly)
+        )
     return found
 
 
 def _own_compaction(
-    number: int, before: int, after: int, summary: str | None, own: Archived | None, odd: str
+    number: int, before: int, after: int, summary: str | None, own: Archived | None, anomaly: str
 ) -> Compaction:
-    said = [odd] if odd else []
+    said = [anomaly] if anomaly else []
     if summary is None:
         said.append("no summary is stored for these rows")
     # An idle session is cut to its end: then the rows are gone from the file, and only the summary tells of them.
@@ -84,7 +86,7 @@ def _own_compaction(
         tokens_are=Certainty.UNKNOWN,
         round_index=None,
         created_at=own.created_at if own is not None and own.text == summary else None,
-        odd=tuple(said),
+        anomalies=tuple(said),
         note=summary,
     )
 
@@ -106,7 +108,7 @@ def _by_hand(compaction: LoggedCompaction, offset: int, note: str | None, clock:
         round_index=None,
         created_at=clock.ms(compaction.at),
         undone=compaction.undone is not None or gone,
-        odd=(OVERWRITTEN,) * gone,
+        anomalies=(OVERWRITTEN,) * gone,
         note=note,
     )
 

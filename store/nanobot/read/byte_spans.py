@@ -136,7 +136,7 @@ def pieces(file: OpenFile, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
             other = others[at]
             yield from _special(file, other)
             line, at = other.line + 1, at + 1
-        if outline.stray(row) is not None:
+        if outline.unloaded(row) is not None:
             continue
         seq += 1
         end = outline.span(row)[1]

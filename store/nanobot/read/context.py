@@ -41,7 +41,7 @@ class Offset(Struct, frozen=True):
 
     value: int
     stored: Any
-    odd: str = ""
+    anomaly: str = ""
     broken: bool = False
 
 
@@ -54,8 +54,8 @@ def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
         stored = next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
         taken = consolidated(stored, messages)
         name = "last_archived" if stored is metadata.last_archived else "last_consolidated"
-        odd = f"{name} is {stored!r} of {messages} messages; it is read as 0" if stored not in (None, taken) else ""
-        return Offset(taken, stored, odd)
+        anomaly = f"{name} is {stored!r} of {messages} messages; it is read as 0" if stored not in (None, taken) else ""
+        return Offset(taken, stored, anomaly)
     stored = metadata.last_consolidated
     if type(stored) is int and 0 <= stored <= messages:
         return Offset(stored, stored)
@@ -63,8 +63,8 @@ def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
         return Offset(0, None)
     if stored is None or isinstance(stored, int):
         first = slice(stored, None).indices(messages)[0]
-        odd = f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - first} of them"
-        return Offset(first, stored, odd)
+        anomaly = f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - first} of them"
+        return Offset(first, stored, anomaly)
     return Offset(0, stored, f"last_consolidated is {str(stored)[:20]!r}, no whole number; no turn works", True)
 
 
@@ -98,7 +98,7 @@ def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, l
     if why := lost(outline, later):
         return Sent({}, f"nanobot loads nothing of this file: {why}")
     if offset.broken:
-        return Sent({}, offset.odd)
+        return Sent({}, offset.anomaly)
     first, last = offset.value + 1, outline.messages
     limit = limits.messages if limits.messages is not None else 0 if later else WINDOW
     if limit:
@@ -122,7 +122,7 @@ def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, l
                     f"that fit about {limits.tokens} tokens" if limits.tokens > 0 else "",
                     f"only the newest {BYTES >> 20} MB were looked at" if first != asked else "",
                     "the summary of those before stands in the prompt" if summary else "",
-                    offset.odd,
+                    offset.anomaly,
                     _NOT_STORED,
                 ),
             )

@@ -88,7 +88,7 @@ def provider_state(file: OpenFile, outline: FileOutline) -> Any:
 
 def damage(outline: FileOutline, head: FileHead, metadata: Metadata | None, offset: Offset) -> tuple[str, ...]:
     """What is wrong with a session as a whole, and what nanobot makes of it."""
-    why, many = lost(outline, head.later), len(outline.strays)
+    why, many = lost(outline, head.later), len(outline.rows_without_seq)
     return tuple(
         filter(
             None,
@@ -104,7 +104,7 @@ def damage(outline: FileOutline, head: FileHead, metadata: Metadata | None, offs
                 else "",
                 "nanobot does not load the metadata line" if head.metadata is not None and not outline.metadata else "",
                 *(metadata.damage if metadata is not None else ()),
-                offset.odd,
+                offset.anomaly,
             ),
         )
     )

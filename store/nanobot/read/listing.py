@@ -287,7 +287,7 @@ class Listing:
         elif metadata is None:
             damage.append("there is no metadata line")
         damage += [f"{what} is no date" for what, ms in times.items() if metadata is not None and ms is None]
-        if outline is not None and outline.strays:
+        if outline is not None and outline.rows_without_seq:
             damage.append("there are damaged lines")
         return SessionSummary(
             ref=Ref(self._folder.layout, head.key, name),

@@ -16,7 +16,7 @@ from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.io.jsontokens import has_lone_surrogate
 from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
-from sessionscope.store.nanobot.format.lines import LineWithoutSeq
+from sessionscope.store.nanobot.format.lines import UnloadedLine
 from sessionscope.store.protocols import Cancel, never
 
 from .byte_spans import Piece, Sort, find_spans, pieces
@@ -164,7 +164,7 @@ def _item(file: OpenFile, piece: Piece) -> Item:
         )
     if piece.sort is Sort.PART and piece.span is not None:
         span = piece.span
-        stray = LineWithoutSeq(piece.line, tuple(map(str, span.troubles)))
+        unloaded = UnloadedLine(piece.line, tuple(map(str, span.troubles)))
         return Item(
             piece.sort,
             piece.start,
@@ -175,7 +175,7 @@ def _item(file: OpenFile, piece: Piece) -> Item:
             span.value,
             span.fidelity,
             span.troubles,
-            id=RowId(piece.start, piece.stop, None, stray).spelled(data),
+            id=RowId(piece.start, piece.stop, None, unloaded).spelled(data),
         )
     return Item(
         piece.sort, piece.start, piece.stop, piece.line, None, None, dict(decode(_whole(file, piece), True, None).value)
@@ -276,6 +276,6 @@ def readable(value: Any) -> Any:
     return value
 
 
-def strays(scanned: MessageScan) -> Iterator[Item]:
+def rows_without_seq(scanned: MessageScan) -> Iterator[Item]:
     """The pieces that nanobot does not load."""
     return (item for item in scanned.items if item.sort is Sort.PART)

@@ -21,7 +21,12 @@ from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.line_scan import UNLOADED
-from sessionscope.store.nanobot.format.lines import ODD_METADATA, ODD_STATE, FileOutline, LineWithoutSeq
+from sessionscope.store.nanobot.format.lines import (
+    METADATA_AMONG_MESSAGES,
+    STATE_AMONG_MESSAGES,
+    FileOutline,
+    UnloadedLine,
+)
 from sessionscope.store.nanobot.format.message_preview import without_runtime_context
 from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
 
@@ -30,7 +35,7 @@ ROW_BYTES, LONG_ROW_BYTES, MESSAGE_BYTES, CHECKED, BACK = 16_384, 4_096, 8_388_6
 inspector; bytes that tell a row from another; and that are looked back to find where a character begins."""
 HEAD_CHARS, NAME_CHARS, CALLS, PIECE = 200, 2_000, 50, 65_536
 _LIES = {Fidelity.LOSSY: "some of it is lost", Fidelity.PARTIAL: "only its first fields were saved"}
-_WHYS = [str(trouble) for trouble in Trouble] + [UNLOADED, ODD_METADATA, ODD_STATE]
+_WHYS = [str(trouble) for trouble in Trouble] + [UNLOADED, METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES]
 _SHOWN = {"role", "content", "name", "tool_calls", "tool_call_id", "timestamp"}
 _LABELS = {
     "_command": "command",
@@ -51,15 +56,17 @@ class RowId(Struct, frozen=True):
     start: int
     stop: int
     seq: int | None
-    stray: LineWithoutSeq | None = None
+    unloaded: UnloadedLine | None = None
     check: int = 0
 
     def spelled(self, data: bytes) -> str:
         """The identity as text, given the first bytes of the row."""
         place = f"{self.start}-{self.stop}-{crc32(data[:CHECKED]):08x}"
-        if self.stray is None:
+        if self.unloaded is None:
             return f"{place}-{self.seq or 0}"
-        return f"{place}@{self.stray.line}.{sum(1 << at for at, why in enumerate(_WHYS) if why in self.stray.why):x}"
+        return (
+            f"{place}@{self.unloaded.line}.{sum(1 << at for at, why in enumerate(_WHYS) if why in self.unloaded.why):x}"
+        )
 
     @classmethod
     def parse(cls, text: str) -> RowId | None:
@@ -71,7 +78,7 @@ class RowId(Struct, frozen=True):
         if line is None:
             return cls(int(start), int(stop), int(seq) or None, None, int(check, 16))
         whys = tuple(why for at, why in enumerate(_WHYS) if int(marks, 16) >> at & 1)
-        return cls(int(start), int(stop), None, LineWithoutSeq(int(line), whys), int(check, 16))
+        return cls(int(start), int(stop), None, UnloadedLine(int(line), whys), int(check, 16))
 
 
 def row_at(file: OpenFile, outline: FileOutline, seq: int) -> str:
@@ -88,12 +95,12 @@ class Record(Struct, frozen=True):
     rest: Leading | None = None
 
 
-def decode(data: bytes, complete: bool, stray: LineWithoutSeq | None) -> Record:
+def decode(data: bytes, complete: bool, unloaded: UnloadedLine | None) -> Record:
     """A row from its bytes; `complete` says that these are all."""
     damage: list[str] = []
-    if stray is not None:
-        place = f"line {stray.line}: " if stray.line else ""
-        damage += [why if at else place + why for at, why in enumerate(stray.why)]
+    if unloaded is not None:
+        place = f"line {unloaded.line}: " if unloaded.line else ""
+        damage += [why if at else place + why for at, why in enumerate(unloaded.why)]
     if not complete:
         rest = leading(data)
         more = {rest.key: rest.text} if rest.key is not None else {}
@@ -106,7 +113,7 @@ def decode(data: bytes, complete: bool, stray: LineWithoutSeq | None) -> Record:
         return Record(value, tuple(damage))
     for span in scan(data):
         if span.kind is SpanKind.RECORD and span.value is not None:
-            damage += [str(trouble) for trouble in span.troubles if stray is None]
+            damage += [str(trouble) for trouble in span.troubles if unloaded is None]
             damage += [_LIES[span.fidelity]] if span.fidelity in _LIES else []
             return Record(span.value, tuple(damage))
     return Record({}, tuple(damage))
@@ -114,7 +121,7 @@ def decode(data: bytes, complete: bool, stray: LineWithoutSeq | None) -> Record:
 
 def state_of(row: RowId, offset: int | None) -> str:
     """The state a row is shown in: what is consolidated has left the model's context. Empty where that is not known."""
-    if row.stray is not None:
+    if row.unloaded is not None:
         return _DAMAGED
     if row.seq is None or offset is None:
         return ""
@@ -157,8 +164,8 @@ def bytes_for_line(start: int, stop: int) -> int:
 def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> TimelineRow:
     """One line of a timeline from the first bytes of a row, at most `ROW_BYTES` of them."""
     complete = len(data) >= row.stop - row.start
-    record = decode(data, complete, row.stray)
-    found = _Read(record, _private(row.stray), clock)
+    record = decode(data, complete, row.unloaded)
+    found = _Read(record, _private(row.unloaded), clock)
     head = words_in(without_runtime_context(record.value))
     if not record.value:
         head = data[: 4 * HEAD_CHARS].decode("utf-8", "backslashreplace")
@@ -179,12 +186,12 @@ def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> Timeline
         created_at=found.created_at,
         damage=tuple(found.damages),
         label=label_of(record.value),
-        line=(row.stray.line or None) if row.stray is not None else None,
+        line=(row.unloaded.line or None) if row.unloaded is not None else None,
     )
 
 
-def _private(stray: LineWithoutSeq | None) -> bool:
-    return stray is not None and (ODD_METADATA in stray.why or ODD_STATE in stray.why)
+def _private(unloaded: UnloadedLine | None) -> bool:
+    return unloaded is not None and (METADATA_AMONG_MESSAGES in unloaded.why or STATE_AMONG_MESSAGES in unloaded.why)
 
 
 def label_of(value: Mapping[str, Any]) -> str:
@@ -233,8 +240,8 @@ def message(file: OpenFile, row: RowId, offset: int | None, clock: Clock, start:
     data = file.read(row.start, row.stop if complete else row.start + PIECE)
     if crc32(data[:CHECKED]) != row.check:
         return None
-    record = decode(data, complete, row.stray)
-    found = _Read(record, _private(row.stray), clock)
+    record = decode(data, complete, row.unloaded)
+    found = _Read(record, _private(row.unloaded), clock)
     value, parts = record.value.get("content"), None
     if not record.value:
         text, begin, end, size = data[:PIECE].decode("utf-8", "backslashreplace"), 0, len(data), len(data)
@@ -293,8 +300,8 @@ def _boundary(data: bytes, at: int) -> int:
 
 def _raw(row: RowId, record: Record, data: bytes) -> dict[str, str | None]:
     raw: dict[str, str | None] = {"bytes": f"{row.start} to {row.stop}"}
-    if row.stray is not None and row.stray.line:
-        raw["line"] = str(row.stray.line)
-    if row.stray is not None or not record.value:
+    if row.unloaded is not None and row.unloaded.line:
+        raw["line"] = str(row.unloaded.line)
+    if row.unloaded is not None or not record.value:
         raw["as stored"] = data[:PIECE].decode("utf-8", "backslashreplace").rstrip("\r\n")
     return raw | {key: None if value is None else plain(value)[:PIECE] for key, value in record.value.items()}

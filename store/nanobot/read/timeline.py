@@ -24,7 +24,7 @@ def display_of(outline: FileOutline, view: View) -> Display:
     """The lines of a view in storage order; damage stands in its place among all rows."""
     if view is View.ALL:
         return Display(
-            (StretchKind.ROWS if plain_ else StretchKind.STRAY, first, last)
+            (StretchKind.ROWS if plain_ else StretchKind.WITHOUT_SEQ, first, last)
             for plain_, first, last in stretches(outline)
         )
     state = State.COMPACTED if view is View.COMPACTED else State.ACTIVE
@@ -51,7 +51,9 @@ class FileTimeline:
         self._display, self._sent = display, sent
         self.length = Count(len(display))
         self.highest = display.highest
-        self.digits = max(len(str(self.highest)), len(f"L{outline.odd[-1].line}") if outline.odd else 0)
+        self.digits = max(
+            len(str(self.highest)), len(f"L{outline.unloaded_lines[-1].line}") if outline.unloaded_lines else 0
+        )
         self.about = about
 
     def locate(self, seq: int) -> int | None:
@@ -86,7 +88,7 @@ class FileTimeline:
                         break
                     end = bytes_for_line(begins, ends)
                 data = file.read(base, end)
-            place = RowId(start, stop, seq, self._outline.stray(row))
+            place = RowId(start, stop, seq, self._outline.unloaded(row))
             line = timeline_row(place, self._offset, data[start - base : cut - base], self._clock)
             found.append(line if self._sent is None else self._as_sent(line))
         return found

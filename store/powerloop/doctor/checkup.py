@@ -125,8 +125,8 @@ def _file(conn: sqlite3.Connection, layout: Layout, progress: Progress) -> Itera
             f"{found.text}, which would change more than a plan shows: nothing can be changed here.",
         )
     progress("pages", 0, 0)
-    told = [str(line) for (line,) in conn.execute(f"PRAGMA integrity_check({PROBLEMS})")]
-    problems = [line for line in told if line != "ok"]
+    lines = [str(line) for (line,) in conn.execute(f"PRAGMA integrity_check({PROBLEMS})")]
+    problems = [line for line in lines if line != "ok"]
     of_index = [line for line in problems if any(words in line for words in _OF_AN_INDEX)]
     others = [line for line in problems if line not in of_index]
     if any("Page" in line or "Tree" in line or "page" in line for line in others):

@@ -120,18 +120,18 @@ def _spans(facts: SessionFacts) -> Iterator[CheckResult]:
         span = (audit_row.from_seq, audit_row.to_seq)
         if audit_row.undone:
             continue
-        told: set[str] = set()
-        for odd in audit_row.odd:
-            code = next((code for words, code in _SPANS if words in odd), None)
+        reported: set[str] = set()
+        for anomalies in audit_row.anomalies:
+            code = next((code for words, code in _SPANS if words in anomalies), None)
             if code == "span-overlaps" and span in seen:
                 code = "span-repeated"
-            if code is not None and code not in told:
-                told.add(code)
+            if code is not None and code not in reported:
+                reported.add(code)
                 yield check_result(
                     code,
                     Severity.INFO,
                     place,
-                    f"Compaction {audit_row.number} ({audit_row.from_seq} to {audit_row.to_seq}): {odd}.",
+                    f"Compaction {audit_row.number} ({audit_row.from_seq} to {audit_row.to_seq}): {anomalies}.",
                 )
         seen.add(span)
 

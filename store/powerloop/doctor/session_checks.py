@@ -82,7 +82,7 @@ def values(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
 def _json(
     facts: SessionFacts, table: str, rowid: int, values: Mapping[str, Any], columns: Sequence[str], empty: str | None
 ) -> Iterator[CheckResult]:
-    bad, odd = troubles(dict(values), columns)
+    bad, unusual = troubles(dict(values), columns)
     for column in bad:
         edit = Edit(table, rowid, {column: empty}, facts.spot())
         yield check_result(
@@ -93,7 +93,7 @@ def _json(
             "It is emptied; what was there is kept aside.",
             [edit],
         )
-    for column in odd:
+    for column in unusual:
         edit = Edit(table, rowid, {column: empty}, facts.spot())
         yield check_result(
             "not-an-object",
@@ -120,17 +120,17 @@ def _unknown(
 def messages(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     states = (State.ACTIVE.value, State.COMPACTED.value)
     known = (*states, State.DROPPED.value) if layout.has("messages", "send_index") else states
-    if facts.strays:
+    if facts.rows_without_seq:
         yield check_result(
             "odd-seq",
             Severity.WARNING,
             facts.spot(),
-            f"The seq of {count_rows(len(facts.strays))} is no whole number, so nothing can name them.",
+            f"The seq of {count_rows(len(facts.rows_without_seq))} is no whole number, so nothing can name them.",
         )
     for row in facts.rows:
         if row.state not in known:
             yield _unknown(facts, facts.spot(row), "messages", row.rowid, "state", row.state, known)
-        for column in (*row.bad, *row.odd):
+        for column in (*row.bad, *row.unusual):
             yield _bad_column(facts, layout, row, column)
     if missing := gaps(runs_of(row.seq for row in facts.rows), 1, facts.highest):
         yield check_result(
@@ -156,7 +156,7 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: MessageFacts, column: 
             },
         )
     meta = dumps(_note_meta(facts, layout, row))
-    if column in row.odd:
+    if column in row.unusual:
         return check_result(
             "not-an-object",
             Severity.WARNING,

@@ -11,7 +11,7 @@ from sessionscope.store.model.outline import Outline, Run, following, gaps, unio
 from sessionscope.store.model.rows import Audit, Certainty, Compaction, State, Usage, UsageRound
 from sessionscope.store.powerloop.format.decode import Cells, note_span, number, recorded_runs, text
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
-from sessionscope.store.rules.compaction_history import CompactionRecord, Taken, explain, oddities
+from sessionscope.store.rules.compaction_history import CompactionRecord, Taken, anomalies_of, explain
 from sessionscope.store.rules.values import Damages, parse
 
 from .messages import HEAD_BYTES, HEAD_CHARS, Owner
@@ -73,7 +73,7 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
                 row["after_tokens"],
                 note.ord if note and layout.by_ord else None,
                 note.recorded if note else None,
-                told=not layout.by_ord or (note is not None and note.readable),
+                note_readable=not layout.by_ord or (note is not None and note.readable),
             )
         )
     seqs = outline.runs()
@@ -104,8 +104,8 @@ def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
                 round_index=rows[at]["round_index"],
                 created_at=rows[at]["created_at"],
                 undone=taken[at].undone,
-                odd=(
-                    *oddities(compaction, taken[at], compactions[:at], seqs),
+                anomalies=(
+                    *anomalies_of(compaction, taken[at], compactions[:at], seqs),
                     *(["it splits a tool call from its result"] if at in split else []),
                     *(["its note row is no compaction note"] if note and not note.genuine else []),
                     *damages[at],

@@ -201,25 +201,25 @@ class MessageTimeline:
         seqs = sorted(
             seq for kind, first, last in stretches if kind is StretchKind.ROWS for seq in range(first, last + 1)
         )
-        strays = [first for kind, first, _ in stretches if kind is StretchKind.STRAY]
+        rows_without_seq = [first for kind, first, _ in stretches if kind is StretchKind.WITHOUT_SEQ]
 
         def work(conn: sqlite3.Connection) -> dict[str, TimelineRow]:
             cells = Cells(conn, self._layout.name("messages"))
             found: dict[str, TimelineRow] = {}
             statements = [by_seqs(self._layout, self._owner, seqs)] if seqs else []
-            statements += [by_rowids(self._layout, strays)] if strays else []
+            statements += [by_rowids(self._layout, rows_without_seq)] if rows_without_seq else []
             for statement, values in statements:
                 for stored in conn.execute(statement, values).fetchall():
                     row = timeline_row(cells, stored)
                     found[row.row or ""] = row
             return found
 
-        rows: dict[str, TimelineRow] = self._read(work) if seqs or strays else {}
+        rows: dict[str, TimelineRow] = self._read(work) if seqs or rows_without_seq else {}
         lines: list[TimelineRow] = []
         for kind, first, last in stretches:
             if kind is StretchKind.HOLE:
                 lines.append(_hole(first, last))
-            elif kind is StretchKind.STRAY:
+            elif kind is StretchKind.WITHOUT_SEQ:
                 lines.append(rows.get(f"@{first}") or _hole(first, first))
             else:
                 lines.extend(rows.get(str(seq)) or _hole(seq, seq) for seq in range(first, last + 1))

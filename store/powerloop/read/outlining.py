@@ -32,11 +32,11 @@ def states_of(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple
 def _plain_states(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[str] | None:
     """The states that a session's rows are in, by one seek each; None where a state or a seq is of another type."""
     messages = layout.table("messages")
-    odd = conn.execute(
+    without_seq = conn.execute(
         f"SELECT 1 FROM {messages} WHERE {owner.condition} AND typeof(seq) <> 'integer' LIMIT 1", (owner.value,)
     ).fetchone()
     found: list[str] = []
-    while odd is None and len(found) <= STATES:
+    while without_seq is None and len(found) <= STATES:
         more, values = ("AND state > ?", [found[-1]]) if found else ("", [])
         row = conn.execute(
             f"SELECT state FROM {messages} WHERE {owner.condition} {more} ORDER BY state LIMIT 1",
@@ -89,7 +89,7 @@ def _walk(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple[dic
     """Row by row, for sessions with a state or seq of another type."""
     messages = layout.table("messages")
     runs: dict[str, list[Run]] = {}
-    strays: list[int] = []
+    rows_without_seq: list[int] = []
     last: int | None = None
     while True:
         if cancel():
@@ -110,9 +110,9 @@ def _walk(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple[dic
             if type(seq) is int:
                 states.setdefault(state_of(seq, state), []).append(seq)
             else:
-                strays.append(rowid)
+                rows_without_seq.append(rowid)
         for name, seqs in states.items():
             runs[name] = union(runs.get(name, []), runs_of(sorted(seqs)))
         if len(some) < SEQS_A_BURST:
-            return runs, strays
+            return runs, rows_without_seq
         last = some[-1][2]

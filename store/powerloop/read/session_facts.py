@@ -70,7 +70,7 @@ class MessageFacts(Struct, gc=False):
     created_at: Any
     send_index: Any
     bad: tuple[str, ...]
-    odd: tuple[str, ...]
+    unusual: tuple[str, ...]
     size: int = 0
     head: Any = None
 
@@ -110,7 +110,7 @@ class SessionFacts(Struct):
     state_rowid: int | None
     state: dict[str, Any] | None
     rows: list[MessageFacts]
-    strays: list[int]
+    rows_without_seq: list[int]
     audit_rows: list[AuditRow]
     audit: Audit
     mentions: list[tuple[str, int, str, int]]
@@ -139,7 +139,7 @@ def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool 
     state = _one(
         conn, f'SELECT rowid AS " rowid", * FROM {layout.table("session_state")} WHERE {owner.condition}', owner.value
     )
-    rows, strays = _rows(conn, layout, owner, bodies)
+    rows, rows_without_seq = _rows(conn, layout, owner, bodies)
     audit_rows = _audit_rows(conn, layout, owner)
     return SessionFacts(
         ref=Ref(layout.prefix, id_text(key, stored)),
@@ -149,9 +149,9 @@ def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool 
         state_rowid=state.pop(" rowid") if state else None,
         state=state,
         rows=rows,
-        strays=strays,
+        rows_without_seq=rows_without_seq,
         audit_rows=audit_rows,
-        audit=_audit(conn, layout, owner, rows, strays, bool(audit_rows)),
+        audit=_audit(conn, layout, owner, rows, rows_without_seq, bool(audit_rows)),
         mentions=_mentions(conn, layout, owner),
     )
 
@@ -163,7 +163,7 @@ def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any]
 
 
 def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[MessageFacts], list[int]]:
-    rows, strays = [], []
+    rows, rows_without_seq = [], []
     columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
     head_column = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
     body = f"{layout.chars}, {head_column}" if bodies else "0, NULL"
@@ -172,7 +172,7 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
         (owner.value,),
     ):
         if type(seq) is not int:
-            strays.append(rowid)
+            rows_without_seq.append(rowid)
             continue
         if not calls and (not meta or meta == "{}"):
             # Most rows: nothing in them needs to be parsed.
@@ -198,13 +198,13 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
             )
             continue
         bad: list[str] = []
-        odd: list[str] = []
+        unusual: list[str] = []
         called = _value(calls, "tool_calls_json", bad) if calls else None
         named = Damages()
         made = calls_made(called, named)
         if named and not bad:
-            odd.append("tool_calls_json")
-        values = _object(meta, "meta_json", bad, odd) if meta and meta != "{}" else None
+            unusual.append("tool_calls_json")
+        values = _object(meta, "meta_json", bad, unusual) if meta and meta != "{}" else None
         rows.append(
             MessageFacts(
                 rowid,
@@ -220,12 +220,12 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
                 created_at,
                 send,
                 tuple(bad),
-                tuple(odd),
+                tuple(unusual),
                 size,
                 head,
             )
         )
-    return rows, strays
+    return rows, rows_without_seq
 
 
 def _value(stored: Any, column: str, bad: list[str]) -> Any:
@@ -239,21 +239,21 @@ def _value(stored: Any, column: str, bad: list[str]) -> Any:
     return value
 
 
-def _object(stored: Any, column: str, bad: list[str], odd: list[str]) -> Any:
+def _object(stored: Any, column: str, bad: list[str], unusual: list[str]) -> Any:
     value = _value(stored, column, bad)
     if value is not None and not isinstance(value, dict):
-        odd.append(column)
+        unusual.append(column)
     return value
 
 
 def troubles(values: dict[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns whose JSON does not parse, and those that hold no object."""
     bad: list[str] = []
-    odd: list[str] = []
+    unusual: list[str] = []
     for column in columns:
         if values.get(column):
-            _object(values[column], column, bad, odd)
-    return tuple(bad), tuple(odd)
+            _object(values[column], column, bad, unusual)
+    return tuple(bad), tuple(unusual)
 
 
 def _audit_rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[AuditRow]:
@@ -274,7 +274,7 @@ def _audit(
     layout: Layout,
     owner: Owner,
     rows: list[MessageFacts],
-    strays: list[int],
+    rows_without_seq: list[int],
     audit_rows: bool,
 ) -> Audit:
     if not audit_rows and not any(row.state == _COMPACTED for row in rows):
@@ -284,7 +284,7 @@ def _audit(
         seqs.setdefault(str(row.state), []).append(row.seq)
     spans = ((row.seq, note_span(NOTE_NAME, row.meta)) for row in rows if layout.by_ord and row.note and row.active)
     notes = [(span.ord, seq) for seq, span in spans if span and span.ord is not None and span.ord != seq]
-    outline = Outline({state: runs_of(some) for state, some in seqs.items()}, notes, strays)
+    outline = Outline({state: runs_of(some) for state, some in seqs.items()}, notes, rows_without_seq)
     return audit.audit(lambda work: work(conn), layout, owner, outline)
 
 

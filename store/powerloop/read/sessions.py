@@ -41,7 +41,7 @@ _COLUMNS = (
     "model",
 )
 _BODIES = ("metadata_json", "config_json", "system_prompt")
-_ODD_ID = re.compile(r".*@(-?[0-9]{1,19})", re.DOTALL)
+_ID_WITH_ROWID = re.compile(r".*@(-?[0-9]{1,19})", re.DOTALL)
 _COUNTERS = ("next_seq", "round_index", "last_compact_seq")
 _SPAN = ("from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens")
 
@@ -67,9 +67,11 @@ def rowid_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> int | None:
         row = conn.execute(f"SELECT rowid FROM {sessions} WHERE session_id = ?", (id_,)).fetchone()
     except UnicodeEncodeError:
         return None
-    odd = _ODD_ID.fullmatch(id_)
-    if row is None and odd and int(odd[1]) < 2**63:
-        row = conn.execute(f"SELECT rowid, session_id FROM {sessions} WHERE rowid = ?", (int(odd[1]),)).fetchone()
+    id_with_rowid = _ID_WITH_ROWID.fullmatch(id_)
+    if row is None and id_with_rowid and int(id_with_rowid[1]) < 2**63:
+        row = conn.execute(
+            f"SELECT rowid, session_id FROM {sessions} WHERE rowid = ?", (int(id_with_rowid[1]),)
+        ).fetchone()
         if row and (type(row[1]) is str or id_text(*row) != id_):
             row = None
     return int(row[0]) if row else None

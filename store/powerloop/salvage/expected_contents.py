@@ -77,8 +77,8 @@ def missing_messages(ask: Ask, prefix: str) -> Iterator[str]:
         LEFT JOIN {messages} m ON m.session_id = s.session_id AND m.seq >= 1 AND m.seq < s.next_seq
         WHERE typeof(s.next_seq) = 'integer' GROUP BY s.rowid HAVING count(m.seq) < s.next_seq - 1
         ORDER BY s.rowid LIMIT {SHOWN + 1}""")
-    for session, told, there in rows:
-        yield f"session {shown(session)}: {there} of its {told} messages are there"
+    for session, expected, there in rows:
+        yield f"session {shown(session)}: {there} of its {expected} messages are there"
 
 
 def loose_ends(ask: Ask, prefix: str) -> Iterator[str]:

@@ -212,7 +212,7 @@ class _Work:
         known = [entry for entry in self.indexes if entry.table in self.tables]
         self._adrift()
         for table in self.tables.values():
-            for rows in self.trees.strays(table.report, table.shape.fits):
+            for rows in self.trees.displaced_rows(table.report, table.shape.fits):
                 table.rows += self.target.add(table.shape, rows, own_rowids=table.shape.alias is not None)
         self._complete()
         self._sequence()

@@ -224,7 +224,7 @@ def _check_undoable(facts: SessionFacts, found: Compaction) -> None:
     if found.set_is is Certainty.UNKNOWN or not found.rows:
         raise Refused(
             f"compaction {number} cannot be taken back: which messages it took is not known "
-            f"({'; '.join(found.odd) or 'nothing tells'})."
+            f"({'; '.join(found.anomalies) or 'nothing tells'})."
         )
     seqs = [seq for first, last in found.set_runs for seq in range(first, last + 1)]
     if any(seq not in rows or rows[seq].state != State.COMPACTED for seq in seqs):
