@@ -108,7 +108,7 @@ async def test_a_kind_that_is_not_known_is_shown_as_it_is(notebook: Path) -> Non
         strip = next(strip for strip in hands.strips() if "draft" in strip.text)
         (segment,) = (segment for segment in strip if segment.text.startswith("draft"))
         assert segment.style is not None
-        assert segment.style.color == hands.browser.ink("dim").color != hands.browser.ink("damage").color
+        assert segment.style.color == hands.browser.text_style("dim").color != hands.browser.text_style("damage").color
 
 
 async def test_it_is_live(notebook: Path) -> None:

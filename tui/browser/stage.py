@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.style import Style
+from sessionscope.tui.text.text_style import StyledScreen
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -19,7 +20,6 @@ from sessionscope.tui.sessions.library import Library, Shelf
 from sessionscope.tui.sessions.opened import CurrentSession
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
-from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.column import LeftBorder, plain_lines
@@ -45,7 +45,7 @@ HEIGHTS = [(0, "-flat"), (12, "-low"), (20, "-high")]
 VIEWS = {View.ALL: "all", View.ACTIVE: "active", View.COMPACTED: "compacted", View.CONTEXT: "context"}
 
 
-class Stage(Inked[None]):
+class Stage(StyledScreen[None]):
     """The panes and what is in them. `opened` is the session in the timeline, `subject` what the inspector is about."""
 
     HORIZONTAL_BREAKPOINTS = WIDTHS

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec.structs import replace
+from sessionscope.tui.text.text_style import StyledScreen
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -29,7 +30,6 @@ from sessionscope.tui.external import editor
 from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import IF_OFFLINE, Block
-from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
 from sessionscope.tui.widgets.inspector import Inspector
@@ -46,7 +46,7 @@ NOTHING = "nothing leaves; mark another range"
 NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name one in the config"
 
 
-class CompactDialog(Inked[care.Applied | None], ModalScreen[care.Applied | None]):
+class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied | None]):
     """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]

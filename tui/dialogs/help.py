@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from sessionscope.tui.text.text_style import StyledScreen
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from sessionscope.tui.text.describe import Block
-from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.inspector import Inspector
 
 
-class Help(Inked[None], ModalScreen[None]):
+class Help(StyledScreen[None], ModalScreen[None]):
     """A sheet over the browser; any of its keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

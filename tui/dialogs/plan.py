@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from sessionscope.tui.text.text_style import StyledScreen
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -11,12 +12,11 @@ from textual.screen import ModalScreen
 
 from sessionscope.store import Plan
 from sessionscope.tui.text.describe import plan_blocks
-from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import KeyBar
 from sessionscope.tui.widgets.inspector import Inspector
 
 
-class PlanDialog(Inked[bool], ModalScreen[bool]):
+class PlanDialog(StyledScreen[bool], ModalScreen[bool]):
     """The plan as a diff. True where it is to be carried out."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

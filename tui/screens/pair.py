@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from sessionscope.tui.text.text_style import StyledScreen
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from sessionscope.tui.text.ink import Inked
 from sessionscope.tui.widgets.bar import Bar, KeyBar, Piece
 from sessionscope.tui.widgets.column import LeftBorder
 from sessionscope.tui.widgets.inspector import Inspector
@@ -18,7 +18,7 @@ from sessionscope.tui.widgets.virtual_list import VirtualList
 Result = TypeVar("Result")
 
 
-class Pair(Inked[Result]):
+class Pair(StyledScreen[Result]):
     """What the panes show and which keys there are is left to each such screen."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]

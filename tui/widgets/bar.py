@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 from rich.style import Style
+from sessionscope.tui.text.text_style import text_style
 from textual.strip import Strip
 from textual.widget import Widget
-
-from sessionscope.tui.text.ink import ink
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """Text, style name, and maybe the action that a click runs."""
@@ -50,7 +49,7 @@ class Bar(Widget):
             self._base = self.rich_style
         found = []
         for text, name, *action in pieces:
-            style = self._base + ink(self, name) if name else self._base
+            style = self._base + text_style(self, name) if name else self._base
             found.append(Segment(text, style + Style(meta={"@click": action[0]}) if action else style))
         return found
 

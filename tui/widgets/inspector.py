@@ -9,6 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from rich.theme import Theme
+from sessionscope.tui.text.text_style import text_style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -18,7 +19,6 @@ from textual.strip import Strip
 
 from sessionscope.tui.compat import resize_content
 from sessionscope.tui.text.describe import Block
-from sessionscope.tui.text.ink import ink
 from sessionscope.tui.text.render import fit
 from sessionscope.tui.text.visible import visible
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.markdown import Markdown
 
 LABEL_WIDTH = 9
-INKS = ("dim", "accent", "note", "damage", "strong", "title", "hole")
+TEXT_STYLES = ("dim", "accent", "note", "damage", "strong", "title", "hole")
 
 
 class Inspector(ScrollView, can_focus=True):
@@ -95,7 +95,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         lines: list[Strip] = []
         if width <= 0:
             return lines
-        styles = {name: ink(self, name) for name in INKS}
+        styles = {name: text_style(self, name) for name in TEXT_STYLES}
         console = self.app.console
         theme = Theme(_markdown_styles(styles), inherit=True)
         options = console.options.update(width=width, height=None, overflow="fold", highlight=False)

@@ -30,36 +30,36 @@ NAMES = (
 Result = TypeVar("Result")
 
 
-class Inked(GuardedDismiss[Result]):
-    """A screen whose panes write with inks. The style sheet gives each its look as `.ink--NAME`."""
+class StyledScreen(GuardedDismiss[Result]):
+    """A screen whose panes write with named text styles. The style sheet gives each its look as `.text--NAME`."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{name}" for name in NAMES}
-    _inks: dict[str, Style] | None = None
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"text--{name}" for name in NAMES}
+    _text_styles: dict[str, Style] | None = None
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._inks = None
+        self._text_styles = None
 
-    def ink(self, name: str) -> Style:
+    def text_style(self, name: str) -> Style:
         """The style of a name in the theme of the moment, without a background except for the cursors'."""
-        if self._inks is None:
-            self._inks = {}
-        found = self._inks.get(name)
+        if self._text_styles is None:
+            self._text_styles = {}
+        found = self._text_styles.get(name)
         if found is None:
-            style = self.get_component_rich_style(f"ink--{name}")
+            style = self.get_component_rich_style(f"text--{name}")
             if not name.startswith("cursor"):
                 style = style.without_color + Style(color=style.color)
-            found = self._inks[name] = style
+            found = self._text_styles[name] = style
         return found
 
 
-def ink(widget: Widget, name: str) -> Style:
-    """An ink of the screen that a pane is on."""
-    return cast("Inked[object]", widget.screen).ink(name)
+def text_style(widget: Widget, name: str) -> Style:
+    """A text style of the screen that a pane is on."""
+    return cast("Inked[object]", widget.screen).text_style(name)
 
 
 def strip_of(widget: Widget, spans: Iterable[tuple[str, str]], width: int) -> Strip:
-    """Spans of text and ink as one line on the background of a pane."""
+    """Spans of text and style as one line on the background of a pane."""
     base = widget.rich_style
-    segments = [Segment(text, base + ink(widget, name) if name else base) for text, name in spans if text]
+    segments = [Segment(text, base + text_style(widget, name) if name else base) for text, name in spans if text]
     return Strip(segments).adjust_cell_length(width, base)
