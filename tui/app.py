@@ -26,7 +26,7 @@ from .compat import Palette, Quiet
 from .config import Config, ConfigError, load
 from .guarded_dismiss import GuardedDismiss
 from .screens.doctor import Doctor
-from .sessions.library import Library
+from .sessions.session_catalog import SessionCatalog
 from .text.render import one_line
 
 SETTLED_S, AGAIN_S = 0.5, 10
@@ -52,7 +52,7 @@ class Sessionscope(Quiet):
 
     def get_default_screen(self) -> Browser:
         """The browser itself: a blank screen before it would be laid out and painted for nobody."""
-        self.browser = Browser(Library(self.archives), self.size)
+        self.browser = Browser(SessionCatalog(self.archives), self.size)
         self.browser.summarizer = self.config.summarizer
         return self.browser
 

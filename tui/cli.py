@@ -206,22 +206,22 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _ls(args: argparse.Namespace) -> int:
-    shelves = [(archive, archive.reader().session_table()) for archive in open_archive(args.archive, _zone)]
+    opened_archives = [(archive, archive.reader().session_table()) for archive in open_archive(args.archive, _zone)]
     if args.json:
         from .headless import records
 
         with records.Document(sys.stdout, "sessions") as document:
-            for archive, session_table in shelves:
+            for archive, session_table in opened_archives:
                 for node in reading.walk(archive, session_table):
                     document.add(records.session(node))
         return 0
     from .headless import plain
 
-    qualified = len(shelves) > 1
-    longest = max((len(id_) for _, session_table in shelves for id_ in session_table.ids), default=0)
+    qualified = len(opened_archives) > 1
+    longest = max((len(id_) for _, session_table in opened_archives for id_ in session_table.ids), default=0)
     width = min(plain.ID_CELLS, max(len("SESSION"), longest + 6))
     print(plain.sessions_head(width))
-    for archive, session_table in shelves:
+    for archive, session_table in opened_archives:
         for node in reading.walk(archive, session_table):
             print(plain.session(node, width, qualified))
     return 0
@@ -324,7 +324,7 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
     "ls": (_ls_parser, _ls),
     "show": (_show_parser, _show),
     "compactions": (_compactions_parser, _compactions),
-    **{verb: _lazy("care", verb) for verb in ("doctor", "repair", "settle", "restore")},
+    **{verb: _lazy("repair_verbs", verb) for verb in ("doctor", "repair", "settle", "restore")},
     **{verb: _lazy("compacting", verb) for verb in ("compact", "uncompact")},
     **{verb: _lazy("closing", verb) for verb in ("close", "archive", "reopen", "trash")},
 }

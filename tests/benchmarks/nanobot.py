@@ -85,8 +85,8 @@ def upstream() -> tuple[Any, str]:
 def _tasks(manager: Any, long: Path, full: Path, path: Path, many: int, crowd: int) -> tuple[Task, ...]:
     known = open_archive(full)[0].reader()
     known.session_table()
-    opened = open_archive(long)[0].reader()
-    ref = opened.newest(1)[0].ref
+    current_session = open_archive(long)[0].reader()
+    ref = current_session.newest(1)[0].ref
     return (
         Task(
             f"load {many} messages",
@@ -98,7 +98,7 @@ def _tasks(manager: Any, long: Path, full: Path, path: Path, many: int, crowd: i
         Task(
             f"last {NEWEST} of {many}, folder open",
             NEWEST,
-            partial(_tail, opened, ref),
+            partial(_tail, current_session, ref),
             lambda: len(manager(long).get_or_create(KEY).messages[-NEWEST:]),
             500,
             CALLS,

@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 Cli = Callable[..., Result]
 Start = Callable[..., "subprocess.Popen[bytes]"]
-Made = tuple[str | bytes, dict[str, Any], Sequence[dict[str, Any]]]
+AppliedCompaction = tuple[str | bytes, dict[str, Any], Sequence[dict[str, Any]]]
 Make = Callable[..., Path]
 
 
@@ -73,7 +73,7 @@ def start(tmp_path: Path) -> Start:
 def make(tmp_path: Path) -> Make:
     """Makes a database of sessions: each an id, its columns, and its messages as columns; seq counts from 1."""
 
-    def build(*sessions: Made, name: str = "made.db") -> Path:
+    def build(*sessions: AppliedCompaction, name: str = "made.db") -> Path:
         path = tmp_path / "made" / name
         path.parent.mkdir(exist_ok=True)
         with closing(sqlite3.connect(path)) as conn, conn:

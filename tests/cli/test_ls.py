@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from .conftest import Cli, Made, Make
+from .conftest import AppliedCompaction, Cli, Make
 
 KEYS = [
     "ref",
@@ -91,8 +91,10 @@ def test_times_are_iso_with_zone_and_impossible_ones_null(cli: Cli, make: Make) 
 
 
 def test_depth_has_no_limit_and_circles_end(cli: Cli, make: Make) -> None:
-    chain: list[Made] = [(f"s{at}", {"parent_session_id": f"s{at - 1}" if at else None}, []) for at in range(3_000)]
-    circle: list[Made] = [("x", {"parent_session_id": "y"}, []), ("y", {"parent_session_id": "x"}, [])]
+    chain: list[AppliedCompaction] = [
+        (f"s{at}", {"parent_session_id": f"s{at - 1}" if at else None}, []) for at in range(3_000)
+    ]
+    circle: list[AppliedCompaction] = [("x", {"parent_session_id": "y"}, []), ("y", {"parent_session_id": "x"}, [])]
     path = make(*chain, *circle)
     depths = {session["id"]: session["depth"] for session in json.loads(cli("ls", path, "--json").out)["sessions"]}
     assert depths == {f"s{at}": at for at in range(3_000)} | {"x": 0, "y": 1}

@@ -359,7 +359,7 @@ def test_a_span_without_numbers_is_unknown(first: int | None, last: int | None, 
 
 
 @pytest.mark.parametrize(
-    ("fold", "earlier", "expected"),
+    ("compaction", "earlier", "expected"),
     [
         (CompactionRecord(1, 1, 4, 9), [], []),
         (CompactionRecord(1, 4, 1, 9), [], ["its span is inverted", "it took no row that is still here"]),
@@ -396,7 +396,7 @@ def _agent(compactions: int, rows: int) -> History:
     return history
 
 
-@pytest.mark.parametrize("folds", [1, 200, 1_500])
+@pytest.mark.parametrize("compactions", [1, 200, 1_500])
 def test_work_grows_with_the_folds_alone(compactions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is counted in atoms looked at; the rows between two folds weigh nothing."""
     made: list[c._Replay] = []

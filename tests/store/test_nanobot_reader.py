@@ -75,7 +75,7 @@ def test_any_row_of_a_long_session_is_read_alone(long: Path, monkeypatch: pytest
         page = timeline.window(30_000, 30_064)
     assert [row.seq for row in page] == list(range(30_001, 30_065))
     # Near rows are one read, not one each.
-    assert (work.opened, work.bytes < 64 * 200) == (1, True)
+    assert (work.expanded, work.bytes < 64 * 200) == (1, True)
 
 
 def test_what_grew_is_read_alone(long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,12 +134,12 @@ def test_a_session_table_reads_the_heads_and_only_once(tmp_path: Path, monkeypat
     with counted(monkeypatch) as work:
         session_table = reader.session_table()
     assert len(session_table) == 400
-    assert (work.opened, work.bytes <= 400 * 4_096) == (400, True)
+    assert (work.expanded, work.bytes <= 400 * 4_096) == (400, True)
     assert all(150 < size < 250 for size in session_table.sizes)
     write(tmp_path, talk(201), "telegram_7.jsonl", "telegram:7", metadata={"title": "Seven"})
     with counted(monkeypatch) as work:
         later = reader.session_table()
-    assert work.opened == 1
+    assert work.expanded == 1
     changes = session_table.changes(later)
     (key,) = changes.appended | changes.edited
     assert reader.summaries([key])[0].title == "Seven"

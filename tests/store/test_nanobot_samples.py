@@ -21,7 +21,7 @@ NAMES = [path.name for path in DAMAGED]
 LATER = ("last_archived", "last_consolidated")
 
 
-def opened(path: Path) -> Archive:
+def expanded(path: Path) -> Archive:
     (archive,) = open_archive(path)
     return archive
 
@@ -40,7 +40,7 @@ def digest(value: object) -> str:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_of_sessions(name: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(SAMPLES / name, tmp_path / "sessions"))
-    archive = opened(folder)
+    archive = expanded(folder)
     assert archive.info.format == FOLDERS[name]
     files = {path.name for path in folder.glob("*.jsonl")} - {"memory_history.jsonl"}
     assert found(archive).keys() == files
@@ -82,7 +82,7 @@ def test_a_damaged_session(name: str, tmp_path: Path) -> None:
     """What nanobot loads has seqs, in its own number and order; all that can be recovered stands in its place."""
     folder = damaged(name, tmp_path / "sessions")
     expected = json.loads((DAMAGED[NAMES.index(name)] / "EXPECTED.json").read_text())
-    archive, theirs = opened(folder), expected["nanobot_0.2.0"]
+    archive, theirs = expanded(folder), expected["nanobot_0.2.0"]
     reader = archive.reader()
     ref = found(archive)["my_bot_42.jsonl"]
     lines = rows(reader, ref)
@@ -124,7 +124,7 @@ def as_stored(raw: dict[str, str | None]) -> dict[str, Any]:
 def test_what_can_be_recovered_stands_in_the_timeline(name: str, tmp_path: Path) -> None:
     folder = damaged(name, tmp_path / "sessions")
     expected = json.loads((DAMAGED[NAMES.index(name)] / "EXPECTED.json").read_text())["recoverable"]["messages"]
-    archive = opened(folder)
+    archive = expanded(folder)
     refs = found(archive)
     ref = refs.get("my_bot_42.jsonl.tmp") or refs["my_bot_42.jsonl"]
     reader = archive.reader()
@@ -142,7 +142,7 @@ def test_what_can_be_recovered_stands_in_the_timeline(name: str, tmp_path: Path)
 def test_looking_leaves_no_trace(path: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(path, tmp_path / "sessions"))
     before = look(folder / "any")
-    archive = opened(folder)
+    archive = expanded(folder)
     reader = archive.reader()
     for ref in found(archive).values():
         for view in View:
@@ -157,7 +157,7 @@ def test_looking_leaves_no_trace(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_audit_of_a_workspace(tmp_path: Path) -> None:
-    archive = opened(workspace(tmp_path / "ws"))
+    archive = expanded(workspace(tmp_path / "ws"))
     reader = archive.reader()
     ref = reader.resolve("loop:consolidated")
     (compaction,) = (audit := reader.audit(ref, reader.outline(ref))).compactions
@@ -175,7 +175,7 @@ def test_the_audit_of_a_workspace(tmp_path: Path) -> None:
 
 
 def test_what_stands_beside_the_messages(tmp_path: Path) -> None:
-    early = opened(Path(shutil.copytree(SAMPLES / "v0.2.0", tmp_path / "early"))).reader()
+    early = expanded(Path(shutil.copytree(SAMPLES / "v0.2.0", tmp_path / "early"))).reader()
     goal = dict(early.session(early.resolve("websocket:goal")).extras[:1])
     assert goal == {"goal": "active: Write the book · since 2026-05-16T01:02:03+00:00"}
     both = [text for label, text in early.session(early.resolve("websocket:goal")).extras if label == "goal"]
@@ -188,6 +188,6 @@ def test_what_stands_beside_the_messages(tmp_path: Path) -> None:
     assert open_turn.pending["phase"] == "awaiting_tools"
     assert ("channel", "discord · chat 7") in open_turn.extras
     folder = Path(shutil.copytree(SAMPLES / "v0.3.5", tmp_path / "later"))
-    later = opened(folder).reader()
+    later = expanded(folder).reader()
     facts = later.session(later.resolve("openai:resp")).extras
     assert ("provider state", "openai_responses · openai · gpt-x · 1") in facts

@@ -37,8 +37,8 @@ NOTE = {"note_content": "so far", "before_tokens": 90, "after_tokens": 9, "round
 
 @pytest.fixture
 def store() -> Iterator[SessionStore]:
-    with SessionStore.open(":memory:") as opened:
-        yield opened
+    with SessionStore.open(":memory:") as expanded:
+        yield expanded
 
 
 def say(store: SessionStore, id_: str, count: int) -> list[int]:

@@ -250,10 +250,10 @@ def test_opening_new_files_killed_at_any_moment(worker: Worker, tmp_path: Path) 
     path, chance = tmp_path / "a.db", random.Random(2)
     for turn in range(KILLS // 2):
         said = Stream(worker, "opening", path.with_name(f"{turn}.db"), chance).said
-        for opened in tmp_path.glob(f"{turn}.db.*"):
-            if opened.name.endswith(("-wal", "-shm", "-journal")):
+        for expanded in tmp_path.glob(f"{turn}.db.*"):
+            if expanded.name.endswith(("-wal", "-shm", "-journal")):
                 continue
-            with SessionStore.open(opened) as store:
+            with SessionStore.open(expanded) as store:
                 goes_on(store)
         assert said
 

@@ -16,8 +16,8 @@ from sessionscope.store.powerloop import Counts, SubagentLifecycle
 
 @pytest.fixture
 def store() -> Iterator[SessionStore]:
-    with SessionStore.open(":memory:") as opened:
-        yield opened
+    with SessionStore.open(":memory:") as expanded:
+        yield expanded
 
 
 def steps(store: SessionStore, work: Callable[[], object]) -> int:

@@ -107,7 +107,7 @@ class Work:
     """What was read of files: how often and how many bytes."""
 
     def __init__(self) -> None:
-        self.opened = self.bytes = 0
+        self.expanded = self.bytes = 0
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def counted(monkeypatch: Any) -> Iterator[Work]:
         return data
 
     def open_(*args: Any, **more: Any) -> int:
-        work.opened += 1
+        work.expanded += 1
         return opening(*args, **more)
 
     with monkeypatch.context() as patch:

@@ -203,18 +203,18 @@ class Hands:
     @property
     def session(self) -> str:
         """The id of the session that is open."""
-        assert self.browser.opened is not None
-        return self.browser.opened.ref.id
+        assert self.browser.current_session is not None
+        return self.browser.current_session.ref.id
 
     @property
     def view(self) -> View:
-        assert self.browser.opened is not None
-        return self.browser.opened.view
+        assert self.browser.current_session is not None
+        return self.browser.current_session.view
 
     @property
     def title(self) -> str:
         """What the session that is open is called."""
-        opened = self.browser.opened
+        opened = self.browser.current_session
         assert opened is not None
         assert opened.detail is not None
         return opened.detail.summary.title or opened.detail.summary.preview

@@ -17,7 +17,7 @@ from sessionscope.tui.screens.trash import Trash
 from sessionscope.tui.text.render import MARKED
 
 from ..store.helpers import DATA
-from .compactions import Gate
+from .compacting import Gate
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing
 from .sick import IMPORTER, NOTES, RETRY, WATCH
 

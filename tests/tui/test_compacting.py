@@ -23,7 +23,7 @@ from sessionscope.tui.text import clock
 from ..store.helpers import ROOT
 from ..store.real import check_context, check_history
 from ..store.workspaces import NAME, workspace
-from .compactions import NOTE, active, compact, leaving, python, sheet, write
+from .compacting import NOTE, active, compact, leaving, python, sheet, write
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
 from .sick import IMPORTER
 
@@ -389,15 +389,15 @@ SAMPLES = ("v0.2.0", "v0.18.0", "v2.2.0", "v8.0.0")
 async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sample) -> None:
     path = sample(name)
     async with browsing(path, size=LARGE) as hands:
-        shelf = hands.browser.library.shelves[0]
-        ref = shelf.reader.resolve(ROOT)
-        node = hands.browser.library.node_of(shelf, ref)
+        opened_archive = hands.browser.catalog.opened_archives[0]
+        ref = opened_archive.reader.resolve(ROOT)
+        node = hands.browser.catalog.node_of(opened_archive, ref)
         assert node is not None
         hands.browser.open_here(node)
         await hands.settle()
 
         def context() -> list[int]:
-            return [row.seq for row in shelf.reader.context(ref).rows]
+            return [row.seq for row in opened_archive.reader.context(ref).rows]
 
         before = context()
         await hands.press("4", "g", "shift+down", "c")
@@ -420,19 +420,19 @@ async def test_a_session_of_each_nanobot_folds_and_unfolds(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     async with browsing(workspace(tmp_path / "ws", name), size=LARGE) as hands:
         await hands.press("f", *words, "enter")
-        opened = hands.browser.opened
-        assert opened is not None
-        before = opened.shelf.reader.context(opened.ref)
+        current_session = hands.browser.current_session
+        assert current_session is not None
+        before = current_session.opened_archive.reader.context(current_session.ref)
         await hands.press("c")
         gone, present = leaving(hands), sheet(hands).draft
         await compact(hands)
-        left = [row.seq for row in opened.shelf.reader.context(opened.ref).rows]
+        left = [row.seq for row in current_session.opened_archive.reader.context(current_session.ref).rows]
         assert left == [row.seq for row in before.rows if row.seq not in gone]
-        check_history(tmp_path / "ws" / "sessions", name, opened.ref.id, left, present + NOTE)
+        check_history(tmp_path / "ws" / "sessions", name, current_session.ref.id, left, present + NOTE)
         await hands.press("a", "u", "enter")
-        assert opened.shelf.reader.context(opened.ref) == before
-        assert opened.shelf.undos == []
-        check_history(tmp_path / "ws" / "sessions", name, opened.ref.id, before.rows, present or None)
+        assert current_session.opened_archive.reader.context(current_session.ref) == before
+        assert current_session.opened_archive.undos == []
+        check_history(tmp_path / "ws" / "sessions", name, current_session.ref.id, before.rows, present or None)
 
 
 async def test_help_and_the_palette_over_the_dialog(demo_db: Path) -> None:

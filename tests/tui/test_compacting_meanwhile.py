@@ -15,10 +15,10 @@ from sessionscope.store import Uncompact
 from sessionscope.store.powerloop.actions import PowerLoopActions
 from sessionscope.store.powerloop.write import writing
 from sessionscope.tui.dialogs.compact import UNSEEN
-from sessionscope.tui.workers import care
+from sessionscope.tui.workers import action_workers
 
 from ..store.workspaces import NAME, lines, talk
-from .compactions import NOTE, Gate, active, compact, leaving, python, sheet, write
+from .compacting import NOTE, Gate, active, compact, leaving, python, sheet, write
 from .harness import LARGE, MEDIUM, Hands, browsing
 from .sick import IMPORTER, WATCH
 
@@ -77,7 +77,7 @@ async def test_a_key_that_comes_before_the_plan_waits_for_it(
         await hands.press("enter", "c")
         await write(hands, NOTE)
         await hands.press("tab")
-        gate = Gate(monkeypatch, care, "cut")
+        gate = Gate(monkeypatch, action_workers, "cut")
         hands.send("shift+up")
         await gate.reached(hands)
         hands.send(key)
@@ -179,8 +179,8 @@ async def test_another_session_that_was_opened_before_the_plan_came(
         gate = Gate(monkeypatch, PowerLoopActions, "plan")
         hands.send("c")
         await gate.reached(hands)
-        shelf = hands.browser.library.shelves[0]
-        node = hands.browser.library.node_of(shelf, shelf.reader.resolve(WATCH))
+        opened_archive = hands.browser.catalog.opened_archives[0]
+        node = hands.browser.catalog.node_of(opened_archive, opened_archive.reader.resolve(WATCH))
         assert node is not None
         hands.browser.open_here(node)
         await gate.open(hands)
@@ -398,10 +398,10 @@ async def test_the_one_below_is_offered_where_the_newest_was_taken_back(bot: Pat
         await compact(hands, " Second.")
         assert b"Second." in (bot / NAME).read_bytes()
         await hands.press("u")
-        assert len(hands.browser.library.shelves[0].undos) == 1
+        assert len(hands.browser.catalog.opened_archives[0].undos) == 1
         overwrite(bot, last_consolidated=4)
         await offered(hands)
-        assert hands.browser.library.shelves[0].undos == []
+        assert hands.browser.catalog.opened_archives[0].undos == []
         await hands.press("c")
         assert sheet(hands).draft.endswith(" First.")
         assert leaving(hands) == [5, 6]
@@ -427,13 +427,13 @@ async def test_one_that_was_taken_back_elsewhere_is_not_offered(bot: Path) -> No
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
         await compact(hands, " Mine.\n")
-        opened = hands.browser.opened
-        assert opened is not None
-        actions = opened.shelf.archive.actions
+        current_session = hands.browser.current_session
+        assert current_session is not None
+        actions = current_session.opened_archive.archive.actions
         assert actions is not None
-        actions.apply(actions.plan(Uncompact(opened.ref, 2)), offline=True)
+        actions.apply(actions.plan(Uncompact(current_session.ref, 2)), offline=True)
         hands.browser.look()
         await hands.until(lambda: hands.audit.audit.compactions[-1].undone, "the undo in the audit")
         await hands.settle()
         assert not any("wrote over" in note for note in hands.notes)
-        assert hands.browser.library.shelves[0].undos == []
+        assert hands.browser.catalog.opened_archives[0].undos == []

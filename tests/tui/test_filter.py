@@ -31,7 +31,7 @@ async def test_a_child_is_shown_below_its_parents(demo_db: Path) -> None:
 
 async def test_id(demo_db: Path) -> None:
     async with browsing(demo_db, size=SMALL) as hands:
-        id_ = hands.browser.library.shelves[0].session_table.ids[0]
+        id_ = hands.browser.catalog.opened_archives[0].session_table.ids[0]
         await hands.press("/", *id_, "enter")
         assert hands.session == id_
 
@@ -64,5 +64,5 @@ async def test_from_the_previews(demo_db: Path) -> None:
 async def test_leaving_keeps_the_session(demo_db: Path) -> None:
     async with browsing(demo_db, size=MEDIUM) as hands:
         await hands.press("f", *"keys", "enter", "escape")
-        assert not hands.browser.library.words
+        assert not hands.browser.catalog.words
         assert hands.title == "Rotate the signing keys"

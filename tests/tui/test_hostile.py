@@ -169,9 +169,9 @@ async def test_lists_and_header(hostile: Path, size: tuple[int, int]) -> None:
 
 async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
     async with browsing(hostile, size=MEDIUM) as hands:
-        shelf = hands.browser.library.shelves[0]
-        for at in range(len(shelf.session_table)):
-            hands.browser.open_here(shelf.node(at))
+        opened_archive = hands.browser.catalog.opened_archives[0]
+        for at in range(len(opened_archive.session_table)):
+            hands.browser.open_here(opened_archive.node(at))
             await hands.settle()
             await hands.press("4", "g", "space", "G", "c")
             assert isinstance(hands.app.screen, CompactDialog) or not hands.timeline.count
@@ -184,10 +184,10 @@ async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
 
 async def test_every_session_in_every_pane(hostile: Path) -> None:
     async with browsing(hostile, size=MEDIUM) as hands:
-        shelf = hands.browser.library.shelves[0]
+        opened_archive = hands.browser.catalog.opened_archives[0]
         seen = ""
-        for at in range(len(shelf.session_table)):
-            hands.browser.open_here(shelf.node(at))
+        for at in range(len(opened_archive.session_table)):
+            hands.browser.open_here(opened_archive.node(at))
             for view in View:
                 hands.browser.action_view(view)
                 await hands.settle()
@@ -214,9 +214,9 @@ async def test_every_session_in_every_pane(hostile: Path) -> None:
 
 async def test_every_session_on_a_small_screen(hostile: Path) -> None:
     async with browsing(hostile, size=SMALL) as hands:
-        shelf = hands.browser.library.shelves[0]
-        for at in range(0, len(shelf.session_table), 3):
-            hands.browser.open_here(shelf.node(at))
+        opened_archive = hands.browser.catalog.opened_archives[0]
+        for at in range(0, len(opened_archive.session_table), 3):
+            hands.browser.open_here(opened_archive.node(at))
             for key in ("home", "enter", "a", "i"):
                 await hands.press(key)
                 check(hands)
@@ -224,9 +224,9 @@ async def test_every_session_on_a_small_screen(hostile: Path) -> None:
 
 async def test_a_whole_attack_is_in_the_inspector(hostile: Path) -> None:
     async with browsing(hostile, size=LARGE) as hands:
-        shelf = hands.browser.library.shelves[0]
+        opened_archive = hands.browser.catalog.opened_archives[0]
         for at, (name, attack) in enumerate(ATTACKS.items()):
-            hands.browser.open_node(shelf.node(at), 1)
+            hands.browser.open_node(opened_archive.node(at), 1)
             await hands.settle()
             squeezed = "".join(hands.inspector.plain.split())
             assert "".join(visible(attack, newlines=True).split()) in squeezed, name

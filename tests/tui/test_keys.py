@@ -90,7 +90,7 @@ async def test_a_seq_by_number(demo_db: Path) -> None:
 async def test_another_session_by_a_word_of_its_preview(demo_db: Path) -> None:
     word = "staging"
     async with browsing(demo_db, size=SMALL) as hands:
-        session_table = hands.browser.library.shelves[0].session_table
+        session_table = hands.browser.catalog.opened_archives[0].session_table
         assert not session_table.matching([word]), "the word must stand in the preview alone"
         await hands.press("f", *word, "enter")
         assert hands.pressed <= 2 + len(word)

@@ -150,8 +150,8 @@ async def test_a_session_comes(archive: Path, writer: OtherProcess) -> None:
         await hands.until(lambda: "the very first words" in "\n".join(hands.pane("previews")), "its words", SOON_S)
         await hands.settle()
         assert hands.session == "side"
-        assert hands.tree.node == hands.browser.library.node_of(
-            hands.browser.library.shelves[0], hands.browser.opened.ref
+        assert hands.tree.node == hands.browser.catalog.node_of(
+            hands.browser.catalog.opened_archives[0], hands.browser.current_session.ref
         )
         writer("create", "child", "A child", "side")
         await hands.until(lambda: "+1" in "\n".join(hands.pane("sessions")), "the child", SOON_S)

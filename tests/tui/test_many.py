@@ -18,21 +18,21 @@ async def test_each_is_a_top_node(demo_db: Path, sample: Sample) -> None:
         await hands.press("home", "enter")
         assert [line for line in hands.pane("sessions") if line.startswith("▸ ")]
         await hands.press("right", "down", "enter")
-        assert hands.browser.opened is not None
-        assert hands.browser.opened.shelf is hands.browser.library.shelves[0]
+        assert hands.browser.current_session is not None
+        assert hands.browser.current_session.opened_archive is hands.browser.catalog.opened_archives[0]
         assert "v0.2.0.db" in hands.lines()[0]
 
 
 async def test_a_mixed_file_gives_two(sample: Sample) -> None:
     for size in (SMALL, MEDIUM):
         async with browsing(sample("mixed-0.2.0-then-8.0.0"), size=size) as hands:
-            assert len(hands.browser.library.shelves) == 2
+            assert len(hands.browser.catalog.opened_archives) == 2
             tree = "\n".join(hands.pane("sessions"))
             assert "mixed-0.2.0-then-8.0.0.db# " in tree
             assert "mixed-0.2.0-then-8.0.0.db#pl_" in tree
     place = f"{sample('mixed-0.2.0-then-8.0.0')}#pl_"
     async with browsing(place, size=MEDIUM) as hands:
-        assert len(hands.browser.library.shelves) == 1
+        assert len(hands.browser.catalog.opened_archives) == 1
         assert hands.previews.count == 1
 
 
@@ -50,14 +50,14 @@ async def test_the_same_ids_in_two_archives(demo_db: Path, tmp_path: Path) -> No
     copy = tmp_path / "copy.db"
     copy.write_bytes(demo_db.read_bytes())
     async with browsing(demo_db, copy, size=LARGE) as hands:
-        first, second = hands.browser.library.shelves
-        opened = set()
-        for shelf in (first, second):
-            hands.browser.open_here(shelf.node(0))
+        first, second = hands.browser.catalog.opened_archives
+        current_session = set()
+        for opened_archive in (first, second):
+            hands.browser.open_here(opened_archive.node(0))
             await hands.settle()
-            assert hands.browser.opened is not None
-            opened.add((hands.browser.opened.shelf.index, hands.session))
-        assert len(opened) == 2
+            assert hands.browser.current_session is not None
+            current_session.add((hands.browser.current_session.opened_archive.index, hands.session))
+        assert len(current_session) == 2
         await hands.press("f", *"signing")
         assert hands.previews.count == 2
         assert hands.tree.count == 4

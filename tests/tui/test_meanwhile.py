@@ -56,14 +56,14 @@ async def test_a_session_made_anew_under_its_own_id(archive: Path) -> None:
 
 async def test_the_palette_opens_what_it_showed(archive: Path) -> None:
     async with browsing(archive, size=MEDIUM) as hands:
-        hands.browser.open_key(hands.app.browser.library.key(hands.tree.node or 0))
-        key = hands.browser.library.key(
-            next(node for node in hands.browser.library.listed() if hands.browser.library.key(node)[2] == "s4")
+        hands.browser.open_key(hands.app.browser.catalog.key(hands.tree.node or 0))
+        key = hands.browser.catalog.key(
+            next(node for node in hands.browser.catalog.listed() if hands.browser.catalog.key(node)[2] == "s4")
         )
         with Database(archive) as db:
             delete(db.conn, "s1")
         await hands.until(
-            lambda: len(hands.browser.library.shelves[0].session_table) == 4, "the session table without s1"
+            lambda: len(hands.browser.catalog.opened_archives[0].session_table) == 4, "the session table without s1"
         )
         hands.browser.open_key(key)
         await hands.settle()
@@ -104,10 +104,10 @@ async def test_the_same_id_in_two_archives(archive: Path, tmp_path: Path) -> Non
 async def test_sorting_keeps_the_session_under_the_cursor(archive: Path) -> None:
     async with browsing(archive, size=MEDIUM) as hands:
         await hands.press("s", "down", "down")
-        before = hands.browser.library.key(hands.tree.node or 0)
+        before = hands.browser.catalog.key(hands.tree.node or 0)
         for _ in range(3):
             await hands.press("t")
-            assert hands.browser.library.key(hands.tree.node or 0) == before
+            assert hands.browser.catalog.key(hands.tree.node or 0) == before
 
 
 async def test_reading_on_in_a_message_while_rows_are_appended(tmp_path: Path) -> None:

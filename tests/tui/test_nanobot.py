@@ -35,8 +35,8 @@ def copied(path: Path, folder: Path) -> Path:
 
 
 async def open_session(hands: Hands, key: str) -> None:
-    shelf = hands.browser.library.shelves[0]
-    hands.browser.open_here(shelf.node(shelf.session_table.ids.index(key)))
+    opened_archive = hands.browser.catalog.opened_archives[0]
+    hands.browser.open_here(opened_archive.node(opened_archive.session_table.ids.index(key)))
     await hands.settle()
     assert hands.session == key
 
@@ -45,17 +45,19 @@ async def open_session(hands: Hands, key: str) -> None:
 async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
     folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=LARGE) as hands:
-        (shelf,) = hands.browser.library.shelves
-        assert hands.previews.count == len(shelf.session_table)
-        for at in range(len(shelf.session_table)):
-            hands.browser.open_here(shelf.node(at))
+        (opened_archive,) = hands.browser.catalog.opened_archives
+        assert hands.previews.count == len(opened_archive.session_table)
+        for at in range(len(opened_archive.session_table)):
+            hands.browser.open_here(opened_archive.node(at))
             await hands.settle()
-            opened = hands.browser.opened
-            assert opened is not None
+            current_session = hands.browser.current_session
+            assert current_session is not None
             for key, view in enumerate(View, 1):
                 await hands.press(str(key))
                 assert hands.view is view
-                rows = shelf.reader.timeline(opened.ref, view, shelf.reader.outline(opened.ref))
+                rows = opened_archive.reader.timeline(
+                    current_session.ref, view, opened_archive.reader.outline(current_session.ref)
+                )
                 assert hands.timeline.count == rows.length.value
                 assert hands.seqs == [row.seq for row in rows.window(0, rows.length.value)]
             await hands.press("1")
@@ -72,7 +74,7 @@ async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
             hands.browser.mode = MODES[0]
             hands.browser.subject = "session"
             hands.browser.inspect()
-            assert squeezed(opened.ref.file or "") in squeezed(hands.inspector.plain)
+            assert squeezed(current_session.ref.file or "") in squeezed(hands.inspector.plain)
 
 
 @pytest.mark.parametrize("path", [*FOLDERS, *DAMAGED[1::8]], ids=lambda path: path.name)
@@ -80,7 +82,7 @@ async def test_by_keys_on_a_small_screen(path: Path, tmp_path: Path) -> None:
     folder = copied(path, tmp_path / "sessions")
     async with browsing(folder, size=SMALL) as hands:
         await hands.press("E", "enter", "2", "3", "4", "1", "m", "a", "enter", "i", "p", "enter", "o", "O", "[", "G")
-        assert hands.browser.opened is not None
+        assert hands.browser.current_session is not None
         await hands.press("escape", "1")
         assert hands.focus == "timeline"
         assert any(line.strip() for line in hands.pane("timeline"))
@@ -185,8 +187,8 @@ async def test_limits_of_the_context(tmp_path: Path) -> None:
 
 async def test_keys_exist_where_an_archive_offers_what_they_do(demo_db: Path, ws: Path) -> None:
     async with browsing(demo_db, ws, size=LARGE) as hands:
-        for shelf, there, missing in ((0, "A", "L"), (1, "L", "A")):
-            hands.browser.open_here(hands.browser.library.shelves[shelf].node(0))
+        for opened_archive, there, missing in ((0, "A", "L"), (1, "L", "A")):
+            hands.browser.open_here(hands.browser.catalog.opened_archives[opened_archive].node(0))
             await hands.settle()
             keys = {active.binding.key for active in hands.browser.active_bindings.values()}
             assert there in keys
@@ -306,7 +308,9 @@ async def test_a_session_that_is_away_for_a_moment(tmp_path: Path) -> None:
         for turn in range(3):
             data = (folder / "telegram_42.jsonl").read_bytes()
             (folder / "telegram_42.jsonl").unlink()
-            await hands.until(lambda: not hands.browser.library.shelves[0].session_table.ids, "it to be missed", SOON_S)
+            await hands.until(
+                lambda: not hands.browser.catalog.opened_archives[0].session_table.ids, "it to be missed", SOON_S
+            )
             (folder / "telegram_42.jsonl").write_bytes(data + json.dumps(talk(1)[0]).encode() + b"\n")
             await saved(hands, 41 + turn)
             assert (hands.session, hands.seq) == (KEY, 5)
@@ -317,9 +321,11 @@ async def test_a_long_session_opens_at_its_end_and_is_then_counted(tmp_path: Pat
     folder = write(tmp_path / "sessions", talk(40_000)).parent
     archives = opened(folder)
     async with running(archives, MEDIUM) as hands:
-        await hands.until(lambda: hasattr(hands.app, "browser") and hands.browser.opened is not None, "the session")
-        assert hands.browser.opened is not None
-        if hands.browser.opened.outline is None:
+        await hands.until(
+            lambda: hasattr(hands.app, "browser") and hands.browser.current_session is not None, "the session"
+        )
+        assert hands.browser.current_session is not None
+        if hands.browser.current_session.outline is None:
             assert 0 < hands.timeline.count < 40_000
             assert not hands.timeline.rows.length.exact  # type: ignore[union-attr]
         assert "message 39999" in hands.timeline.row(hands.timeline.count - 1).head  # type: ignore[union-attr]

@@ -25,8 +25,8 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def open_session(hands: Hands, id_: str) -> None:
-    (shelf,) = hands.browser.library.shelves
-    hands.browser.open_here(shelf.node(shelf.session_table.ids.index(id_)))
+    (opened_archive,) = hands.browser.catalog.opened_archives
+    hands.browser.open_here(opened_archive.node(opened_archive.session_table.ids.index(id_)))
     await hands.settle()
 
 
@@ -108,7 +108,9 @@ async def test_a_kind_that_is_not_known_is_shown_as_it_is(notebook: Path) -> Non
         strip = next(strip for strip in hands.strips() if "draft" in strip.text)
         (segment,) = (segment for segment in strip if segment.text.startswith("draft"))
         assert segment.style is not None
-        assert segment.style.color == hands.browser.text_style("dim").color != hands.browser.text_style("damage").color
+        assert (
+            segment.style.color == hands.browser.named_style("dim").color != hands.browser.named_style("damage").color
+        )
 
 
 async def test_it_is_live(notebook: Path) -> None:
@@ -123,27 +125,27 @@ async def test_it_is_live(notebook: Path) -> None:
 
 async def test_keys_are_about_the_session_that_they_act_on(demo_db: Path, notebook: Path) -> None:
     async with browsing(demo_db, notebook, size=LARGE) as hands:
-        writable, read_only = hands.browser.library.shelves
+        writable, read_only = hands.browser.catalog.opened_archives
         hands.browser.open_here(writable.node(0))
         await hands.settle()
         await hands.press("s", "space")
-        assert len(hands.browser.library.marked) == 1
+        assert len(hands.browser.catalog.marked) == 1
         hands.browser.open_here(read_only.node(0))
         await hands.settle()
         await hands.press("x")
         assert isinstance(hands.app.screen, CloseDialog)
         await hands.press("escape", "escape")
-        hands.browser.library.marked.clear()
+        hands.browser.catalog.marked.clear()
         await hands.press("x", "A", "T", "c")
         assert hands.app.screen is hands.browser
 
 
 async def test_no_trash_of_a_read_only_archive_whose_session_is_gone(demo_db: Path, notebook: Path) -> None:
     async with browsing(demo_db, notebook, size=LARGE) as hands:
-        _, read_only = hands.browser.library.shelves
+        _, read_only = hands.browser.catalog.opened_archives
         hands.browser.open_here(read_only.node(read_only.session_table.ids.index("review")))
         await hands.settle()
         (notebook / f"review{ENDING}").unlink()
-        await hands.until(lambda: hands.browser.opened is None, "the session to go")
+        await hands.until(lambda: hands.browser.current_session is None, "the session to go")
         await hands.press("T")
         assert hands.app.screen is hands.browser

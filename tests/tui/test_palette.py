@@ -45,7 +45,7 @@ async def test_every_verb_runs(demo_db: Path) -> None:
             while not isinstance(hands.app.screen, Browser):
                 hands.app.pop_screen()
                 await hands.settle()
-        assert hands.browser.opened is not None
+        assert hands.browser.current_session is not None
 
 
 async def test_a_verb_by_its_name(demo_db: Path) -> None:

@@ -53,5 +53,5 @@ async def test_the_preview_is_what_the_user_first_said(tmp_path: Path) -> None:
         assert "inside a block" in "\n".join(shown[2:4])
         assert "only I spoke" in "\n".join(shown[4:6])
         assert "(empty)" in shown[6]
-        previews = hands.browser.library.shelves[0].previews.values()
+        previews = hands.browser.catalog.opened_archives[0].previews.values()
         assert max(map(len, previews)) <= 120

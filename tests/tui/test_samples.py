@@ -40,23 +40,33 @@ def squeezed(text: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 async def test_sessions(name: str, sample: Sample) -> None:
     async with browsing(sample(name), size=LARGE) as hands:
-        library = hands.browser.library
-        for shelf in library.shelves:
-            ids = set(shelf.session_table.ids)
-            known = expected(name, shelf.archive.info.layout)
+        catalog = hands.browser.catalog
+        for opened_archive in catalog.opened_archives:
+            ids = set(opened_archive.session_table.ids)
+            known = expected(name, opened_archive.archive.info.layout)
             assert known.keys() <= ids
             for id_, truth in known.items():
-                at = shelf.session_table.ids.index(id_)
-                children = {shelf.session_table.ids[child] for child in shelf.session_table.children(at)}
+                at = opened_archive.session_table.ids.index(id_)
+                children = {
+                    opened_archive.session_table.ids[child] for child in opened_archive.session_table.children(at)
+                }
                 assert children == set(truth["children"])
-        hands.tree.opened |= {shelf.node(at) for shelf in library.shelves for at in range(len(shelf.session_table))}
+        hands.tree.current_session |= {
+            opened_archive.node(at)
+            for opened_archive in catalog.opened_archives
+            for at in range(len(opened_archive.session_table))
+        }
         hands.browser.show_sessions()
         await hands.settle()
-        total = sum(len(shelf.session_table) for shelf in library.shelves)
+        total = sum(len(opened_archive.session_table) for opened_archive in catalog.opened_archives)
         assert hands.previews.count == total
-        assert hands.tree.count == total + (len(library.shelves) if len(library.shelves) > 1 else 0)
+        assert hands.tree.count == total + (len(catalog.opened_archives) if len(catalog.opened_archives) > 1 else 0)
         tree, previews = "\n".join(hands.pane("sessions")), "\n".join(hands.pane("previews"))
-        for title in {title for shelf in library.shelves for title in shelf.session_table.titles.values()}:
+        for title in {
+            title
+            for opened_archive in catalog.opened_archives
+            for title in opened_archive.session_table.titles.values()
+        }:
             assert title in tree
             assert title in previews
 
@@ -64,10 +74,10 @@ async def test_sessions(name: str, sample: Sample) -> None:
 @pytest.mark.parametrize("name", LOOKED_AT)
 async def test_rows_in_every_view(name: str, sample: Sample) -> None:
     async with browsing(sample(name), size=MEDIUM) as hands:
-        for shelf in hands.browser.library.shelves:
-            known = expected(name, shelf.archive.info.layout)
-            for at, id_ in enumerate(shelf.session_table.ids):
-                hands.browser.open_here(shelf.node(at))
+        for opened_archive in hands.browser.catalog.opened_archives:
+            known = expected(name, opened_archive.archive.info.layout)
+            for at, id_ in enumerate(opened_archive.session_table.ids):
+                hands.browser.open_here(opened_archive.node(at))
                 await hands.settle()
                 assert hands.session == id_
                 if id_ in known:
@@ -94,8 +104,8 @@ async def _compare_views(hands: Hands, truth: dict[str, Any]) -> None:
 
 
 async def _look_at_every_row(hands: Hands) -> None:
-    opened = hands.browser.opened
-    assert opened is not None
+    current_session = hands.browser.current_session
+    assert current_session is not None
     for index in range(hands.timeline.count):
         hands.timeline.cursor = index
         row = hands.timeline.current
@@ -107,7 +117,7 @@ async def _look_at_every_row(hands: Hands) -> None:
             assert shown
             if row is None or row.row is None:
                 continue
-            message = opened.shelf.reader.message(opened.ref, row.row)
+            message = current_session.opened_archive.reader.message(current_session.ref, row.row)
             if mode == "raw":
                 assert "asstored" in shown
             elif mode == "text" and message.content and message.parts is None:
@@ -133,4 +143,4 @@ async def _look_at_the_session(hands: Hands, id_: str) -> None:
 async def test_by_keys_on_a_small_screen(name: str, sample: Sample) -> None:
     async with browsing(sample(name), size=SMALL) as hands:
         await hands.press("E", "enter", "2", "3", "4", "m", "a", "enter", "i", "p", "enter", "o", "O", "b")
-        assert hands.browser.opened is not None
+        assert hands.browser.current_session is not None

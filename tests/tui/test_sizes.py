@@ -65,7 +65,7 @@ async def test_what_lies_above_the_panes(demo_db: Path, key: str) -> None:
         await hands.type("fix")
         await walk(hands)
         await hands.press("escape", "escape", "escape")
-        assert hands.browser.opened is not None
+        assert hands.browser.current_session is not None
 
 
 async def test_a_notice(demo_db: Path) -> None:

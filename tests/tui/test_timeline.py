@@ -145,7 +145,7 @@ async def test_what_is_no_seq(states: Path, typed: str) -> None:
         hands.browser.prompt.query_one(Input).value = typed
         await hands.press("enter")
         assert hands.focus == "timeline"
-        assert hands.browser.opened is not None
+        assert hands.browser.current_session is not None
 
 
 async def test_finding(demo_db: Path) -> None:

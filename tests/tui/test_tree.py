@@ -71,7 +71,7 @@ async def test_a_circle_is_cut_and_marked(tmp_path: Path) -> None:
         for name, parent in (("a", "c"), ("b", "a"), ("c", "b"), ("self", "self")):
             db.message(db.session(name, title=f"the {name}", parent_session_id=parent, kind="subagent"))
     async with browsing(path, size=LARGE) as hands:
-        session_table = hands.browser.library.shelves[0].session_table
+        session_table = hands.browser.catalog.opened_archives[0].session_table
         assert [session_table.place(at) for at in session_table.roots()].count(Place.CYCLE) == 2
         assert "↻" in line(hands, "the a")
         assert "↻" in line(hands, "the self")

@@ -26,7 +26,7 @@ from sessionscope.tui.browser import stage
 from sessionscope.tui.browser.stage import INSPECT_AFTER_S
 from sessionscope.tui.text.describe import PIECE
 from sessionscope.tui.widgets.timeline import PAGE, PAGES
-from sessionscope.tui.workers import study
+from sessionscope.tui.workers import read_workers
 
 from .database import Database
 from .harness import LARGE, MEDIUM, NOW, SMALL, Hands, browsing, running
@@ -225,11 +225,11 @@ async def test_memory_does_not_follow_length(many_rows: Path, tmp_path: Path) ->
     for path in (write_rows(tmp_path / "thousands.db", 4_000), many_rows):
         async with browsing(path, size=MEDIUM) as hands:
             await hands.press("enter", "home")
-            opened = hands.browser.opened
-            assert opened is not None
-            assert opened.outline is not None
-            assert len(opened.outline.runs()) == 1
-            assert sum(map(len, opened.outline.states.values())) <= 3
+            current_session = hands.browser.current_session
+            assert current_session is not None
+            assert current_session.outline is not None
+            assert len(current_session.outline.runs()) == 1
+            assert sum(map(len, current_session.outline.states.values())) <= 3
             gc.collect()
             tracemalloc.start()
             try:
@@ -301,13 +301,13 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_many_sessions(crowd: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, count = threading.Event(), study.count
+    gate, count = threading.Event(), read_workers.count
 
     def gated(*args: Any) -> None:
         gate.wait(30)
         count(*args)
 
-    monkeypatch.setattr(study, "count", gated)
+    monkeypatch.setattr(read_workers, "count", gated)
     async with running(archives(crowd), MEDIUM) as hands:
         try:
             await hands.until(lambda: "number 0" in hands.text(), "the newest session")

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 from textual.command import Hit, Hits, Provider
 from textual.content import Content
 
-from sessionscope.tui.sessions.library import Key, Library
+from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
 from sessionscope.tui.text import render
 
 SHOWN = 50
@@ -17,7 +17,7 @@ SHOWN = 50
 class Opens(Protocol):
     """A screen that opens sessions."""
 
-    library: Library
+    catalog: SessionCatalog
 
     def open_key(self, key: Key) -> None: ...
 
@@ -27,13 +27,15 @@ class SessionCommands(Provider):
 
     async def search(self, query: str) -> Hits:
         browser = cast(Opens, self.screen)
-        library, words = browser.library, query.split()
-        for shelf in library.shelves:
-            found = shelf.session_table.matching(words)[: SHOWN * 10]
-            nodes = [shelf.node(at) for at in shelf.session_table.sorted(found, library.order)[:SHOWN]]
-            library.load(nodes)
+        catalog, words = browser.catalog, query.split()
+        for opened_archive in catalog.opened_archives:
+            found = opened_archive.session_table.matching(words)[: SHOWN * 10]
+            nodes = [
+                opened_archive.node(at) for at in opened_archive.session_table.sorted(found, catalog.order)[:SHOWN]
+            ]
+            catalog.load(nodes)
             for place, node in enumerate(nodes):
-                summary = library.summary(node)
+                summary = catalog.summary(node)
                 if summary is not None:
                     # Content, not str, and nothing of the session in the help: that would be read as markup.
                     title = Content.assemble(
@@ -42,7 +44,7 @@ class SessionCommands(Provider):
                     yield Hit(
                         1 - place / SHOWN,
                         title,
-                        partial(browser.open_key, library.key(node)),
+                        partial(browser.open_key, catalog.key(node)),
                         text=title.plain,
                         help=f"{summary.message_count} messages",
                     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from textual import on
 
 from sessionscope.store import Action, Plan, SetArchived, Settle, Spot
-from sessionscope.tui.sessions.library import Shelf
+from sessionscope.tui.sessions.session_catalog import OpenedArchive
 from sessionscope.tui.text import render
-from sessionscope.tui.workers import care, study
+from sessionscope.tui.workers import action_workers, read_workers
 
 from .travel import Travel
 from .verbs import NEEDS, ON_LISTS
@@ -21,31 +21,37 @@ LOOK_AROUND = 2_000
 class Healing(Travel):
     """The part of the browser that changes archives. Nothing is done that was not asked for and seen before."""
 
-    _care_epoch = 0
-    _care_shelf: Shelf | None = None
+    _action_epoch = 0
+    _acted_on: OpenedArchive | None = None
 
     @property
-    def shelf(self) -> Shelf:
+    def opened_archive(self) -> OpenedArchive:
         """The archive that is looked at."""
         node = self.tree_pane.node
-        if self.opened is not None:
-            return self.opened.shelf
-        return self.library.shelf(node) if node is not None else self.library.shelves[0]
+        if self.current_session is not None:
+            return self.current_session.opened_archive
+        return self.catalog.opened_archive(node) if node is not None else self.catalog.opened_archives[0]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what no archive offers that the action could be about."""
         needed = NEEDS.get(action)
-        return needed is None or any(needed in shelf.capabilities for shelf in self._shelves_for(action))
+        return needed is None or any(
+            needed in opened_archive.capabilities for opened_archive in self._opened_archives_for(action)
+        )
 
-    def _shelves_for(self, action: str) -> list[Shelf]:
+    def _opened_archives_for(self, action: str) -> list[OpenedArchive]:
         """The archives that an action could be about: of marked sessions, under the cursor, or the open one."""
         if not self.furnished:
-            return [self.opened.shelf] if self.opened is not None else list(self.library.shelves)
+            return (
+                [self.current_session.opened_archive]
+                if self.current_session is not None
+                else list(self.catalog.opened_archives)
+            )
         if action not in ON_LISTS:
-            return [self.shelf]
-        nodes = [node for key in self.library.marked if (node := self.library.node(key)) is not None]
+            return [self.opened_archive]
+        nodes = [node for key in self.catalog.marked if (node := self.catalog.node(key)) is not None]
         nodes += [node for node in (self.tree_pane.node, self.list_pane.node) if node is not None]
-        return [self.shelf, *map(self.library.shelf, nodes)]
+        return [self.opened_archive, *map(self.catalog.opened_archive, nodes)]
 
     # -- the doctor
 
@@ -54,22 +60,24 @@ class Healing(Travel):
             return
         from sessionscope.tui.screens.doctor import Doctor
 
-        shelf, opened = self.shelf, self.opened
+        opened_archive, current_session = self.opened_archive, self.current_session
 
         def left(place: Spot | None) -> None:
             self.tree_pane.refresh()
             if place is not None:
                 # The screen gets its focus back first.
-                self.call_after_refresh(self._to_place, shelf, place)
+                self.call_after_refresh(self._to_place, opened_archive, place)
 
-        await self.app.push_screen(Doctor(self.library, shelf, opened.ref if opened is not None else None), left)
+        await self.app.push_screen(
+            Doctor(self.catalog, opened_archive, current_session.ref if current_session is not None else None), left
+        )
 
-    def _to_place(self, shelf: Shelf, place: Spot) -> None:
+    def _to_place(self, opened_archive: OpenedArchive, place: Spot) -> None:
         """Goes to where something was found."""
         if place.session is None:
             return
         self.remember()
-        self.travel(shelf, place.session, place.seq)
+        self.travel(opened_archive, place.session, place.seq)
         if place.seq is None and (place.line is not None or place.row is not None):
             self._to_row_without_seq(place)
 
@@ -88,43 +96,50 @@ class Healing(Travel):
     # -- settling
 
     def action_settle(self) -> None:
-        opened = self.opened
-        if opened is not None:
-            self.plan_here(opened.shelf, Settle(opened.ref))
+        current_session = self.current_session
+        if current_session is not None:
+            self.plan_here(current_session.opened_archive, Settle(current_session.ref))
 
-    def plan_here(self, shelf: Shelf, action: Action) -> None:
+    def plan_here(self, opened_archive: OpenedArchive, action: Action) -> None:
         """Plans an action beside the screen; the plan is shown, or done where that is taken back with one key."""
-        self.care_for(shelf, lambda epoch: care.plan(self.post_message, shelf.archive, action, epoch, study.stopped))
+        self.start_action(
+            opened_archive,
+            lambda epoch: action_workers.plan(
+                self.post_message, opened_archive.archive, action, epoch, read_workers.stopped
+            ),
+        )
 
-    def care_for(self, shelf: Shelf, work: Callable[[int], None]) -> None:
+    def start_action(self, opened_archive: OpenedArchive, work: Callable[[int], None]) -> None:
         """Runs some care for an archive in a worker, which is given its epoch."""
-        self._care_shelf = shelf
-        self._care_epoch += 1
-        epoch = self._care_epoch
+        self._acted_on = opened_archive
+        self._action_epoch += 1
+        epoch = self._action_epoch
         self.run_worker(lambda: work(epoch), thread=True, group="care", exclusive=True, exit_on_error=False)
 
-    @on(care.Planned)
-    def _planned(self, event: care.Planned) -> None:
-        shelf = self._care_shelf
-        if event.epoch != self._care_epoch or shelf is None:
+    @on(action_workers.Planned)
+    def _planned(self, event: action_workers.Planned) -> None:
+        opened_archive = self._acted_on
+        if event.epoch != self._action_epoch or opened_archive is None:
             return
         if event.plan.empty:
             self.notify(render.one_line(" ".join(event.plan.reasons)), timeout=3, markup=False)
             return
 
         def answered(take: bool | None) -> None:
-            if take and event.epoch == self._care_epoch:
+            if take and event.epoch == self._action_epoch:
                 self.run_worker(
-                    lambda: care.apply(self.post_message, shelf.archive, event.plan, event.epoch, study.stopped),
+                    lambda: action_workers.apply(
+                        self.post_message, opened_archive.archive, event.plan, event.epoch, read_workers.stopped
+                    ),
                     thread=True,
                     group="care",
                     exclusive=True,
                     exit_on_error=False,
                 )
 
-        self.confirm(shelf, event.plan, answered)
+        self.confirm(opened_archive, event.plan, answered)
 
-    def confirm(self, shelf: Shelf, plan: Plan, answered: Callable[[bool | None], None]) -> None:
+    def confirm(self, opened_archive: OpenedArchive, plan: Plan, answered: Callable[[bool | None], None]) -> None:
         """Shows a plan and gives the answer to it."""
         if isinstance(plan.action, SetArchived):
             answered(True)
@@ -133,13 +148,17 @@ class Healing(Travel):
 
         self.app.push_screen(PlanDialog(plan, "Settle what a crash left open"), answered)
 
-    @on(care.Applied)
-    def applied(self, event: care.Applied) -> None:
+    @on(action_workers.Applied)
+    def applied(self, event: action_workers.Applied) -> None:
         """Shows at once what was carried out."""
-        shelf = self._care_shelf
-        if shelf is not None:
-            shelf.done(event.plan.action, event.receipt)
-        more = " · u takes it back" if shelf and shelf.undos and shelf.undos[-1] == event.receipt.undo else ""
+        opened_archive = self._acted_on
+        if opened_archive is not None:
+            opened_archive.done(event.plan.action, event.receipt)
+        more = (
+            " · u takes it back"
+            if opened_archive and opened_archive.undos and opened_archive.undos[-1] == event.receipt.undo
+            else ""
+        )
         for note in event.receipt.notes:
             self.notify(render.one_line(note), severity="warning", markup=False)
         self.done(event)
@@ -147,24 +166,29 @@ class Healing(Travel):
         # What was written here shows at once, not at the next look.
         self.look()
 
-    def done(self, event: care.Applied) -> None:
+    def done(self, event: action_workers.Applied) -> None:
         """Does what the screen needs once something was carried out."""
 
-    @on(care.GivenUp)
-    def _given_up(self, event: care.GivenUp) -> None:
-        if event.epoch == self._care_epoch and event.text:
+    @on(action_workers.GivenUp)
+    def _given_up(self, event: action_workers.GivenUp) -> None:
+        if event.epoch == self._action_epoch and event.text:
             self.failed(event.text)
 
-    @on(care.Progressed)
-    def _progressed(self, event: care.Progressed) -> None:
+    @on(action_workers.Progressed)
+    def _progressed(self, event: action_workers.Progressed) -> None:
         """What takes that long is told by the doctor; here it is a moment."""
 
     # -- undo
 
     def action_undo(self) -> None:
-        shelf = self.shelf
-        if not shelf.undos:
+        opened_archive = self.opened_archive
+        if not opened_archive.undos:
             self.notify("nothing was done here that could be taken back", timeout=3)
             return
-        action = shelf.undos[-1]
-        self.care_for(shelf, lambda epoch: care.undo(self.post_message, shelf.archive, action, epoch, study.stopped))
+        action = opened_archive.undos[-1]
+        self.start_action(
+            opened_archive,
+            lambda epoch: action_workers.undo(
+                self.post_message, opened_archive.archive, action, epoch, read_workers.stopped
+            ),
+        )

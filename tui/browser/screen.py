@@ -10,13 +10,13 @@ from textual.widgets import Input
 
 from sessionscope.store import Limits, Order, StoreError, View
 from sessionscope.tui.external import clipboard, pager
-from sessionscope.tui.sessions.library import Key
+from sessionscope.tui.sessions.session_catalog import Key
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.ranged_list import RangedList
 from sessionscope.tui.widgets.timeline import TimelinePane
 from sessionscope.tui.widgets.virtual_list import VirtualList
-from sessionscope.tui.workers import study
+from sessionscope.tui.workers import read_workers
 
 from .commands import SessionCommands
 from .compaction import Compacting
@@ -35,21 +35,24 @@ class Browser(Compacting):
 
     def on_mount(self) -> None:
         self.find_panes()
-        for shelf in self.library.shelves:
-            shelf.stamp = shelf.archive.stamp()
-            self.first_look(shelf)
-        if len(self.library.shelves) > 1:
-            self.tree_pane.opened |= {-shelf.index - 1 for shelf in self.library.shelves}
+        for opened_archive in self.catalog.opened_archives:
+            opened_archive.stamp = opened_archive.archive.stamp()
+            self.first_look(opened_archive)
+        if len(self.catalog.opened_archives) > 1:
+            self.tree_pane.expanded |= {-opened_archive.index - 1 for opened_archive in self.catalog.opened_archives}
         self.show_sessions(keep=False)
         self.set_pane("sessions")
-        newest = next(iter(self.library.listed()), None)
+        newest = next(iter(self.catalog.listed()), None)
         if newest is not None:
             self.tree_pane.select(newest)
             self.open_node(newest)
-        for shelf in self.library.shelves:
-            if shelf.archive.info.warning:
+        for opened_archive in self.catalog.opened_archives:
+            if opened_archive.archive.info.warning:
                 self.notify(
-                    shelf.archive.info.warning, title=render.one_line(shelf.name), severity="warning", markup=False
+                    opened_archive.archive.info.warning,
+                    title=render.one_line(opened_archive.name),
+                    severity="warning",
+                    markup=False,
                 )
         self.start_watching()
         self.call_after_refresh(self.furnish)
@@ -70,11 +73,11 @@ class Browser(Compacting):
         if self.opening is not None:
             self.opening.stop()
         if node is not None and node >= 0:
-            key = self.library.key(node)
+            key = self.catalog.key(node)
             self.opening = self.set_timer(INSPECT_AFTER_S, lambda: self._open_if_there(key))
 
     def _open_if_there(self, key: Key) -> None:
-        node = self.library.node(key)
+        node = self.catalog.node(key)
         if node is not None:
             self.open_node(node)
 
@@ -82,7 +85,7 @@ class Browser(Compacting):
     def _session_chosen(self) -> None:
         node = self.tree_pane.node
         if node is not None and node < 0:
-            self.tree_pane.action_collapse() if node in self.tree_pane.opened else self.tree_pane.action_expand()
+            self.tree_pane.action_collapse() if node in self.tree_pane.expanded else self.tree_pane.action_expand()
         elif node is not None:
             self.open_node(node)
             self.set_pane("timeline")
@@ -94,7 +97,7 @@ class Browser(Compacting):
 
     def open_key(self, key: Key) -> None:
         """Selects and opens a session that was shown a while ago."""
-        node = self.library.node(key)
+        node = self.catalog.node(key)
         if node is None:
             self.failed("that session is gone")
         else:
@@ -133,20 +136,20 @@ class Browser(Compacting):
         self.failed(event.text)
 
     def action_view(self, name: str) -> None:
-        opened = self.opened
-        if opened is None:
+        current_session = self.current_session
+        if current_session is None:
             return
         row = self.timeline.current
-        opened.view, opened.only_runs = View(name), None
+        current_session.view, current_session.only_runs = View(name), None
         self.show_rows(row.seq if row is not None else None)
         about = self.timeline.rows.about if self.timeline.rows is not None else ""
-        if opened.view is View.CONTEXT and about and self.says_anew(about):
+        if current_session.view is View.CONTEXT and about and self.says_anew(about):
             self.notify(f"{about[:1].upper()}{about[1:]}.", timeout=3, markup=False)
 
     def action_cycle_view(self) -> None:
         views = list(VIEWS)
-        if self.opened is not None:
-            self.action_view(views[(views.index(self.opened.view) + 1) % len(views)])
+        if self.current_session is not None:
+            self.action_view(views[(views.index(self.current_session.view) + 1) % len(views)])
 
     # -- compactions
 
@@ -158,8 +161,8 @@ class Browser(Compacting):
 
     @on(VirtualList.Chosen, "#audit")
     def _compaction_chosen(self) -> None:
-        if self.opened is not None and self.audit_pane.runs:
-            self.opened.only_runs = self.audit_pane.runs
+        if self.current_session is not None and self.audit_pane.runs:
+            self.current_session.only_runs = self.audit_pane.runs
             self.subject = "compaction"
             self.show_rows(self.audit_pane.runs[0][0])
             self.inspect()
@@ -185,25 +188,27 @@ class Browser(Compacting):
 
     def action_pager(self) -> None:
         row = self.timeline.current
-        if self.opened is not None and row is not None and row.row is not None:
-            pager.show(self.app, self.opened.shelf.reader, self.opened.ref, row.row)
+        if self.current_session is not None and row is not None and row.row is not None:
+            pager.show(self.app, self.current_session.opened_archive.reader, self.current_session.ref, row.row)
 
     # -- copying
 
     def action_copy(self) -> None:
         row = self.timeline.current
-        if self.opened is None or row is None or row.row is None:
+        if self.current_session is None or row is None or row.row is None:
             return
         try:
             clipboard.copy(
-                self.app, pager.text_of(self.opened.shelf.reader, self.opened.ref, row.row), f"message {row.seq}"
+                self.app,
+                pager.text_of(self.current_session.opened_archive.reader, self.current_session.ref, row.row),
+                f"message {row.seq}",
             )
         except StoreError as error:
             self.failed(str(error))
 
     def action_copy_id(self) -> None:
-        if self.opened is not None:
-            clipboard.copy(self.app, self.opened.ref.id, "the session's id")
+        if self.current_session is not None:
+            clipboard.copy(self.app, self.current_session.ref.id, "the session's id")
 
     # -- panes
 
@@ -228,17 +233,17 @@ class Browser(Compacting):
             self.slide(event.widget.id)
 
     def action_leave(self) -> None:
-        opened = self.opened
+        current_session = self.current_session
         if self.timeline.unmark() or self.leave_marks():
             pass
-        elif self.library.words:
+        elif self.catalog.words:
             self._apply_filter("")
         elif self.narrow and self.focused is not self.timeline:
             # What else could be left is behind this pane.
             self.set_pane("timeline")
-        elif opened is not None and opened.only_runs is not None:
+        elif current_session is not None and current_session.only_runs is not None:
             row = self.timeline.current
-            opened.only_runs = None
+            current_session.only_runs = None
             self.show_rows(row.seq if row is not None else None)
         else:
             self.set_pane("timeline")
@@ -258,7 +263,7 @@ class Browser(Compacting):
 
     def action_sort(self) -> None:
         orders = list(Order)
-        self.library.order = orders[(orders.index(self.library.order) + 1) % len(orders)]
+        self.catalog.order = orders[(orders.index(self.catalog.order) + 1) % len(orders)]
         self.show_sessions()
 
     # -- filter and find
@@ -272,7 +277,7 @@ class Browser(Compacting):
             return
         if what == "filter" and self.focused is not self.list_pane:
             self.set_pane("sessions")
-        await self.prompt.ask(what, " ".join(self.library.words) if what == "filter" else "")
+        await self.prompt.ask(what, " ".join(self.catalog.words) if what == "filter" else "")
 
     async def action_ask_limits(self) -> None:
         await self.action_ask("limits")
@@ -307,8 +312,8 @@ class Browser(Compacting):
             self.notify(
                 "limits are a number of messages and maybe one of tokens; 0 is none", severity="warning", timeout=4
             )
-        elif self.opened is not None:
-            self.opened.limits = Limits(*map(int, words)) if words else None
+        elif self.current_session is not None:
+            self.current_session.limits = Limits(*map(int, words)) if words else None
             self.action_view(View.CONTEXT)
 
     @on(Prompt.Moved)
@@ -322,47 +327,47 @@ class Browser(Compacting):
         self.set_pane("timeline" if event.what != "filter" else "sessions")
 
     def _apply_filter(self, text: str) -> None:
-        self.library.filter(text)
+        self.catalog.filter(text)
         self.filter_epoch += 1
         self.show_sessions()
         self._to_first_match()
-        if self.library.words:
+        if self.catalog.words:
             self._match_previews()
 
     def _to_first_match(self) -> None:
         """Puts the cursor on the first session that itself matches: its ancestors are only shown for the way there."""
         first = self.list_pane.first
-        if self.library.words and first is not None:
+        if self.catalog.words and first is not None:
             self.tree_pane.select(first)
             self.list_pane.select(first)
             self._open_soon(first)
 
     def sessions_changed(self) -> None:
-        if self.library.words:
+        if self.catalog.words:
             self.filter_epoch += 1
             self._match_previews()
 
     @work(thread=True, group="previews", exclusive=True, exit_on_error=False)
     def _match_previews(self) -> None:
-        epoch, words = self.filter_epoch, self.library.words
-        for shelf in self.library.shelves:
-            study.match_previews(
+        epoch, words = self.filter_epoch, self.catalog.words
+        for opened_archive in self.catalog.opened_archives:
+            read_workers.match_previews(
                 self.post_message,
-                shelf.archive,
-                shelf.index,
-                shelf.session_table,
-                self.library.order,
-                shelf.previews,
+                opened_archive.archive,
+                opened_archive.index,
+                opened_archive.session_table,
+                self.catalog.order,
+                opened_archive.previews,
                 words,
                 epoch,
-                study.stopped,
+                read_workers.stopped,
             )
 
-    @on(study.PreviewsMatched)
-    def _previews_matched(self, event: study.PreviewsMatched) -> None:
+    @on(read_workers.PreviewsMatched)
+    def _previews_matched(self, event: read_workers.PreviewsMatched) -> None:
         if event.epoch == self.filter_epoch:
             empty = not self.list_pane.count
-            self.library.preview_matches[event.shelf] = event.found
+            self.catalog.preview_matches[event.opened_archive] = event.found
             self.show_sessions()
             if empty:
                 self._to_first_match()

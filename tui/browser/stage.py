@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from rich.style import Style
-from sessionscope.tui.text.text_style import StyledScreen
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -16,10 +15,11 @@ from textual.timer import Timer
 from textual.worker import Worker
 
 from sessionscope.store import Capability, Limits, Outline, Ref, StoreError, View
-from sessionscope.tui.sessions.library import Library, Shelf
-from sessionscope.tui.sessions.opened import CurrentSession
+from sessionscope.tui.sessions.current_session import CurrentSession
+from sessionscope.tui.sessions.session_catalog import OpenedArchive, SessionCatalog
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.column import LeftBorder, plain_lines
@@ -28,7 +28,7 @@ from sessionscope.tui.widgets.preview_list import PreviewList
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.session_tree import SessionTree
 from sessionscope.tui.widgets.timeline import TimelinePane
-from sessionscope.tui.workers import study
+from sessionscope.tui.workers import read_workers
 
 INSPECT_AFTER_S, SILENCE_S, ROOMY = 0.1, 30, 72
 TITLES = {
@@ -52,21 +52,21 @@ class Stage(StyledScreen[None]):
     VERTICAL_BREAKPOINTS = HEIGHTS
     AUTO_FOCUS = None
 
-    def __init__(self, library: Library, size: Size) -> None:
+    def __init__(self, catalog: SessionCatalog, size: Size) -> None:
         # With the classes of its first size from the start, nothing needs to be styled twice before the first frame.
         fitting = [
             max(point for point in points if point[0] <= length)[1]
             for points, length in ((WIDTHS, size.width), (HEIGHTS, size.height))
         ]
         super().__init__(classes=" ".join([*fitting, "-show-left"]))
-        self.library = library
-        self.opened: CurrentSession | None = None
+        self.catalog = catalog
+        self.current_session: CurrentSession | None = None
         self.mode = describe.MODES[0]
         self.subject = "message"
         self.piece = 0
         self._epoch = 0
         self.filter_epoch = 0
-        self.back_history: list[tuple[Shelf, Ref, View, int | None]] = []
+        self.back_history: list[tuple[OpenedArchive, Ref, View, int | None]] = []
         """Where the cursor was, for the way back."""
         self.furnished = False
         self._said: dict[str, float] = {}
@@ -80,7 +80,7 @@ class Stage(StyledScreen[None]):
         with Horizontal(id="panes"):
             with LeftBorder(id="left"):
                 yield Bar(id="tree-title", classes="pane-title")
-                yield SessionTree(self.library, id="sessions")
+                yield SessionTree(self.catalog, id="sessions")
             with LeftBorder(id="middle"):
                 yield Bar(id="timeline-title", classes="pane-title")
                 yield TimelinePane(id="timeline")
@@ -98,7 +98,7 @@ class Stage(StyledScreen[None]):
     def find_panes(self) -> None:
         """Keeps the panes at hand once they are mounted."""
         self.tree_pane = self.query_one(SessionTree)
-        self.list_pane = PreviewList(self.library, id="previews")
+        self.list_pane = PreviewList(self.catalog, id="previews")
         self.timeline = self.query_one(TimelinePane)
         self.audit_pane, self.inspector = AuditPane(id="audit"), Inspector(id="inspector")
         self.prompt = Prompt(id="prompt")
@@ -121,9 +121,9 @@ class Stage(StyledScreen[None]):
         )
         self.furnished = True
         self.list_pane.rebuild()
-        if self.opened is not None and self.opened.node is not None:
-            self.list_pane.select(self.opened.node)
-        self.study(self.opened.outline if self.opened is not None else None)
+        if self.current_session is not None and self.current_session.node is not None:
+            self.list_pane.select(self.current_session.node)
+        self.read_workers(self.current_session.outline if self.current_session is not None else None)
         self.show_titles()
 
     def failed(self, text: str) -> None:
@@ -153,20 +153,24 @@ class Stage(StyledScreen[None]):
         """Opens a session in the timeline, at a seq or at its newest message."""
         if self.opening is not None:
             self.opening.stop()
-        self.library.load([node])
-        summary = self.library.summary(node)
+        self.catalog.load([node])
+        summary = self.catalog.summary(node)
         if summary is None:
             self.failed("that session is gone")
             return
-        if self.opened is not None and self.opened.ref == summary.ref and self.opened.shelf is self.library.shelf(node):
+        if (
+            self.current_session is not None
+            and self.current_session.ref == summary.ref
+            and self.current_session.opened_archive is self.catalog.opened_archive(node)
+        ):
             if seq is not None:
                 self.timeline.go_to(seq)
             return
         self._epoch += 1
-        before, shelf = self.opened, self.library.shelf(node)
-        self.opened = CurrentSession(self._epoch, shelf, summary.ref, summary.key)
-        if before is None or before.shelf is not shelf:
-            self.timeline.markable = Capability.COMPACT in shelf.capabilities
+        before, opened_archive = self.current_session, self.catalog.opened_archive(node)
+        self.current_session = CurrentSession(self._epoch, opened_archive, summary.ref, summary.key)
+        if before is None or before.opened_archive is not opened_archive:
+            self.timeline.markable = Capability.COMPACT in opened_archive.capabilities
             self.refresh_bindings()
         self.timeline.unanswered = frozenset()
         self.subject = "message"
@@ -174,19 +178,24 @@ class Stage(StyledScreen[None]):
         if self.furnished:
             self.audit_pane.show(None, "reading…")
             # A worker needs the processor too, which the first look at the rows has first claim on.
-            self.call_after_refresh(self.study, self.opened.outline)
+            self.call_after_refresh(self.read_workers, self.current_session.outline)
             self.list_pane.select(node)
 
-    def study(self, outline: Outline | None = None) -> None:
+    def read_workers(self, outline: Outline | None = None) -> None:
         """Reads in a worker what is known of the opened session beyond its rows, the outline too unless it is at hand.
 
         Ends such a worker for another session.
         """
-        opened = self.opened
-        if opened is not None:
+        current_session = self.current_session
+        if current_session is not None:
             self.studying = self.run_worker(
-                lambda: study.study(
-                    self.post_message, opened.shelf.archive, opened.ref, opened.epoch, outline, study.stopped
+                lambda: read_workers.read_workers(
+                    self.post_message,
+                    current_session.opened_archive.archive,
+                    current_session.ref,
+                    current_session.epoch,
+                    outline,
+                    read_workers.stopped,
                 ),
                 thread=True,
                 group="study",
@@ -196,18 +205,18 @@ class Stage(StyledScreen[None]):
 
     def show_rows(self, seq: int | None = None, *, keep: bool = False) -> None:
         """Shows the opened session as it is now: at a seq, at its end, or with `keep` where it was."""
-        opened = self.opened
-        if opened is None:
+        current_session = self.current_session
+        if current_session is None:
             return
         try:
-            rows = opened.rows()
+            rows = current_session.rows()
         except StoreError as error:
             self.timeline.show(None)
             self.failed(str(error))
             return
         self.timeline.hint = (rows.about or "no rows here") if rows.length.exact else "reading the session's index…"
         if not rows.length.exact and (seq is None or rows.locate(seq) is None):
-            opened.wanted = seq
+            current_session.wanted = seq
         if keep:
             self.timeline.update(rows)
         else:
@@ -224,25 +233,27 @@ class Stage(StyledScreen[None]):
         """Shows the row, compaction or session that is looked at, with one bounded read."""
         if self._inspecting is not None:
             self._inspecting.stop()
-        opened = self.opened
-        if not self.furnished or opened is None:
+        current_session = self.current_session
+        if not self.furnished or current_session is None:
             return
         try:
-            self.inspector.show(self._blocks(opened), keep)
+            self.inspector.show(self._blocks(current_session), keep)
         except StoreError as error:
             self.inspector.show([describe.Block(((render.one_line(str(error)), "damage"),))])
         self.show_titles()
 
-    def _blocks(self, opened: CurrentSession) -> list[describe.Block]:
+    def _blocks(self, current_session: CurrentSession) -> list[describe.Block]:
         compaction = self.audit_pane.compaction
         if self.subject == "session" or not self.timeline.count:
-            return describe.session_blocks(opened.detail, opened.usage) if opened.detail else []
+            return (
+                describe.session_blocks(current_session.detail, current_session.usage) if current_session.detail else []
+            )
         if self.subject == "compaction" and compaction is not None:
             blocks = describe.compaction_blocks(compaction)
             if compaction.note is not None:
                 blocks += describe.note_blocks(compaction.note, self.mode)
             elif compaction.note_row is not None:
-                note = opened.shelf.reader.message(opened.ref, compaction.note_row)
+                note = current_session.opened_archive.reader.message(current_session.ref, compaction.note_row)
                 blocks += describe.message_blocks(note, self.mode)[1:]
             return blocks
         if self.subject == "compaction" and (entry := self.audit_pane.entry) is not None:
@@ -252,9 +263,11 @@ class Stage(StyledScreen[None]):
             words = f"rows {row.hole[0]} to {row.hole[1]} are gone from the file" if row and row.hole else ""
             return [describe.Block(((words, "hole"),))]
         start = self.piece * describe.PIECE
-        found = opened.shelf.reader.message(opened.ref, row.row, start, start + describe.PIECE)
+        found = current_session.opened_archive.reader.message(
+            current_session.ref, row.row, start, start + describe.PIECE
+        )
         self.message_bytes = found.size
-        return describe.message_blocks(found, self.mode, opened.compacted_by(row.seq))
+        return describe.message_blocks(found, self.mode, current_session.compacted_by(row.seq))
 
     @property
     def narrow(self) -> bool:
@@ -324,44 +337,46 @@ class Stage(StyledScreen[None]):
             return
 
     def _bar_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        shelf = self.opened.shelf if self.opened is not None else self.library.shelves[0]
-        info = shelf.archive.info
-        number = len(shelf.session_table)
-        count = f"{number} session{'s' if number != 1 else ''}" if shelf.complete else "counting sessions…"
+        opened_archive = (
+            self.current_session.opened_archive if self.current_session is not None else self.catalog.opened_archives[0]
+        )
+        info = opened_archive.archive.info
+        number = len(opened_archive.session_table)
+        count = f"{number} session{'s' if number != 1 else ''}" if opened_archive.complete else "counting sessions…"
         left = [
             (" sessionscope  ", "tab"),
-            (render.one_line(shelf.name), "strong"),
+            (render.one_line(opened_archive.name), "strong"),
             (f"  {info.format} · {count}", "dim"),
         ]
         if info.warning:
             left.append((f"  {render.DAMAGE} {info.warning}", "damage"))
-        aside = shelf.archive.aside
+        aside = opened_archive.archive.aside
         right = [(f"private copy: {aside} " if aside else "live ◌ ", "note" if aside else "dim")]
         return left, right
 
     def _tree_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
-        words = " ".join(self.library.words)
+        words = " ".join(self.catalog.words)
         left = [(" SESSIONS", "strong")] + ([(f"  /{render.one_line(words)}", "note")] if words else [])
-        return left, [(f"by {self.library.order} ", "dim", "screen.sort")]
+        return left, [(f"by {self.catalog.order} ", "dim", "screen.sort")]
 
     def _timeline_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str] | tuple[str, str, str]]]:
-        opened = self.opened
-        if opened is None:
+        current_session = self.current_session
+        if current_session is None:
             return [(" TIMELINE", "strong")], []
-        summary = self.library.summary(opened.node) if opened.node is not None else None
-        title = render.title_of(summary) if summary is not None else render.one_line(opened.ref.id)
+        summary = self.catalog.summary(current_session.node) if current_session.node is not None else None
+        title = render.title_of(summary) if summary is not None else render.one_line(current_session.ref.id)
         tabs: list[tuple[str, str] | tuple[str, str, str]] = []
-        if opened.only_runs is not None:
+        if current_session.only_runs is not None:
             tabs.append((" folded rows, esc: all ", "note", "screen.leave"))
         marked = self.timeline.marked
         if marked is not None:
             tabs.append((f" {marked[1] - marked[0] + 1} marked, c compacts ", "note", "screen.compact"))
         roomy = self.timeline.size.width >= ROOMY
-        narrowed = opened.only_runs is not None or marked is not None
+        narrowed = current_session.only_runs is not None or marked is not None
         # Beside that word the tabs have room on a wide screen alone.
         for number, (view, name) in enumerate(VIEWS.items() if roomy or not narrowed else (), 1):
-            now = view is opened.view and opened.only_runs is None
-            name = f"{name} {_spoken(opened.limits)}".rstrip() if view is View.CONTEXT else name
+            now = view is current_session.view and current_session.only_runs is None
+            name = f"{name} {_spoken(current_session.limits)}".rstrip() if view is View.CONTEXT else name
             label = f"{number} {name}" if now or roomy else str(number)
             tabs.append((label, "current" if now else "dim", f"screen.view('{view}')"))
             tabs.append((" ", ""))
@@ -370,7 +385,7 @@ class Stage(StyledScreen[None]):
         return [(f" {title}", "strong")], tabs
 
     def _audit_title(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        audit = self.opened.audit if self.opened is not None else None
+        audit = self.current_session.audit if self.current_session is not None else None
         compactions = sum(not compaction.undone for compaction in audit.compactions) if audit is not None else 0
         return [(" COMPACTIONS", "strong")], [(f"{compactions} " if audit is not None else "", "dim")]
 

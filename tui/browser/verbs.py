@@ -89,10 +89,10 @@ VERBS: list[BindingType] = [
     Binding("c", "compact", "Compact", id="compact", tooltip="fold the marked rows, or what is proposed, into a note"),
     Binding(
         "w",
-        "weigh",
+        "context_usage",
         "Weight",
         show=False,
-        id="weigh",
+        id="context_usage",
         tooltip="what fills the model's context: by role, the biggest rows, over rounds",
     ),
     Binding("T", "trash", "Trash", show=False, id="trash", tooltip="what was closed, and brought back from there"),

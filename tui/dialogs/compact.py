@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec.structs import replace
-from sessionscope.tui.text.text_style import StyledScreen
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -30,13 +29,14 @@ from sessionscope.tui.external import editor
 from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import IF_OFFLINE, Block
+from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
 from sessionscope.tui.widgets.inspector import Inspector
 from sessionscope.tui.widgets.note_editor import NoteEditor
 from sessionscope.tui.widgets.ranged_list import RangedList
 from sessionscope.tui.widgets.virtual_list import VirtualList
-from sessionscope.tui.workers import care, study
+from sessionscope.tui.workers import action_workers, read_workers
 
 CHANGED = "the session has changed meanwhile; this is how it is now"
 STOPPED = "stopped; the note is as it was"
@@ -46,7 +46,7 @@ NOTHING = "nothing leaves; mark another range"
 NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name one in the config"
 
 
-class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied | None]):
+class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[action_workers.Applied | None]):
     """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
@@ -75,8 +75,8 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
         self._note = NoteEditor(self._begun_with, id="note")
         self._says = ""
         self._epoch = 0
-        self._job: care.Job | None = None
-        self._done: care.Applied | None = None
+        self._job: action_workers.Job | None = None
+        self._done: action_workers.Applied | None = None
 
     def _take(self, plan: Plan) -> None:
         """Shows a plan from now on, and with it the range that was asked for."""
@@ -198,7 +198,7 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
         context, epoch = self.compaction.context, self._next()
         self._cutting = epoch
         self.run_worker(
-            lambda: care.cut(self.post_message, context, *wanted, epoch),
+            lambda: action_workers.cut(self.post_message, context, *wanted, epoch),
             thread=True,
             group="cut",
             exclusive=True,
@@ -212,8 +212,8 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
             else None
         )
 
-    @on(care.RangeCut)
-    def _cut_out(self, event: care.RangeCut) -> None:
+    @on(action_workers.RangeCut)
+    def _cut_out(self, event: action_workers.RangeCut) -> None:
         if event.epoch == self._cutting:
             self._cutting, self.cut = None, event.cut
             self._says = render.one_line(event.text) or self._says
@@ -268,17 +268,19 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
             self._begin(
                 "the summarizer works; esc stops it",
                 False,
-                lambda epoch, cancel: care.note(self.post_message, self._archive, ref, cut, command, epoch, cancel),
+                lambda epoch, cancel: action_workers.note(
+                    self.post_message, self._archive, ref, cut, command, epoch, cancel
+                ),
             )
 
-    @on(care.Noted)
-    def _noted(self, event: care.Noted) -> None:
+    @on(action_workers.Noted)
+    def _noted(self, event: action_workers.Noted) -> None:
         if self._ended(event.epoch):
             self._replace(event.note)
             self._note.focus()
 
-    @on(care.Progressed)
-    def _progressed(self, event: care.Progressed) -> None:
+    @on(action_workers.Progressed)
+    def _progressed(self, event: action_workers.Progressed) -> None:
         job = self._job
         if job is not None and job.epoch == event.epoch and not job.writes:
             self._say(f"{event.what} {event.done}; esc stops it")
@@ -302,10 +304,10 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
         return False
 
     def _begin(self, says: str, writes: bool, work: Callable[[int, Cancel], None]) -> None:
-        job = self._job = care.Job(self._next(), writes, threading.Event())
+        job = self._job = action_workers.Job(self._next(), writes, threading.Event())
         self._say(says)
         self.run_worker(
-            lambda: work(job.epoch, lambda: job.stop.is_set() or study.stopped()),
+            lambda: work(job.epoch, lambda: job.stop.is_set() or read_workers.stopped()),
             thread=True,
             group="compact",
             exclusive=True,
@@ -319,15 +321,15 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
         self._job, self._says = None, ""
         return True
 
-    def _stop(self, job: care.Job, says: str) -> None:
+    def _stop(self, job: action_workers.Job, says: str) -> None:
         """Stops what works. What writes may be done already, so that its answer is waited for."""
         job.stop.set()
         if not job.writes:
             self._job = None
         self._say(says)
 
-    @on(care.GivenUp)
-    def _given_up(self, event: care.GivenUp) -> None:
+    @on(action_workers.GivenUp)
+    def _given_up(self, event: action_workers.GivenUp) -> None:
         if self._ended(event.epoch):
             self._say(event.text or STOPPED)
 
@@ -343,18 +345,20 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
         action = Compact(self._ref, *self._asked, self.draft)
         seen = replace(self.compaction, cut=self.cut)
         self._begin(
-            "…", True, lambda epoch, cancel: care.compact(self.post_message, self._archive, action, seen, epoch, cancel)
+            "…",
+            True,
+            lambda epoch, cancel: action_workers.compact(self.post_message, self._archive, action, seen, epoch, cancel),
         )
 
-    @on(care.Planned)
-    def _planned(self, event: care.Planned) -> None:
+    @on(action_workers.Planned)
+    def _planned(self, event: action_workers.Planned) -> None:
         if self._ended(event.epoch):
             self._take(event.plan)
             self._show_plan()
             self._say(CHANGED)
 
-    @on(care.Overtaken)
-    def _overtaken(self, event: care.Overtaken) -> None:
+    @on(action_workers.Overtaken)
+    def _overtaken(self, event: action_workers.Overtaken) -> None:
         if self._ended(event.epoch):
             if event.context != self.compaction.context:
                 self.compaction, self.cut, self._cutting = replace(self.compaction, context=event.context), None, None
@@ -362,8 +366,8 @@ class CompactDialog(StyledScreen[care.Applied | None], ModalScreen[care.Applied 
             # Otherwise it is the note that cannot be taken.
             self._say(event.text)
 
-    @on(care.Applied)
-    def _applied(self, event: care.Applied) -> None:
+    @on(action_workers.Applied)
+    def _applied(self, event: action_workers.Applied) -> None:
         self._done = event
         self._finish()
 

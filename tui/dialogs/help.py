@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sessionscope.tui.text.text_style import StyledScreen
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.inspector import Inspector
 
 

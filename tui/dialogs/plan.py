@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sessionscope.tui.text.text_style import StyledScreen
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -12,6 +11,7 @@ from textual.screen import ModalScreen
 
 from sessionscope.store import Plan
 from sessionscope.tui.text.describe import plan_blocks
+from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.bar import KeyBar
 from sessionscope.tui.widgets.inspector import Inspector
 

@@ -27,9 +27,9 @@ from sessionscope.store import (
 
 from . import plain, reading, records, written
 from .arguments import Parser, UsageError, add_writing, session_parser
-from .care import carry_out
 from .interrupts import INTERRUPTS
 from .outcome import NotPrinted
+from .repair_verbs import carry_out
 
 Zone = Callable[[], tzinfo | None]
 DAY_MS, KINDS = 86_400_000, ("trash", "backups", "quarantine", "conflicts", "all")

@@ -12,8 +12,8 @@ from sessionscope.store import Capability, Compact, Refused, StoreError, Uncompa
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
-from .care import carry_out
 from .outcome import Interrupted
+from .repair_verbs import carry_out
 
 Zone = Callable[[], tzinfo | None]
 

@@ -13,7 +13,7 @@ from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import Block
 from sessionscope.tui.widgets.biggest import Biggest
 from sessionscope.tui.widgets.virtual_list import VirtualList
-from sessionscope.tui.workers import study
+from sessionscope.tui.workers import read_workers
 from sessionscope.tui.workers.context_usage import NOTE_ROLE, ContextUsage, bar, share, sparkline
 
 from .pair import Pair
@@ -40,19 +40,19 @@ class ContextUsageScreen(Pair[int | None]):
     def begin(self) -> None:
         self.follow()
         self.run_worker(
-            lambda: study.weigh(self.post_message, self._archive, self._ref, 0, study.stopped),
+            lambda: read_workers.measure_context(self.post_message, self._archive, self._ref, 0, read_workers.stopped),
             thread=True,
             exit_on_error=False,
         )
 
-    @on(study.ContextUsageRead)
-    def _context_usage_read(self, event: study.ContextUsageRead) -> None:
+    @on(read_workers.ContextUsageRead)
+    def _context_usage_read(self, event: read_workers.ContextUsageRead) -> None:
         self.list_pane.show(event.weight)
         self.detail.show(usage_blocks(event.weight))
         self.follow()
 
-    @on(study.Failed)
-    def _failed(self, event: study.Failed) -> None:
+    @on(read_workers.Failed)
+    def _failed(self, event: read_workers.Failed) -> None:
         self.list_pane.hint = render.one_line(event.text)
         self.list_pane.refresh()
 

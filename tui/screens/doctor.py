@@ -11,12 +11,12 @@ from textual.worker import Worker
 
 from sessionscope.store import Capability, Finding, Ref, Repair, Severity, Spot, StoreError
 from sessionscope.tui.dialogs.plan import PlanDialog
-from sessionscope.tui.sessions.library import Library, Shelf
+from sessionscope.tui.sessions.session_catalog import OpenedArchive, SessionCatalog
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, FindingsList
 from sessionscope.tui.widgets.virtual_list import VirtualList
-from sessionscope.tui.workers import care, study
+from sessionscope.tui.workers import action_workers, read_workers
 
 from .pair import Pair
 
@@ -49,9 +49,9 @@ class Doctor(Pair[Spot | None]):
         Binding("q", "leave", "Back", show=False, id="doctor.quit"),
     ]
 
-    def __init__(self, library: Library, shelf: Shelf, ref: Ref | None) -> None:
+    def __init__(self, catalog: SessionCatalog, opened_archive: OpenedArchive, ref: Ref | None) -> None:
         super().__init__(FindingsList(self.named, id="findings"))
-        self._library, self.shelf, self._ref = library, shelf, ref
+        self._catalog, self.opened_archive, self._ref = catalog, opened_archive, ref
         self.narrowed = False
         """Whether just the findings of one session are shown."""
         self.found: list[Finding] = []
@@ -69,14 +69,14 @@ class Doctor(Pair[Spot | None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what changes the archive where this format offers no repair."""
         changes = action in ("repair", "repair_all", "choose", "undo")
-        return not changes or Capability.REPAIR in self.shelf.capabilities
+        return not changes or Capability.REPAIR in self.opened_archive.capabilities
 
     def named(self, ref: Ref) -> str:
         """What a session is called; one bounded read the first time."""
         if ref not in self._names:
             try:
-                key = self.shelf.reader.key(ref)
-                found = self.shelf.reader.summaries([key]) if key is not None else []
+                key = self.opened_archive.reader.key(ref)
+                found = self.opened_archive.reader.summaries([key]) if key is not None else []
             except StoreError:
                 found = []
             self._names[ref] = render.title_of(found[0]) if found else render.one_line(ref.id)
@@ -118,9 +118,9 @@ class Doctor(Pair[Spot | None]):
         if self.incomplete:
             words = f"{words}, {UNFINISHED}" if words else UNFINISHED
         right = self._says or words or ("" if self.looking else "nothing found")
-        info = self.shelf.archive.info
+        info = self.opened_archive.archive.info
         self.entitle(
-            [(" doctor  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
+            [(" doctor  ", "tab"), (render.one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
             right,
             "note" if self._says else "dim",
             [(" FINDINGS", "strong"), (scope, "note")],
@@ -139,7 +139,9 @@ class Doctor(Pair[Spot | None]):
         self._says = "looking…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.look(self.post_message, self.shelf.archive, None, epoch, study.stopped),
+            lambda: action_workers.look(
+                self.post_message, self.opened_archive.archive, None, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,
@@ -152,8 +154,8 @@ class Doctor(Pair[Spot | None]):
         self._epoch += 1
         return self._epoch
 
-    @on(care.FoundSome)
-    def _found_some(self, event: care.FoundSome) -> None:
+    @on(action_workers.FindingsRead)
+    def _findings_read(self, event: action_workers.FindingsRead) -> None:
         if event.epoch != self._epoch:
             return
         self.found += event.findings
@@ -165,18 +167,18 @@ class Doctor(Pair[Spot | None]):
                 if finding.place.session is not None:
                     # The heaviest come first.
                     sick.setdefault(finding.place.session, finding.severity)
-            self.shelf.sick = sick
+            self.opened_archive.sick = sick
         self.show()
 
-    @on(care.Progressed)
-    def _progressed(self, event: care.Progressed) -> None:
+    @on(action_workers.Progressed)
+    def _progressed(self, event: action_workers.Progressed) -> None:
         if event.epoch == self._epoch and self._says:
             share = f" {round(100 * event.done / event.total)}%" if event.total else f" {human(event.done)}"
             self._says = f"{render.one_line(event.what)}{share if event.done else ''}"
             self._show_title()
 
-    @on(care.GivenUp)
-    def _given_up(self, event: care.GivenUp) -> None:
+    @on(action_workers.GivenUp)
+    def _given_up(self, event: action_workers.GivenUp) -> None:
         if event.epoch == self._epoch:
             self.incomplete = self.looking and bool(event.text)
             self.looking, self._says = False, ""
@@ -219,7 +221,9 @@ class Doctor(Pair[Spot | None]):
         self._says = "planning…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            lambda: action_workers.plan(
+                self.post_message, self.opened_archive.archive, action, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,
@@ -227,8 +231,8 @@ class Doctor(Pair[Spot | None]):
         )
         self._show_title()
 
-    @on(care.Planned)
-    def _planned(self, event: care.Planned) -> None:
+    @on(action_workers.Planned)
+    def _planned(self, event: action_workers.Planned) -> None:
         if event.epoch != self._epoch:
             return
         self._says = ""
@@ -246,11 +250,13 @@ class Doctor(Pair[Spot | None]):
 
         self.app.push_screen(PlanDialog(event.plan, verb), answered)
 
-    def _apply(self, planned: care.Planned) -> None:
+    def _apply(self, planned: action_workers.Planned) -> None:
         self._says = "repairing…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped),
+            lambda: action_workers.apply(
+                self.post_message, self.opened_archive.archive, planned.plan, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,
@@ -258,10 +264,10 @@ class Doctor(Pair[Spot | None]):
         )
         self._show_title()
 
-    @on(care.Applied)
-    def _applied(self, event: care.Applied) -> None:
+    @on(action_workers.Applied)
+    def _applied(self, event: action_workers.Applied) -> None:
         # What was done is told whatever was begun since.
-        self.shelf.done(event.plan.action, event.receipt)
+        self.opened_archive.done(event.plan.action, event.receipt)
         more = " · u takes it back" if event.receipt.undo is not None else ""
         self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
         for note in event.receipt.notes:
@@ -270,14 +276,16 @@ class Doctor(Pair[Spot | None]):
         self.action_look()
 
     def action_undo(self) -> None:
-        if not self.shelf.undos:
+        if not self.opened_archive.undos:
             self.notify("nothing was done here that could be taken back", timeout=3)
             return
-        action = self.shelf.undos[-1]
+        action = self.opened_archive.undos[-1]
         self._says = "taking it back…"
         epoch = self._begin()
         self._worker = self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            lambda: action_workers.undo(
+                self.post_message, self.opened_archive.archive, action, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,

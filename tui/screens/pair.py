@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sessionscope.tui.text.text_style import StyledScreen
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.bar import Bar, KeyBar, Piece
 from sessionscope.tui.widgets.column import LeftBorder
 from sessionscope.tui.widgets.inspector import Inspector

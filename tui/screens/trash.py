@@ -9,11 +9,11 @@ from textual.binding import Binding, BindingType
 
 from sessionscope.store import Bundled, Restore, StoreError, bundles
 from sessionscope.tui.dialogs.plan import PlanDialog
-from sessionscope.tui.sessions.library import Shelf
+from sessionscope.tui.sessions.session_catalog import OpenedArchive
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.kept import KeptList
 from sessionscope.tui.widgets.virtual_list import VirtualList
-from sessionscope.tui.workers import care, study
+from sessionscope.tui.workers import action_workers, read_workers
 
 from .pair import Pair
 
@@ -32,9 +32,9 @@ class Trash(Pair[None]):
         Binding("q", "leave", "Back", show=False, id="trash.quit"),
     ]
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, opened_archive: OpenedArchive) -> None:
         super().__init__(KeptList(id="bundles"))
-        self.shelf = shelf
+        self.opened_archive = opened_archive
         self.everything = False
         self._epoch = 0
 
@@ -44,7 +44,7 @@ class Trash(Pair[None]):
     def look(self) -> None:
         """Shows what is kept now: some small files are read."""
         try:
-            found = bundles(self.shelf.archive.info.root, None if self.everything else "trash")
+            found = bundles(self.opened_archive.archive.info.root, None if self.everything else "trash")
         except (StoreError, OSError) as error:
             found = []
             self.notify(render.one_line(str(error)), severity="error", markup=False)
@@ -52,11 +52,11 @@ class Trash(Pair[None]):
         self.follow()
 
     def follow(self) -> None:
-        current, info = self.list_pane.current, self.shelf.archive.info
+        current, info = self.list_pane.current, self.opened_archive.archive.info
         self.detail.show(describe.bundle_blocks(current) if current is not None else [])
         size = sum(one.size for one in self.list_pane.found)
         self.entitle(
-            [(" trash  ", "tab"), (render.one_line(self.shelf.name), "strong"), (f"  {info.format}", "dim")],
+            [(" trash  ", "tab"), (render.one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
             render.size_of(size),
             "dim",
             [(" KEPT ASIDE" if self.everything else " CLOSED SESSIONS", "strong")],
@@ -79,15 +79,17 @@ class Trash(Pair[None]):
         self._epoch += 1
         epoch, action = self._epoch, Restore(current.path)
         self.run_worker(
-            lambda: care.plan(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            lambda: action_workers.plan(
+                self.post_message, self.opened_archive.archive, action, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,
             exit_on_error=False,
         )
 
-    @on(care.Planned)
-    def _planned(self, event: care.Planned) -> None:
+    @on(action_workers.Planned)
+    def _planned(self, event: action_workers.Planned) -> None:
         if event.epoch != self._epoch:
             return
         if not event.plan.offline and not event.plan.warnings:
@@ -101,38 +103,46 @@ class Trash(Pair[None]):
 
         self.app.push_screen(PlanDialog(event.plan, "Bring it back"), answered)
 
-    def _apply(self, planned: care.Planned) -> None:
+    def _apply(self, planned: action_workers.Planned) -> None:
         epoch = planned.epoch
         self.run_worker(
-            lambda: care.apply(self.post_message, self.shelf.archive, planned.plan, epoch, study.stopped),
+            lambda: action_workers.apply(
+                self.post_message, self.opened_archive.archive, planned.plan, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,
             exit_on_error=False,
         )
 
-    @on(care.Applied)
-    def _applied(self, event: care.Applied) -> None:
-        self.shelf.done(event.plan.action, event.receipt)
-        more = " · u takes it back" if self.shelf.undos and self.shelf.undos[-1] == event.receipt.undo else ""
+    @on(action_workers.Applied)
+    def _applied(self, event: action_workers.Applied) -> None:
+        self.opened_archive.done(event.plan.action, event.receipt)
+        more = (
+            " · u takes it back"
+            if self.opened_archive.undos and self.opened_archive.undos[-1] == event.receipt.undo
+            else ""
+        )
         self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
         for note in event.receipt.notes:
             self.notify(render.one_line(note), severity="warning", markup=False)
         self.look()
 
-    @on(care.GivenUp)
-    def _given_up(self, event: care.GivenUp) -> None:
+    @on(action_workers.GivenUp)
+    def _given_up(self, event: action_workers.GivenUp) -> None:
         if event.epoch == self._epoch and event.text:
             self.notify(render.one_line(event.text), severity="error", markup=False)
 
     def action_undo(self) -> None:
-        if not self.shelf.undos:
+        if not self.opened_archive.undos:
             self.notify("nothing was done here that could be taken back", timeout=3)
             return
         self._epoch += 1
-        epoch, action = self._epoch, self.shelf.undos[-1]
+        epoch, action = self._epoch, self.opened_archive.undos[-1]
         self.run_worker(
-            lambda: care.undo(self.post_message, self.shelf.archive, action, epoch, study.stopped),
+            lambda: action_workers.undo(
+                self.post_message, self.opened_archive.archive, action, epoch, read_workers.stopped
+            ),
             thread=True,
             group="care",
             exclusive=True,

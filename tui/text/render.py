@@ -26,7 +26,7 @@ from .clock import ago, human
 from .visible import visible
 
 if TYPE_CHECKING:
-    from sessionscope.tui.sessions.library import Shelf
+    from sessionscope.tui.sessions.session_catalog import OpenedArchive
 
 Span = tuple[str, str]
 
@@ -61,21 +61,21 @@ def title_of(summary: SessionSummary) -> str:
 # -- sessions
 
 
-def archive_line(shelf: Shelf, opened: bool, width: int) -> list[Span]:
+def archive_line(opened_archive: OpenedArchive, expanded: bool, width: int) -> list[Span]:
     """An archive as the top node of a tree."""
-    count = str(len(shelf.session_table)) if shelf.complete else "…"
+    count = str(len(opened_archive.session_table)) if opened_archive.complete else "…"
     right = f" {count} "
-    name = f"{EXPANDED if opened else COLLAPSED} {one_line(shelf.name)}"
-    style = "damage" if shelf.archive.info.warning else "title"
+    name = f"{EXPANDED if expanded else COLLAPSED} {one_line(opened_archive.name)}"
+    style = "damage" if opened_archive.archive.info.warning else "title"
     return [(fit(name, width - len(right)), style), (right, "dim")]
 
 
-def group_line(name: str, depth: int, opened: bool, count: int, width: int) -> list[Span]:
+def group_line(name: str, depth: int, expanded: bool, count: int, width: int) -> list[Span]:
     """A group of sessions, such as those of one channel."""
     indent = "  " * depth
     right = f" {count} "
     return [
-        (fit(f"{indent}{EXPANDED if opened else COLLAPSED} {one_line(name)}", width - len(right)), "strong"),
+        (fit(f"{indent}{EXPANDED if expanded else COLLAPSED} {one_line(name)}", width - len(right)), "strong"),
         (right, "dim"),
     ]
 

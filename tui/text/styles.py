@@ -40,7 +40,7 @@ class StyledScreen(GuardedDismiss[Result]):
         super().notify_style_update()
         self._text_styles = None
 
-    def text_style(self, name: str) -> Style:
+    def named_style(self, name: str) -> Style:
         """The style of a name in the theme of the moment, without a background except for the cursors'."""
         if self._text_styles is None:
             self._text_styles = {}
@@ -53,13 +53,13 @@ class StyledScreen(GuardedDismiss[Result]):
         return found
 
 
-def text_style(widget: Widget, name: str) -> Style:
+def named_style(widget: Widget, name: str) -> Style:
     """A text style of the screen that a pane is on."""
-    return cast("Inked[object]", widget.screen).text_style(name)
+    return cast("StyledScreen[object]", widget.screen).named_style(name)
 
 
 def strip_of(widget: Widget, spans: Iterable[tuple[str, str]], width: int) -> Strip:
     """Spans of text and style as one line on the background of a pane."""
     base = widget.rich_style
-    segments = [Segment(text, base + text_style(widget, name) if name else base) for text, name in spans if text]
+    segments = [Segment(text, base + named_style(widget, name) if name else base) for text, name in spans if text]
     return Strip(segments).adjust_cell_length(width, base)

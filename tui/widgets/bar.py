@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 from rich.style import Style
-from sessionscope.tui.text.text_style import text_style
 from textual.strip import Strip
 from textual.widget import Widget
+
+from sessionscope.tui.text.styles import named_style
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """Text, style name, and maybe the action that a click runs."""
@@ -49,7 +50,7 @@ class Bar(Widget):
             self._base = self.rich_style
         found = []
         for text, name, *action in pieces:
-            style = self._base + text_style(self, name) if name else self._base
+            style = self._base + named_style(self, name) if name else self._base
             found.append(Segment(text, style + Style(meta={"@click": action[0]}) if action else style))
         return found
 

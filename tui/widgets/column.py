@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rich.segment import Segment
 from rich.style import Style
-from sessionscope.tui.text.text_style import text_style
 from textual.containers import Vertical
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
+
+from sessionscope.tui.text.styles import named_style
 
 LINE = "▏"
 
@@ -35,5 +36,5 @@ class LeftBorder(Vertical):
     def render_lines(self, crop: Region) -> list[Strip]:
         if self._base is None:
             self._base = self.rich_style
-        edge = self._base + text_style(self, "line") if self.styles.padding.left else None
+        edge = self._base + named_style(self, "line") if self.styles.padding.left else None
         return plain_lines(self, self._base, crop, edge)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
-from sessionscope.tui.text.text_style import strip_of
 from textual.strip import Strip
 from textual.widget import Widget
 
 from sessionscope.store import Candidate, Context, Cut, tokens_of
 from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.styles import strip_of
 from sessionscope.tui.workers.context_usage import bar
 
 from .ranged_list import RangedList

@@ -9,7 +9,6 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from rich.theme import Theme
-from sessionscope.tui.text.text_style import text_style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -20,6 +19,7 @@ from textual.strip import Strip
 from sessionscope.tui.compat import resize_content
 from sessionscope.tui.text.describe import Block
 from sessionscope.tui.text.render import fit
+from sessionscope.tui.text.styles import named_style
 from sessionscope.tui.text.visible import visible
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         lines: list[Strip] = []
         if width <= 0:
             return lines
-        styles = {name: text_style(self, name) for name in TEXT_STYLES}
+        styles = {name: named_style(self, name) for name in TEXT_STYLES}
         console = self.app.console
         theme = Theme(_markdown_styles(styles), inherit=True)
         options = console.options.update(width=width, height=None, overflow="fold", highlight=False)

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable
 from typing import ClassVar
 
-from sessionscope.tui.sessions.library import Key, Library
+from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
 from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
@@ -23,9 +23,9 @@ All sessions, subagents too, in the order of the tree: title or first words, the
 - `enter` opens the session and selects it in the tree, `t` sorts, `/` filters
 """
 
-    def __init__(self, library: Library, *, id: str | None = None) -> None:
+    def __init__(self, catalog: SessionCatalog, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.library = library
+        self.catalog = catalog
         self._shown: array[int] = array("q")
         self._key: Key | None = None
 
@@ -41,14 +41,14 @@ All sessions, subagents too, in the order of the tree: title or first words, the
     def rebuild(self, keep: bool = True) -> None:
         """Shows the library as it is now; with `keep`, the cursor stays on its session and at its place."""
         offset = self.cursor - self.top
-        self._shown = self.library.listed()
-        node = self.library.node(self._key) if keep and self._key is not None else None
+        self._shown = self.catalog.listed()
+        node = self.catalog.node(self._key) if keep and self._key is not None else None
         cursor = self._shown.index(node) if node is not None and node in self._shown else 0
         self.set_count(len(self._shown), cursor, max(0, cursor - offset))
         self._remember()
 
     def _remember(self) -> None:
-        self._key = self.library.key(self.node) if self.node is not None else None
+        self._key = self.catalog.key(self.node) if self.node is not None else None
 
     def watch_cursor(self, old: int, new: int) -> None:
         super().watch_cursor(old, new)
@@ -62,11 +62,11 @@ All sessions, subagents too, in the order of the tree: title or first words, the
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         node = self._shown[index]
-        if self.library.summary(node) is None:
-            self.library.load(self._shown[max(0, index - 4) : index + self.rows_visible + 4])
+        if self.catalog.summary(node) is None:
+            self.catalog.load(self._shown[max(0, index - 4) : index + self.rows_visible + 4])
         return render.preview_line(
-            self.library.summary(node), line, width, self.library.key(node) in self.library.marked
+            self.catalog.summary(node), line, width, self.catalog.key(node) in self.catalog.marked
         )
 
     def empty(self) -> str:
-        return "nothing matches" if self.library.words else "no sessions yet"
+        return "nothing matches" if self.catalog.words else "no sessions yet"

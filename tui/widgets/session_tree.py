@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from sessionscope.tui.sessions.library import LOW, Key, Library
+from sessionscope.tui.sessions.session_catalog import LOW, Key, SessionCatalog
 from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
@@ -38,10 +38,10 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         Binding("E", "expand_all", "Unfold all below", show=False, id="tree.unfold_all"),
     ]
 
-    def __init__(self, library: Library, *, id: str | None = None) -> None:
+    def __init__(self, catalog: SessionCatalog, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.library = library
-        self.opened: set[int] = set()
+        self.catalog = catalog
+        self.expanded: set[int] = set()
         self._met: set[int] = set()
         """Groups that were shown before: a new one is shown open, one that somebody folded stays so."""
         self._shown, self._depths = array("q"), array("q")
@@ -53,15 +53,15 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def rebuild(self, keep: bool = True) -> None:
         """Shows the library as it is now; with `keep`, the cursor stays on its session and at its place."""
         key = self._key
-        groups = self.library.groups()
-        self.opened |= groups - self._met
+        groups = self.catalog.groups()
+        self.expanded |= groups - self._met
         self._met |= groups
-        nodes, depths = self.library.tree(self.opened)
+        nodes, depths = self.catalog.tree(self.expanded)
         offset = self.cursor - self.top
         self._shown, self._depths = nodes, depths
         cursor = 0
         if keep and key is not None:
-            node = self.library.node(key)
+            node = self.catalog.node(key)
             cursor = self._index(node) if node is not None else min(self.cursor, len(nodes) - 1)
         self.set_count(len(nodes), max(0, cursor), max(0, cursor - offset) if keep else 0)
         self._remember()
@@ -74,11 +74,11 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
 
     # Positions change with the session table, so what must outlive one is kept as keys.
     _key: Key | None = None
-    _opened_keys: frozenset[Key] = frozenset()
+    _expanded_keys: frozenset[Key] = frozenset()
 
     def _remember(self) -> None:
         node = self.node if self.cursor < len(self._shown) else None
-        self._key = self.library.key(node) if node is not None else None
+        self._key = self.catalog.key(node) if node is not None else None
 
     def watch_cursor(self, old: int, new: int) -> None:
         super().watch_cursor(old, new)
@@ -87,19 +87,19 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def before_session_table(self) -> None:
         """Remembers, before the library takes a new session table, what is unfolded and where the cursor is."""
         self._remember()
-        self._opened_keys = frozenset(self.library.key(node) for node in self.opened)
+        self._expanded_keys = frozenset(self.catalog.key(node) for node in self.expanded)
 
     def after_session_table(self, keep: bool = True) -> None:
         """Shows the new session table with the same sessions unfolded."""
-        nodes = (self.library.node(key) for key in self._opened_keys)
-        self.opened = {node for node in nodes if node is not None}
+        nodes = (self.catalog.node(key) for key in self._expanded_keys)
+        self.expanded = {node for node in nodes if node is not None}
         self.rebuild(keep)
 
     def select(self, node: int) -> None:
         """Puts the cursor on a session, unfolding what hides it."""
-        wanted = self.library.path(node)
-        if not wanted <= self.opened:
-            self.opened |= wanted
+        wanted = self.catalog.path(node)
+        if not wanted <= self.expanded:
+            self.expanded |= wanted
             self.rebuild()
         if node in self._shown:
             self.cursor = self._index(node)
@@ -110,40 +110,48 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         node, depth = self._shown[index], self._depths[index]
         if node < 0:
-            expanded = node in self.opened or bool(self.library.words)
-            group = self.library.shelf(node).group_name(node)
+            expanded = node in self.expanded or bool(self.catalog.words)
+            group = self.catalog.opened_archive(node).group_name(node)
             if group is not None:
-                count = self._below(index) if self.library.words else self._children(node)
+                count = self._below(index) if self.catalog.words else self._children(node)
                 return render.group_line(group, depth, expanded, count, width)
-            return render.archive_line(self.library.shelf(node), node in self.opened, width)
-        if self.library.summary(node) is None:
+            return render.archive_line(self.catalog.opened_archive(node), node in self.expanded, width)
+        if self.catalog.summary(node) is None:
             start = max(0, index - AHEAD)
-            self.library.load(self._shown[start : index + self.rows_visible + AHEAD])
-        shelf, at = self.library.shelf(node), node & LOW
-        shown = None if not shelf.session_table.child_count(at) else node in self.opened or bool(self.library.words)
-        summary = self.library.summary(node)
-        sick = shelf.sick.get(summary.ref) if summary is not None else None
+            self.catalog.load(self._shown[start : index + self.rows_visible + AHEAD])
+        opened_archive, at = self.catalog.opened_archive(node), node & LOW
+        shown = (
+            None
+            if not opened_archive.session_table.child_count(at)
+            else node in self.expanded or bool(self.catalog.words)
+        )
+        summary = self.catalog.summary(node)
+        sick = opened_archive.sick.get(summary.ref) if summary is not None else None
         return render.tree_line(
             summary,
-            shelf.session_table.place(at),
+            opened_archive.session_table.place(at),
             depth,
             shown,
-            shelf.session_table.child_count(at),
+            opened_archive.session_table.child_count(at),
             width,
             sick,
-            self.library.key(node) in self.library.marked,
+            self.catalog.key(node) in self.catalog.marked,
         )
 
     def empty(self) -> str:
-        return "nothing matches" if self.library.words else "no sessions yet"
+        return "nothing matches" if self.catalog.words else "no sessions yet"
 
     # -- folding
 
     def _children(self, node: int) -> int:
-        shelf = self.library.shelf(node)
+        opened_archive = self.catalog.opened_archive(node)
         if node >= 0:
-            return shelf.session_table.child_count(node & LOW)
-        return len(shelf.session_table) if shelf.group_name(node) is None else len(self.library.children(node))
+            return opened_archive.session_table.child_count(node & LOW)
+        return (
+            len(opened_archive.session_table)
+            if opened_archive.group_name(node) is None
+            else len(self.catalog.children(node))
+        )
 
     def _below(self, index: int) -> int:
         """How many lines stand below a node."""
@@ -154,13 +162,13 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
 
     def action_expand(self) -> None:
         node = self.node
-        if node is None or self.library.words or not self._children(node):
+        if node is None or self.catalog.words or not self._children(node):
             return
-        if node in self.opened:
+        if node in self.expanded:
             self.cursor += 1
             return
-        self.opened.add(node)
-        nodes, depths = self.library.branch(node, self._depths[self.cursor], self.opened)
+        self.expanded.add(node)
+        nodes, depths = self.catalog.branch(node, self._depths[self.cursor], self.expanded)
         self._shown[self.cursor + 1 : self.cursor + 1] = nodes
         self._depths[self.cursor + 1 : self.cursor + 1] = depths
         self.set_count(len(self._shown))
@@ -170,8 +178,8 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         if node is None:
             return
         depth = self._depths[self.cursor]
-        if node in self.opened and not self.library.words:
-            self.opened.discard(node)
+        if node in self.expanded and not self.catalog.words:
+            self.expanded.discard(node)
             end = self.cursor + 1 + self._below(self.cursor)
             del self._shown[self.cursor + 1 : end], self._depths[self.cursor + 1 : end]
             self.set_count(len(self._shown))
@@ -182,14 +190,14 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
                 return
 
     def action_expand_all(self) -> None:
-        if self.node is None or self.library.words:
+        if self.node is None or self.catalog.words:
             return
         stack = [self.node]
         while stack:
             node = stack.pop()
             if self._children(node):
-                self.opened.add(node)
-                stack += self.library.children(node)
+                self.expanded.add(node)
+                stack += self.catalog.children(node)
         self.rebuild()
 
     def on_click(self, event: events.Click) -> None:
@@ -199,7 +207,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         at = self._depths[index] * 2
         self.cursor = index
         if event.chain == 1 and at <= event.x <= at + 2 and self._children(self._shown[index]):
-            if self._shown[index] in self.opened:
+            if self._shown[index] in self.expanded:
                 self.action_collapse()
             else:
                 self.action_expand()

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from sessionscope.tui.text.text_style import text_style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -18,6 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from sessionscope.tui.compat import resize_content
+from sessionscope.tui.text.styles import named_style
 
 Span = tuple[str, str]
 """A piece of a line: its text, and the name of a component style without the prefix, or nothing."""
@@ -156,7 +156,7 @@ class VirtualList(ScrollView, can_focus=True):
         found = self._style_cache.get(name)
         if found is None:
             base = self.rich_style
-            found = self._style_cache[name] = base + text_style(self, name) if name else base
+            found = self._style_cache[name] = base + named_style(self, name) if name else base
         return found
 
     def render_line(self, y: int) -> Strip:

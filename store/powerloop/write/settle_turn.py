@@ -15,17 +15,19 @@ REASON = "settled by sessionscope"
 
 def settle(facts: SessionFacts, reason: str, now_ms: int) -> tuple[list[Edit], list[str]]:
     """Return the edits that answer all open calls of a session and end its turn, and what they do in words."""
-    opened = [
+    current_session = [
         (at, first_free(facts, at), calls) for at, calls in open_calls(facts, pair_tool_calls(facts.rows)).items()
     ]
-    rooms = Rooms(tuple((first, len(calls)) for _, first, calls in opened if not is_free(facts, first, len(calls))))
+    rooms = Rooms(
+        tuple((first, len(calls)) for _, first, calls in current_session if not is_free(facts, first, len(calls)))
+    )
     edits, said, highest = make_room(facts, rooms), [], rooms.moved(facts.highest)
-    for at, first, calls in opened:
+    for at, first, calls in current_session:
         start = rooms.start(first)
         edits += [_answer(facts, at, start + place, call, reason, now_ms) for place, call in enumerate(calls)]
         highest = max(highest, start + len(calls) - 1)
         said.append(_said(facts.rows[at].seq, calls))
-    if opened:
+    if current_session:
         edits += count_on(facts, highest)
         updated = facts.session.get("updated_at")
         edits.append(

@@ -37,7 +37,7 @@ Key = tuple[int, int | None, str]
 group has its name instead, an archive itself neither."""
 
 
-class Shelf:
+class OpenedArchive:
     """One open archive: its session table as far as it is known, and the summaries that were looked at."""
 
     def __init__(self, index: int, archive: Archive) -> None:
@@ -188,15 +188,15 @@ class Shelf:
         return self._summaries.get(self.session_table.keys[at])
 
 
-class Library:
+class SessionCatalog:
     """What is open, in which order and through which filter it is shown."""
 
     def __init__(self, archives: Sequence[Archive]) -> None:
-        self.shelves = [Shelf(index, archive) for index, archive in enumerate(archives)]
-        names = Counter(shelf.name for shelf in self.shelves)
-        for shelf in self.shelves:
-            if names[shelf.name] > 1:
-                shelf.name = f"{Path(shelf.archive.info.location).parent.name}/{shelf.name}"
+        self.opened_archives = [OpenedArchive(index, archive) for index, archive in enumerate(archives)]
+        names = Counter(opened_archive.name for opened_archive in self.opened_archives)
+        for opened_archive in self.opened_archives:
+            if names[opened_archive.name] > 1:
+                opened_archive.name = f"{Path(opened_archive.archive.info.location).parent.name}/{opened_archive.name}"
         self.order = Order.ACTIVITY
         self.words: tuple[str, ...] = ()
         self.marked: set[Key] = set()
@@ -204,13 +204,13 @@ class Library:
         self.preview_matches: dict[int, set[int]] = {}
         """By archive, the keys of sessions whose preview matches."""
 
-    def shelf(self, node: int) -> Shelf:
+    def opened_archive(self, node: int) -> OpenedArchive:
         """The archive of a node."""
-        return self.shelves[(-node & LOW) - 1 if node < 0 else node >> SHIFT]
+        return self.opened_archives[(-node & LOW) - 1 if node < 0 else node >> SHIFT]
 
     def summary(self, node: int) -> SessionSummary | None:
         """A node's summary, None for an archive or where it was not loaded."""
-        return None if node < 0 else self.shelf(node).summary(node & LOW)
+        return None if node < 0 else self.opened_archive(node).summary(node & LOW)
 
     def load(self, nodes: Iterable[int]) -> None:
         """Makes sure that these nodes' summaries are at hand. One bounded read an archive."""
@@ -219,26 +219,30 @@ class Library:
             if node >= 0:
                 wanted.setdefault(node >> SHIFT, []).append(node & LOW)
         for index, positions in wanted.items():
-            self.shelves[index].load(positions)
+            self.opened_archives[index].load(positions)
 
     def key(self, node: int) -> Key:
         """What a node is, in terms that outlive a session table."""
-        shelf = self.shelf(node)
+        opened_archive = self.opened_archive(node)
         if node < 0:
-            return shelf.index, None, shelf.group_name(node) or ""
-        return shelf.index, shelf.session_table.keys[node & LOW], shelf.session_table.ids[node & LOW]
+            return opened_archive.index, None, opened_archive.group_name(node) or ""
+        return (
+            opened_archive.index,
+            opened_archive.session_table.keys[node & LOW],
+            opened_archive.session_table.ids[node & LOW],
+        )
 
     def node(self, key: Key) -> int | None:
         """The node of a key, None when the session is gone."""
         index, session, id_ = key
         if session is None:
-            return self.shelves[index].group(id_) if id_ else -index - 1
-        return self.shelves[index].find(session, id_)
+            return self.opened_archives[index].group(id_) if id_ else -index - 1
+        return self.opened_archives[index].find(session, id_)
 
-    def node_of(self, shelf: Shelf, ref: Ref) -> int | None:
+    def node_of(self, opened_archive: OpenedArchive, ref: Ref) -> int | None:
         """The node of a session by its ref. One bounded read; raises StoreError."""
-        key = shelf.reader.key(ref)
-        return None if key is None else shelf.find(key, ref.id)
+        key = opened_archive.reader.key(ref)
+        return None if key is None else opened_archive.find(key, ref.id)
 
     # -- filter
 
@@ -247,83 +251,98 @@ class Library:
         self.words = tuple(text.split())
         self.preview_matches = {}
 
-    def matches(self, shelf: Shelf) -> list[int]:
+    def matches(self, opened_archive: OpenedArchive) -> list[int]:
         """Positions that pass the filter, in order."""
-        keys = self.preview_matches.get(shelf.index, set())
-        also = {at for key in keys if (at := shelf.session_table.find(key)) is not None}
-        return shelf.session_table.sorted(shelf.session_table.matching(self.words, also), self.order)
+        keys = self.preview_matches.get(opened_archive.index, set())
+        also = {at for key in keys if (at := opened_archive.session_table.find(key)) is not None}
+        return opened_archive.session_table.sorted(opened_archive.session_table.matching(self.words, also), self.order)
 
     # -- what is shown
 
     def listed(self) -> array[int]:
         """All sessions that pass the filter as nodes, over all archives, in order."""
-        lists = [(shelf, self.matches(shelf) if self.words else shelf.ordered(self.order)) for shelf in self.shelves]
+        lists = [
+            (opened_archive, self.matches(opened_archive) if self.words else opened_archive.ordered(self.order))
+            for opened_archive in self.opened_archives
+        ]
         if len(lists) == 1:
-            shelf, positions = lists[0]
-            return array("q", map(shelf.node, positions))
-        nodes = [(self._value(shelf, at), shelf.node(at)) for shelf, positions in lists for at in positions]
+            opened_archive, positions = lists[0]
+            return array("q", map(opened_archive.node, positions))
+        nodes = [
+            (self._value(opened_archive, at), opened_archive.node(at))
+            for opened_archive, positions in lists
+            for at in positions
+        ]
         return array("q", (node for _, node in sorted(nodes, key=lambda pair: pair[0], reverse=True)))
 
-    def _value(self, shelf: Shelf, at: int) -> int:
-        session_table = shelf.session_table
+    def _value(self, opened_archive: OpenedArchive, at: int) -> int:
+        session_table = opened_archive.session_table
         return {
             Order.ACTIVITY: session_table.updated,
             Order.CREATED: session_table.created,
             Order.SIZE: session_table.sizes,
         }[self.order][at]
 
-    def tree(self, opened: set[int]) -> tuple[array[int], array[int]]:
+    def tree(self, expanded: set[int]) -> tuple[array[int], array[int]]:
         """The visible tree as nodes and depths: `opened` nodes show their children. A filter opens what it found."""
         nodes, depths = array("q"), array("q")
-        several = len(self.shelves) > 1
-        for shelf in self.shelves:
-            top = -shelf.index - 1
+        several = len(self.opened_archives) > 1
+        for opened_archive in self.opened_archives:
+            top = -opened_archive.index - 1
             if several:
                 nodes.append(top)
                 depths.append(0)
             if self.words:
-                self._filtered(shelf, nodes, depths, int(several))
-            elif top in opened or not several:
-                self._subtree(shelf, top, int(several), opened, nodes, depths)
+                self._filtered(opened_archive, nodes, depths, int(several))
+            elif top in expanded or not several:
+                self._subtree(opened_archive, top, int(several), expanded, nodes, depths)
         return nodes, depths
 
-    def branch(self, node: int, depth: int, opened: set[int]) -> tuple[array[int], array[int]]:
+    def branch(self, node: int, depth: int, expanded: set[int]) -> tuple[array[int], array[int]]:
         """What unfolding a node shows below it."""
         nodes, depths = array("q"), array("q")
-        self._subtree(self.shelf(node), node, depth + 1, opened, nodes, depths)
+        self._subtree(self.opened_archive(node), node, depth + 1, expanded, nodes, depths)
         return nodes, depths
 
     def groups(self) -> set[int]:
         """The nodes of all groups."""
-        return {group for shelf in self.shelves for group in shelf.grouped(self.order)}
+        return {group for opened_archive in self.opened_archives for group in opened_archive.grouped(self.order)}
 
     def path(self, node: int) -> set[int]:
         """The nodes that must be open for a session to be seen."""
-        shelf = self.shelf(node)
+        opened_archive = self.opened_archive(node)
         if node < 0:
             return set()
-        ancestors = shelf.session_table.ancestors(node & LOW)
-        group = shelf.group_of(ancestors[0] if ancestors else node & LOW)
+        ancestors = opened_archive.session_table.ancestors(node & LOW)
+        group = opened_archive.group_of(ancestors[0] if ancestors else node & LOW)
         return (
-            {shelf.node(at) for at in ancestors}
+            {opened_archive.node(at) for at in ancestors}
             | ({group} if group is not None else set())
-            | ({-shelf.index - 1} if len(self.shelves) > 1 else set())
+            | ({-opened_archive.index - 1} if len(self.opened_archives) > 1 else set())
         )
 
     def children(self, node: int) -> Sequence[int]:
         """What stands right below a node, in order."""
-        shelf = self.shelf(node)
+        opened_archive = self.opened_archive(node)
         if node >= 0:
-            return [shelf.node(at) for at in shelf.session_table.children(node & LOW, self.order)]
-        if shelf.group_name(node) is not None:
-            return shelf.grouped(self.order).get(node, [])
-        return _grouped(shelf, shelf.session_table.roots(self.order))
+            return [opened_archive.node(at) for at in opened_archive.session_table.children(node & LOW, self.order)]
+        if opened_archive.group_name(node) is not None:
+            return opened_archive.grouped(self.order).get(node, [])
+        return _grouped(opened_archive, opened_archive.session_table.roots(self.order))
 
     def _subtree(
-        self, shelf: Shelf, node: int, depth: int, opened: set[int], nodes: array[int], depths: array[int]
+        self,
+        opened_archive: OpenedArchive,
+        node: int,
+        depth: int,
+        expanded: set[int],
+        nodes: array[int],
+        depths: array[int],
     ) -> None:
         top = self.children(node)
-        if not any(inner != -shelf.index - 1 and self.shelf(inner) is shelf for inner in opened):
+        if not any(
+            inner != -opened_archive.index - 1 and self.opened_archive(inner) is opened_archive for inner in expanded
+        ):
             nodes.extend(top)
             depths.extend(array("q", [depth]) * len(top))
             return
@@ -332,24 +351,26 @@ class Library:
             node, level = stack.pop()
             nodes.append(node)
             depths.append(level)
-            if node in opened:
+            if node in expanded:
                 stack += [(inner, level + 1) for inner in reversed(self.children(node))]
 
-    def _filtered(self, shelf: Shelf, nodes: array[int], depths: array[int], depth: int) -> None:
-        found = self.matches(shelf)
+    def _filtered(self, opened_archive: OpenedArchive, nodes: array[int], depths: array[int], depth: int) -> None:
+        found = self.matches(opened_archive)
         if len(found) > FLAT:
-            nodes.extend(map(shelf.node, found))
+            nodes.extend(map(opened_archive.node, found))
             depths.extend(array("q", [depth]) * len(found))
             return
         shown = set(found)
         for at in found:
-            while (at := shelf.session_table.parents[at]) >= 0 and at not in shown:
+            while (at := opened_archive.session_table.parents[at]) >= 0 and at not in shown:
                 shown.add(at)
-        roots = shelf.session_table.sorted((at for at in shown if shelf.session_table.parents[at] < 0), self.order)
+        roots = opened_archive.session_table.sorted(
+            (at for at in shown if opened_archive.session_table.parents[at] < 0), self.order
+        )
         inside: dict[int | None, list[int]] = {}
         for at in roots:
-            inside.setdefault(shelf.group_of(at), []).append(at)
-        stack = [(node, depth) for node in reversed(_grouped(shelf, roots))]
+            inside.setdefault(opened_archive.group_of(at), []).append(at)
+        stack = [(node, depth) for node in reversed(_grouped(opened_archive, roots))]
         while stack:
             node, level = stack.pop()
             nodes.append(node)
@@ -357,13 +378,17 @@ class Library:
             inner = (
                 inside[node]
                 if node < 0
-                else [at for at in shelf.session_table.children(node & LOW, self.order) if at in shown]
+                else [at for at in opened_archive.session_table.children(node & LOW, self.order) if at in shown]
             )
-            stack += [(shelf.node(at), level + 1) for at in reversed(inner)]
+            stack += [(opened_archive.node(at), level + 1) for at in reversed(inner)]
 
 
-def _grouped(shelf: Shelf, roots: Sequence[int]) -> Sequence[int]:
+def _grouped(opened_archive: OpenedArchive, roots: Sequence[int]) -> Sequence[int]:
     """Sessions without a parent as nodes, each group in the place of the first of its own."""
-    if not shelf.session_table.groups:
-        return array("q", map(shelf.node, roots))
-    return list(dict.fromkeys(group if (group := shelf.group_of(at)) is not None else shelf.node(at) for at in roots))
+    if not opened_archive.session_table.groups:
+        return array("q", map(opened_archive.node, roots))
+    return list(
+        dict.fromkeys(
+            group if (group := opened_archive.group_of(at)) is not None else opened_archive.node(at) for at in roots
+        )
+    )

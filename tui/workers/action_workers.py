@@ -35,7 +35,7 @@ from sessionscope.store import (
 from sessionscope.tui.external.summarizer import NoteError, summarize
 from sessionscope.tui.headless.excerpt import excerpt
 
-from .study import Post
+from .read_workers import Post
 
 TELL_EVERY_S = 0.1
 
@@ -59,7 +59,7 @@ class Progressed(Message):
 
 
 @dataclass(eq=False, repr=False)
-class FoundSome(Message):
+class FindingsRead(Message):
     """Some more of what the doctor finds; `complete` says that it was the last."""
 
     epoch: int
@@ -128,12 +128,12 @@ def look(post: Post, archive: Archive, ref: Ref | None, epoch: int, cancel: Canc
             for finding in archive.reader().findings(ref, _telling(post, epoch), cancel):
                 some.append(finding)
                 if time.monotonic() >= due:
-                    post(FoundSome(epoch, some, False))
+                    post(FindingsRead(epoch, some, False))
                     some, due = [], time.monotonic() + TELL_EVERY_S
             complete = True
         finally:
             # What was found before something failed is told all the same.
-            post(FoundSome(epoch, some, complete))
+            post(FindingsRead(epoch, some, complete))
 
 
 def plan(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:

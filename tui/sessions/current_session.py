@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sessionscope.store import Audit, Compaction, Limits, Outline, Ref, SessionDetail, Timeline, Usage, View
 
-from .library import Shelf
+from .session_catalog import OpenedArchive
 
 
 @dataclass(eq=False, repr=False)
@@ -14,7 +14,7 @@ class CurrentSession:
     """One opened session. `epoch` tells answers for it from those for what was open before."""
 
     epoch: int
-    shelf: Shelf
+    opened_archive: OpenedArchive
     ref: Ref
     key: int
     view: View = View.ALL
@@ -36,11 +36,11 @@ class CurrentSession:
     @property
     def node(self) -> int | None:
         """Its node in the library, None when it is gone. No read."""
-        return self.shelf.find(self.key, self.ref.id)
+        return self.opened_archive.find(self.key, self.ref.id)
 
     def rows(self) -> Timeline:
         """The timeline as it is to be shown now. Bounded reads only."""
-        reader = self.shelf.reader
+        reader = self.opened_archive.reader
         if self.outline is None:
             self.outline = reader.outline_if_small(self.ref)
         if self.only_runs is not None and self.outline is not None:

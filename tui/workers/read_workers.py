@@ -39,7 +39,7 @@ PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
 class Counted(Message):
     """A session table of an archive, and what changed since the one `before` it."""
 
-    shelf: int
+    opened_archive: int
     session_table: SessionTable
     before: SessionTable
     changes: Changes
@@ -82,13 +82,13 @@ class ContextUsageRead(Message):
 class PreviewsMatched(Message):
     """Keys of sessions whose preview holds every word of the filter."""
 
-    shelf: int
+    opened_archive: int
     epoch: int
     found: set[int]
 
 
 @dataclass(eq=False, repr=False)
-class Found(Message):
+class TextFound(Message):
     """The next hit of a search in a session, None where there is none."""
 
     epoch: int
@@ -106,7 +106,7 @@ class Failed(Message):
     text: str
     again: bool
     epoch: int | None = None
-    shelf: int | None = None
+    opened_archive: int | None = None
     gone: bool = False
 
 
@@ -115,15 +115,15 @@ def stopped() -> bool:
     return get_current_worker().is_cancelled
 
 
-def count(post: Post, archive: Archive, shelf: int, before: SessionTable, cancel: Cancel) -> None:
+def count(post: Post, archive: Archive, opened_archive: int, before: SessionTable, cancel: Cancel) -> None:
     """Takes a session table and compares it with the one before."""
-    with _Reporting(post, shelf=shelf):
+    with _Reporting(post, opened_archive=opened_archive):
         began = time.perf_counter()
         session_table = archive.reader().session_table(cancel)
-        post(Counted(shelf, session_table, before, before.changes(session_table), time.perf_counter() - began))
+        post(Counted(opened_archive, session_table, before, before.changes(session_table), time.perf_counter() - began))
 
 
-def study(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
+def read_workers(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
     """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage, each for itself."""
     with _Reporting(post, epoch=epoch):
         reader, began = archive.reader(), time.monotonic()
@@ -149,7 +149,7 @@ def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:
         return None, str(error)
 
 
-def weigh(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
+def measure_context(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
     """Weighs the messages that the model is sent of a session."""
     with _Reporting(post, epoch=epoch):
         reader = archive.reader()
@@ -165,7 +165,7 @@ def weigh(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) ->
 def match_previews(
     post: Post,
     archive: Archive,
-    shelf: int,
+    opened_archive: int,
     session_table: SessionTable,
     order: Order,
     known: dict[int, str],
@@ -194,9 +194,9 @@ def match_previews(
             }
             if len(found) > told and time.monotonic() >= due:
                 told, due = len(found), time.monotonic() + TELL_EVERY_S
-                post(PreviewsMatched(shelf, epoch, set(found)))
+                post(PreviewsMatched(opened_archive, epoch, set(found)))
         if len(found) > told:
-            post(PreviewsMatched(shelf, epoch, found))
+            post(PreviewsMatched(opened_archive, epoch, found))
 
 
 def find(
@@ -204,14 +204,14 @@ def find(
 ) -> None:
     """Looks for the next message that holds a text."""
     with _Reporting(post):
-        post(Found(epoch, text, archive.reader().find(ref, text, start, forward, cancel)))
+        post(TextFound(epoch, text, archive.reader().find(ref, text, start, forward, cancel)))
 
 
 class _Reporting:
     """Turns what a worker raises into a message; a cancelled one has nothing to say."""
 
-    def __init__(self, post: Post, epoch: int | None = None, shelf: int | None = None) -> None:
-        self._post, self._epoch, self._shelf = post, epoch, shelf
+    def __init__(self, post: Post, epoch: int | None = None, opened_archive: int | None = None) -> None:
+        self._post, self._epoch, self._opened_archive = post, epoch, opened_archive
 
     def __enter__(self) -> None:
         return None
@@ -223,5 +223,5 @@ class _Reporting:
             return False
         text = str(error) if isinstance(error, StoreError) else f"something unforeseen went wrong: {error!r}"
         gone = isinstance(error, UnknownSession)
-        self._post(Failed(text, gone or isinstance(error, Busy), self._epoch, self._shelf, gone))
+        self._post(Failed(text, gone or isinstance(error, Busy), self._epoch, self._opened_archive, gone))
         return True
