@@ -34,6 +34,7 @@ PUBLIC = {
         "StoreError",
         "UnknownSession",
     ),
+    "io.clock": ("now_ms",),
     "io.files": ("PrivateFolder", "write_private"),
     "model.archive_info": ("ArchiveInfo", "Capability"),
     "model.context": ("Candidate", "Context", "Cut", "tokens_of"),

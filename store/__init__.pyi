@@ -3,6 +3,7 @@
 from .diagnosis import diagnose as diagnose
 from .io.bundle import Manifest as Manifest
 from .io.bundle import read_manifest as read_manifest
+from .io.clock import now_ms as now_ms
 from .io.files import PrivateFolder as PrivateFolder
 from .io.files import write_private as write_private
 from .model.archive_info import ArchiveInfo as ArchiveInfo

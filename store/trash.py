@@ -15,6 +15,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.io.sql import quoted
+
 from .io.bundle import MANIFEST, NAME, BundleKind, discard, is_own, place_of, read_manifest
 from .io.files import folder_lock, is_locked
 from .io.sqlitefile import BrokenText, decode_text, uri_of
@@ -180,8 +182,7 @@ def _rows(path: Path) -> Iterator[str]:
                 )
             ]
             for table in tables:
-                quoted = '"' + table.replace('"', '""') + '"'
-                cursor = conn.execute(f"SELECT * FROM {quoted} ORDER BY rowid")
+                cursor = conn.execute(f"SELECT * FROM {quoted(table)} ORDER BY rowid")
                 names = [column[0] for column in cursor.description]
                 for row in cursor:
                     values = {name: _plain(value) for name, value in zip(names, row, strict=True)}

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sessionscope.store.io.bundle import Bundle, BundleKind, discard_restored, trash_entry
+from sessionscope.store.io.clock import now_ms
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, reasons
 from sessionscope.store.model.plans import (
@@ -44,7 +45,7 @@ from .write import closing, planning, restore, undoing
 from .write import compaction as compacting
 from .write.planning import EditWork
 from .write.settle_turn import settle
-from .write.writing import Writer, back_up, connected, new_bundle, now_ms, refuse_leased
+from .write.writing import Writer, back_up, connected, new_bundle, refuse_leased
 
 ROUNDS, SHOWN = 8, 2_000
 NOTHING = "There is nothing to put right."

@@ -19,6 +19,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.io.files import sync_folder
+from sessionscope.store.io.sql import quoted
 from sessionscope.store.model.errors import Misused, Refused
 
 from .pages import Undecoded, Value
@@ -154,11 +155,6 @@ def _affinity(declared: str) -> str:
         if any(word in text for word in words):
             return affinity
     return "numeric" if text else "blob"
-
-
-def quoted(name: str) -> str:
-    """A name for a statement."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _guarded(conn: sqlite3.Connection, judge: Callable[..., int]) -> sqlite3.Connection:

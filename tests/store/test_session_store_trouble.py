@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import pytest
 
@@ -215,7 +214,7 @@ def test_a_folder_that_may_not_be_written(name: str, at_rest: Path) -> None:
 
 def test_a_clock_that_goes_back(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count(time.time_ns(), -3_600_000_000_000)
-    monkeypatch.setattr(session_store, "time", SimpleNamespace(time_ns=lambda: next(ticks)))
+    monkeypatch.setattr(session_store, "now_ms", lambda: next(ticks) // 1_000_000)
     id_ = store.create_session(parent_session_id="top")
     touches: list[Write] = [
         lambda store: store.append_message(id_, role="user"),
@@ -240,7 +239,7 @@ def test_a_clock_that_goes_back(store: SessionStore, monkeypatch: pytest.MonkeyP
 
 def test_a_clock_that_goes_on(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     later = 4_000_000_000_000
-    monkeypatch.setattr(session_store, "time", SimpleNamespace(time_ns=lambda: later * 1_000_000))
+    monkeypatch.setattr(session_store, "now_ms", lambda: later)
     store.append_message("first", role="user")
     assert [row.updated_at == later for row in store.list_children("top")] == [True, False, False]
 

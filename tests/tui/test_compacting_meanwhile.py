@@ -318,8 +318,8 @@ async def offered(hands: Hands, times: int = 1) -> None:
     await hands.settle()
 
 
-@pytest.mark.parametrize("trail", [True, False], ids=["trail kept", "trail lost"])
-async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, back_history: bool) -> None:
+@pytest.mark.parametrize("log", [True, False], ids=["trail kept", "trail lost"])
+async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, log: bool) -> None:
     old = (bot / NAME).read_bytes()
     async with browsing(bot, size=LARGE) as hands:
         await hands.press("enter", "c")
@@ -327,7 +327,7 @@ async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, back_
         folded = (bot / NAME).read_bytes()
         added = lines(talk(14), last_consolidated=4).split(b"\n", 1)[1]
         head = folded.split(b"\n", 1)[0].replace(b'"last_consolidated": 6', b'"last_consolidated": 4')
-        head = head if back_history else old.split(b"\n", 1)[0]
+        head = head if log else old.split(b"\n", 1)[0]
         (bot / NAME).write_bytes(head + b"\n" + added)
         hands.browser.look()
         await hands.settle()

@@ -90,7 +90,7 @@ class Live(Stage):
             self.show_rows(keep=True)
         if self._check_due is not None and time.monotonic() >= self._check_due and not _runs(self.studying):
             self._check_due = None
-            self.read_workers()
+            self.read_current_session()
 
     def _look_again(self, opened_archive: OpenedArchive, changed: bool) -> None:
         """Says why sessions could not be read, and asks for them again where that may help."""
@@ -121,8 +121,8 @@ class Live(Stage):
             exit_on_error=False,
         )
 
-    @on(read_workers.Counted)
-    def _counted(self, event: read_workers.Counted) -> None:
+    @on(read_workers.SessionTableRead)
+    def _session_table_read(self, event: read_workers.SessionTableRead) -> None:
         opened_archive = self.catalog.opened_archives[event.opened_archive]
         self._rested[event.opened_archive] = time.monotonic() + event.seconds * REST
         changes = (
@@ -222,8 +222,8 @@ class Live(Stage):
             wanted, current_session.wanted = current_session.wanted, None
             self.show_rows(wanted, keep=self.timeline.count > 0)
 
-    @on(read_workers.Studied)
-    def _studied(self, event: read_workers.Studied) -> None:
+    @on(read_workers.SessionRead)
+    def _session_read(self, event: read_workers.SessionRead) -> None:
         current_session = self.current_session
         if current_session is None or event.epoch != current_session.epoch:
             return

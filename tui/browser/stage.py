@@ -123,7 +123,7 @@ class Stage(StyledScreen[None]):
         self.list_pane.rebuild()
         if self.current_session is not None and self.current_session.node is not None:
             self.list_pane.select(self.current_session.node)
-        self.read_workers(self.current_session.outline if self.current_session is not None else None)
+        self.read_current_session(self.current_session.outline if self.current_session is not None else None)
         self.show_titles()
 
     def failed(self, text: str) -> None:
@@ -178,10 +178,10 @@ class Stage(StyledScreen[None]):
         if self.furnished:
             self.audit_pane.show(None, "reading…")
             # A worker needs the processor too, which the first look at the rows has first claim on.
-            self.call_after_refresh(self.read_workers, self.current_session.outline)
+            self.call_after_refresh(self.read_current_session, self.current_session.outline)
             self.list_pane.select(node)
 
-    def read_workers(self, outline: Outline | None = None) -> None:
+    def read_current_session(self, outline: Outline | None = None) -> None:
         """Reads in a worker what is known of the opened session beyond its rows, the outline too unless it is at hand.
 
         Ends such a worker for another session.
@@ -189,7 +189,7 @@ class Stage(StyledScreen[None]):
         current_session = self.current_session
         if current_session is not None:
             self.studying = self.run_worker(
-                lambda: read_workers.read_workers(
+                lambda: read_workers.read_session(
                     self.post_message,
                     current_session.opened_archive.archive,
                     current_session.ref,

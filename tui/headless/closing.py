@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sessionscope.store import (
     Close,
     Misused,
     SetArchived,
+    Zone,
     bundles,
     empty_trash,
     export_bundle,
@@ -31,7 +32,6 @@ from .interrupts import INTERRUPTS
 from .outcome import NotPrinted
 from .repair_verbs import carry_out
 
-Zone = Callable[[], tzinfo | None]
 DAY_MS, KINDS = 86_400_000, ("trash", "backups", "quarantine", "conflicts", "all")
 
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from datetime import tzinfo
 from pathlib import Path
 
-from sessionscope.store import Capability, Compact, Refused, StoreError, Uncompact, actions_for, never, wanted_range
+from sessionscope.store import (
+    Capability,
+    Compact,
+    Refused,
+    StoreError,
+    Uncompact,
+    Zone,
+    actions_for,
+    never,
+    wanted_range,
+)
 
 from . import reading, written
 from .arguments import Parser, UsageError, add_writing, session_parser
 from .outcome import Interrupted
 from .repair_verbs import carry_out
-
-Zone = Callable[[], tzinfo | None]
 
 
 def _compact_parser(prog: str) -> Parser:

@@ -6,9 +6,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from datetime import tzinfo
 from pathlib import Path
 
 from sessionscope.store import (
@@ -26,6 +25,7 @@ from sessionscope.store import (
     Severity,
     StoreError,
     Uncompact,
+    Zone,
     actions_for,
     diagnose,
     needed,
@@ -37,9 +37,6 @@ from . import plain, reading, written
 from .arguments import PROGRAM, Parser, UsageError, add_writing, session_parser
 from .interrupts import INTERRUPTS
 from .outcome import Interrupted
-
-Zone = Callable[[], tzinfo | None]
-
 
 # -- parsers
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 
-
-def now_ms() -> int:
-    """The present, in epoch milliseconds. Tests put their own clock in its place."""
-    return time.time_ns() // 1_000_000
+from sessionscope.store import now_ms
 
 
 def ago(then: int | None) -> str:

@@ -36,7 +36,7 @@ PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
 
 
 @dataclass(eq=False, repr=False)
-class Counted(Message):
+class SessionTableRead(Message):
     """A session table of an archive, and what changed since the one `before` it."""
 
     opened_archive: int
@@ -56,7 +56,7 @@ class Outlined(Message):
 
 
 @dataclass(eq=False, repr=False)
-class Studied(Message):
+class SessionRead(Message):
     """What a session is beyond its rows, as far as that can be read; `trouble` says why some of it cannot.
 
     `began` is when the reading began, in seconds of the monotonic clock: what was done before that is in it.
@@ -120,10 +120,14 @@ def count(post: Post, archive: Archive, opened_archive: int, before: SessionTabl
     with _Reporting(post, opened_archive=opened_archive):
         began = time.perf_counter()
         session_table = archive.reader().session_table(cancel)
-        post(Counted(opened_archive, session_table, before, before.changes(session_table), time.perf_counter() - began))
+        post(
+            SessionTableRead(
+                opened_archive, session_table, before, before.changes(session_table), time.perf_counter() - began
+            )
+        )
 
 
-def read_workers(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
+def read_session(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
     """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage, each for itself."""
     with _Reporting(post, epoch=epoch):
         reader, began = archive.reader(), time.monotonic()
@@ -136,7 +140,7 @@ def read_workers(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Ou
         audit, trouble = _part(lambda: reader.audit(ref, rows))
         detail, further = _part(lambda: reader.session(ref))
         usage, last = _part(lambda: reader.usage(ref))
-        post(Studied(epoch, began, audit, detail, usage, trouble or further or last))
+        post(SessionRead(epoch, began, audit, detail, usage, trouble or further or last))
 
 
 def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:

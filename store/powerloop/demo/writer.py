@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from contextlib import closing
 from hashlib import blake2s
 from pathlib import Path
 from typing import Any
 
+from sessionscope.store.io import clock
 from sessionscope.store.powerloop.format.layout import NOTE_NAME
 from sessionscope.store.powerloop.format.schema import TABLES
 
@@ -27,7 +27,7 @@ def write_demo(path: Path, now_ms: int | None = None) -> None:
     from .importer import IMPORTER
     from .others import OTHERS
 
-    now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    now = clock.now_ms() if now_ms is None else now_ms
     path.touch(exist_ok=False)
     with closing(sqlite3.connect(path)) as conn:
         conn.executescript(TABLES)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sessionscope.store.io.clock import now_ms
 from sessionscope.store.powerloop.format.layout import NOTE_NAME
 from sessionscope.store.powerloop.format.schema import TABLES
 
@@ -76,10 +76,6 @@ __all__ = [
 ]
 
 SCHEMA_SQL = TABLES
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class SessionStore(SessionQueries):
@@ -162,7 +158,7 @@ class SessionStore(SessionQueries):
                 depth = self._depth(cursor, parent_session_id) + 1
                 if depth > MAX_SPAWN_DEPTH:
                     raise ValueError(f"spawn depth {depth} exceeds max {MAX_SPAWN_DEPTH}")
-            now = _now_ms()
+            now = now_ms()
             cursor.execute(
                 """INSERT INTO sessions (session_id, created_at, updated_at, system_prompt, model, config_json, status,
                 kind, parent_session_id, spawn_tool_call_id, spawn_depth, lifecycle, metadata_json)
@@ -212,7 +208,7 @@ class SessionStore(SessionQueries):
     def _update(self, what: str, session_id: str, change: str, *values: object) -> None:
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(
-                f"UPDATE sessions SET {change}, {TOUCHED} WHERE session_id = ?", (*values, _now_ms(), session_id)
+                f"UPDATE sessions SET {change}, {TOUCHED} WHERE session_id = ?", (*values, now_ms(), session_id)
             )
             if not cursor.rowcount:
                 raise _unknown(session_id)
@@ -264,7 +260,7 @@ class SessionStore(SessionQueries):
         )
 
         def work(cursor: sqlite3.Cursor) -> int:
-            now, seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
+            now, seq = now_ms(), self._take_seqs(cursor, session_id, 1)
             cursor.execute(INSERT, (session_id, seq, *row, now))
             cursor.execute(TOUCH, (now, session_id))
             return seq
@@ -280,7 +276,7 @@ class SessionStore(SessionQueries):
         rows = [message_values(**message) for message in messages]
 
         def work(cursor: sqlite3.Cursor) -> list[int]:
-            now, first = _now_ms(), self._take_seqs(cursor, session_id, len(rows))
+            now, first = now_ms(), self._take_seqs(cursor, session_id, len(rows))
             cursor.executemany(INSERT, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first)))
             cursor.execute(TOUCH, (now, session_id))
             return list(range(first, first + len(rows)))
@@ -329,7 +325,7 @@ class SessionStore(SessionQueries):
         )
 
         def work(cursor: sqlite3.Cursor) -> tuple[int, int]:
-            now, note_seq = _now_ms(), self._take_seqs(cursor, session_id, 1)
+            now, note_seq = now_ms(), self._take_seqs(cursor, session_id, 1)
             number: int = cursor.execute(NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
             cursor.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session_id))
             cursor.execute(COMPACT_ROWS, (session_id, first, last))
@@ -382,7 +378,7 @@ class SessionStore(SessionQueries):
                 """INSERT OR REPLACE INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens,
                 total_tokens, model, created_at) SELECT ?, ?, ?, ?, ?, ?, ?
                 WHERE EXISTS (SELECT 1 FROM sessions WHERE session_id = ?)""",
-                (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, _now_ms(), session_id),
+                (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, now_ms(), session_id),
             )
 
         self._transactions.run(work, "record_usage", session_id)

@@ -11,6 +11,7 @@ import sqlite3
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sessionscope.store.io.sql import quoted
 from sessionscope.store.model.errors import NotAnArchive
 
 from .obstacles import Obstacle, obstacles, written_tables
@@ -70,7 +71,7 @@ class Layout(Struct, frozen=True):
 
     def table(self, table: str) -> str:
         """A table's full name, quoted for a statement."""
-        return '"' + self.name(table).replace('"', '""') + '"'
+        return quoted(self.name(table))
 
     def has(self, table: str, column: str | None = None) -> bool:
         """Whether the file has a table, or a column of it."""

@@ -8,9 +8,10 @@ from contextlib import closing
 
 from msgspec import Struct
 
+from sessionscope.store.io.sql import quoted
 from sessionscope.store.model.errors import Refused
 
-from .tables import OWNERS, quoted
+from .tables import OWNERS
 
 _NAME_CHARS = 60
 _HARMLESS = ("NO ACTION", "RESTRICT")

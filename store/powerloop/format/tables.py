@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from sessionscope.store.io.sql import quoted
+
 OWNERS = ("session_id", "owner_session_id")
 """The columns that say whose a row is."""
-
-
-def quoted(name: str) -> str:
-    """A name for a statement."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def all_columns(conn: sqlite3.Connection, schema: str, table: str) -> list[str]:

@@ -12,13 +12,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.io.sql import quoted
 from sessionscope.store.io.sqlitefile import uri_of
 from sessionscope.store.model.errors import Refused, UnknownSession
 from sessionscope.store.model.plans import Close, Fate, Member, Plan
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.powerloop.doctor.tree_checks import TreeNode, tree_nodes
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.format.tables import OWNERS, all_columns, has_rowid, key_column, quoted
+from sessionscope.store.powerloop.format.tables import OWNERS, all_columns, has_rowid, key_column
 from sessionscope.store.powerloop.read import sessions
 from sessionscope.store.powerloop.read.messages import highest_seq
 from sessionscope.store.rules.closing import Step, close

@@ -11,11 +11,12 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.io.bundle import BundleKind, Manifest, read_manifest
+from sessionscope.store.io.sql import quoted
 from sessionscope.store.model.errors import NotAnArchive, Refused
 from sessionscope.store.model.plans import Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.format.tables import OWNERS, all_columns, has_rowid, key_column, quoted
+from sessionscope.store.powerloop.format.tables import OWNERS, all_columns, has_rowid, key_column
 
 from .closing import ROWS, attached
 

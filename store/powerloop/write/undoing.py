@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionscope.store.io.bundle import BundleKind, read_manifest
+from sessionscope.store.io.sql import quoted
 from sessionscope.store.io.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused
 from sessionscope.store.model.findings import Change, cut
@@ -18,7 +19,7 @@ from sessionscope.store.model.plans import Action
 from sessionscope.store.model.rows import Spot
 from sessionscope.store.powerloop.doctor.edits import Edit, StoredRow, Touched, read_row, touched
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
-from sessionscope.store.powerloop.format.tables import all_columns, quoted
+from sessionscope.store.powerloop.format.tables import all_columns
 
 ROWS = "before.db"
 """The database in a bundle that holds the rows as they were."""

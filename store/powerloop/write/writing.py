@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sessionscope.store.io.bundle import Bundle, BundleKind
+from sessionscope.store.io.clock import now_ms
 from sessionscope.store.io.sqlitefile import decode_text, distrust_schema, uri_of
 from sessionscope.store.io.transactions import SPILL_PAGES, is_busy
 from sessionscope.store.model.errors import Cancelled, Refused, StoreError
@@ -69,11 +69,6 @@ def connected(path: str) -> Iterator[Writer]:
         if writer is not None and writer.may_have_committed:
             raise _unsure(path, error, writer.backup) from error
         raise _refused(path, error) from error
-
-
-def now_ms() -> int:
-    """The time as power-loop writes it."""
-    return time.time_ns() // 1_000_000
 
 
 def _refused(path: str, error: Exception) -> Refused:
