@@ -69,8 +69,8 @@ def check(path: Path, data: bytes) -> FileOutline:
         assert found.lost or b"\xff\xfe" in data[:2] + data[:1], data
     else:
         assert [json.dumps(value) for value in values] == [json.dumps(value) for value in theirs]
-    assert len(found.anomalies) == len(found.rows_without_seq)
-    for row, unloaded in zip(found.rows_without_seq, found.anomalies, strict=True):
+    assert len(found.unloaded_lines) == len(found.rows_without_seq)
+    for row, unloaded in zip(found.rows_without_seq, found.unloaded_lines, strict=True):
         before = data[: found.starts[row]]
         assert unloaded.line == 1 + len(before.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[1:]), unloaded
         assert found.unloaded(row) == unloaded
@@ -232,7 +232,7 @@ def test_lines_within_a_laid_out_object_are_what_nanobot_takes_them_for(tmp_path
     found = check(tmp_path / "a.jsonl", b'{"role": "user"}\n' + laid_out + b"\n{}\n")
     assert found.messages == 2
     assert found.lost == ((index.NO_OBJECT, 7),)
-    (unloaded,) = found.anomalies
+    (unloaded,) = found.unloaded_lines
     assert unloaded.line == 2
 
 
@@ -251,4 +251,4 @@ def test_a_damaged_line_longer_than_any_that_a_writer_means_is_not_looked_into(
     data = b"\n".join([*whole[:2], b'{"role": "user"} {' + b"[" * 5_000, whole[2], b'{"role": "user"} {"a', b""])
     found = check(tmp_path / NAME, data)
     assert looked_into == [21]
-    assert [(unloaded.line, unloaded.why) for unloaded in found.anomalies[:1]] == [(3, (index.UNLOADED,))]
+    assert [(unloaded.line, unloaded.why) for unloaded in found.unloaded_lines[:1]] == [(3, (index.UNLOADED,))]

@@ -721,7 +721,7 @@ def test_an_outline_says_on_which_lines_damage_stands(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join([*whole[:2], b"", b"123", whole[2], b"{", *whole[3:]]))
     with opening(str(path)) as file:
         outline = outline_rows(file, lambda: False)
-    assert [unloaded.line for unloaded in outline.anomalies] == [4, 6]
+    assert [unloaded.line for unloaded in outline.unloaded_lines] == [4, 6]
     assert outline.rows_without_seq == [1, 3]
     assert [outline.row_of(seq) for seq in range(1, 5)] == [0, 2, 4, 5]
     assert [outline.seq_of(row) for row in (0, 2, 4, 5)] == [1, 2, 3, 4]

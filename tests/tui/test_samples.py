@@ -51,7 +51,7 @@ async def test_sessions(name: str, sample: Sample) -> None:
                     opened_archive.session_table.ids[child] for child in opened_archive.session_table.children(at)
                 }
                 assert children == set(truth["children"])
-        hands.tree.current_session |= {
+        hands.tree.expanded |= {
             opened_archive.node(at)
             for opened_archive in catalog.opened_archives
             for at in range(len(opened_archive.session_table))
