@@ -88,7 +88,7 @@ async def test_only_keys_of_a_read_only_archive_exist(notebook: Path) -> None:
         await hands.press("escape")
         actions = {active.binding.action.partition("(")[0] for active in hands.browser.active_bindings.values()}
         assert not actions & NEEDS.keys()
-        assert {"find_here", "doctor", "weigh", "follow"} <= actions
+        assert {"find_here", "doctor", "context_usage", "follow"} <= actions
         titles = {command.title for command in hands.app.get_system_commands(hands.browser)}
         for gone in ("Compact", "Close", "Trash", "Undo", "Settle", "Archive/reopen", "Limits of the context"):
             assert gone not in titles

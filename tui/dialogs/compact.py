@@ -1,4 +1,4 @@
-"""The dialog of a compaction: a range of the context, what folding it does, and the note that stands for it."""
+"""The dialog of a compaction: a range of the context, what compacting it does, and the note that stands for it."""
 
 from __future__ import annotations
 
@@ -206,11 +206,8 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         )
 
     def _keep_of(self, wanted: tuple[int, int]) -> int | None:
-        return (
-            self._keep
-            if self._keep is not None and propose_range(self.compaction.context, self._keep) == wanted
-            else None
-        )
+        proposed = None if self._keep is None else propose_range(self.compaction.context, self._keep)
+        return self._keep if proposed == wanted else None
 
     @on(action_workers.RangeCut)
     def _cut_out(self, event: action_workers.RangeCut) -> None:
