@@ -52,8 +52,7 @@ class Sessionscope(Quiet):
 
     def get_default_screen(self) -> Browser:
         """The browser itself: a blank screen before it would be laid out and painted for nobody."""
-        self.browser = Browser(SessionCatalog(self.archives), self.size)
-        self.browser.summarizer = self.config.summarizer
+        self.browser = Browser(SessionCatalog(self.archives), self.size, self.config.summarizer)
         return self.browser
 
     def on_mount(self) -> None:

@@ -11,7 +11,8 @@ from textual.worker import Worker
 
 from sessionscope.store import Capability, Finding, Ref, Repair, Severity, Spot, StoreError
 from sessionscope.tui.dialogs.plan import PlanDialog
-from sessionscope.tui.sessions.session_catalog import OpenedArchive, SessionCatalog
+from sessionscope.tui.sessions.opened_archive import OpenedArchive
+from sessionscope.tui.sessions.session_catalog import SessionCatalog
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, FindingsList

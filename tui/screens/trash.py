@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from sessionscope.store import Bundled, Restore, StoreError, bundles
 from sessionscope.tui.dialogs.plan import PlanDialog
-from sessionscope.tui.sessions.session_catalog import OpenedArchive
+from sessionscope.tui.sessions.opened_archive import OpenedArchive
 from sessionscope.tui.text import describe, render
 from sessionscope.tui.widgets.kept import KeptList
 from sessionscope.tui.widgets.virtual_list import VirtualList

@@ -26,7 +26,7 @@ from .clock import ago, human
 from .visible import visible
 
 if TYPE_CHECKING:
-    from sessionscope.tui.sessions.session_catalog import OpenedArchive
+    from sessionscope.tui.sessions.opened_archive import OpenedArchive
 
 Span = tuple[str, str]
 

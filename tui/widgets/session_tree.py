@@ -9,7 +9,8 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from sessionscope.tui.sessions.session_catalog import LOW, Key, SessionCatalog
+from sessionscope.tui.sessions.opened_archive import POSITION_MASK
+from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
 from sessionscope.tui.text import render
 
 from .virtual_list import Span, VirtualList
@@ -119,7 +120,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         if self.catalog.summary(node) is None:
             start = max(0, index - AHEAD)
             self.catalog.load(self._shown[start : index + self.rows_visible + AHEAD])
-        opened_archive, at = self.catalog.opened_archive(node), node & LOW
+        opened_archive, at = self.catalog.opened_archive(node), node & POSITION_MASK
         shown = (
             None
             if not opened_archive.session_table.child_count(at)
@@ -146,7 +147,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def _children(self, node: int) -> int:
         opened_archive = self.catalog.opened_archive(node)
         if node >= 0:
-            return opened_archive.session_table.child_count(node & LOW)
+            return opened_archive.session_table.child_count(node & POSITION_MASK)
         return (
             len(opened_archive.session_table)
             if opened_archive.group_name(node) is None
