@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import Input
 
-from sessionscope.store import Order, View
+from sessionscope.store import View
 from sessionscope.tui.sessions.current_session import CurrentSession
 from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
 from sessionscope.tui.text.styles import StyledScreen
@@ -163,8 +163,7 @@ class Browser(StyledScreen[None]):
 
     @guarded
     def action_sort(self) -> None:
-        orders = list(Order)
-        self.catalog.order = orders[(orders.index(self.catalog.order) + 1) % len(orders)]
+        self.catalog.next_order()
         self.panes.show_sessions()
         self.controllers.titles_changed()
 

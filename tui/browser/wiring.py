@@ -116,7 +116,7 @@ class Controllers:
             return [session.opened_archive] if session is not None else list(self._catalog.opened_archives)
         if action not in ON_LISTS:
             return [self.opening.archive]
-        nodes = [node for key in self._catalog.marked if (node := self._catalog.node(key)) is not None]
+        nodes = self._catalog.marked_nodes()
         nodes += [node for node in (self._panes.tree.node, self._panes.previews.node) if node is not None]
         return [self.opening.archive, *map(self._catalog.opened_archive, nodes)]
 

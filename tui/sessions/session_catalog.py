@@ -79,12 +79,35 @@ class SessionCatalog:
         for index, archive_positions in positions.items():
             self.opened_archives[index].load(archive_positions)
 
-    # -- the filter
+    # -- marks, order and filter
+
+    def toggle_mark(self, node: int) -> None:
+        """Mark a session, or take its mark away."""
+        self.marked ^= {self.key(node)}
+
+    def clear_marks(self) -> bool:
+        """Take all marks away. Return False if there were none."""
+        any_marked = bool(self.marked)
+        self.marked.clear()
+        return any_marked
+
+    def marked_nodes(self) -> list[int]:
+        """Return the nodes of the marked sessions that still exist."""
+        return [node for key in self.marked if (node := self.node(key)) is not None]
+
+    def next_order(self) -> None:
+        """Sort by the next order."""
+        orders = list(Order)
+        self.order = orders[(orders.index(self.order) + 1) % len(orders)]
 
     def filter(self, text: str) -> None:
         """Show only sessions whose id or title holds every word of a text. `preview_matches` may add more."""
         self.words = tuple(text.split())
         self.preview_matches = {}
+
+    def show_preview_matches(self, opened_archive: OpenedArchive, keys: set[int]) -> None:
+        """Let sessions of an archive pass the filter, by their storage keys, since their preview matches."""
+        self.preview_matches[opened_archive.index] = keys
 
     def matches(self, opened_archive: OpenedArchive) -> list[int]:
         """Return the positions of the sessions that pass the filter, in order."""

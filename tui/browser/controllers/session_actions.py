@@ -50,21 +50,20 @@ class SessionActions:
         node = source.node
         if node is None or node < 0:
             return
-        self._catalog.marked ^= {self._catalog.key(node)}
+        self._catalog.toggle_mark(node)
         source.cursor += 1
         self._panes.refresh_lists()
 
     def clear_marks(self) -> bool:
         """Take all marks away. Return False if there were none."""
-        if not self._catalog.marked:
+        if not self._catalog.clear_marks():
             return False
-        self._catalog.marked.clear()
         self._panes.refresh_lists()
         return True
 
     def _chosen(self) -> Chosen | None:
         """Return the marked sessions of one archive, else the one under the cursor or, in other panes, the open one."""
-        nodes = [node for key in self._catalog.marked if (node := self._catalog.node(key)) is not None]
+        nodes = self._catalog.marked_nodes()
         if not nodes:
             pane, session = self._panes.focused, self._opening.current
             if pane not in LISTS:
@@ -98,7 +97,7 @@ class SessionActions:
 
     def _closed(self, opened_archive: OpenedArchive, event: Applied) -> None:
         """Open another session if the one that was open is closed."""
-        self._catalog.marked.clear()
+        self._catalog.clear_marks()
         session, closed_ids = self._opening.current, {member.ref.id for member in event.plan.deleted}
         if session is None or session.opened_archive is not opened_archive or session.ref.id not in closed_ids:
             return

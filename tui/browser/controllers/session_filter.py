@@ -87,11 +87,12 @@ class SessionFilter:
 
     def previews_matched(self, event: read_workers.PreviewsMatched) -> None:
         """Keep the previews that were read, and show what they match."""
-        self._catalog.opened_archives[event.opened_archive].keep_previews(event.session_table, event.read)
+        opened_archive = self._catalog.opened_archives[event.opened_archive]
+        opened_archive.keep_previews(event.session_table, event.read)
         if event.epoch != self._epoch:
             return
         nothing_shown = not self._panes.previews.count
-        self._catalog.preview_matches[event.opened_archive] = event.matches
+        self._catalog.show_preview_matches(opened_archive, event.matches)
         self._panes.show_sessions()
         self._host.titles_changed()
         if nothing_shown:
