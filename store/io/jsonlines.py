@@ -1,9 +1,9 @@
-"""Bytes of a JSON-lines file -> records and damage, exactly, for any bytes: every byte belongs to one span.
+"""Splits the bytes of a JSON-lines file into records and damage. Works for any bytes; every byte belongs to one span.
 
-A line that is an object is a record. In any other line what is intact is still a record, an object that breaks off
-gives its complete leading fields, and the rest is damage; the spans laid end to end are the file. Lines are decoded by
-msgspec, what that refuses by the standard json, and only what both refuse is looked at closely. All of it takes time
-in proportion to the file, whatever its bytes.
+A line that is an object is a record. On any other line, whole objects are still records, an object that breaks off
+gives its complete leading fields, and the rest is damage. The spans in order are the file. Lines are decoded by
+msgspec, else by the standard json; only lines that both refuse are analysed. All of it takes time in proportion to the
+size of the file.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from . import jsontokens as tokens
 from .jsontokens import Extent, Form, ParsedObject, unescape
 
 AHEAD = 4
-"""How often the bytes of a file may be looked at beyond the end of a line without an object being found there."""
+"""How many times the file's size may be scanned beyond line ends without finding an object there."""
 
 
 class SpanKind(StrEnum):
-    """What a span is."""
+    """Whether a span is a record, blank, or damage."""
 
     RECORD = "record"
     BLANK = "blank"
@@ -34,7 +34,9 @@ class SpanKind(StrEnum):
 
 
 class Fidelity(StrEnum):
-    """How much of a record is what was written: all of it, all but some characters or numbers, or leading fields."""
+    """How much of a record is as it was written: everything, all but some characters or numbers, or only leading
+    fields.
+    """
 
     EXACT = "exact"
     LOSSY = "lossy"
@@ -42,7 +44,7 @@ class Fidelity(StrEnum):
 
 
 class Trouble(StrEnum):
-    """What is wrong with a span, or odd about it, in words."""
+    """What is wrong with a span, in words."""
 
     TRUNCATED = "the object breaks off"
     TORN = "another object begins before this one ends"
@@ -74,9 +76,9 @@ class Span(Struct, frozen=True, gc=False):
 
 
 class Leading(Struct, frozen=True, gc=False):
-    """What the beginning of an object holds: its complete leading fields, and the string that it breaks off in.
+    """What the beginning of an object holds: its complete leading fields, and the string in which it breaks off.
 
-    `text` is what is there of the string that is the value of `key`; it begins at byte `at`, behind its quote.
+    `text` is as much as there is of the string that is the value of `key`. It begins at byte `at`, after its quote.
     """
 
     fields: dict[str, Any]
@@ -102,7 +104,7 @@ _GOES_ON = re.compile(rb"[ \t\n\r]*+[\]},]")
 
 
 def records(data: bytes) -> list[dict[str, Any]]:
-    """The values of all records of a file, as `scan` finds them, faster where every line is an object."""
+    """Return the values of all records of a file. Gives the same as `scan`, faster if every line is an object."""
     try:
         values = _decode_lines(data)
     except _REFUSED:
@@ -113,13 +115,13 @@ def records(data: bytes) -> list[dict[str, Any]]:
 
 
 def scan(data: bytes) -> Iterator[Span]:
-    """The spans of a file in order, without gap or overlap; none for an empty one. Never raises."""
+    """Yield the spans of a file in order, without gap or overlap; none for an empty file. Never raises."""
     encoding = _utf16(data)
     return _scan_utf16(data, encoding) if encoding else _scan(data)
 
 
 def leading(data: bytes) -> Leading:
-    """What there is of an object of which `data` is the beginning, cut off anywhere."""
+    """Return what can be read of an object of which `data` is the beginning, cut off anywhere."""
     start = data.find(b"{")
     if start == -1:
         return Leading({}, None, "", len(data))
@@ -151,9 +153,9 @@ def _scan(data: bytes) -> Iterator[Span]:
 
 
 def _utf16(data: bytes) -> str | None:
-    """The encoding of a file of UTF-16, known by the zeros that are half of its first characters.
+    """Return the encoding of a UTF-16 file, recognised by the zeros that are half of its first characters.
 
-    Two bytes of a mark alone may be damage in front of UTF-8, and so may zeros where no quote comes between.
+    A byte order mark alone is not enough: it may be damage before UTF-8. Zeros without a quote between them may be too.
     """
     marked = _UTF16.get(data[:2])
     head = data[2:66] if marked else data[:64]
@@ -178,12 +180,12 @@ def _scan_utf16(data: bytes, encoding: str) -> Iterator[Span]:
         yield Span(even, len(data), line, SpanKind.DAMAGE, troubles=(Trouble.TRUNCATED, Trouble.UTF16))
 
 
-# A piece is a span without its beginning.
+# A span without its start and line.
 _Piece = tuple[int, SpanKind, dict[str, Any] | None, Fidelity, tuple[Trouble, ...]]
 
 
 class _Found(Struct, gc=False):
-    """An object as it stands there: with a reading if it is whole and can be decoded, else with its leading fields."""
+    """An object in the bytes: with its value if it is whole and can be decoded, else with its leading fields."""
 
     extent: Extent
     reading: ParsedObject | None
@@ -191,9 +193,10 @@ class _Found(Struct, gc=False):
 
 
 class _Closely:
-    """Looks at lines that are not just one object.
+    """Analyses lines that are not exactly one object.
 
-    Whatever breaks off is gone on from at its last token, and what is looked at beyond a line in vain has a bound.
+    After an object that breaks off, the analysis goes on at its last token. Scans beyond a line that find nothing are
+    limited by a budget.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -203,7 +206,7 @@ class _Closely:
         self._wake = self._indent = -1
 
     def pieces(self, at: int) -> Iterator[_Piece]:
-        """The pieces from the beginning of a line to the end of that line or of a later one."""
+        """Yield the pieces from the beginning of a line to the end of that line or of a later one."""
         while True:
             for piece in self._line(at):
                 self._note(at, piece)
@@ -213,9 +216,9 @@ class _Closely:
                 return
 
     def _note(self, at: int, piece: _Piece) -> None:
-        """Remembers how far the damage behind a broken object goes without a break, and how far the object is indented.
+        """Remember how far the damage after a broken object reaches without a gap, and how far the object is indented.
 
-        What is indented more than that, and goes over several lines, is a part of it.
+        Objects that are indented more than that, and go over several lines, are part of the broken one.
         """
         stop, kind, _, fidelity, troubles = piece
         if fidelity is Fidelity.PARTIAL or _BREAKS & {*troubles}:
@@ -241,7 +244,7 @@ class _Closely:
             yield stop, SpanKind.BLANK, None, Fidelity.EXACT, ()
 
     def _parts(self, begin: int, stop: int) -> Iterator[_Piece]:
-        """The pieces of a line that is not one object and nothing else, and of the lines that its objects go over."""
+        """Yield the pieces of a line that is not exactly one object, and of the lines that its objects extend over."""
         data, at = self._data, begin
         # Whether all before is sound, whether it stands right before what comes, and what was seen of that already.
         sound, glued, found = True, False, None
@@ -286,7 +289,7 @@ class _Closely:
             at, sound, glued, found = end, False, False, behind
 
     def _simple(self, at: int, stop: int, between: bool) -> _Piece | None:
-        """What is known by its first byte to be no object; a comma is, between objects that are sound."""
+        """Return a piece of NUL bytes, byte order marks or, between sound objects, commas; None for anything else."""
         for pattern, trouble in ((_NULS, Trouble.NUL), (_MARKS, Trouble.BOM), (_COMMAS, Trouble.GARBAGE)):
             end = tokens.end_of(pattern, self._data, at, stop)
             if end > at and (between or pattern is not _COMMAS):
@@ -294,10 +297,11 @@ class _Closely:
         return None
 
     def _next(self, broken: Extent | None, at: int, stop: int) -> tuple[_Found | None, int]:
-        """The next object in what follows a broken one, or in garbage, and where what comes before it ends.
+        """Return the next object after a broken one, or in garbage, and where the damage before it ends.
 
-        A quoted string holds no brace before a quote but where it ends, so that an object which begins in the last
-        string of a torn one closes it with the quote of its first key. Else it begins at what cannot follow, or behind.
+        A quoted string contains a brace before a quote only at its end. So an object that begins in the last string of
+        a torn one ends that string with the quote of its first key. Otherwise it begins at the byte that cannot follow,
+        or after it.
         """
         data = self._data
         while True:
@@ -328,7 +332,9 @@ class _Closely:
                 return found, brace
 
     def _look(self, start: int, stop: int, ahead: bool = True) -> _Found:
-        """The object whose brace is at `start`, on a line that ends at `stop`, and on the lines that it goes over."""
+        """Return the object whose brace is at `start`, on a line that ends at `stop` and on the lines that it extends
+        over.
+        """
         if self._nul < start:
             found = self._data.find(b"\0", start)
             self._nul = found if found != -1 else len(self._data)
@@ -341,7 +347,9 @@ class _Closely:
         return _Found(there, reading, {} if reading else tokens.leading_fields(self._data, there))
 
     def _follow(self, there: Extent) -> Extent:
-        """An object that is open where its line ends, or at zeros, as it goes on behind them, if it does."""
+        """Return the extent of an object that is open at the end of its line, or at NUL bytes, if it continues after
+        them.
+        """
         data, start = self._data, there.start
         reach = min(len(data), there.stop + max(self._ahead, 0))
         far = tokens.extent(data, start, reach)
@@ -354,9 +362,10 @@ class _Closely:
         return tokens.extent(data, start, limit) if limit <= far.stop else far
 
     def _foreign_line(self, at: int, broken: Extent) -> int:
-        """The first line behind `at` that is no part of a broken object, if only because that breaks right before it.
+        """Return the first line after `at` that is no part of a broken object, which may be where the object breaks.
 
-        Whoever lays out an object over many lines indents those within it, and hardly sets whole objects on them.
+        Writers that lay out an object over many lines indent the objects in it, and rarely put whole objects on one
+        line.
         """
         data = self._data
         for match in _BRACED_LINE.finditer(data, at - 1, broken.stop):
@@ -366,7 +375,7 @@ class _Closely:
         return breaks[-1] if breaks else len(data)
 
     def _is_object(self, at: int) -> bool:
-        """Whether the rest of a line is an object, with something in it: an empty one may be laid out like that."""
+        """Return whether the rest of a line is a non-empty object. An empty one may be part of an indented object."""
         line = self._data[at : tokens.line_end(self._data, at)]
         self._ahead -= len(line)
         try:
@@ -375,7 +384,7 @@ class _Closely:
             return False
 
     def _record(self, at: int, stop: int, reading: ParsedObject, troubles: list[Trouble]) -> _Piece:
-        """A whole object, and what is odd about it."""
+        """Return a whole object as a record, with what is wrong with it."""
         raw = self._data[at:stop]
         bad, nul = not tokens.is_utf8(raw), b"\0" in raw
         by_trouble = {
@@ -392,7 +401,7 @@ class _Closely:
         return stop, SpanKind.RECORD, reading.value, Fidelity.LOSSY if lossy else Fidelity.EXACT, tuple(troubles)
 
     def _broken(self, at: int, stop: int, fields: dict[str, Any], why: Trouble) -> _Piece:
-        """The leading fields of an object that breaks off, or damage where it has none."""
+        """Return the leading fields of an object that breaks off as a record, or damage if it has none."""
         troubles = (why,) if tokens.is_utf8(self._data[at:stop]) else (why, Trouble.BAD_UTF8)
         if fields:
             return stop, SpanKind.RECORD, fields, Fidelity.PARTIAL, troubles
