@@ -1,7 +1,7 @@
-"""Repair, settling, closing, and taking each back: one transaction, planned beforehand, what it changes kept aside.
+"""The actions on a power-loop database: repair, settle, close, compact and restore.
 
-A repair is made of what the doctor says. It is carried out only if the doctor, asked again inside the transaction, says
-the same of the rows it touches.
+Each is planned first, then applied in one transaction, and what it changes is backed up. A repair is made of findings.
+It is applied only if the doctor, asked again inside the transaction, reports the same for the rows that it touches.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NOTHING = "There is nothing to put right."
 
 
 class PowerLoopActions:
-    """What can be done to one layout of a database. For any thread."""
+    """Changes one layout of a database. Can be used in any thread."""
 
     def __init__(self, source: PowerLoopSource) -> None:
         self._source = source
@@ -89,7 +89,7 @@ class PowerLoopActions:
 
     @contextmanager
     def _transaction(self, writer: Writer) -> Iterator[None]:
-        """Begin the transaction of an action, and look again whether these tables may be written."""
+        """Begin the transaction of an action, and check again that these tables may be written."""
         with writer.transaction():
             self._source.probe(writer.conn)
             self._check(writer.conn)
@@ -103,7 +103,7 @@ class PowerLoopActions:
         taken = planning.taken(found, action)
         reindex = any(result.finding.code == checkup.REINDEX for result, _ in taken)
         if reindex:
-            # What is found by an index that lies is looked at again once it is built anew.
+            # Findings that come from a damaged index are checked again once the index is rebuilt.
             taken = [(result, name) for result, name in taken if result.finding.code == checkup.REINDEX]
         some = planning.edits_of(taken)
         keys = [self._key(ref) for ref in dict.fromkeys(result.finding.place.session for result, _ in taken) if ref]
@@ -163,7 +163,7 @@ class PowerLoopActions:
         return replace(plan, basis=before if self._state() == before else "")
 
     def _state(self) -> str:
-        """What the files look like; an empty -wal is as good as none."""
+        """Return what the files look like. An empty -wal counts as none."""
         main, wal, journal = self._source.file.parts()
         return repr((main, wal if wal and wal[1] else None, journal if journal and journal[1] else None))
 
@@ -236,7 +236,7 @@ class PowerLoopActions:
                     return self._close(writer, plan, bundle, progress, cancel)
                 return self._carry_out(writer, plan, bundle, progress, cancel)
             except BaseException:
-                # It is all that is left of what was removed, unless that was not removed.
+                # The bundle is the only copy of what was removed, unless the transaction was rolled back.
                 if not writer.may_have_committed:
                     bundle.discard()
                 raise
@@ -277,7 +277,7 @@ class PowerLoopActions:
         return Receipt(said, rows, Restore(str(path)) if changed else None, str(path), more)
 
     def _recheck(self, conn: sqlite3.Connection, plan: Plan) -> None:
-        """Raises Refused where the rows are not those that were planned on, or what was planned would differ now."""
+        """Raise Refused if the rows differ from those of the plan, or if a new plan would differ."""
         work: EditWork = plan.work
         if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
             raise Refused("Rows that this changes have changed since it was planned; nothing was done. Look again.")
@@ -306,7 +306,7 @@ class PowerLoopActions:
             raise Refused("The session has changed since this was planned; nothing was done. Look again.")
 
     def _follow(self, conn: sqlite3.Connection, plan: Plan, changed: dict[edits.Touched, None]) -> tuple[str, ...]:
-        """Puts right what only shows now, so that a second repair finds nothing; in words what it was."""
+        """Repair what only a repair reveals, so that a second repair finds nothing. Return in words what that was."""
         action, work = plan.action, plan.work
         if not isinstance(action, Repair) or action.place is not None:
             return ()
@@ -362,7 +362,7 @@ class PowerLoopActions:
         assert isinstance(work, closing.CloseWork)
         progress("copying", 0, 0)
         state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS), lambda: self._state() != plan.basis)
-        # On the disk before anything is gone.
+        # On the disk before anything is deleted.
         path = writer.backup = bundle.seal(
             {
                 "archive": "power-loop",
@@ -386,7 +386,7 @@ class PowerLoopActions:
             if many != len(plan.members):
                 raise Refused("Sessions have changed since this was planned; nothing was done. Look again.")
         if not notes and not plan.warnings:
-            # All of it is back, so nothing is left to be kept.
+            # All of it is restored, so nothing needs to be kept.
             notes += discard_restored(kept.folder)
         return Receipt(
             plan.reasons[0],

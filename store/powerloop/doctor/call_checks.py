@@ -1,4 +1,4 @@
-"""What may be wrong with the tool calls of a session, their results, and the turn that waits for these. Pure."""
+"""Checks of the tool calls of a session, their results, and the turn that waits for them. Pure."""
 
 from __future__ import annotations
 
