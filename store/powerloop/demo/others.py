@@ -1,4 +1,4 @@
-"""The words of the sample's smaller sessions: one for each thing that a browser of sessions has to cope with."""
+"""The smaller sessions of the sample: one for each thing that a browser of sessions must handle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _HOUR, _DAY = 60.0, 1440.0
 
 
 def _build_log() -> str:
-    """A build log of about 30 kB in which two steps take most of the time."""
+    """Return a build log of about 30 kB in which two steps take most of the time."""
     stages = ("checkout", "restore cache", "compile", "link", "unit tests", "package")
     lines = ["nightly build 2217, runner large-4"]
     minute = 0.0
@@ -207,7 +207,7 @@ _SETTINGS = Script(
             "The user wants settings moved from INI to TOML; INI stays readable for one release. "
             "Plan: TOML first, INI with a warning, write TOML only.",
         ),
-        # The second fold of one run, as 0.2.0 recorded it: its span runs backwards and takes nothing.
+        # The second compaction of one run, as 0.2.0 recorded it: its span runs backwards and compacts nothing.
         CompactStep(7, 6, 5_020, 1_240, "TOML first, INI as a fallback with converters; unknown keys stay text."),
         CallStep(
             "",

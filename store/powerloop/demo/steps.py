@@ -1,4 +1,4 @@
-"""What a session of the sample is told in: one step for each thing that happens in it. Pure."""
+"""The steps of which a session of the sample is made: one for each thing that happens in it. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from msgspec import Struct
 class Script(Struct, frozen=True):
     """A session and its steps.
 
-    `parent` names one that the sample does not hold, for sessions that lost theirs; `spec` is the name under which a
-    subagent was started. `ended` is how many minutes before now the newest row of a root and its subagents is.
+    `parent` names a session that the sample does not hold, for sessions that lost theirs. `spec` is the name under
+    which a subagent was started. `ended` is how many minutes before now the newest row of a root and its subagents is.
     """
 
     key: str
@@ -28,27 +28,27 @@ class Script(Struct, frozen=True):
 
 
 class UserStep(Struct, frozen=True):
-    """A person writes, `after` so many minutes."""
+    """The user writes, `after` so many minutes."""
 
     text: str
     after: float = 0.5
 
 
 class SayStep(Struct, frozen=True):
-    """The assistant answers, without tools: the end of a send."""
+    """The assistant answers without tools, which ends a send."""
 
     text: str
 
 
 class CallStep(Struct, frozen=True):
-    """The assistant calls tools; its text may be empty."""
+    """The assistant calls tools. Its text may be empty."""
 
     text: str
     tools: tuple[Tool | Spawn, ...]
 
 
 class Tool(Struct, frozen=True):
-    """A tool call and its result, `took` so many seconds; a result of None never came."""
+    """A tool call and its result, `took` so many seconds. A result of None never came."""
 
     name: str
     arguments: dict[str, Any]
@@ -57,7 +57,7 @@ class Tool(Struct, frozen=True):
 
 
 class Spawn(Struct, frozen=True):
-    """A subagent is started and runs to its end; `recorded` keeps the call's id with the child."""
+    """A subagent is started and runs to its end. `recorded` says whether the call's id is stored with the child."""
 
     child: Script
     task: str

@@ -20,9 +20,9 @@ _COLUMNS = {"sessions": 13, "messages": 11, "compactions": 9, "usage_rounds": 7,
 
 
 def write_demo(path: Path, now_ms: int | None = None) -> None:
-    """Writes a new database of sample sessions, the newest active two minutes before `now_ms` (epoch milliseconds).
+    """Write a new database of sample sessions, the newest active two minutes before `now_ms` (epoch milliseconds).
 
-    The same `now_ms` gives the same rows. Raises FileExistsError where there is a file already, and OSError.
+    The same `now_ms` gives the same rows. Raises FileExistsError if the file exists, and OSError.
     """
     from .importer import IMPORTER
     from .others import OTHERS
@@ -46,7 +46,7 @@ def _json(value: Any) -> str:
 
 
 class _Family:
-    """A root and its subagents, played from time 0 and then moved so that the newest row is where it belongs."""
+    """A root and its subagents. They are played from time 0, then moved to their real time."""
 
     def __init__(self, script: Script, now: int) -> None:
         self.players: list[_Player] = []
@@ -55,7 +55,7 @@ class _Family:
         self.offset = now - round(script.ended * MINUTE_MS) - end
 
     def play(self, script: Script, start: int, parent: str | None, call: str | None, task: str | None) -> int:
-        """Plays a session from `start` on and returns when it ended."""
+        """Play a session from `start` on, and return when it ended."""
         player = _Player(self, script, start, parent, call)
         self.players.append(player)
         if task is not None:
@@ -65,7 +65,7 @@ class _Family:
         return player.now
 
     def write(self, conn: sqlite3.Connection) -> None:
-        """Inserts the rows of all its sessions, times moved."""
+        """Insert the rows of all sessions, with their real times."""
         for player in self.players:
             for table, rows in player.tables().items():
                 for row in rows:
@@ -128,7 +128,7 @@ class _Player:
         self.messages.append(row | more)
 
     def use(self, step: CallStep) -> None:
-        """An assistant row with calls, what they start, and their results."""
+        """Add an assistant row with calls, what they start, and their results."""
         ids = [f"call_{_hex(self.id, len(self.messages), at)}" for at in range(len(step.tools))]
         calls = [
             {"id": id_, "type": "function", "function": {"name": _name(tool), "arguments": _json(_input(tool))}}
@@ -141,7 +141,7 @@ class _Player:
             if isinstance(tool, Spawn):
                 started = self.now + 3
                 ended = self.family.play(tool.child, started, self.id, id_ if tool.recorded else None, tool.task)
-                # A detached child goes on by itself.
+                # The parent does not wait for a detached child.
                 self.now = started + 40 if tool.child.lifecycle == "detached" else ended + 12
             else:
                 self.now += round(tool.took * 1_000) + 180 + int(_hex(id_)[:4], 16) // 12
@@ -150,12 +150,14 @@ class _Player:
             else:
                 self.append("tool", tool.result, name=_name(tool), tool_call_id=id_, round_index=self.round)
         if unanswered:
-            # Once a call of the row is answered, 0.2.0 keeps the ids of the others alone.
+            # Once one call of the row has a result, 0.2.0 keeps only the ids of the others.
             self.pending = {"assistant_seq": assistant_seq, "round_index": self.round, "tool_call_ids": unanswered}
         self.round += 1
 
     def compact(self, step: CompactStep) -> None:
-        """What 0.2.0 does: every row of the span, earlier notes among them, is taken out; the note comes last."""
+        """Compact as 0.2.0 does: every row of the span, earlier notes included, is compacted, and the note comes
+        last.
+        """
         self.now += 4_100
         for row in self.messages:
             if step.first <= row["seq"] <= step.last:
@@ -183,7 +185,7 @@ class _Player:
         )
 
     def count(self, text: str) -> None:
-        """Usage as 0.2.0 keeps it: of a send's last round alone, a later send overwriting an earlier one's."""
+        """Record usage as 0.2.0 does: only of a send's last round, and a later send overwrites an earlier one."""
         prompt = 820 + sum(len(row["content"]) for row in self.messages if row["state"] == "active") // 4
         completion = 12 + len(text) // 4
         self.usage[self.round] = {

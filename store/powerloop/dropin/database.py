@@ -1,4 +1,4 @@
-"""Opens a database to write sessions into: a new one, or one whose tables are those of 0.2.0; no other is touched."""
+"""Opens a database to write sessions into: a new one, or one with the tables of 0.2.0. No other file is changed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ DURABILITIES = ("NORMAL", "FULL")
 
 
 class ForeignDatabase(NotAnArchive, sqlite3.DatabaseError):
-    """The file belongs to another program, or to a release that lays its tables out differently."""
+    """The file belongs to another program, or to a release with different tables."""
 
 
 def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
-    """A connection for many threads that commits by itself, in WAL mode, tables made where the file is new.
+    """Open a connection in WAL mode that threads can share and that commits by itself. Make the tables if the file is
+    new.
 
-    `timeout` is how many seconds a lock is waited for, `durability` one of `DURABILITIES`. Raises ForeignDatabase where
-    the file is another's, sqlite3.OperationalError where it is locked or cannot be opened, sqlite3.DatabaseError where
-    it is no database, ValueError for a durability that there is not.
+    `timeout` is how many seconds to wait for a lock, `durability` is one of `DURABILITIES`. Raises ForeignDatabase if
+    the file belongs to another program, sqlite3.OperationalError if it is locked or cannot be opened,
+    sqlite3.DatabaseError if it is no database, ValueError for an unknown durability.
     """
     require_sqlite()
     if durability.upper() not in DURABILITIES:
@@ -59,13 +60,13 @@ def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
 
 
 def _name_the_file(error: BaseException, path: str) -> None:
-    """SQLite does not say what it could not open."""
+    """Add the path to an error. SQLite does not say what it could not open."""
     if isinstance(error, sqlite3.Error) and path not in str(error):
         error.args = (f"{error}: {path}",)
 
 
 def _look(path: str, deadline: float, timeout: float) -> None:
-    """Raises where the file is not ours to write, before anything that would leave a trace in it."""
+    """Raise if sessions may not be written into the file, before anything leaves a trace in it."""
     while os.path.isfile(path) and os.path.getsize(path) and os.access(path, os.R_OK):
         try:
             why = SqliteFile(Path(path)).read(_refusal)
@@ -84,7 +85,7 @@ def _look(path: str, deadline: float, timeout: float) -> None:
 
 
 def _use_wal(conn: sqlite3.Connection, deadline: float) -> None:
-    """Switching the journal mode does not wait for locks by itself."""
+    """Switch to WAL mode and wait for locks, which SQLite does not do here by itself."""
     while True:
         try:
             conn.execute("PRAGMA journal_mode=WAL").fetchone()
@@ -112,7 +113,7 @@ def _complete(conn: sqlite3.Connection) -> bool:
 
 
 def _refusal(conn: sqlite3.Connection) -> str | None:
-    """Why a database is not one to write with the statements of 0.2.0, None where it is, or where it is empty."""
+    """Return why the statements of 0.2.0 must not write to a database, None if they may, or if it is empty."""
     stamp = int(conn.execute("PRAGMA user_version").fetchone()[0])
     if stamp > NEWEST_USER_VERSION:
         return f"was written by a release later than we know (user_version {stamp}); upgrade, or use another file."

@@ -1,4 +1,4 @@
-"""What `SessionStore` can be asked: each answer is one statement, and says what it costs."""
+"""The reads of `SessionStore`: each is one statement, and says what it costs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .session_rows import (
 
 T = TypeVar("T")
 LAYOUT = Layout("", COLUMNS, "0.2.0", by_ord=False, poisoned=False)
-# JSON is fetched as bytes, which tells it from what is decoded already; it needs no text of its own either.
+# JSON is fetched as bytes, which tells it from decoded values and saves making a string.
 _SESSIONS = """SELECT session_id, created_at, updated_at, system_prompt, model, CAST(ifnull(config_json, '') AS BLOB),
     status, kind, parent_session_id, spawn_tool_call_id, spawn_depth, lifecycle,
     CAST(ifnull(metadata_json, '') AS BLOB)"""
 _MESSAGES = """SELECT seq, role, name, content, CAST(tool_calls_json AS BLOB), tool_call_id, round_index, state,
     CAST(ifnull(meta_json, '') AS BLOB), created_at FROM messages WHERE session_id = ?"""
-# A session has one parent, so the only cycle that can be met on the way down leads through the session at the top.
+# A session has one parent, so the only cycle on the way down leads through the session at the top.
 _BELOW = """WITH RECURSIVE below(id, depth, created, key) AS (
         SELECT session_id, 1, created_at, rowid FROM sessions WHERE parent_session_id = ? AND session_id IS NOT ?
         UNION ALL
@@ -49,7 +49,10 @@ _BELOW = """WITH RECURSIVE below(id, depth, created, key) AS (
 
 
 class SessionQueries:
-    """The reading half of `SessionStore`. Rows come in plain tuples, whatever `row_factory` the connection has."""
+    """The reading half of `SessionStore`.
+
+    Rows are fetched as plain tuples, whatever `row_factory` the connection has.
+    """
 
     def __init__(self, conn: sqlite3.Connection, path: str | Path) -> None:
         self._lock = RLock()
@@ -58,7 +61,7 @@ class SessionQueries:
 
     @property
     def _conn(self) -> sqlite3.Connection:
-        """Where callers of upstream's store reach for the connection, or put one of their own."""
+        """The connection. Callers of upstream's store use it, or replace it with their own."""
         return self._transactions.conn
 
     @_conn.setter
@@ -72,7 +75,7 @@ class SessionQueries:
             except sqlite3.OperationalError as error:
                 if "UTF-8" not in str(error):
                     raise
-            # Text that is not UTF-8 is rare, and reading leniently from the start would double the time.
+            # Text that is not UTF-8 is rare. Decoding leniently from the start would double the time.
             strict, self._conn.text_factory = self._conn.text_factory, decode_text
             try:
                 return work(plain_cursor(self._conn))
@@ -85,28 +88,29 @@ class SessionQueries:
     # -- sessions
 
     def get_session(self, session_id: str) -> SessionRow | None:
-        """A session, None where there is none. One look-up."""
+        """Return a session, None if there is none. One look-up."""
         statement = f"{_SESSIONS} FROM sessions WHERE session_id = ?"
         return next(iter(self._rows("get_session", session_id, SessionRow, statement, session_id)), None)
 
     def list_children(self, parent_session_id: str) -> list[SessionRow]:
-        """The direct children of a session, oldest first. Costs what the children cost."""
+        """Return the direct children of a session, oldest first. Costs what the children cost."""
         statement = f"{_SESSIONS} FROM sessions WHERE parent_session_id = ? ORDER BY created_at, rowid"
         return self._rows("list_children", parent_session_id, SessionRow, statement, parent_session_id)
 
     def list_descendants(self, session_id: str) -> list[Descendant]:
-        """Every session below one, at any depth: each before those below it, siblings oldest first, cycles cut.
+        """Return every session below one, at any depth: parents before their children, siblings oldest first, cycles
+        cut.
 
         One statement; costs an index entry and a row for each.
         """
         return self._rows("list_descendants", session_id, Descendant, _BELOW, *[session_id] * 3)
 
     def list_sessions(self, *, after: int | None = None, limit: int = 100) -> Page:
-        """A page of all sessions, newest first; `after` is the `next` of the page before. Costs `limit` rows."""
+        """Return a page of all sessions, newest first. `after` is the `next` of the page before. Costs `limit` rows."""
         return self._page("list_sessions", "rowid < ?", after, limit)
 
     def list_roots(self, *, after: int | None = None, limit: int = 100) -> Page:
-        """A page of the sessions without a parent, detached survivors among them, newest first.
+        """Return a page of the sessions without a parent, detached survivors included, newest first.
 
         `after` is the `next` of the page before. Costs `limit` rows, by the index on parents.
         """
@@ -115,7 +119,7 @@ class SessionQueries:
     def _page(self, what: str, condition: str, after: int | None, limit: int) -> Page:
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
-        # The key stands last, so that a row's own columns keep their places.
+        # The key comes last, so that the columns of the row keep their positions.
         statement = f"{_SESSIONS}, rowid FROM sessions WHERE {condition} ORDER BY rowid DESC LIMIT ?"
         values = (HIGHEST if after is None else after, min(limit, HIGHEST - 1) + 1)
         found = self._read(what, "", lambda cursor: cursor.execute(statement, values).fetchall())
@@ -124,8 +128,10 @@ class SessionQueries:
         return page
 
     def preview(self, session_id: str) -> str:
-        """One line of at most 120 characters for a list: the first user message that says something, else the first
-        assistant's, "" where there is neither. Reads at most the first 50 rows, and 4 KiB of each.
+        """Return one line of at most 120 characters for a list.
+
+        It is the first user message that says something, else the first assistant message, "" if there is neither.
+        Reads at most the first 50 rows, and 4 KiB of each.
         """
         return self._read(
             "preview",
@@ -134,7 +140,10 @@ class SessionQueries:
         )
 
     def counts(self, session_id: str) -> Counts:
-        """How many rows a session has, all 0 for one that is not there. Costs an index entry for each, no row."""
+        """Return how many rows a session has, all 0 for one that does not exist.
+
+        Costs an index entry for each, no row.
+        """
         statement = """SELECT count(*), ifnull(sum(state = 'active'), 0), ifnull(sum(state = 'compacted_out'), 0),
             (SELECT count(*) FROM compactions WHERE session_id = ?) FROM messages WHERE session_id = ?"""
         return self._rows("counts", session_id, Counts, statement, session_id, session_id)[0]
@@ -146,13 +155,13 @@ class SessionQueries:
         return self._rows(what, session_id, row, f"{_MESSAGES} {more}", session_id, *values)
 
     def load_active_messages(self, session_id: str) -> list[MessageRow]:
-        """What the model would be sent, by seq. Costs the active rows."""
+        """Return what the model would be sent, by seq. Costs the active rows."""
         return self._messages(
             "load_active_messages", session_id, "AND state = ? ORDER BY seq", MessageState.ACTIVE.value
         )
 
     def load_all_messages(self, session_id: str) -> list[MessageRow]:
-        """Every message by seq. Costs all rows: `messages` reads a part."""
+        """Return every message by seq. Costs all rows; `messages` reads a part."""
         return self._messages("load_all_messages", session_id, "ORDER BY seq")
 
     def messages(
@@ -164,8 +173,10 @@ class SessionQueries:
         limit: int | None = None,
         newest: bool = False,
     ) -> list[MessageRow]:
-        """The messages with seqs `from_seq` to `to_seq`, both included, by seq; at most `limit` of them, the first
-        ones, or the last ones if `newest`. Found by key: costs the rows it returns, wherever they stand.
+        """Return the messages with seqs `from_seq` to `to_seq`, both included, by seq.
+
+        With `limit`, at most so many: the first ones, or the last ones if `newest`. Found by key, so it costs the rows
+        that it returns, wherever they are.
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit is at least 0, not {limit}")
@@ -180,19 +191,19 @@ class SessionQueries:
         return rows[::-1] if newest else rows
 
     def get_message(self, session_id: str, seq: int) -> MessageRow | None:
-        """One message, None where there is none. One look-up."""
+        """Return one message, None if there is none. One look-up."""
         return next(iter(self._messages("get_message", session_id, "AND seq = ?", seq)), None)
 
     # -- compactions, state and usage
 
     def list_compactions(self, session_id: str) -> list[CompactionRow]:
-        """The audit of a session's compactions, oldest first. Costs its rows."""
+        """Return the audit of a session's compactions, oldest first. Costs its rows."""
         statement = """SELECT session_id, compact_seq, note_seq, from_seq, to_seq, before_tokens, after_tokens,
             round_index, created_at FROM compactions WHERE session_id = ? ORDER BY compact_seq"""
         return self._rows("list_compactions", session_id, CompactionRow, statement, session_id)
 
     def get_state(self, session_id: str) -> SessionStateRow | None:
-        """A session's bookkeeping, None where it has none. One look-up."""
+        """Return a session's bookkeeping, None if it has none. One look-up."""
 
         def row(id_: str, next_seq: int, round_index: int, last_compact_seq: int, pending: bytes) -> SessionStateRow:
             return SessionStateRow(id_, next_seq, round_index, last_compact_seq, decode_json(pending))
@@ -202,7 +213,10 @@ class SessionQueries:
         return next(iter(self._rows("get_state", session_id, row, statement, session_id)), None)
 
     def usage(self, session_id: str) -> list[UsageRow]:
-        """The recorded rounds by index. Costs its rows. They are not a total: upstream records only some rounds."""
+        """Return the recorded rounds by index.
+
+        Costs its rows. They are not a total: upstream records only some rounds.
+        """
         statement = """SELECT session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, created_at
             FROM usage_rounds WHERE session_id = ? ORDER BY round_index"""
         return self._rows("usage", session_id, UsageRow, statement, session_id)

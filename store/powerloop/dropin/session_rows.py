@@ -1,8 +1,8 @@
 """What `SessionStore` takes and returns: power-loop's enums, limits and row types.
 
-Source: power-loop 0.2.0, `runtime/session_store.py`. Rows have the fields, defaults, equality and `dataclasses`
-support of upstream's. Two things are lenient where upstream raises: an enum's unknown value stays the string it is, and
-JSON that does not parse reads as `{"damaged": its text}`, within a list where a list belongs.
+Source: power-loop 0.2.0, `runtime/session_store.py`. Rows have the fields, defaults, equality and `dataclasses` support
+of upstream's. Two things are lenient where upstream raises: an unknown value of an enum stays a string, and JSON that
+does not parse reads as `{"damaged": its text}`, in a list if a list is expected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SessionStatus(str, Enum):
 
 
 class SubagentLifecycle(str, Enum):
-    """What becomes of a subagent's session: closed with its parent unless it is detached."""
+    """What happens to a subagent's session: it is closed with its parent unless it is detached."""
 
     EPHEMERAL = "ephemeral"
     LINKED = "linked"
@@ -72,7 +72,7 @@ def message_values(
     round_index: int | None = None,
     meta: dict[str, Any] | None = None,
 ) -> tuple[Any, ...]:
-    """The values of a message from its role to its meta, as `INSERT` takes them."""
+    """Return the values of a message from its role to its meta, as `INSERT` takes them."""
     return (
         role,
         name,
@@ -89,7 +89,7 @@ def _damaged(text: str) -> Any:
 
 
 def decode_json(stored: bytes, damaged: Callable[[str], Any] = _damaged) -> Any:
-    """The value of a JSON column, None for an empty one; `damaged` makes one of text that does not parse."""
+    """Return the value of a JSON column, None for an empty one. `damaged` makes one from text that does not parse."""
     if not stored:
         return None
     try:
@@ -114,7 +114,7 @@ def _member(kind: type[Enum]) -> Callable[[str], Any]:
 
 
 class _Late(Generic[T]):
-    """A column that is decoded when it is first read: as long as its value is of the type in which it is stored."""
+    """A column that is decoded when it is first read: until then its value has the type in which it is stored."""
 
     def __init__(self, column: Any, stored: type, decode: Callable[[Any], T]) -> None:
         self._column, self._stored, self._decode = column, stored, decode
@@ -137,7 +137,7 @@ class _Late(Generic[T]):
 
 
 class _Row(Struct, eq=False):
-    """A row that does what upstream's dataclasses do. A struct is built several times faster than one of these."""
+    """A row that does what upstream's dataclasses do. A struct is built several times faster than a dataclass."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -146,7 +146,7 @@ class _Row(Struct, eq=False):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
 
-    # A struct has one of its own, which does not ask `__eq__`.
+    # A struct defines its own, which does not call `__eq__`.
     __ne__ = object.__ne__
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class _Row(Struct, eq=False):
 
 
 def _answering_to_dataclasses(row: type[R]) -> type[R]:
-    """Lets the functions of `dataclasses` see a struct's fields."""
+    """Let the functions of `dataclasses` see a struct's fields."""
     fields = [
         (field.name, field.type)
         if field.default_factory is msgspec.NODEFAULT
@@ -223,7 +223,7 @@ class MessageRow(_MessageColumns, eq=False, gc=False):
 
 @dataclass
 class SessionStateRow:
-    """The bookkeeping of a session: the seq that the next message gets, and calls that wait for their answers."""
+    """The bookkeeping of a session: the seq that the next message gets, and calls that wait for their results."""
 
     session_id: str
     next_seq: int
@@ -249,7 +249,7 @@ class CompactionRow:
 
 @dataclass
 class UsageRow:
-    """The tokens of one round. power-loop 0.2.0 records a send's last round alone, and each send anew from round 0."""
+    """The tokens of one round. power-loop 0.2.0 records only a send's last round, and each send anew from round 0."""
 
     session_id: str
     round_index: int
@@ -271,13 +271,13 @@ class Counts:
 
 
 class Descendant(Struct, frozen=True, gc=False):
-    """A session below another; `depth` is 1 for a child, 2 for a child of that."""
+    """A session below another. `depth` is 1 for a child, 2 for a grandchild."""
 
     session_id: str
     depth: int
 
 
 class Page(list[SessionRow]):
-    """Some sessions of a listing. `next` is the `after` of the page that follows, None where none does."""
+    """Some sessions of a listing. `next` is the `after` of the next page, None if there is none."""
 
     next: int | None = None

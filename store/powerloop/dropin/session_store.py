@@ -1,7 +1,7 @@
 """`SessionStore`: a drop-in for `power_loop.runtime.session_store` 0.2.0 that keeps its promises.
 
-Every public name of that module is here, so an agent changes one import. Each method that writes is one transaction:
-what a crash, a full disk or a second writer interrupts has not happened. Source: power-loop 0.2.0,
+Every public name of that module is here, so an agent changes one import. Each method that writes is one transaction: if
+a crash, a full disk or a second writer interrupts it, nothing was written. Source: power-loop 0.2.0,
 `runtime/session_store.py`.
 """
 
@@ -79,25 +79,25 @@ SCHEMA_SQL = TABLES
 
 
 class SessionStore(SessionQueries):
-    """Sessions in a SQLite database, for one agent or many processes of them. Methods may be called from any thread.
+    """Sessions in a SQLite database, for one agent or many processes. Methods may be called from any thread.
 
-    Times are epoch milliseconds. A method that finds the database locked by another process waits as long as the store
-    was opened for, then raises sqlite3.OperationalError, whose text names the wait; in a transaction that the caller
-    began on the connection that is up to its own BEGIN. Closing is final: what is closed is deleted, not kept aside.
+    Times are epoch milliseconds. A method that finds the database locked by another process waits up to the timeout of
+    the store, then raises sqlite3.OperationalError, whose text names the wait. In a transaction that the caller began
+    on the connection, the caller's own BEGIN waits instead. Closing is final: a closed session is deleted and not
+    backed up.
     """
 
     @classmethod
     def open(
         cls, path: str | Path = DEFAULT_DB_PATH, *, timeout: float = 5.0, durability: str = "NORMAL"
     ) -> SessionStore:
-        """Opens a database, making it and its folder where there is none; ":memory:" keeps it in memory.
+        """Open a database. Make it and its folder if they do not exist; ":memory:" keeps it in memory.
 
-        `timeout` is how many seconds a lock is waited for. With `durability` "NORMAL" a power failure may take the last
-        transactions, never a part of one; with "FULL" each is on disk when its method returns.
-
-        Raises `sessionscope.store.NotAnArchive`, which is a sqlite3.DatabaseError too, and changes nothing, if the file
-        belongs to another program or has a layout that 0.2.0's statements do not fit; sqlite3.OperationalError if it
-        is locked or cannot be opened; OSError if its folder cannot be made; ValueError for another `durability`.
+        `timeout` is how many seconds to wait for a lock. With `durability` "NORMAL" a power failure may lose the last
+        transactions, never a part of one; with "FULL" each is on disk when its method returns. Raises
+        `sessionscope.store.NotAnArchive`, which is a sqlite3.DatabaseError too, and changes nothing, if the file
+        belongs to another program or its tables do not fit the statements of 0.2.0; sqlite3.OperationalError if it is
+        locked or cannot be opened; OSError if its folder cannot be made; ValueError for another `durability`.
         """
         where = str(path)
         if where != MEMORY:
@@ -107,7 +107,7 @@ class SessionStore(SessionQueries):
         return cls(connect(where, durability, timeout), where)
 
     def close(self) -> None:
-        """Closes the connection; later calls raise sqlite3.ProgrammingError. Idempotent. Deletes no session."""
+        """Close the connection. Later calls raise sqlite3.ProgrammingError. Idempotent. Deletes no session."""
         with self._lock:
             self._conn.close()
 
@@ -119,10 +119,10 @@ class SessionStore(SessionQueries):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Makes one transaction of all calls in the block: an exception that leaves it undoes them all.
+        """Make one transaction of all calls in the block; an exception that leaves the block undoes them all.
 
         Each call in it is still whole by itself, so one that fails may be caught and the rest kept. Blocks may be
-        nested. Other threads, and other processes that write, wait until the block is left; other tasks of the same
+        nested. Other threads, and other processes that write, wait until the block is left. Other tasks of the same
         thread do not, so nothing should be awaited in it.
         """
         with self._transactions.block("transaction"):
@@ -143,10 +143,10 @@ class SessionStore(SessionQueries):
         metadata: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> str:
-        """Makes a session and returns its id, a new one unless it is given.
+        """Create a session and return its id, a new one unless it is given. One with a parent is a subagent.
 
-        One with a parent is a subagent. Raises ValueError where the parent is not there, or is `MAX_SPAWN_DEPTH` deep
-        already, and sqlite3.IntegrityError where the id is taken.
+        Raises ValueError if the parent does not exist or is `MAX_SPAWN_DEPTH` deep already, and sqlite3.IntegrityError
+        if the id is taken.
         """
         id_ = session_id or f"sess_{secrets.token_hex(12)}"
         stored_config, stored_metadata = encode(config or {}), encode(metadata or {})
@@ -194,15 +194,15 @@ class SessionStore(SessionQueries):
         return int(row[0])
 
     def archive_session(self, session_id: str) -> None:
-        """Labels a session as archived, which keeps nobody from using it. Raises ValueError for an unknown one."""
+        """Label a session as archived. That prevents nobody from using it. Raises ValueError for an unknown one."""
         self._update("archive_session", session_id, "status = 'archived'")
 
     def reopen_session(self, session_id: str) -> None:
-        """Takes back `archive_session`. Raises ValueError for an unknown session. One look-up."""
+        """Undo `archive_session`. Raises ValueError for an unknown session. One look-up."""
         self._update("reopen_session", session_id, "status = 'active'")
 
     def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
-        """Replaces the stored prompt. Raises ValueError for an unknown session."""
+        """Replace the stored prompt. Raises ValueError for an unknown session."""
         self._update("update_session_prompt", session_id, "system_prompt = ?", system_prompt)
 
     def _update(self, what: str, session_id: str, change: str, *values: object) -> None:
@@ -216,14 +216,15 @@ class SessionStore(SessionQueries):
         self._transactions.run(work, what, session_id)
 
     def close_session(self, session_id: str, *, cascade: bool = True) -> int:
-        """Deletes a session and returns how many sessions that were.
+        """Delete a session, and return how many sessions were deleted.
 
-        With `cascade` its subagents go too, at any depth, but for detached ones: those stay with all below them and
-        lose their parent. Without it every child stays and loses its parent. An unknown session is 0.
+        With `cascade` its subagents are deleted too, at any depth, except for detached ones: these stay with all below
+        them and lose their parent. Without it, every child stays and loses its parent. For an unknown session it
+        returns 0.
         """
 
         def work(cursor: sqlite3.Cursor) -> int:
-            # Asked once and kept: each of the tables would ask anew.
+            # Computed once and kept: each of the tables would compute it again.
             cursor.execute(CLOSING)
             cursor.execute("DELETE FROM temp.closing_sessions")
             cursor.execute(WITH_ALL_BELOW if cascade else ALONE, (session_id,))
@@ -248,7 +249,7 @@ class SessionStore(SessionQueries):
         round_index: int | None = None,
         meta: dict[str, Any] | None = None,
     ) -> int:
-        """Appends a message and returns its seq. Raises ValueError for a session without bookkeeping."""
+        """Append a message, and return its seq. Raises ValueError for a session without bookkeeping."""
         row = message_values(
             role=role,
             content=content,
@@ -268,10 +269,10 @@ class SessionStore(SessionQueries):
         return self._transactions.run(work, "append_message", session_id)
 
     def append_messages(self, session_id: str, messages: Iterable[NewMessage]) -> list[int]:
-        """Appends messages, all or none, and returns their seqs, which have no gap.
+        """Append messages, all or none, and return their seqs, which have no gap.
 
         Costs about a tenth of appending them one by one. Raises ValueError as `append_message` does, TypeError for a
-        message without a role or with a key that it has no argument for.
+        message without a role or with an unknown key.
         """
         rows = [message_values(**message) for message in messages]
 
@@ -285,7 +286,7 @@ class SessionStore(SessionQueries):
 
     @staticmethod
     def _take_seqs(cursor: sqlite3.Cursor, session_id: str, count: int) -> int:
-        # Asking and then setting is faster than RETURNING.
+        # A SELECT and an UPDATE are faster than RETURNING.
         row = cursor.execute(NEXT_SEQ, (session_id, session_id)).fetchone()
         if row is None:
             raise _unknown(session_id)
@@ -305,12 +306,12 @@ class SessionStore(SessionQueries):
         round_index: int | None,
         note_meta: dict[str, Any] | None = None,
     ) -> tuple[int, int]:
-        """Folds the rows `from_seq` to `to_seq`, both included, into a note; returns the audit's number and the note's
+        """Compact the rows `from_seq` to `to_seq`, both included, into a note. Return the audit's number and the note's
         seq.
 
-        A range that holds no rows adds the note and the audit alone, as power-loop's own loop wants it. Raises
-        ValueError for a session without bookkeeping and for meta that has a NaN, TypeError for bounds that are not
-        integers and for meta that is not JSON, before anything is written.
+        A range without rows adds only the note and the audit, as power-loop's own loop needs it. Before anything is
+        written, it raises ValueError for a session without bookkeeping or meta with a NaN, and TypeError for bounds
+        that are not integers or meta that is not JSON.
         """
         first, last = _bound("from_seq", from_seq), _bound("to_seq", to_seq)
         meta = encode_strictly(
@@ -345,7 +346,7 @@ class SessionStore(SessionQueries):
     # -- state and usage
 
     def set_round_index(self, session_id: str, round_index: int) -> None:
-        """Records which round a session is in. Nothing happens to an unknown one."""
+        """Record which round a session is in. Does nothing for an unknown one."""
 
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET round_index = ? WHERE session_id = ?", (round_index, session_id))
@@ -353,7 +354,7 @@ class SessionStore(SessionQueries):
         self._transactions.run(work, "set_round_index", session_id)
 
     def set_pending(self, session_id: str, pending: dict[str, Any] | None) -> None:
-        """Records the calls that wait for their answers; None or {} clears them. Nothing happens to an unknown one."""
+        """Record the calls that wait for their results; None or {} clears them. Does nothing for an unknown session."""
         stored = encode(pending) if pending else None
 
         def work(cursor: sqlite3.Cursor) -> None:
@@ -371,7 +372,7 @@ class SessionStore(SessionQueries):
         total_tokens: int | None,
         model: str | None = None,
     ) -> None:
-        """Records the tokens of a round, in place of an earlier record. Nothing happens to an unknown session."""
+        """Record the tokens of a round, instead of an earlier record. Does nothing for an unknown session."""
 
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(

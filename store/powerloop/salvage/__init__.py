@@ -1,1 +1,1 @@
-"""What can be read of a damaged database, written into a new one."""
+"""Salvage: what can be read of a damaged database, written into a new one."""

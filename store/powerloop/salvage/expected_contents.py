@@ -1,4 +1,4 @@
-"""What a power-loop database must contain, where a damaged file does not tell: its tables, and lost rows."""
+"""What a power-loop database must contain, for what a damaged file does not tell: its tables, and lost rows."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _VARIANTS = {
         ("(session_id, round_index)", "(session_id, send_index, round_index)"),
     ),
 }
-"""How later releases write a table anew, each step after the one before."""
+"""How later releases changed a table, each step after the one before."""
 Ask = Callable[..., list[tuple[Any, ...]]]
 SHOWN = 20
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """The prefixes that names of tables have, the empty one if none tells any."""
+    """Return the prefixes of table names, or the empty one if no name tells any."""
     found = set()
     for name in names:
         for plain in sorted((*BASE, *_LATER), key=len, reverse=True):
@@ -52,7 +52,7 @@ def prefixes(names: Iterable[str]) -> list[str]:
 
 
 def statements(prefix: str, table: str) -> list[str]:
-    """What makes one of the five tables that every release has: the oldest shape first, then those of later ones."""
+    """Return what makes one of the five tables that every release has: the oldest shape first, then later ones."""
     plain = next(one for one in STATEMENTS if one.startswith(f"CREATE TABLE IF NOT EXISTS {table} "))
     found = [plain.replace("IF NOT EXISTS " + table, f'"{prefix}{table}"' if prefix else table, 1)]
     for old, new in _VARIANTS.get(table, ()):
@@ -61,7 +61,7 @@ def statements(prefix: str, table: str) -> list[str]:
 
 
 def indexes(prefix: str) -> list[str]:
-    """What makes the indexes of these tables."""
+    """Return what makes the indexes of these tables."""
     return [
         re.sub(r"IF NOT EXISTS (\w+) ON (\w+)", rf'"{prefix}\1" ON "{prefix}\2"', one)
         for one in STATEMENTS
@@ -70,7 +70,7 @@ def indexes(prefix: str) -> list[str]:
 
 
 def missing_messages(ask: Ask, prefix: str) -> Iterator[str]:
-    """Sessions whose bookkeeping tells of more messages than there are, in words. Pruned messages count as missing."""
+    """Yield, in words, the sessions whose bookkeeping announces more messages than there are. Pruned messages count."""
     messages, state = f'"{prefix}messages"', f'"{prefix}session_state"'
     rows = ask(f"""
         SELECT s.session_id, s.next_seq - 1, count(m.seq) FROM {state} s
@@ -82,7 +82,7 @@ def missing_messages(ask: Ask, prefix: str) -> Iterator[str]:
 
 
 def loose_ends(ask: Ask, prefix: str) -> Iterator[str]:
-    """Rows and links that lead to sessions which are not there, in words."""
+    """Yield, in words, the rows and links that lead to sessions which do not exist."""
     sessions = f'"{prefix}sessions"'
     for table in BASE[1:]:
         for session, rows in ask(f"""
@@ -101,6 +101,6 @@ def loose_ends(ask: Ask, prefix: str) -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """An id, cut to what a sentence bears."""
+    """Return an id, cut to a length that fits a sentence."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -1,8 +1,8 @@
-"""Reads what can still be read of a damaged database into a new one, and says what could not.
+"""Copies what can still be read of a damaged database into a new one, and says what could not be read.
 
-First every table by its own tree, then the pages that no tree leads to any more, each given to the table whose rows it
-can only hold. All is decoded from the bytes, without SQLite, so damage stops at
-the page, mostly at the row, where it is.
+Every table is read by its own tree first. Then come the pages that no tree leads to, each for the only table whose rows
+it can hold. Everything is decoded from the bytes, without SQLite, so damage is limited to its page, and mostly to its
+row.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class SalvagedTable(Struct, frozen=True):
 
 
 class Salvaged(Struct, frozen=True):
-    """What became of a damaged database. `pages` are runs of page numbers that could not be read in full.
+    """The result of a salvage.
 
-    `sessions` tells, a sentence each, of sessions that lack something; `notes` what else a person should know.
+    `pages` are runs of page numbers that could not be read in full. `sessions` says which sessions lack something, one
+    sentence each. `notes` are other things that a user should know.
     """
 
     target: str
@@ -66,7 +67,7 @@ class SchemaEntry(Struct, frozen=True):
 
 
 class _Table(Struct):
-    """A table while it is salvaged; it is `made` once a row of it was found, or its tree."""
+    """A table while it is salvaged. It is `made` once its tree or a row of it was found."""
 
     shape: Shape
     report: TreeReport
@@ -81,11 +82,11 @@ def salvage(
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> Salvaged:
-    """Writes all rows that a damaged database still holds into a new one at `target`, values as they were stored.
+    """Write all rows that a damaged database still holds into a new one at `target`, values as they were stored.
 
-    The database and its -wal are only read. `target` is there whole at the end, or not at all. Raises NotAnArchive
-    where there is no file that can be read, Damaged where nothing in it can be saved, Misused where `target` is there
-    already, Refused where it cannot be written, Busy where the database is written meanwhile, Cancelled.
+    The database and its -wal are only read. `target` appears whole at the end, or not at all. Raises NotAnArchive if
+    there is no readable file, Damaged if nothing in it can be saved, Misused if `target` exists, Refused if it cannot
+    be written, Busy if the database is written meanwhile, Cancelled.
     """
     real = os.path.realpath(os.path.expanduser(path))
     if os.path.isdir(real):
@@ -149,7 +150,7 @@ class _Work:
     # -- which tables there are
 
     def schema(self) -> list[SchemaEntry]:
-        """The rows of the schema, by its tree or, where that is broken, wherever they are."""
+        """Return the rows of the schema, by its tree or, if that is broken, wherever they are."""
         report, found = TreeReport([]), dict[tuple[str, str], SchemaEntry]()
         for encoding in dict.fromkeys((self.image.encoding, "utf-8", "utf-16-le", "utf-16-be")):
             self.image.encoding = encoding
@@ -178,7 +179,7 @@ class _Work:
         return len(found) - before
 
     def sort(self, entries: list[SchemaEntry]) -> None:
-        """Makes the tables, and keeps the indexes for later."""
+        """Make the tables of the schema, and keep its indexes for later."""
         for entry in entries:
             if entry.kind == "index":
                 self.indexes.append(entry)
@@ -208,7 +209,7 @@ class _Work:
         for name, table in self.tables.items():
             for rows in self.trees.rows(self.roots[name], table.shape.fits, table.report):
                 table.rows += self.target.add(table.shape, rows)
-        # The pages of indexes belong to somebody too; what they hold is looked at only where rows are missing.
+        # The pages of indexes belong to a tree too. What they hold is read only if rows are missing.
         known = [entry for entry in self.indexes if entry.table in self.tables]
         self._adrift()
         for table in self.tables.values():
@@ -222,7 +223,9 @@ class _Work:
         self._tell()
 
     def _adrift(self) -> None:
-        """Gives each leaf that nothing leads to to the table that it fits best, if it lacks such rows."""
+        """Add the rows of each leaf that nothing leads to to the table that it fits best, if that table lacks such
+        rows.
+        """
         lacking = [table for table in (*self.tables.values(), *self.guesses) if table.report.gaps]
         if not lacking:
             return
@@ -248,12 +251,12 @@ class _Work:
             table.rows += self.target.add(table.shape, rows)
 
     def _settle(self, table: _Table) -> None:
-        """Makes a table that only its rows tell of."""
+        """Make a table that only its rows tell of."""
         self.target.make(table.shape)
         self.tables[table.shape.name], table.made = table, True
 
     def _complete(self) -> None:
-        """Makes the tables without which it would be no database of power-loop's, even if they have no rows."""
+        """Make the tables without which it would be no power-loop database, even if they have no rows."""
         if not any(table.rows for table in self.tables.values()) and not self.tables:
             raise Damaged(f"{self.path}: none of its pages holds rows that can be read, so nothing can be saved.")
         for table in self.guesses:
@@ -261,7 +264,7 @@ class _Work:
                 self._settle(table)
 
     def _sequence(self) -> None:
-        """The highest rowids ever given, which AUTOINCREMENT goes on from."""
+        """Copy the highest rowids ever given, after which AUTOINCREMENT continues."""
         if self.sequences is None or not self.target.ask("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
             return
         for rows in self.trees.rows(self.sequences.root, lambda types: len(types) == 2, TreeReport([])):
@@ -291,9 +294,9 @@ class _Work:
     # -- what is lost
 
     def _count_lost(self, name: str, table: _Table, indexes: list[SchemaEntry]) -> None:
-        """Looks into the indexes of a table for rows that are not there, where some are missing.
+        """Count the rows that are in the indexes of a table but not in the table, if some are missing.
 
-        The indexes of a table that is whole are walked too, for the pages that are damaged in them.
+        The indexes of a whole table are read too, to find the damaged pages in them.
         """
         whole = table.report.whole
         if not whole:

@@ -1,4 +1,4 @@
-"""Closing sessions: the plan of it, the copy that goes into the trash, and one short transaction that deletes."""
+"""Closing sessions: its plan, the copy for the trash, and one short transaction that deletes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ over all rows is less than looking each up; and the database in a bundle."""
 
 
 class CloseWork(Struct, frozen=True):
-    """Storage keys of the sessions that go and of those that lose their link, and a seal of what the plan saw."""
+    """Storage keys of the sessions that are deleted and of those that lose their parent, and a seal of what the plan
+    saw.
+    """
 
     keys: tuple[int, ...]
     cut: tuple[int, ...]
@@ -39,7 +41,7 @@ class CloseWork(Struct, frozen=True):
 
 
 def plan(conn: sqlite3.Connection, layout: Layout, action: Close, now_ms: int) -> Plan:
-    """What closing sessions would do. Raises UnknownSession, and Refused for what could not be restored."""
+    """Return what closing sessions would do. Raises UnknownSession, and Refused for what could not be restored."""
     found = tree_nodes(conn, layout)
     position = {one.id: at for at, one in reversed(list(enumerate(found)))}
     by_key = {one.key: at for at, one in enumerate(found)}
@@ -85,7 +87,7 @@ def _refuse_unrestorable(conn: sqlite3.Connection, layout: Layout, keys: Sequenc
         ]
         if not required:
             continue
-        # SQLite takes IS NULL of a required column for false without a look.
+        # SQLite assumes that a required column is never NULL, and does not look.
         missing = " OR ".join(f"typeof({name}) = 'null'" for name in required)
         row = conn.execute(
             f"SELECT {owner} FROM {layout.table(table)} WHERE {owner} IN {_owned(layout)} AND ({missing}) LIMIT 1",
@@ -167,7 +169,7 @@ def _members(
 
 
 def _leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int], now_ms: int) -> dict[int, tuple[str, ...]]:
-    """The sessions that an agent holds at this moment."""
+    """Return the sessions that an agent holds at this moment, with why that speaks against closing."""
     if not layout.has("session_leases", "expires_at"):
         return {}
     return {
@@ -184,12 +186,12 @@ _LIST = "(SELECT value FROM json_each(?))"
 
 
 def _owned(layout: Layout) -> str:
-    """The ids of the sessions with some keys, for a statement."""
+    """Return a statement for the ids of the sessions with some keys."""
     return f"(SELECT session_id FROM {layout.table('sessions')} WHERE rowid IN {_LIST})"
 
 
 def owned_tables(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Every table with rows of sessions, and the column that says whose; not that of the sessions themselves."""
+    """Yield every table with rows of sessions except their own, and the column that says whose."""
     for table in layout.tables:
         column = next((name for name in OWNERS if layout.has(table, name)), None)
         if table != "sessions" and column is not None:
@@ -197,15 +199,15 @@ def owned_tables(layout: Layout) -> Iterator[tuple[str, str]]:
 
 
 def _filled(conn: sqlite3.Connection, layout: Layout) -> Iterator[tuple[str, str]]:
-    """Those of them that have any rows at all; of the others nothing has to be asked."""
+    """Yield the owned tables that are not empty."""
     for table, column in owned_tables(layout):
         if conn.execute(f"SELECT 1 FROM main.{layout.table(table)} LIMIT 1").fetchone():
             yield table, column
 
 
 def seal(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> str:
-    """Differs once anything that matters changed in these sessions: their rows, bookkeeping, or how many rows they
-    have in any table.
+    """Return a value that differs once anything that matters has changed in these sessions: their rows, bookkeeping,
+    or how many rows they have in any table.
     """
     found, values = blake2b(digest_size=16), (json.dumps(list(keys)),)
     # Whatever changes a session's other columns sets its time too.
@@ -237,7 +239,7 @@ def seal(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> str:
 
 
 def _as_text(columns: Sequence[str], rest: str) -> str:
-    """A statement that gives all rows as one text, by which no row has to become an object."""
+    """Return a statement that returns all rows as one text, so that no row becomes an object."""
     shown = " || ',' || ".join(f"quote({column})" for column in columns)
     return f"SELECT group_concat(line, ';') FROM (SELECT {shown} AS line FROM {rest})"
 
@@ -247,22 +249,21 @@ def _as_text(columns: Sequence[str], rest: str) -> str:
 
 @contextmanager
 def attached(conn: sqlite3.Connection, path: Path, mode: str) -> Iterator[None]:
-    """Another database beside the main one, under the name `kept`; not within a transaction."""
+    """Attach another database under the name `kept`. Not within a transaction."""
     conn.execute("ATTACH ? AS kept", (f"{uri_of(str(path))}?{mode}",))
     try:
         yield
     finally:
-        # It goes with the connection anyway, and what was done does not depend on it.
+        # It is detached with the connection anyway, and what was done does not depend on it.
         with suppress(sqlite3.Error):
             conn.execute("DETACH kept")
 
 
 def copy(conn: sqlite3.Connection, layout: Layout, work: CloseWork, target: Path, changed: Callable[[], bool]) -> int:
-    """Copies all rows of the sessions that go into an empty database, as one snapshot; which state of it that was.
+    """Copy all rows of the sessions that are deleted into an empty database, as one snapshot. Return its data version.
 
-    Nobody who writes has to wait for it, where there is a WAL. `changed` says whether somebody may have written since
-    the plan was made; it is asked once nothing that is written later counts. Raises Refused where the rows are not as
-    planned.
+    No writer has to wait for it, if there is a WAL. `changed` says whether the database may have been written since the
+    plan was made; it is called once later writes no longer matter. Raises Refused if the rows are not as planned.
     """
     with attached(conn, target, "mode=rwc"):
         conn.execute("PRAGMA kept.journal_mode=OFF")
@@ -287,12 +288,12 @@ def copy(conn: sqlite3.Connection, layout: Layout, work: CloseWork, target: Path
 
 
 def data_version(conn: sqlite3.Connection) -> int:
-    """A number that changes for this connection once another one has changed the database."""
+    """Return a number that changes for this connection once another one has changed the database."""
     return int(conn.execute("PRAGMA main.data_version").fetchone()[0])
 
 
 def _copy_table(conn: sqlite3.Connection, layout: Layout, table: str, condition: str, values: tuple[str]) -> None:
-    """Copies rows into a table of the same columns. It has no index: that would cost as much as the rows."""
+    """Copy rows into a table of the same columns without an index, which would cost as much as the rows."""
     name = layout.name(table)
     columns, key = all_columns(conn, "main", name), key_column(conn, "main", name)
     types = dict(conn.execute("SELECT name, type FROM pragma_table_xinfo(?, 'main')", (name,)))
@@ -306,13 +307,15 @@ def _copy_table(conn: sqlite3.Connection, layout: Layout, table: str, condition:
 
 
 def _mostly(conn: sqlite3.Connection, layout: Layout, work: CloseWork) -> str:
-    """A sign that keeps SQLite from looking up each session's rows, where most of a table goes and one pass is less."""
+    """Return "+" if most of a table is deleted, so that SQLite makes one pass instead of looking up each session's
+    rows.
+    """
     (sessions,) = conn.execute(f"SELECT count(*) FROM main.{layout.table('sessions')}").fetchone()
     return "+" if len(work.keys) * MOST > sessions else ""
 
 
 def links(conn: sqlite3.Connection, layout: Layout, work: CloseWork) -> list[list[Any]]:
-    """[storage key, id, id of its parent] of each session that loses its link, as far as ids are plain text."""
+    """Return [storage key, id, id of its parent] of each session that loses its parent, if its ids are plain text."""
     return (
         [
             list(row)
@@ -328,9 +331,9 @@ def links(conn: sqlite3.Connection, layout: Layout, work: CloseWork) -> list[lis
 
 
 def delete(conn: sqlite3.Connection, layout: Layout, work: CloseWork, state: int) -> None:
-    """Deletes, in a transaction that is open already. Raises Refused where anything is not as it was planned on.
+    """Delete the sessions, in a transaction that is open already. Raises Refused if anything is not as planned.
 
-    Where nobody wrote since the `state` that was copied, nobody has to wait until all is looked at again.
+    If nobody wrote since the `state` that was copied, the check of everything is skipped.
     """
     if data_version(conn) != state and seal(conn, layout, work.keys) != work.seal:
         raise Refused(CHANGED)

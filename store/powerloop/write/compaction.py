@@ -1,4 +1,4 @@
-"""Compacting a range of a session by hand, as power-loop itself records it, and taking a compaction back."""
+"""Compacting a range of a session by hand, as power-loop itself records it, and undoing a compaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 
 SHOWN = 200
 _MIXED = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
-"""A number of a seq, whose sum over some rows tells them from others with the same sum of seqs and of their squares."""
+"""A hash of a seq. Its sum over some rows tells them from others with the same sum of seqs and of their squares."""
 CHANGED = "The session has changed since this was planned; nothing was done. Look again."
 
 
@@ -43,10 +43,10 @@ class CompactionWork(Struct, frozen=True):
 
 
 def _seal(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
-    """Differs once the context or the bookkeeping of a session is another."""
+    """Return a value that differs once the context or the bookkeeping of a session has changed."""
     seal = blake2b(digest_size=16)
     for found in (
-        # Which rows are in which state, in a tenth of the time that their list would take.
+        # Hashes which rows are in which state, in a tenth of the time that listing them would take.
         conn.execute(
             f"SELECT state, count(*), min(seq), max(seq), sum({_MIXED}) FROM {layout.table('messages')} "
             f"WHERE {owner.condition} AND {WHOLE_SEQ} GROUP BY state ORDER BY state",
@@ -74,7 +74,7 @@ def _compactable(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: boo
 
 
 def plan_compaction(conn: sqlite3.Connection, layout: Layout, action: Compact) -> Plan:
-    """What a compaction would do. Raises Misused for an illegal range, UnknownSession, Refused."""
+    """Return what a compaction would do. Raises Misused for a range that is not allowed, UnknownSession, Refused."""
     facts = _compactable(conn, layout, action.ref.id, bodies=True)
     check_note(action.note)
     seen = context_in(layout, facts)
@@ -119,10 +119,10 @@ def _changes(action: Compact, found: Cut) -> Iterator[Change]:
 
 
 def compact(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, note: str, now_ms: int) -> int:
-    """Carries a compaction out in a transaction that is open already; the number that it gets. Raises Refused."""
+    """Compact in a transaction that is open already, and return the number that the compaction gets. Raises Refused."""
     owner = _unchanged(conn, layout, work)
     next_seq, round_index, last = _counters(conn, layout, owner)
-    # What fails here fails as a whole, so that SQLite need not keep a journal of the statement.
+    # What fails here fails as a whole, so SQLite need not keep a journal of the statement.
     done = sum(
         conn.execute(
             f"UPDATE OR FAIL {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} "
@@ -169,7 +169,10 @@ def compact(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, note
 
 
 def plan_undo(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Plan:
-    """Return what undoing a compaction would do. Raises Misused if it is not in force, Refused if it cannot be."""
+    """Return what undoing a compaction would do.
+
+    Raises Misused if it is not in force, Refused if it cannot be undone.
+    """
     facts = _compactable(conn, layout, action.ref.id, bodies=False)
     found = next((one for one in facts.audit.compactions if one.number == action.number), None)
     if found is None:
@@ -234,10 +237,10 @@ def _check_undoable(facts: SessionFacts, found: Compaction) -> None:
 
 
 def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, now_ms: int) -> None:
-    """Takes a compaction back in a transaction that is open already. Raises Refused.
+    """Undo a compaction in a transaction that is open already. Raises Refused.
 
-    A second audit row with the same note and span and the tokens swapped says so: every release loads the result, and a
-    window that one of them holds by the number of compactions is not taken for the new one.
+    A second audit row with the same note and span and the tokens swapped records it. Every release loads the result,
+    and a release that counts compactions to keep a window does not take it for the new one.
     """
     owner = _unchanged(conn, layout, work)
     _, round_index, last = _counters(conn, layout, owner)

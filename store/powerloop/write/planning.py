@@ -1,4 +1,4 @@
-"""From what the doctor found to the edits that are wanted, and whether two plans are the same. Pure."""
+"""From check results to the edits of a plan, and comparing plans. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from sessionscope.store.powerloop.doctor.edits import Edit
 
 
 class EditWork(Struct, frozen=True):
-    """What a plan is to do: edits, and whether all indexes are built anew first.
+    """What a plan is to do: edits, and whether all indexes are rebuilt first.
 
-    `scope` are the storage keys of the sessions it is about, `between` whether it is about what binds them too.
+    `scope` are the storage keys of the sessions that it is about. `between` says whether it is about the session tree
+    too.
     """
 
     edits: tuple[Edit, ...]
@@ -26,7 +27,7 @@ class EditWork(Struct, frozen=True):
 
 
 def taken(found: Sequence[CheckResult], action: Repair) -> list[tuple[CheckResult, str]]:
-    """Return the results that a repair is about, each with the choice taken."""
+    """Return the results that a repair is about, each with the choice made."""
     by_finding: dict[Finding, list[CheckResult]] = {}
     for result in found:
         by_finding.setdefault(result.finding, []).append(result)
@@ -39,17 +40,17 @@ def taken(found: Sequence[CheckResult], action: Repair) -> list[tuple[CheckResul
 
 
 def edits_of(taken: Sequence[tuple[CheckResult, str]]) -> list[Edit]:
-    """Return the edits of results, each for the choice taken."""
+    """Return the edits of results, each for the choice made."""
     return [edit for result, name in taken for edit in result.edits.get(name, ())]
 
 
 def name(edit: Edit) -> tuple[Any, ...]:
-    """What an edit does, for comparing."""
+    """Return what an edit does, for comparing."""
     return edit.table, edit.rowid, repr(edit.values)
 
 
 def timeless(some: Sequence[Edit]) -> list[tuple[Any, ...]]:
-    """Edits but for the time at which they were planned."""
+    """Return edits without the time at which they were planned, for comparing."""
     return [
         (
             edit.table,

@@ -1,4 +1,4 @@
-"""Giving sessions back from the trash: the same values, types and order, nothing overwritten, links as they were."""
+"""Restoring sessions from the trash: the same values, types and order, nothing overwritten, links as they were."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .closing import ROWS, attached
 
 
 class ClosedBundle(Struct, frozen=True):
-    """A bundle of closed sessions. `members` is what its plan said, `links` are [key, id, parent] that were cut."""
+    """A bundle of closed sessions. `members` are those of its plan, `links` are [key, id, parent] that were cut."""
 
     folder: Path
     layout: str
@@ -33,7 +33,7 @@ class ClosedBundle(Struct, frozen=True):
 
 
 def read_kept(folder: Path) -> ClosedBundle | None:
-    """What a bundle keeps, None where it is of another kind. Raises NotAnArchive where it cannot be read."""
+    """Return what a bundle keeps, None if it is of another kind. Raises NotAnArchive if it cannot be read."""
     found = read_manifest(folder)
     return (
         kept_of(folder, found) if found.kind is BundleKind.TRASH and found.more.get("archive") == "power-loop" else None
@@ -41,7 +41,7 @@ def read_kept(folder: Path) -> ClosedBundle | None:
 
 
 def kept_of(folder: Path, found: Manifest) -> ClosedBundle:
-    """The same of a manifest that was read already."""
+    """Return the same for a manifest that was read already."""
     try:
         more = found.more
         links = tuple((int(key), id_, parent) for key, id_, parent in more["links"])
@@ -53,7 +53,7 @@ def kept_of(folder: Path, found: Manifest) -> ClosedBundle:
 
 
 def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, kept: ClosedBundle) -> Plan:
-    """What would come back. Raises Refused where nothing can."""
+    """Return what would be restored. Raises Refused if nothing can be."""
     there = {id_ for (id_,) in conn.execute(f"SELECT session_id FROM {layout.table('sessions')}")}
     members = tuple(_member(layout, one) for one in kept.members if one.get("fate") == Fate.DELETED)
     coming = tuple(member for member in members if member.ref.id not in there)
@@ -102,7 +102,7 @@ def attached_bundle(conn: sqlite3.Connection, kept: ClosedBundle) -> AbstractCon
 def put_back(conn: sqlite3.Connection, layout: Layout, kept: ClosedBundle) -> tuple[int, list[str]]:
     """Insert the sessions of an attached bundle, in a transaction that is open already. Raises sqlite3.Error.
 
-    Return how many there are, and in words what could not be put back.
+    Return how many there are, and in words what could not be restored.
     """
     notes: list[str] = []
     conn.execute(
@@ -140,14 +140,14 @@ def _table(conn: sqlite3.Connection, layout: Layout, kept: ClosedBundle, table: 
     name = layout.name(table)
     key = key_column(conn, "main", name) or ("rowid" if has_rowid(conn, "main", name) else None)
     source, target = f"kept.{_name(kept, table)}", f"main.{layout.table(table)}"
-    # A column may be compared without regard to case, so that a row belongs to a session whose id is spelled otherwise.
+    # A column may be compared without regard to case, so a row may belong to a session whose id is spelled otherwise.
     condition = (
         f"({owner} IN (SELECT id FROM temp.coming) "
         f"OR {owner} NOT IN (SELECT session_id FROM kept.{_name(kept, 'sessions')}))"
     )
     (rows,) = conn.execute(f"SELECT count(*) FROM {source} WHERE {condition}").fetchone()
     if not rows:
-        # To insert none would leave a trace in the counters of SQLite's own.
+        # Inserting none would leave a trace in SQLite's own counters.
         return
     listed = ", ".join(map(quoted, shared))
     before = conn.total_changes
@@ -163,7 +163,7 @@ def _table(conn: sqlite3.Connection, layout: Layout, kept: ClosedBundle, table: 
     )
     there = conn.total_changes - before
     if there < rows:
-        # Somebody has their places by now, so they come behind all others.
+        # Their rowids are taken by now, so they come after all others.
         others = ", ".join(quoted(column) for column in shared if column != key)
         conn.execute(
             f"INSERT OR IGNORE INTO {target} ({others}) SELECT {others} FROM {source} k WHERE {condition} "

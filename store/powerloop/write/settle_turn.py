@@ -1,4 +1,4 @@
-"""Answers for calls that a crash left open, as power-loop's `abort_pending` gives them, but each in its right place."""
+"""Results for calls that a crash left open, as power-loop's `abort_pending` gives them, but each in its right place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking back what was changed, row by row: each becomes what the bundle kept, unless somebody changed it meanwhile."""
+"""Undoing a change row by row: each becomes what the bundle holds, unless it was changed again meanwhile."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _MOVING = {
 
 
 _COUNTED = (("next_seq", "messages", "seq", 1), ("last_compact_seq", "compactions", "compact_seq", 0))
-"""A counter of session_state, the table and column that it counts, and by how much it is at least ahead of these."""
+"""A counter of session_state, the table and column that it counts, and by how much it is at least ahead of them."""
 
 
 class LeftRow(Struct, frozen=True):
-    """A row as an action left it: the seal of its values but for those that move on, which are in `moving`.
+    """A row as an action left it: the seal of its values, except for the moving ones, which are in `moving`.
 
     `seal` is None for a row that was removed.
     """
@@ -49,7 +49,7 @@ class LeftRow(Struct, frozen=True):
 
 
 class UndoBundle(Struct, frozen=True):
-    """What a bundle can put back: a database of the rows as they were, and the rows as they were left."""
+    """What a bundle can restore: a database of the rows as they were, and the rows as they were left."""
 
     database: Path
     layout: str
@@ -58,18 +58,18 @@ class UndoBundle(Struct, frozen=True):
 
 
 def _split(table: str, row: StoredRow | None) -> tuple[StoredRow | None, dict[str, Any]]:
-    """Return a row without the columns that move on, and the values of these."""
+    """Return a row without its moving columns, and the values of these."""
     if row is None:
         return None, {}
     stored = dict(zip(row.columns, row.values, strict=True))
-    # Only numbers move on; anything else there is damage, and counts.
+    # Only numbers move. Anything else there is damage, and counts.
     moving = {name: stored[name] for name in _MOVING.get(table, ()) if type(stored.get(name)) is int}
     columns = tuple(name for name in row.columns if name not in moving)
     return StoredRow(columns, tuple(stored[name] for name in columns)), moving
 
 
 def manifest(conn: sqlite3.Connection, layout: Layout, changed: Sequence[Touched], action: Action) -> dict[str, Any]:
-    """What a bundle has to remember of rows that have just been changed."""
+    """Return what a bundle must record of rows that have just been changed."""
     rows = []
     for table, rowid in changed:
         rest, moving = _split(table, read_row(conn, layout.table(table), rowid))
@@ -78,7 +78,10 @@ def manifest(conn: sqlite3.Connection, layout: Layout, changed: Sequence[Touched
 
 
 def read_kept(folder: Path) -> UndoBundle:
-    """What a bundle keeps. Raises NotAnArchive where it is none, Misused where it is none of a power-loop database."""
+    """Return what a bundle keeps.
+
+    Raises NotAnArchive if it is no bundle, Misused if it is not of a power-loop database.
+    """
     found = read_manifest(folder)
     more = found.more
     if found.kind is not BundleKind.BACKUP or more.get("archive") != "power-loop":
@@ -94,7 +97,7 @@ def read_kept(folder: Path) -> UndoBundle:
 
 
 def check(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle) -> None:
-    """Raises Refused where a row is not what it was left as, or a table is gone."""
+    """Raise Refused if a row is not as it was left, or a table no longer exists."""
     restored = True
     with _kept(kept) as before:
         for left in kept.rows:
@@ -114,7 +117,7 @@ def check(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle) -> None:
 
 
 def changes(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle, many: int) -> Iterator[Change]:
-    """The first rows that change, as a diff."""
+    """Yield the first rows that change, as a diff."""
     with _kept(kept) as before:
         for left in kept.rows[:many]:
             now = read_row(conn, layout.table(left.table), left.rowid)
@@ -127,7 +130,7 @@ def _text(values: tuple[Any, ...]) -> str:
 
 
 def put_back(conn: sqlite3.Connection, layout: Layout, kept: UndoBundle) -> None:
-    """Makes the rows what they were, in a transaction that is open already. What has moved on since stays so."""
+    """Restore the rows, in a transaction that is open already. What has moved since keeps its value."""
     with _kept(kept) as before:
         rows: list[tuple[LeftRow, StoredRow | None]] = []
         for left in kept.rows:
@@ -156,10 +159,10 @@ def _went_on(conn: sqlite3.Connection, layout: Layout, left: LeftRow, now: Store
 
 
 def _restored(before: sqlite3.Connection, layout: Layout, left: LeftRow, moving: Mapping[str, Any]) -> StoredRow | None:
-    """Return what a row becomes again: as it was, but for counters that have moved on since the action.
+    """Return what a row becomes again: as it was, except for counters that have moved since the action.
 
-    Such a counter is put back only if it was behind its rows before the action, which then was what put it right.
-    Elsewhere that would damage what is sound.
+    Such a counter is restored only if it was behind its rows before the action: then the action repaired it. Elsewhere
+    that would damage what is sound.
     """
     then = read_row(before, layout.table(left.table), left.rowid)
     if then is None:
@@ -187,7 +190,7 @@ def _behind(before: sqlite3.Connection, layout: Layout, stored: Mapping[str, Any
 
 
 def keep_rows(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit], target: Path) -> None:
-    """Writes the rows that edits change as they are into a database of the same tables."""
+    """Write the rows that edits change, as they are, into a database of the same tables."""
     with closing(sqlite3.connect(target, isolation_level=None)) as copy:
         # A row that breaks a rule of its table is backed up as it is.
         copy.execute("PRAGMA ignore_check_constraints=ON")

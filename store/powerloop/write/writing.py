@@ -1,4 +1,4 @@
-"""Connections that may write, whole transactions, and whom they must not meet."""
+"""Connections that may write, whole transactions, and checks for agents that are running."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ WAIT_S, PAGES = 5.0, 1_000
 
 
 class Writer:
-    """A connection that may write, and what is known of its one transaction."""
+    """A connection that may write, with the state of its one transaction."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self.conn = conn
         self.may_have_committed = False
-        """Whether COMMIT was sent and nothing says that it failed. An exception after that proves nothing."""
+        """Whether COMMIT was sent and has not failed for certain. After that, an exception proves nothing."""
         self.backup: Path | None = None
         """The bundle of what the transaction changes, once it is complete."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing, the write lock from the start. For one use."""
+        """Run the body as one transaction, with the write lock from the start. For one use."""
         self.conn.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -40,7 +40,7 @@ class Writer:
             self.may_have_committed = True
             self.conn.execute("COMMIT")
         except BaseException:
-            # An interrupt may have led to the connection being closed first, which rolls back as well.
+            # An interrupt may have closed the connection first, which rolls back as well.
             with suppress(sqlite3.ProgrammingError):
                 if self.conn.in_transaction:
                     self.conn.execute("ROLLBACK")
@@ -79,13 +79,13 @@ def _refused(path: str, error: Exception) -> Refused:
 
 
 def _unsure(path: str, error: Exception, backup: Path | None) -> Refused:
-    """Return the error of a transaction whose end is not known."""
+    """Return the error of a transaction of which it is not known whether it was committed."""
     kept = f" What it changes is backed up in {backup}." if backup is not None else ""
     return Refused(f"{path}: it is not known whether the change was made ({error}). Look before you repeat it.{kept}")
 
 
 def new_bundle(path: Path, what: str, why: str, kind: BundleKind = BundleKind.BACKUP) -> Bundle:
-    """Begin a bundle beside a database. Raises Refused where it cannot be made."""
+    """Begin a bundle next to a database. Raises Refused if it cannot be made."""
     try:
         return Bundle(path, kind, what, why)
     except OSError as error:
@@ -95,7 +95,7 @@ def new_bundle(path: Path, what: str, why: str, kind: BundleKind = BundleKind.BA
 
 
 def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
-    """All of a database as it is, by SQLite's own online backup."""
+    """Copy a whole database as it is, by SQLite's own online backup."""
 
     def tell(status: int, left: int, pages: int) -> None:
         if cancel():
@@ -103,13 +103,13 @@ def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: 
         progress("pages kept", pages - left, pages)
 
     with closing(sqlite3.connect(os.fspath(target))) as copy:
-        # What is kept is one file: a WAL beside it would hold what it lacks.
+        # The copy must be one file. A WAL beside it would hold what it lacks.
         conn.backup(copy, pages=PAGES, progress=tell)
         copy.execute("PRAGMA journal_mode=DELETE")
 
 
 def refuse_leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> None:
-    """Raises Refused where an agent holds one of these sessions at this moment."""
+    """Raise Refused if an agent holds one of these sessions at this moment."""
     if not layout.has("session_leases", "expires_at"):
         return
     now, leases = now_ms(), layout.table("session_leases")
