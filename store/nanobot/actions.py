@@ -1,7 +1,8 @@
-"""Repair, settling, and taking either back for a folder of session files: what each file becomes, as bytes.
+"""The actions on a folder of session files: repair, settle, close, compact and restore.
 
-Whatever is planned comes down to files that get other bytes, another name, or go. All that they held is kept aside
-first; then each is replaced whole. A running nanobot would write its own copy over that; only a person can rule it out.
+Every plan comes down to files that get other bytes, another name, or are removed. All that they held is backed up
+first; then each is replaced whole. A running nanobot would write its own copy over that, so the user must confirm that
+none is running.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _NOTHING = "There is nothing to put right."
 
 
 class NanobotActions:
-    """What can be done to one folder of session files. For any thread."""
+    """Changes one folder of session files. Can be used in any thread."""
 
     def __init__(self, folder: Folder, reader: Callable[[], closing.CloseInputs]) -> None:
         self._folder, self._reader = folder, reader
@@ -124,7 +125,7 @@ class NanobotActions:
         )
 
     def _fixed(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[FileEdit, list[Change]]:
-        """A file with all that is wanted of it put right, and then what only shows now."""
+        """Return a file with the wanted findings fixed, and then those that only the first fixes reveal."""
         before = self._files.data(file)
         if before is None:
             raise UnknownSession(f"{file}: the file is gone.")
@@ -150,7 +151,7 @@ class NanobotActions:
         return subject_of(self._folder, file, held, scanned), scanned
 
     def _beside(self, one: Finding, choice: str, targets: dict[str, FileEdit]) -> list[Change]:
-        """What becomes of whole files."""
+        """Add what happens to whole files."""
         file = one.place.file or ""
         data = self._files.data(file)
         before = digest(data)
@@ -220,7 +221,7 @@ class NanobotActions:
         )
 
     def _checkpoint(self, file: str, data: bytes, scanned: MessageScan) -> dict[str, Any] | None:
-        """What a sidecar in force holds, None without one."""
+        """Return what a sidecar in force holds, None without one."""
         head = read_file_head(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
         beside = detail.sidecar(
             self._folder.path,
@@ -250,7 +251,7 @@ class NanobotActions:
             self._files.check(targets)
             if cancel():
                 raise Cancelled("stopped before anything was changed.")
-            # A compaction is taken back exactly without anything that was kept.
+            # The undo of a compaction needs nothing from a bundle.
             bare = isinstance(action, (Restore, Compact, Uncompact))
             bundle: Path | None = None
             changed: list[str] = []
@@ -286,7 +287,7 @@ class NanobotActions:
     def _restored(self, plan: Plan, action: Restore) -> Receipt:
         notes: list[str] = []
         if plan.members and not plan.warnings:
-            # All of it is back, so nothing is left to be kept.
+            # All of it is restored, so nothing needs to be kept.
             notes = discard_restored(Path(action.bundle))
         refs = tuple(member.ref for member in plan.members)
         undo = Close(refs, anyway=True) if refs else None
@@ -294,5 +295,5 @@ class NanobotActions:
 
 
 def _of_a_file(one: Finding, choice: str) -> bool:
-    """Whether a finding is put right by what becomes of a whole file."""
+    """Return whether a finding is fixed by a change of a whole file."""
     return one.code in _OF_FILES and choice != "take-name"

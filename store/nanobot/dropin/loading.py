@@ -1,4 +1,6 @@
-"""From the bytes of a session's file to the rows of a `Session`, whose file that is, and what two writers did to it."""
+"""Loads the rows of a `Session` from the bytes of its file, checks whose file it is, and merges what two writers
+did.
+"""
 
 from __future__ import annotations
 
@@ -36,32 +38,33 @@ _OWN = {"_type", "key", *_DATES, "metadata", "last_consolidated", SAVE, PENDING}
 
 
 def read_steadily(path: Path) -> tuple[bytes, Stat] | None:
-    """A file that nobody wrote while it was read; None where somebody did each time. Raises OSError."""
+    """Return a file that nobody wrote while it was read, None if somebody did at every try. Raises OSError."""
     for _ in range(_TRIES):
         with open(path, "rb") as file:
             before = stat_of(os.fstat(file.fileno()))
             data = file.read()
             file.seek(0)
             again = file.read(PAGE)
-            # A save under way says so in the first line before it adds a row, and changes that when it is done.
+            # A save under way says so in the first line before it appends a row, and changes that when it is done.
             if stat_of(os.fstat(file.fileno())) == before and len(data) == before.size and data[:PAGE] == again:
                 return data, before
     return None
 
 
 def read_rows(data: bytes) -> tuple[list[dict[str, Any]], Base]:
-    """The rows of a file that can be used, and where they stand; `stat` is left to the caller."""
+    """Return the usable rows of a file and their positions. The caller sets `stat`."""
     return _plain(data) or _closely(data)
 
 
 def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
-    """The rows of a file that is as a save leaves it; None where it takes a closer look."""
+    """Return the rows of a file that is as a save leaves it. None means that it needs a full analysis."""
     lines = data.splitlines(True)
     try:
         head, *rows = _decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-    # Between two braces an object has a comma, so lines from brace to brace, as many as objects, are one object each.
+    # An object has a comma between two braces. So lines from brace to brace, as many as there are objects, are one
+    # object each.
     plain = (
         len(lines) == len(rows) + 1
         and data.endswith(b"\n")
@@ -95,7 +98,8 @@ def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
         if value is None or (type(pending) is int and span.start >= pending):
             harm = True
         elif value.get("_type") == METADATA:
-            # A message may call itself metadata. Of several lines the last counts, as in every release of nanobot.
+            # A message may claim to be metadata. Of several metadata lines the last counts, as in every release of
+            # nanobot.
             harm = harm or head is not None or not _usable(value)
             if head is None or "role" not in value:
                 head, line = value, text if not span.start and not damaged and text.endswith(b"\n") else b""
@@ -124,7 +128,7 @@ def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
 
 
 def _usable(head: Mapping[str, Any]) -> bool:
-    """Whether all that a metadata line says is kept when it is written anew; an offset that cannot be is reported."""
+    """Return whether everything in a metadata line is kept when it is rewritten. An impossible offset is logged."""
     dates = [head.get(name) for name in _DATES]
     return isinstance(head.get("metadata", {}), (dict, type(None))) and all(not one or _date(one) for one in dates)
 
@@ -137,9 +141,9 @@ def _date(text: Any) -> datetime | None:
 
 
 def take_head(session: Session, head: Mapping[str, Any]) -> None:
-    """What a metadata line says, as far as it can be used; what cannot is reported."""
+    """Set what a metadata line says, as far as it can be used. What cannot be used is logged."""
     values = head.get("metadata")
-    # Whoever changes the session's must not change what it is compared with.
+    # A change of the session's metadata must not change what it is compared with later.
     session.metadata = deepcopy(values) if isinstance(values, dict) else {}
     for name in _DATES:
         found = _date(head.get(name))
@@ -152,7 +156,7 @@ def take_head(session: Session, head: Mapping[str, Any]) -> None:
 
 
 def offset_of(key: str, stored: Any, count: int) -> int:
-    """How many of `count` rows are consolidated; what cannot be is reported, and counts as 0."""
+    """Return how many of `count` rows are consolidated. An impossible offset is logged and counts as 0."""
     offset = consolidated(stored, count)
     if offset != stored or type(stored) is bool:
         _log.warning("%s: last_consolidated is %r of %d messages; it counts as 0", key, stored, count)
@@ -160,12 +164,15 @@ def offset_of(key: str, stored: Any, count: int) -> int:
 
 
 def others_in(head: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a metadata line that no session has a place for; they stay in its file."""
+    """Return the members of a metadata line that a session has no field for. They stay in its file."""
     return {name: value for name, value in head.items() if name not in _OWN}
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left of saves; nobody may be writing. What is all there is of a session stays."""
+    """Remove what killed processes left of saves.
+
+    Nobody may be writing. A leftover that is all there is of a session stays.
+    """
     for name in os.listdir(folder):
         found = _LEFT_BEHIND.fullmatch(name)
         if found and (folder / found["name"]).exists():
@@ -173,9 +180,9 @@ def sweep(folder: Path) -> None:
 
 
 def same_file(path: Path, key: str) -> bool:
-    """Whether the file of another key is this one, as where the system makes no difference of case; else it is a copy.
+    """Return whether the file of another key is this one, as on a system that ignores case. Otherwise it is a copy.
 
-    Both namings count, that of 0.2.0 and that of 0.3.
+    Both ways of naming files count, that of 0.2.0 and that of 0.3.
     """
     if path.stem in (safe_key(key), encoded(key)):
         return True
@@ -185,7 +192,7 @@ def same_file(path: Path, key: str) -> bool:
 
 
 def foreign(folder: Path, key: str, base: Base | None) -> str | None:
-    """Why a key's file, or the lack of one, is not for a manager of 0.2.0's files; None where it is."""
+    """Return why a key's file, or its absence, is not for a manager of 0.2.0's files; None if it is."""
     name = f"{safe_key(key)}.jsonl"
     if base is None:
         later = f"{encoded(key)}.jsonl"
@@ -198,18 +205,19 @@ def foreign(folder: Path, key: str, base: Base | None) -> str | None:
 
 
 def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, Any]], now: Base) -> bool:
-    """Whether what others wrote could be taken into a session: rows added on both sides, or a change by one alone.
+    """Return whether what others wrote could be merged into a session: rows added on both sides, or a change by one
+    side.
 
-    `base` is what the session was made of, None where somebody built it by hand: that one may only replace what it
-    begins with. `rows` and `now` are what its file holds now, of which `now` gets the session's own prints.
+    `base` is what the session was loaded from, None if it was built by hand: such a session may only replace rows that
+    it begins with. `rows` and `now` are what the file holds now; `now` gets the session's own prints.
     """
     began, known = (base, len(base.prints)) if base else (nothing(), len(now.prints))
     created = [one.get("created_at") for one in (began.head, now.head)]
     if all(created) and created[0] != created[1]:
-        # It was deleted, and this is another.
+        # It was deleted, and this is another one.
         return False
     if base and now.prints == base.prints:
-        # Ours may be other rows by now, and then an offset of theirs counts what is not there.
+        # Our rows may be others by now. Then an offset of theirs would count rows that do not exist.
         if own.prints[:known] != base.prints and base.head.get("last_consolidated") != now.head.get(
             "last_consolidated"
         ):
@@ -232,9 +240,10 @@ def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, An
 
 
 def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, Any], known: int, more: bool) -> bool:
-    """Whether what others changed in the metadata could be taken into the session; what only one changed counts.
+    """Return whether others' changes of the metadata could be merged into the session. A change by only one side
+    counts.
 
-    `base` is the metadata that both began with. `more` says that they added rows, behind the first `known`.
+    `base` is the metadata that both began with. `more` says that others added rows, after the first `known`.
     """
     was, now, own = (_texts(one) for one in (base.get("metadata"), theirs.get("metadata"), session.metadata))
     offset, offset_was, offset_now = (
@@ -249,7 +258,7 @@ def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, A
             return False
         offset = offset_now
     elif more and offset != offset_now and consolidated(offset, known) != offset:
-        # Theirs come before the rows that this counts.
+        # Their rows come before the rows that this counts.
         offset = known
     for name in changed:
         if name in now:
@@ -266,7 +275,7 @@ def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, A
 
 
 def _texts(values: Any) -> dict[str, str]:
-    """Values that can be compared: as they stand, 1 is the same as True."""
+    """Return values as text, for comparing: as values, 1 equals True."""
     if not isinstance(values, dict):
         return {}
     return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
@@ -274,7 +283,7 @@ def _texts(values: Any) -> dict[str, str]:
 
 def head_line(session: Session, base: Base | None) -> dict[str, Any]:
     """Return the metadata line of a session, in nanobot's order. Raises Unwritable."""
-    # Looked at by itself, for the place.
+    # Checked by itself, so that an error names the place.
     line_of(session.metadata, "metadata")
     times = {}
     for name in ("created_at", "updated_at"):

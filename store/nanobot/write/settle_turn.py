@@ -1,7 +1,7 @@
-"""Ends a turn that a crash left open, as nanobot does at its next one, so that the agent can go on.
+"""Ends a turn that a crash left open, as nanobot does at its next turn, so that the agent can go on.
 
-Source: nanobot 0.2.0, `agent/loop.py`: what the checkpoint holds becomes messages unless the session has them already,
-a call that still waits gets an error for its result, and so does a user who waits for an answer.
+Source: nanobot 0.2.0, `agent/loop.py`: the messages of the checkpoint are added unless the session has them already; a
+call that still waits gets an error as its result, and so does a user who waits for an answer.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def settle(
     reason: str,
     now: datetime,
 ) -> tuple[FixedFile, list[str]]:
-    """The file with its turn ended, and in words how; the same bytes where nothing is open.
+    """Return the file with its turn ended, and in words how; the same bytes if nothing is open.
 
-    `checkpoint` is that of a sidecar in force, which goes before one in the metadata. Raises Refused for a file that is
-    damaged.
+    `checkpoint` is that of a sidecar in force, which takes precedence over one in the metadata. Raises Refused for a
+    damaged file.
     """
     if any(one.fixable for one in check_file(subject, scanned)):
         raise Refused(f"{subject.file}: it is damaged; repair it before its turn is settled.")
@@ -85,7 +85,7 @@ def _answer(id_: str, name: str, reason: str, stamp: str) -> dict[str, Any]:
 def _restored(
     scanned: MessageScan, data: bytes, found: Mapping[str, Any], reason: str, stamp: str
 ) -> list[dict[str, Any]]:
-    """The messages of a checkpoint that the session does not end with already."""
+    """Return the messages of a checkpoint that the session does not end with already."""
     held: list[dict[str, Any]] = []
     message = found.get("assistant_message")
     held += [dict(message)] if isinstance(message, Mapping) and message.get("role") else []
@@ -110,7 +110,7 @@ def _restored(
 
 
 def _alike(row: Mapping[str, Any]) -> list[Any]:
-    """What makes two messages the same to nanobot; the error for a call counts as that call's answer."""
+    """Return what makes two messages the same to nanobot. The error for a call counts as that call's answer."""
     return [row.get(name) for name in _SAME]
 
 
@@ -157,7 +157,7 @@ def _written(
 
 
 def _ended(values: Mapping[str, Any], stamp: str) -> dict[str, Any]:
-    """The metadata of a session whose turn has ended."""
+    """Return the metadata of a session whose turn has ended."""
     stored = values.get("metadata")
     inner = {name: value for name, value in stored.items() if name not in _OPEN} if isinstance(stored, dict) else stored
     return {**values, "updated_at": stamp, "metadata": inner}
