@@ -1,4 +1,4 @@
-"""The dialog of a compaction: a range of the context, what compacting it does, and the note that stands for it."""
+"""The compaction dialog: a range of the context, what compacting it does, and the note that replaces it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name o
 
 
 class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[action_workers.Applied | None]):
-    """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
+    """Stays open until the compaction is done or cancelled, so that no typed note is ever lost.
+
+    Returns what was done.
+    """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-low"), (32, "-high")]
@@ -69,7 +72,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         super().__init__()
         self._archive, self._title, self._command = archive, title, command
         self._keep: int | None = None
-        """How many exchanges a proposal keeps, as long as the range is what was proposed."""
+        """How many exchanges the proposal keeps, None if the range is not the proposed one."""
         self._take(plan)
         self._begun_with = self.compaction.present if draft is None else draft
         self._note = NoteEditor(self._begun_with, id="note")
@@ -79,12 +82,12 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._done: action_workers.Applied | None = None
 
     def _take(self, plan: Plan) -> None:
-        """Shows a plan from now on, and with it the range that was asked for."""
+        """Show a plan from now on, with the range that was asked for."""
         if plan.compaction is None or not isinstance(plan.action, Compact):
             raise TypeError("this is no plan of a compaction")
         self._plan, self.compaction, self._ref = plan, plan.compaction, plan.action.ref
         self._cutting: int | None = None
-        """The epoch of the range that is being worked out."""
+        """The epoch of the range that a worker is looking into."""
         self.cut: Cut | None = plan.compaction.cut
         action = plan.action
         self._asked = wanted_range(self.compaction.context, action.first, action.last, action.keep)
@@ -97,7 +100,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
 
     @property
     def unused(self) -> str | None:
-        """The note where it neither stands there now, nor is what was carried out."""
+        """The note, if it is neither the present summary nor what was applied."""
         used = self._done.plan.action.note if self._done and isinstance(self._done.plan.action, Compact) else None
         return self.draft if self.draft not in (used, self.compaction.present) else None
 
@@ -123,7 +126,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._note.move_cursor(self._note.document.end)
         self._show_plan()
         self._rows.focus()
-        # How many rows there is room for is known by then.
+        # The number of rows that fit is known by then.
         self.call_after_refresh(self._rows.reveal)
 
     # -- what is shown
@@ -136,7 +139,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._show()
 
     def _show(self) -> None:
-        """Shows what the range as it is would do."""
+        """Show what the present range would do."""
         self._head.show(self.cut, self.draft)
         self._rows.show(self.cut, self.draft)
         self._show_why()
@@ -159,7 +162,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
 
     def _show_titles(self) -> None:
         first, last = self._asked
-        # A note may stand before messages that are older than itself.
+        # A note may come before messages that are older than itself.
         span = f"{'note ' * (first > last)}{first} to {last}" if first != last else f"message {first}"
         how = (
             f"newest {self._keep} exchange{'s stay' if self._keep != 1 else ' stays'}: + or -"
@@ -218,11 +221,11 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
 
     @property
     def _settled(self) -> bool:
-        """Whether what is shown is what the marked range does."""
+        """Whether what is shown belongs to the selected range."""
         return self._cutting is None and self._rows.wanted == self._asked
 
     def action_keep(self, by: int) -> None:
-        """Takes the proposal that keeps more exchanges, or fewer."""
+        """Select the range of the proposal that keeps more exchanges, or fewer."""
         keep = max(1, self._keep + by) if self._keep is not None else usual_exchanges(self.compaction.context)
         proposed = propose_range(self.compaction.context, keep)
         if proposed is None:
@@ -247,7 +250,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._show_titles()
 
     def _replace(self, text: str) -> None:
-        """Puts another text into the editor, which undo there takes back."""
+        """Replace the text in the editor. The editor's own undo reverts that."""
         self._note.replace(text, (0, 0), self._note.document.end)
         self._note.move_cursor(self._note.document.end)
 
@@ -289,7 +292,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
     # -- what works beside the dialog
 
     def _may_begin(self) -> bool:
-        """Whether what is shown can be worked on; says why it cannot."""
+        """Return whether work on what is shown can begin. If not, say why."""
         if self._job is not None:
             self._say(self._says)
         elif self.cut is None and self._cutting is None:
@@ -312,14 +315,14 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         )
 
     def _ended(self, epoch: int) -> bool:
-        """Whether this was waited for; it is not any more."""
+        """Return whether the answer is the one that is awaited, and await none from now on."""
         if self._job is None or self._job.epoch != epoch:
             return False
         self._job, self._says = None, ""
         return True
 
     def _stop(self, job: action_workers.Job, says: str) -> None:
-        """Stops what works. What writes may be done already, so that its answer is waited for."""
+        """Stop a worker. One that writes may have done so already, so its answer is still awaited."""
         job.stop.set()
         if not job.writes:
             self._job = None
@@ -360,7 +363,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
             if event.context != self.compaction.context:
                 self.compaction, self.cut, self._cutting = replace(self.compaction, context=event.context), None, None
                 self._show_plan()
-            # Otherwise it is the note that cannot be taken.
+            # Otherwise the note was not accepted.
             self._say(event.text)
 
     @on(action_workers.Applied)
@@ -369,7 +372,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._finish()
 
     def on_screen_resume(self) -> None:
-        # It may have been carried out while something else was on top.
+        # It may have been applied while something else was on top.
         self.call_after_refresh(self._finish)
 
     def _finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Context usage: what fills the model's context, what compactions saved, and how it grew over the rounds."""
+"""Context usage: the largest messages of the context, what compactions saved, and how it grew over the rounds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sessionscope.tui.workers.context_usage import NOTE_ROLE, ContextUsage, bar,
 from .pair import Pair
 
 BAR, SPARKS = 14, 28
-"""Cells of a bar and of the line over rounds."""
+"""Cells of a bar, and of the line over rounds."""
 
 
 class ContextUsageScreen(Pair[int | None]):
-    """Messages at the left or above, sums beside them. Dismissed with the seq to go to."""
+    """Messages at the left or above, sums beside them. Returns the seq to go to."""
 
     list_pane: Biggest
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -69,7 +69,7 @@ class ContextUsageScreen(Pair[int | None]):
 
 
 def usage_blocks(weight: ContextUsage) -> list[Block]:
-    """Sums by role, what each compaction saved, and the rounds as a line."""
+    """Return sums by role, what each compaction saved, and the rounds as a line."""
     roles = weight.by_role
     most = max((tokens for _, _, tokens in roles), default=0)
     blocks = [Block((("by role", "accent"),))]
@@ -98,7 +98,7 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
     if not compactions:
         blocks.append(Block((("no compaction is in force", "dim"),)))
     blocks.append(_head("over rounds"))
-    # A note without a row of its own does not tell when it came.
+    # A note that is no row of its own does not tell when it was written.
     since = any(compaction.note_seq is None for compaction in compactions)
     estimated = "estimated from the messages" + ", since the newest compaction" * since
     for values, known in ((weight.growth, estimated), (weight.sent, "recorded by the agent")):

@@ -1,4 +1,4 @@
-"""The doctor: what is wrong with an archive, what would put it right, and the repair itself. Runs only when asked."""
+"""The doctor: findings of an archive, their repairs, and applying these. Runs only when asked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PLURALS = {
 
 
 class Doctor(Pair[Spot | None]):
-    """Findings at the left or above, the one under the cursor beside it. Dismissed with the place to go to."""
+    """Findings at the left or above, the one under the cursor beside them. Returns the place to go to."""
 
     list_pane: FindingsList
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -54,11 +54,11 @@ class Doctor(Pair[Spot | None]):
         super().__init__(FindingsList(self.named, id="findings"))
         self._catalog, self.opened_archive, self._ref = catalog, opened_archive, ref
         self.narrowed = False
-        """Whether just the findings of one session are shown."""
+        """Whether only the findings of one session are shown."""
         self.found: list[Finding] = []
         self.looking = False
         self.incomplete = False
-        """Whether the last look failed, so that not all of what is wrong is known."""
+        """Whether the last check failed, so that some findings may be missing."""
         self._epoch = 0
         self._says = ""
         self._names: dict[Ref, str] = {}
@@ -68,12 +68,12 @@ class Doctor(Pair[Spot | None]):
         self.action_look()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide what changes the archive where this format offers no repair."""
+        """Hide what changes the archive if this format offers no repair."""
         changes = action in ("repair", "repair_all", "choose", "undo")
         return not changes or Capability.REPAIR in self.opened_archive.capabilities
 
     def named(self, ref: Ref) -> str:
-        """What a session is called; one bounded read the first time."""
+        """Return what a session is called. One bounded read the first time."""
         if ref not in self._names:
             try:
                 key = self.opened_archive.reader.key(ref)
@@ -86,14 +86,14 @@ class Doctor(Pair[Spot | None]):
     # -- what is shown
 
     def show(self) -> None:
-        """Shows what is known by now."""
+        """Show what is known by now."""
         found = [finding for finding in self.found if not self.narrowed or finding.place.session == self._ref]
         self.list_pane.show(found, self._hint())
         self._show_detail()
         self._show_title()
 
     def _hint(self) -> str:
-        """What stands in the place of findings where there are none."""
+        """Return what to show if there are no findings."""
         if self.looking:
             return "looking…"
         if self.incomplete:
@@ -135,7 +135,7 @@ class Doctor(Pair[Spot | None]):
     # -- looking
 
     def action_look(self) -> None:
-        """Looks for what is wrong, from the start."""
+        """Check everything from the start."""
         self.found, self.looking, self.incomplete = [], True, False
         self._says = "looking…"
         epoch = self._begin()
@@ -151,7 +151,7 @@ class Doctor(Pair[Spot | None]):
         self.show()
 
     def _begin(self) -> int:
-        """The epoch of work that begins now; what comes of earlier work is not for anybody any more."""
+        """Begin work, and return its epoch. Answers of earlier work are ignored from now on."""
         self._epoch += 1
         return self._epoch
 
@@ -166,7 +166,7 @@ class Doctor(Pair[Spot | None]):
             sick: dict[Ref, Severity] = {}
             for finding in self.found:
                 if finding.place.session is not None:
-                    # The heaviest come first.
+                    # The worst come first.
                     sick.setdefault(finding.place.session, finding.severity)
             self.opened_archive.sick = sick
         self.show()
@@ -267,7 +267,7 @@ class Doctor(Pair[Spot | None]):
 
     @on(action_workers.Applied)
     def _applied(self, event: action_workers.Applied) -> None:
-        # What was done is told whatever was begun since.
+        # What was done is shown whatever was begun since.
         self.opened_archive.done(event.plan.action, event.receipt)
         more = " · u takes it back" if event.receipt.undo is not None else ""
         self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
@@ -310,7 +310,7 @@ class Doctor(Pair[Spot | None]):
             self.show()
 
     def action_leave(self) -> None:
-        """Stops what is under way, unless that already changes something; with nothing under way, goes back."""
+        """Stop what is running, unless it already changes something. If nothing is running, go back."""
         if self._worker is not None and self._worker.is_running and self._says:
             self._worker.cancel()
             self.looking, self._says = False, ""

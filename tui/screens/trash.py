@@ -1,4 +1,4 @@
-"""The trash: what was closed, with its first words, and everything else that was kept aside of an archive."""
+"""The trash: closed sessions with their first words, and the other backups of an archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .pair import Pair
 
 
 class Trash(Pair[None]):
-    """Bundles at the left or above, what the one under the cursor holds beside it."""
+    """Bundles at the left or above, the contents of the one under the cursor beside them."""
 
     list_pane: KeptList
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,7 +42,7 @@ class Trash(Pair[None]):
         self.look()
 
     def look(self) -> None:
-        """Shows what is kept now: some small files are read."""
+        """Show the bundles as they are now. Reads a few small files."""
         try:
             found = bundles(self.opened_archive.archive.info.root, None if self.everything else "trash")
         except (StoreError, OSError) as error:
@@ -93,7 +93,7 @@ class Trash(Pair[None]):
         if event.epoch != self._epoch:
             return
         if not event.plan.offline and not event.plan.warnings:
-            # It can be taken back, so nobody is asked twice.
+            # It can be undone, so it asks no second time.
             self._apply(event)
             return
 

@@ -28,19 +28,19 @@ from .visible import visible
 MODES = ("text", "markdown", "raw")
 PIECE = 65_536
 MARKDOWN_CHARS = 16_384
-"""Longer texts are shown as they are, since some Markdown takes seconds to lay out."""
+"""Longer texts are not rendered as Markdown, since some of it takes seconds to lay out."""
 ROUNDS, MEMBERS = 200, 500
 IF_OFFLINE = "Continue only if none is running."
 SALVAGE = "sessionscope repair ARCHIVE --salvage NEW.db"
 
 
 class Block(Struct, frozen=True):
-    """Text to be wrapped to the pane's width: `markdown` rendered as such, `spans` as they are."""
+    """Text to be wrapped to the width of a pane: `markdown` is rendered, `spans` are shown as they are."""
 
     spans: tuple[Span, ...] = ()
     markdown: str | None = None
     label: str | None = None
-    """What stands at the left of every line of the block, once."""
+    """What is shown once at the left of the block."""
 
 
 def _line(*spans: Span) -> Block:
@@ -56,7 +56,7 @@ def _fact(name: str, value: object) -> Block:
 
 
 def message_blocks(message: Message, mode: str, compacted_by: Compaction | None = None) -> list[Block]:
-    """Everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
+    """Return everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
     blocks = [_title(message)]
     blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in message.damage]
     if message.note is not None:
@@ -157,7 +157,7 @@ def _raw(message: Message) -> list[Block]:
 
 
 def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
-    """Everything about a session that is not a message."""
+    """Return everything about a session that is not a message."""
     summary = detail.summary
     blocks = [_line((render.title_of(summary), "strong"))]
     damages = dict.fromkeys((*summary.damage, *detail.damage))
@@ -240,12 +240,12 @@ def _usage(usage: Usage) -> list[Block]:
 
 
 def note_blocks(note: str, mode: str) -> list[Block]:
-    """A note that is no row of its own."""
+    """Return a note that is no row of its own."""
     return [_line(("", "")), _text(note, mode)]
 
 
 def compaction_blocks(compaction: Compaction) -> list[Block]:
-    """A compaction's facts, to stand above its note."""
+    """Return the facts of a compaction, which are shown above its note."""
     runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in compaction.set_runs[:20])
     more = f" and {len(compaction.set_runs) - 20} runs more" if len(compaction.set_runs) > 20 else ""
     took = f"{compaction.rows} row{'s' if compaction.rows != 1 else ''}: {runs}{more} ({compaction.set_is})"
@@ -280,7 +280,7 @@ def compaction_blocks(compaction: Compaction) -> list[Block]:
 
 
 def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
-    """A summary from the log beside the sessions, whole."""
+    """Return a whole summary from the log next to the sessions."""
     return [
         _line((f"{render.LOG} {entry.number if entry.number is not None else '?'} ", "accent"), ("summary", "strong")),
         *[_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in entry.damage],
@@ -293,7 +293,7 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
 
 
 def finding_blocks(finding: Finding, session: str) -> list[Block]:
-    """What is wrong, where, and what can be done about it."""
+    """Return what is wrong, where, and what can be done about it."""
     glyph, style = render.SEVERITIES[finding.severity]
     place = finding.place
     blocks = [_line((f"{glyph} {finding.code}", style), (f"  {finding.severity}", "dim"))]
@@ -325,7 +325,7 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
 
 
 def bundle_blocks(found: Bundled) -> list[Block]:
-    """What was kept aside: when, where, and the sessions in it."""
+    """Return what a bundle is: when it was made, where it is, and the sessions in it."""
     blocks = [
         _line((render.one_line(found.what) or "(empty)", "strong")),
         _fact("kept", moment(found.kept_at)),
@@ -352,7 +352,7 @@ def bundle_blocks(found: Bundled) -> list[Block]:
 
 
 def plan_blocks(plan: Plan, verb: str) -> list[Block]:
-    """What a plan would change, as a diff, and what to know before it is carried out."""
+    """Return what a plan would change, as a diff, and what to know before it is applied."""
     blocks = [_line((verb, "strong"))]
     blocks += [_line((visible(reason), "")) for reason in plan.reasons]
     blocks += [_line((f"! {visible(warning)}", "note")) for warning in plan.warnings]

@@ -1,4 +1,4 @@
-"""Rows and sessions as lines of spans: text with the name of a style. Hostile text is tamed here."""
+"""Rows and sessions as lines of spans: text with the name of a style. Hostile text is made harmless here."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ ROLE_WIDTH, SIZE_WIDTH, WIDE, WIDER = 5, 5, 64, 92
 
 
 def one_line(text: str) -> str:
-    """Text as a single visible line: white space folded, control characters shown."""
+    """Return text as a single visible line: white space joined, control characters shown."""
     return visible(" ".join(text.split()))
 
 
 def fit(text: str, width: int) -> str:
-    """Text in exactly `width` cells, cut with an ellipsis or padded."""
+    """Return text in exactly `width` cells, cut with an ellipsis or padded."""
     if width <= 0:
         return ""
     if cell_len(text) <= width:
@@ -54,7 +54,7 @@ def fit(text: str, width: int) -> str:
 
 
 def title_of(summary: SessionSummary) -> str:
-    """What a session is called: its title, else its first words."""
+    """Return what a session is called: its title, else its first words."""
     return one_line(summary.title or summary.preview or "(empty)")
 
 
@@ -62,7 +62,7 @@ def title_of(summary: SessionSummary) -> str:
 
 
 def archive_line(opened_archive: OpenedArchive, expanded: bool, width: int) -> list[Span]:
-    """An archive as the top node of a tree."""
+    """Return an archive as a top node of the tree."""
     count = str(len(opened_archive.session_table)) if opened_archive.complete else "…"
     right = f" {count} "
     name = f"{EXPANDED if expanded else COLLAPSED} {one_line(opened_archive.name)}"
@@ -71,7 +71,7 @@ def archive_line(opened_archive: OpenedArchive, expanded: bool, width: int) -> l
 
 
 def group_line(name: str, depth: int, expanded: bool, count: int, width: int) -> list[Span]:
-    """A group of sessions, such as those of one channel."""
+    """Return a group of sessions, such as those of one channel."""
     indent = "  " * depth
     right = f" {count} "
     return [
@@ -90,7 +90,11 @@ def tree_line(
     sick: Severity | None = None,
     marked: bool = False,
 ) -> list[Span]:
-    """A session in the tree; `fold` is None without children, else whether they are shown; `sick` by the doctor."""
+    """Return a session in the tree.
+
+    `expanded` is None without children, else whether they are shown. `sick` is the worst severity that the doctor
+    found.
+    """
     indent = "  " * min(depth, max(0, (width - 20) // 2))
     mark = "  " if expanded is None else f"{EXPANDED if expanded else COLLAPSED} "
     if summary is None:
@@ -128,7 +132,7 @@ def _counts(summary: SessionSummary) -> list[Span]:
 
 
 def _between(left: list[Span], right: list[Span], width: int) -> list[Span]:
-    """The left spans cut or padded to what the right ones leave."""
+    """Return the left spans, cut or padded to the room that the right ones leave."""
     used = sum(cell_len(text) for text, _ in right)
     if width < used + 10:
         right, used = [], 0
@@ -146,13 +150,13 @@ def _between(left: list[Span], right: list[Span], width: int) -> list[Span]:
 
 
 def preview_line(summary: SessionSummary | None, line: int, width: int, marked: bool = False) -> list[Span]:
-    """A session in the preview list: title and counts, then the preview."""
+    """Return a session in the previews: title and counts, then the preview."""
     if summary is None:
         return [("…" if line == 0 else "", "dim")]
     right = _counts(summary)
     title, words = one_line(summary.title or ""), one_line(summary.preview)
     if not title and words:
-        # Without a title the first line is the beginning of the preview, and the second goes on from there.
+        # Without a title, the first line is the beginning of the preview, and the second continues it.
         title, words = _broken(words, width - sum(cell_len(text) for text, _ in right) - 2)
     if line == 0:
         style = "dim" if summary.status == "archived" else "strong"
@@ -163,7 +167,7 @@ def preview_line(summary: SessionSummary | None, line: int, width: int, marked: 
 
 
 def bundle_line(found: Bundled, line: int, width: int) -> list[Span]:
-    """Something that was kept aside: what and how much of it, then its first words or the reason."""
+    """Return a bundle: what and how much of it, then its first words or the reason."""
     if line == 0:
         count = len(found.sessions)
         kind = "" if found.kind == "trash" else f"{one_line(found.kind)} · "
@@ -180,7 +184,7 @@ def bundle_line(found: Bundled, line: int, width: int) -> list[Span]:
 
 
 def size_of(size: int) -> str:
-    """Bytes for people."""
+    """Return bytes for people."""
     for unit in ("B", "kB", "MB"):
         if size < 1_000:
             return f"{size} {unit}"
@@ -189,7 +193,7 @@ def size_of(size: int) -> str:
 
 
 def member_spans(member: Member) -> list[Span]:
-    """A session of a plan: what becomes of it, at its place in the tree."""
+    """Return a session of a plan: what happens to it, at its place in the tree."""
     glyph, style = FATES[member.fate]
     kind = f"{one_line(member.lifecycle)[:9]} · " if member.lifecycle and member.depth else ""
     words = one_line(member.title or member.preview or "(empty)")
@@ -205,7 +209,7 @@ def member_spans(member: Member) -> list[Span]:
 
 
 def _broken(text: str, width: int) -> tuple[str, str]:
-    """Text up to the last space that fits, and the rest."""
+    """Return text up to the last space that fits, and the rest."""
     if cell_len(text) <= width:
         return text, ""
     head = set_cell_size(text, max(1, width)).rstrip()
@@ -221,7 +225,7 @@ def _broken(text: str, width: int) -> tuple[str, str]:
 def timeline_line(
     row: TimelineRow, width: int, digits: int, last_of_pair: bool, unanswered: bool, marked: bool = False
 ) -> list[Span]:
-    """A message in one line: seq, state, pair, role, round or tool, what was said, size."""
+    """Return a message in one line: seq, state, pair, role, round or tool, first words, size."""
     if row.hole is not None:
         return _hole_line(row.hole, width, digits, marked)
     note = row.note is not None
@@ -245,7 +249,7 @@ def timeline_line(
     elif row.label:
         left.append((f"{one_line(row.label)} ", "compacted" if compacted else "accent"))
     for damage in row.damage:
-        # The line stands in the place of the seq already, and what was said is to be seen too.
+        # The line number is shown instead of the seq already, and leaves room for the text.
         words = one_line(damage.removeprefix(f"line {row.line}: "))
         words = fit(words, width // 3).rstrip() if row.head and cell_len(words) > width // 3 else words
         left.append((f"{DAMAGE} {words} ", "damage"))
@@ -302,7 +306,9 @@ def _hole_line(hole: tuple[int, int], width: int, digits: int, marked: bool) -> 
 
 
 def audit_lines(compaction: Compaction, width: int) -> tuple[list[Span], list[Span], list[Span]]:
-    """A compaction in three lines: what was folded into what; rows and tokens; the saving and what is odd."""
+    """Return a compaction in three lines: what was compacted into which note; rows and tokens; the saving and
+    anomalies.
+    """
     into = "summary" if compaction.note is not None and compaction.note_seq is None else _seq(compaction.note_seq)
     gone = compaction.from_seq is None and compaction.note is not None
     span = f"gone rows → {into}" if gone else f"{_seq(compaction.from_seq)}-{_seq(compaction.to_seq)} → {into}"
@@ -332,7 +338,7 @@ def audit_lines(compaction: Compaction, width: int) -> tuple[list[Span], list[Sp
 
 
 def archived_lines(entry: Archived, source: str, width: int) -> tuple[list[Span], list[Span], list[Span]]:
-    """A summary from the log in three lines: number and age, its first words, whose it is."""
+    """Return a summary from the log in three lines: number and age, its first words, whose it is."""
     name = f" {LOG} {entry.number if entry.number is not None else '?'} "
     whose = "   of this session" if entry.of_this_session else "   of which session is not said"
     last: list[Span] = [(f"   {DAMAGE} {one_line(entry.damage[0])}", "damage")] if entry.damage else [(whose, "dim")]
@@ -352,7 +358,7 @@ def _seq(seq: int | None) -> str:
 
 
 def tokens(compaction: Compaction) -> str:
-    """Tokens before and after, what that saves, and how it is known."""
+    """Return tokens before and after, what that saves, and how it is known."""
     if compaction.before_tokens is None and compaction.after_tokens is None:
         return "tokens unknown"
     text = f"{human(compaction.before_tokens)} → {human(compaction.after_tokens)}"
@@ -362,7 +368,7 @@ def tokens(compaction: Compaction) -> str:
 
 
 def saving(before: int, after: int) -> str:
-    """What becomes of so many tokens, in percent of them."""
+    """Return a change of tokens in percent."""
     saved = round(100 * (before - after) / before)
     return f"saves {saved}%" if saved >= 0 else f"costs {-saved}%"
 
@@ -374,7 +380,7 @@ CODE_CELLS, SICK = 24, "✚"
 
 
 def finding_line(finding: Finding, session: str, width: int) -> list[Span]:
-    """A finding in one line: how bad, which code, where; and whether anything can be done."""
+    """Return a finding in one line: severity, code, place, and whether anything can be done."""
     glyph, style = SEVERITIES[finding.severity]
     left: list[Span] = [(f" {glyph} ", style)]
     where = place_words(finding.place)
@@ -390,7 +396,7 @@ def finding_line(finding: Finding, session: str, width: int) -> list[Span]:
 
 
 def place_words(place: Spot) -> str:
-    """Where in its session, or in which file, something is."""
+    """Return where in its session, or in which file, something is."""
     if place.seq is not None:
         return f"#{place.seq}"
     if place.line is not None:

@@ -1,4 +1,4 @@
-"""The messages of a context, the biggest first: how much of it each one takes."""
+"""The messages of a context, the biggest first, with the share of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAR, ROOMY = 12, 52
 
 
 class Biggest(VirtualList):
-    """One line a message: seq, role, how much it takes as a bar and in tokens, what it says."""
+    """One line for each message: seq, role, its size as a bar and in tokens, first words."""
 
     HELP = """\
 ### Context
@@ -37,7 +37,7 @@ agent recorded that
         self.hint = "weighing…"
 
     def show(self, weight: ContextUsage) -> None:
-        """Shows other messages."""
+        """Show other messages."""
         self.weight, self.hint = weight, "the model is sent nothing of it"
         self.set_count(len(weight.rows), 0)
 

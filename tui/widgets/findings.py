@@ -1,4 +1,4 @@
-"""What the doctor found: one line a finding, the worst first."""
+"""The findings of the doctor: one line each, the worst first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAVIEST_FIRST = list(Severity)
 
 
 class FindingsList(VirtualList):
-    """The findings of one archive. `named` tells what a session is called."""
+    """The findings of one archive. `named` returns what a session is called."""
 
     HELP = """\
 ### Doctor
@@ -33,7 +33,7 @@ What is wrong or odd, in this archive or in one of its sessions. Looking changes
         self.hint = ""
 
     def show(self, found: Sequence[Finding], hint: str = "") -> None:
-        """Shows other findings, keeping the cursor on the one it is on, or at its place."""
+        """Show other findings. Keep the cursor on the same one, or at its place."""
         before = self.current
         self.found, self.hint = found, hint
         cursor = next((at for at, finding in enumerate(found) if finding == before), self.cursor) if before else 0

@@ -1,4 +1,4 @@
-"""What was kept aside of an archive: two lines a bundle, the newest first."""
+"""The bundles of an archive: two lines each, the newest first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .virtual_list import Span, VirtualList
 
 
 class KeptList(VirtualList):
-    """Bundles: what was closed and how much of it, then the first words of it."""
+    """Bundles: what was closed and how much of it, then its first words."""
 
     LINES: ClassVar[int] = 2
     HELP = """\
@@ -29,7 +29,7 @@ Sessions that were closed here, each with what went with it. They stay until `tr
         self.hint = ""
 
     def show(self, found: Sequence[Bundled], hint: str = "") -> None:
-        """Shows other bundles, keeping the cursor at its place."""
+        """Show other bundles, and keep the cursor at its place."""
         self.found, self.hint = found, hint
         self.set_count(len(found), max(0, min(self.cursor, len(found) - 1)))
 
