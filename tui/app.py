@@ -27,7 +27,7 @@ from .config import Config, ConfigError, load
 from .guarded_dismiss import GuardedDismiss
 from .screens.doctor import Doctor
 from .sessions.session_catalog import SessionCatalog
-from .text.render import one_line
+from .text.fitting import one_line
 
 SETTLED_S, AGAIN_S = 0.5, 10
 PALETTE_CELLS = Size(20, 8)

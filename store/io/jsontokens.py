@@ -57,8 +57,7 @@ class Form(Enum):
 
 
 class Extent(Struct, gc=False):
-    """An object from its brace at `start` to `stop`: after its end, at a byte that cannot follow, or the end of the
-    bytes.
+    """An object from its brace at `start` to `stop`: its end, a byte that cannot follow, or the end of the bytes.
 
     `last` is where the last token before `stop` begins, `ends` are the ends of the leading fields, `deep` says whether
     it is nested too deeply. `key` is the span of a key whose value is a string that is left open at `last`.
@@ -73,70 +72,130 @@ class Extent(Struct, gc=False):
     key: tuple[int, int] | None = None
 
 
-_OBJECT, _LIST, _OBJECT_ENDS, _LIST_ENDS, _COLON, _COMMA, _QUOTE = b'{[}]:,"'
-# The kinds of token that may come next: a first or later key, a first or later item, or what comes between them.
+_OBJECT, _LIST, _OBJECT_END, _LIST_END, _COLON, _COMMA, _QUOTE = b'{[}]:,"'
+# What may come next: the first or a later key, the first or a later item, a value after a colon, or what follows these.
 _FIRST_KEY, _KEY, _FIRST_ITEM, _ITEM, _AFTER_KEY, _VALUE, _AFTER_VALUE = (1 << bit for bit in range(7))
-_KEYS, _ITEMS_OR_KEYS = _FIRST_KEY | _KEY, _FIRST_KEY | _KEY | _FIRST_ITEM | _ITEM
+_KEYS = _FIRST_KEY | _KEY
 _VALUES = _FIRST_ITEM | _ITEM | _VALUE
-_OBJECT_MAY_END, _LIST_MAY_END = _FIRST_KEY | _AFTER_VALUE, _FIRST_ITEM | _AFTER_VALUE
+_FIELDS_OR_ITEMS = _KEYS | _FIRST_ITEM | _ITEM
+_OBJECT_MAY_END = _FIRST_KEY | _AFTER_VALUE
+_LIST_MAY_END = _FIRST_ITEM | _AFTER_VALUE
 
 
 def extent(data: bytes, start: int, stop: int) -> Extent:
     """Return the extent of the object whose brace is at `start`, in bytes that end at `stop`."""
-    within, deepest, ends, key = bytearray(b"{"), 1, list[int](), (start, start)
-    due, at, last, says_its_end = _FIRST_KEY, start + 1, start, False
-    while True:
-        inner, outermost = within[-1], len(within) == 1
-        if due & _ITEMS_OR_KEYS:
-            run = end_of(_FIELDS if inner == _OBJECT else _ITEMS, data, at, stop)
-            if run > at:
-                at, last, due = run, run - 1, _KEY if inner == _OBJECT else _ITEM
-                if outermost:
-                    ends.append(last)
+    return _ExtentScan(data, start, stop).run()
+
+
+class _ExtentScan:
+    """A pass over the tokens of one object, up to its end or to where it breaks."""
+
+    __slots__ = ("at", "brackets", "data", "deepest", "due", "ends", "key", "last", "shows_end", "start", "stop")
+
+    def __init__(self, data: bytes, start: int, stop: int) -> None:
+        self.data, self.start, self.stop = data, start, stop
+        self.brackets = bytearray(b"{")
+        """The brackets that are open, the outermost first."""
+        self.deepest = 1
+        self.ends: list[int] = []
+        self.key = (start, start)
+        """The span of the last key."""
+        self.due = _FIRST_KEY
+        """What may come next."""
+        self.at = start + 1
+        self.last = start
+        """Where the last token begins."""
+        self.shows_end = False
+        """Whether the last value shows where it ends. A number does not: it may have been cut."""
+
+    def run(self) -> Extent:
+        """Scan to the end of the object, to a byte that cannot follow, or to the end of the bytes."""
+        while True:
+            if self.due & _FIELDS_OR_ITEMS and self._skip_simple_ones():
                 continue
-        token = _TOKEN.match(data, at, stop)
-        assert token is not None
-        begin, end, sort = token.end(1), token.end(), token.lastindex
-        mark = data[begin] if sort == _MARK else 0
-        if begin == stop:
-            # A string, an object and a list show where they end. A number may have been cut.
-            if outermost and due == _AFTER_VALUE and says_its_end:
-                ends.append(at)
-            return Extent(start, stop, Form.OPEN, last, ends, deepest > DEEP)
-        if sort == _OPEN_STRING and due & (_KEYS | _VALUES):
-            of = key if outermost and due == _VALUE else None
-            return Extent(start, stop, Form.OPEN, begin, ends, deepest > DEEP, of)
-        if sort == _CLOSED_STRING and due & _KEYS:
-            key, due = (begin, end), _AFTER_KEY
-        elif sort in (_CLOSED_STRING, _PLAIN) and due & _VALUES:
-            due, says_its_end = _AFTER_VALUE, sort == _CLOSED_STRING
-        elif mark == _OBJECT and due & _VALUES:
-            within.append(mark)
-            deepest, due = max(deepest, len(within)), _FIRST_KEY
-        elif mark == _LIST and due & _VALUES:
-            end = end_of(_LISTS, data, begin, stop)
-            within += data[begin:end]
-            deepest, begin, due = max(deepest, len(within)), end - 1, _FIRST_ITEM
-        elif mark == _COLON and due == _AFTER_KEY:
-            due = _VALUE
-        elif mark == _COMMA and due == _AFTER_VALUE:
-            due = _KEY if inner == _OBJECT else _ITEM
-            if outermost:
-                ends.append(begin)
-        elif mark == _LIST_ENDS and inner == _LIST and due & _LIST_MAY_END:
-            lists = within[begin - end_of(_ENDS_OF_LISTS, data, begin, stop) :]
-            end = begin + len(lists) - len(lists.rstrip(b"["))
-            del within[begin - end :]
-            begin, due, says_its_end = end - 1, _AFTER_VALUE, True
-        elif mark == _OBJECT_ENDS and inner == _OBJECT and due & _OBJECT_MAY_END:
-            del within[-1]
-            due, says_its_end = _AFTER_VALUE, True
-            if outermost:
-                ends.append(begin)
-                return Extent(start, end, Form.WHOLE, begin, ends, deepest > DEEP)
-        else:
-            return Extent(start, begin, Form.TORN, last, ends, deepest > DEEP)
-        at, last = end, begin
+            token = _TOKEN.match(self.data, self.at, self.stop)
+            assert token is not None
+            begin, end, kind = token.end(1), token.end(), token.lastindex
+            if begin == self.stop:
+                if len(self.brackets) == 1 and self.due == _AFTER_VALUE and self.shows_end:
+                    self.ends.append(self.at)
+                return self._extent(Form.OPEN, self.stop)
+            if kind == _OPEN_STRING and self.due & (_KEYS | _VALUES):
+                is_field = len(self.brackets) == 1 and self.due == _VALUE
+                self.last = begin
+                return self._extent(Form.OPEN, self.stop, self.key if is_field else None)
+            previous, self.last, self.at = self.last, begin, end
+            self.due = self._take(kind, begin, end)
+            if not self.due:
+                self.last = previous
+                return self._extent(Form.TORN, begin)
+            if not self.brackets:
+                return self._extent(Form.WHOLE, end)
+
+    def _extent(self, form: Form, stop: int, key: tuple[int, int] | None = None) -> Extent:
+        return Extent(self.start, stop, form, self.last, self.ends, self.deepest > DEEP, key)
+
+    def _skip_simple_ones(self) -> bool:
+        """Skip fields or items that hold no others, each with its comma. Return False if there are none."""
+        in_object = self.brackets[-1] == _OBJECT
+        run_end = end_of(_FIELDS if in_object else _ITEMS, self.data, self.at, self.stop)
+        if run_end == self.at:
+            return False
+        self.last, self.at = run_end - 1, run_end
+        self.due = _KEY if in_object else _ITEM
+        if len(self.brackets) == 1:
+            self.ends.append(self.last)
+        return True
+
+    def _take(self, kind: int | None, begin: int, end: int) -> int:
+        """Take the token from `begin` to `end`. Return what may come next, 0 if the token cannot follow."""
+        due = self.due
+        if kind == _CLOSED_STRING and due & _KEYS:
+            self.key = begin, end
+            return _AFTER_KEY
+        if kind in (_CLOSED_STRING, _PLAIN) and due & _VALUES:
+            self.shows_end = kind == _CLOSED_STRING
+            return _AFTER_VALUE
+        if kind != _MARK:
+            return 0
+        mark, bracket = self.data[begin], self.brackets[-1]
+        if mark == _OBJECT and due & _VALUES:
+            self._open(b"{")
+            return _FIRST_KEY
+        if mark == _LIST and due & _VALUES:
+            self.at = end_of(_LISTS, self.data, begin, self.stop)
+            self.last = self.at - 1
+            self._open(self.data[begin : self.at])
+            return _FIRST_ITEM
+        if mark == _COLON and due == _AFTER_KEY:
+            return _VALUE
+        if mark == _COMMA and due == _AFTER_VALUE:
+            if len(self.brackets) == 1:
+                self.ends.append(begin)
+            return _KEY if bracket == _OBJECT else _ITEM
+        if mark == _LIST_END and bracket == _LIST and due & _LIST_MAY_END:
+            self._close_lists(begin)
+            return _AFTER_VALUE
+        if mark == _OBJECT_END and bracket == _OBJECT and due & _OBJECT_MAY_END:
+            if len(self.brackets) == 1:
+                self.ends.append(begin)
+            del self.brackets[-1]
+            self.shows_end = True
+            return _AFTER_VALUE
+        return 0
+
+    def _open(self, brackets: bytes) -> None:
+        self.brackets += brackets
+        self.deepest = max(self.deepest, len(self.brackets))
+
+    def _close_lists(self, begin: int) -> None:
+        """Close as many lists as there are end brackets in a row, and lists directly in each other."""
+        in_a_row = end_of(_ENDS_OF_LISTS, self.data, begin, self.stop) - begin
+        innermost = self.brackets[-in_a_row:]
+        count = len(innermost) - len(innermost.rstrip(b"["))
+        del self.brackets[-count:]
+        self.shows_end = True
+        self.last, self.at = begin + count - 1, begin + count
 
 
 def before(data: bytes, at: int) -> int:

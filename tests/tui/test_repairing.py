@@ -10,7 +10,7 @@ import pytest
 from sessionscope.store import open_archive
 from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.screens.doctor import Doctor
-from sessionscope.tui.text.render import SICK
+from sessionscope.tui.text.glyphs import SICK
 
 from ..store.helpers import DATA
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing

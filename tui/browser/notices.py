@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from sessionscope.tui.text.render import one_line
+from sessionscope.tui.text.fitting import one_line
 
 SILENCE_S = 30.0
 """Seconds for which an error that was shown is not shown again."""

@@ -8,8 +8,9 @@ from sessionscope.store import Audit, Limits, View
 from sessionscope.tui.sessions.current_session import CurrentSession
 from sessionscope.tui.sessions.opened_archive import OpenedArchive
 from sessionscope.tui.sessions.session_catalog import SessionCatalog
-from sessionscope.tui.text import render
+from sessionscope.tui.text import glyphs
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import one_line
 
 Span = tuple[str, str] | tuple[str, str, str]
 """A text, its style, and maybe the action that a click on it does."""
@@ -28,11 +29,11 @@ def archive_title(opened_archive: OpenedArchive) -> Title:
     count = f"{number} session{'s' if number != 1 else ''}" if opened_archive.complete else "counting sessions…"
     left = [
         (" sessionscope  ", "tab"),
-        (render.one_line(opened_archive.name), "strong"),
+        (one_line(opened_archive.name), "strong"),
         (f"  {info.format} · {count}", "dim"),
     ]
     if info.warning:
-        left.append((f"  {render.DAMAGE} {info.warning}", "damage"))
+        left.append((f"  {glyphs.DAMAGE} {info.warning}", "damage"))
     copy = opened_archive.archive.aside
     return left, [(f"private copy: {copy} ", "note") if copy else ("live ◌ ", "dim")]
 
@@ -41,7 +42,7 @@ def tree_title(catalog: SessionCatalog) -> Title:
     """Return the title of the session tree, with the filter and the order."""
     left = [(" SESSIONS", "strong")]
     if catalog.words:
-        left.append((f"  /{render.one_line(' '.join(catalog.words))}", "note"))
+        left.append((f"  /{one_line(' '.join(catalog.words))}", "note"))
     return left, [(f"by {catalog.order} ", "dim", "screen.sort")]
 
 

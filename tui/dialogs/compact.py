@@ -26,9 +26,9 @@ from sessionscope.store import (
     wanted_range,
 )
 from sessionscope.tui.external import editor
-from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import IF_OFFLINE, Block
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
@@ -56,9 +56,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "compact", "Compact", id="compact.compact"),
-        Binding(
-            "ctrl+g", "summarize", "Summarizer", id="compact.summarize", tooltip="have your command write the note"
-        ),
+        Binding("ctrl+g", "summarize", "Summarizer", id="compact.summarize", tooltip="your command writes the note"),
         Binding("ctrl+o", "edit", "$EDITOR", id="compact.edit", tooltip="write the note in your own editor"),
         Binding("plus", "keep(1)", "Keep more", show=False, key_display="+", id="compact.more"),
         Binding("minus", "keep(-1)", "Keep less", show=False, key_display="-", id="compact.less"),
@@ -157,18 +155,14 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
             lines.append((f"recorded of the agent's last call: {human(self.compaction.recorded)} tokens in all", "dim"))
         if self.compaction.present:
             lines.append(("the note takes the place of the summary that stands there now", "dim"))
-        self._why.show([Block(((render.one_line(text), style),)) for text, style in lines])
+        self._why.show([Block(((one_line(text), style),)) for text, style in lines])
         self._why.set_class(not lines, "-empty")
 
     def _show_titles(self) -> None:
         first, last = self._asked
         # A note may come before messages that are older than itself.
-        span = f"{'note ' * (first > last)}{first} to {last}" if first != last else f"message {first}"
-        how = (
-            f"newest {self._keep} exchange{'s stay' if self._keep != 1 else ' stays'}: + or -"
-            if (self._keep is not None)
-            else "shift+↑↓ range"
-        )
+        span = f"message {first}" if first == last else f"{'note ' if first > last else ''}{first} to {last}"
+        how = "shift+↑↓ range" if self._keep is None else f"newest {_exchanges_stay(self._keep)}: + or -"
         self.query_one("#compact-title", Bar).show(
             [(" Compact ", "tab"), (f"{span} ", "strong"), (f"of {self._title}", "dim")], [(f"{how} ", "dim")]
         )
@@ -183,7 +177,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._show_titles()
 
     def _say(self, text: str) -> None:
-        self._says = render.one_line(text)
+        self._says = one_line(text)
         self._show_titles()
 
     # -- the range
@@ -216,7 +210,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
     def _cut_out(self, event: action_workers.RangeCut) -> None:
         if event.epoch == self._cutting:
             self._cutting, self.cut = None, event.cut
-            self._says = render.one_line(event.text) or self._says
+            self._says = one_line(event.text) or self._says
             self._show()
 
     @property
@@ -399,3 +393,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
             return "the compaction is being carried out"
         unused = self.unused
         return "the note has not been used" if unused and unused != self._begun_with else None
+
+
+def _exchanges_stay(count: int) -> str:
+    return "1 exchange stays" if count == 1 else f"{count} exchanges stay"

@@ -8,9 +8,10 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Archive, Certainty, Compaction, Ref
-from sessionscope.tui.text import render
+from sessionscope.tui.text import compaction_lines, glyphs, message_lines
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.fitting import fit, one_line
 from sessionscope.tui.widgets.biggest import Biggest
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import read_workers
@@ -53,7 +54,7 @@ class ContextUsageScreen(Pair[int | None]):
 
     @on(read_workers.Failed)
     def _failed(self, event: read_workers.Failed) -> None:
-        self.list_pane.hint = render.one_line(event.text)
+        self.list_pane.hint = one_line(event.text)
         self.list_pane.refresh()
 
     def follow(self) -> None:
@@ -78,8 +79,8 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
         blocks.append(
             Block(
                 (
-                    (f"{render.ROLES.get(role, role):<6}", ""),
-                    (f"{render.fit(bar(tokens, most, BAR), BAR)} ", style),
+                    (f"{message_lines.ROLES.get(role, role):<6}", ""),
+                    (f"{fit(bar(tokens, most, BAR), BAR)} ", style),
                     (f"{human(tokens):>5} {share(tokens, weight.tokens):>4}", ""),
                     (f"  {human(count)} message{'s' if count != 1 else ''}", "dim"),
                 )
@@ -116,7 +117,7 @@ def _head(text: str) -> Block:
 
 
 def _saved(compaction: Compaction, most: int) -> Block:
-    name = f"{render.NOTE}{compaction.number}"
+    name = f"{glyphs.NOTE}{compaction.number}"
     kept = bar(compaction.after_tokens or 0, most, BAR)
     gone = bar(compaction.before_tokens or 0, most, BAR)[len(kept) :]
     return Block(
@@ -124,6 +125,6 @@ def _saved(compaction: Compaction, most: int) -> Block:
             (f"{name:<6}", "note"),
             (kept, "title"),
             (f"{'░' * len(gone):<{BAR - len(kept)}} ", "dim"),
-            (render.tokens(compaction).removesuffix(f" {Certainty.RECORDED}"), ""),
+            (compaction_lines.tokens(compaction).removesuffix(f" {Certainty.RECORDED}"), ""),
         )
     )

@@ -13,8 +13,9 @@ from sessionscope.store import Capability, Finding, Ref, Repair, Severity, Spot,
 from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.sessions.opened_archive import OpenedArchive
 from sessionscope.tui.sessions.session_catalog import SessionCatalog
-from sessionscope.tui.text import describe, render
+from sessionscope.tui.text import describe, session_lines
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, FindingsList
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import action_workers, read_workers
@@ -80,7 +81,7 @@ class Doctor(Pair[Spot | None]):
                 found = self.opened_archive.reader.summaries([key]) if key is not None else []
             except StoreError:
                 found = []
-            self._names[ref] = render.title_of(found[0]) if found else render.one_line(ref.id)
+            self._names[ref] = session_lines.title_of(found[0]) if found else one_line(ref.id)
         return self._names[ref]
 
     # -- what is shown
@@ -121,7 +122,7 @@ class Doctor(Pair[Spot | None]):
         right = self._says or words or ("" if self.looking else "nothing found")
         info = self.opened_archive.archive.info
         self.entitle(
-            [(" doctor  ", "tab"), (render.one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
+            [(" doctor  ", "tab"), (one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
             right,
             "note" if self._says else "dim",
             [(" FINDINGS", "strong"), (scope, "note")],
@@ -175,7 +176,7 @@ class Doctor(Pair[Spot | None]):
     def _progressed(self, event: action_workers.Progressed) -> None:
         if event.epoch == self._epoch and self._says:
             share = f" {round(100 * event.done / event.total)}%" if event.total else f" {human(event.done)}"
-            self._says = f"{render.one_line(event.what)}{share if event.done else ''}"
+            self._says = f"{one_line(event.what)}{share if event.done else ''}"
             self._show_title()
 
     @on(action_workers.GivenUp)
@@ -184,7 +185,7 @@ class Doctor(Pair[Spot | None]):
             self.incomplete = self.looking and bool(event.text)
             self.looking, self._says = False, ""
             if event.text:
-                self.notify(render.one_line(event.text), severity="error", markup=False)
+                self.notify(one_line(event.text), severity="error", markup=False)
             self.show()
 
     # -- repairing
@@ -270,9 +271,9 @@ class Doctor(Pair[Spot | None]):
         # What was done is shown whatever was begun since.
         self.opened_archive.done(event.plan.action, event.receipt)
         more = " · u takes it back" if event.receipt.undo is not None else ""
-        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        self.notify(f"{one_line(event.receipt.said)}{more}", markup=False)
         for note in event.receipt.notes:
-            self.notify(render.one_line(note), severity="warning", markup=False)
+            self.notify(one_line(note), severity="warning", markup=False)
         self._names.clear()
         self.action_look()
 

@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from sessionscope.store import Bundled, Restore, StoreError, bundles
 from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.sessions.opened_archive import OpenedArchive
-from sessionscope.tui.text import describe, render
+from sessionscope.tui.text import describe, session_lines
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.widgets.kept import KeptList
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import action_workers, read_workers
@@ -47,7 +48,7 @@ class Trash(Pair[None]):
             found = bundles(self.opened_archive.archive.info.root, None if self.everything else "trash")
         except (StoreError, OSError) as error:
             found = []
-            self.notify(render.one_line(str(error)), severity="error", markup=False)
+            self.notify(one_line(str(error)), severity="error", markup=False)
         self.list_pane.show(found, "nothing was kept" if self.everything else "the trash is empty")
         self.follow()
 
@@ -56,8 +57,8 @@ class Trash(Pair[None]):
         self.detail.show(describe.bundle_blocks(current) if current is not None else [])
         size = sum(one.size for one in self.list_pane.found)
         self.entitle(
-            [(" trash  ", "tab"), (render.one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
-            render.size_of(size),
+            [(" trash  ", "tab"), (one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
+            session_lines.size_of(size),
             "dim",
             [(" KEPT ASIDE" if self.everything else " CLOSED SESSIONS", "strong")],
             "HOLDS",
@@ -123,15 +124,15 @@ class Trash(Pair[None]):
             if self.opened_archive.undos and self.opened_archive.undos[-1] == event.receipt.undo
             else ""
         )
-        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        self.notify(f"{one_line(event.receipt.said)}{more}", markup=False)
         for note in event.receipt.notes:
-            self.notify(render.one_line(note), severity="warning", markup=False)
+            self.notify(one_line(note), severity="warning", markup=False)
         self.look()
 
     @on(action_workers.GivenUp)
     def _given_up(self, event: action_workers.GivenUp) -> None:
         if event.epoch == self._epoch and event.text:
-            self.notify(render.one_line(event.text), severity="error", markup=False)
+            self.notify(one_line(event.text), severity="error", markup=False)
 
     def action_undo(self) -> None:
         if not self.opened_archive.undos:

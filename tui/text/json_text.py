@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import render
+from .fitting import one_line
 from .visible import visible
 
 Span = tuple[str, str]
@@ -21,7 +21,7 @@ def json_spans(value: Any, indent: int = 0) -> list[Span]:
     if isinstance(value, dict) and value:
         spans: list[Span] = []
         for key, inner in value.items():
-            spans.append((f"{pad}{render.one_line(str(key))}: ", "dim"))
+            spans.append((f"{pad}{one_line(str(key))}: ", "dim"))
             spans += _inner(inner, indent)
         return spans
     if isinstance(value, list) and value:

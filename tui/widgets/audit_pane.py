@@ -8,7 +8,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Archived, Audit, Compaction
-from sessionscope.tui.text import render
+from sessionscope.tui.text import compaction_lines, glyphs
+from sessionscope.tui.text.fitting import fit
 
 from .virtual_list import Span, VirtualList
 
@@ -84,12 +85,12 @@ What was folded into which note, how many rows that really took, tokens before a
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         compactions = self.audit.compactions
         if index < len(compactions):
-            return render.audit_lines(compactions[-1 - index], width)[line]
+            return compaction_lines.compaction_lines(compactions[-1 - index], width)[line]
         if (entry := self._entry(index)) is not None:
-            return render.archived_lines(entry, self.audit.source, width)[line]
+            return compaction_lines.archived_lines(entry, self.audit.source, width)[line]
         rows = sum(last - first + 1 for first, last in self.audit.unexplained)
-        texts = (f" {render.DAMAGE} {rows} folded row{'s' if rows != 1 else ''}", "    that no compaction explains", "")
-        return [(render.fit(texts[line], width), "damage" if line == 0 else "dim")]
+        texts = (f" {glyphs.DAMAGE} {rows} folded row{'s' if rows != 1 else ''}", "    that no compaction explains", "")
+        return [(fit(texts[line], width), "damage" if line == 0 else "dim")]
 
     def empty(self) -> str:
         return self.hint

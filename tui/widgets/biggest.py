@@ -8,8 +8,9 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Candidate
-from sessionscope.tui.text import render
+from sessionscope.tui.text import glyphs, message_lines
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import fit, one_line
 from sessionscope.tui.workers.context_usage import ContextUsage, bar, context_usage_of, share
 
 from .virtual_list import Span, VirtualList
@@ -51,18 +52,18 @@ agent recorded that
         rows = self.weight.rows
         row, most, digits = rows[index], rows[0].tokens, max(3, len(str(max(one.seq for one in rows[:1]))))
         cells = BAR if width >= ROOMY else BAR // 2
-        role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
-        glyph: Span = (render.NOTE, "note") if row.note else ("●", "title")
+        role = fit(one_line(message_lines.ROLES.get(row.role, row.role)), message_lines.ROLE_CELLS)
+        glyph: Span = (glyphs.NOTE, "note") if row.note else ("●", "title")
         left: list[Span] = [
             (f"{row.seq:>{digits}} ", "dim"),
             glyph,
             (f" {role} ", "note" if row.note else "dim"),
-            (f"{render.fit(bar(row.tokens, most, cells), cells)} ", "title"),
+            (f"{fit(bar(row.tokens, most, cells), cells)} ", "title"),
             (f"{human(row.tokens):>5} ", ""),
             (f"{share(row.tokens, self.weight.tokens):>4} ", "dim"),
         ]
-        used = digits + 3 + render.ROLE_WIDTH + 1 + cells + 1 + 6 + 5
-        return [*left, (render.fit(render.one_line(row.head), width - used), "")]
+        used = digits + 3 + message_lines.ROLE_CELLS + 1 + cells + 1 + 6 + 5
+        return [*left, (fit(one_line(row.head), width - used), "")]
 
     def empty(self) -> str:
         return self.hint

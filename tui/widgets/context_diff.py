@@ -9,8 +9,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from sessionscope.store import Candidate, Context, Cut, tokens_of
-from sessionscope.tui.text import render
+from sessionscope.tui.text import compaction_lines, glyphs, message_lines
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import fit, one_line
 from sessionscope.tui.text.styles import strip_of
 from sessionscope.tui.workers.context_usage import bar
 
@@ -33,7 +34,7 @@ def _within(spans: Sequence[Span], room: int) -> list[Span]:
     for text, style in spans:
         size = cell_len(text)
         if size >= room:
-            return [*found, (render.fit(text, room), style)]
+            return [*found, (fit(text, room), style)]
         found.append((text, style))
         room -= size
     return [*found, (" " * room, "")]
@@ -68,7 +69,7 @@ class ContextHead(Widget):
             return strip_of(self, [], width)
         room = (width - len(GAP)) // 2 - 1
         if y == 0:
-            saves, style = render.saving(before, after), "accent" if after <= before else "damage"
+            saves, style = compaction_lines.saving(before, after), "accent" if after <= before else "damage"
             left: list[Span] = [(" NOW ", "strong"), (_counted(self._rows, before), "")]
             right: list[Span] = [("AFTER ", "strong")]
             if room >= ROOMY:
@@ -175,8 +176,8 @@ from the beginning, and `kept` never leaves
 
     def _line(self, row: Candidate, width: int, style: str) -> list[Span]:
         room = (width - len(GAP)) // 2 - 1
-        glyph = render.NOTE if row.note else "●"
-        role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
+        glyph = glyphs.NOTE if row.note else "●"
+        role = fit(one_line(message_lines.ROLES.get(row.role, row.role)), message_lines.ROLE_CELLS)
         kept: list[Span] = [("kept ", "accent")] if row.kept else []
         state = style or ("note" if row.note else "title")
         left: list[Span] = [
@@ -185,18 +186,18 @@ from the beginning, and `kept` never leaves
             (f"{role} ", style or "dim"),
             *kept,
         ]
-        return self._sized(left, render.one_line(row.head), row.tokens, room, style)
+        return self._sized(left, one_line(row.head), row.tokens, room, style)
 
     def _noted(self, width: int) -> list[Span]:
-        words = render.one_line(self._note[:400])
-        left: list[Span] = [(f"{'new':>{self._digits}} ", "note"), (f"{render.NOTE} ", "note")]
+        words = one_line(self._note[:400])
+        left: list[Span] = [(f"{'new':>{self._digits}} ", "note"), (f"{glyphs.NOTE} ", "note")]
         return self._sized(left, words or "(the note)", tokens_of(len(self._note)), (width - len(GAP)) // 2 - 1, "note")
 
     @staticmethod
     def _sized(left: list[Span], words: str, tokens: int, room: int, style: str) -> list[Span]:
         size = f" {human(tokens):>{TOKENS - 1}}" if room >= 30 else ""
         used = sum(cell_len(text) for text, _ in left)
-        return [*left, (render.fit(words, max(0, room - used - len(size))), style), (size, style or "dim")]
+        return [*left, (fit(words, max(0, room - used - len(size))), style), (size, style or "dim")]
 
     def empty(self) -> str:
         return "nothing of it is in the context"

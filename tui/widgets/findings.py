@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from sessionscope.store import Finding, Ref, Severity
-from sessionscope.tui.text import render
+from sessionscope.tui.text import finding_lines
 
 from .virtual_list import Span, VirtualList
 
@@ -47,7 +47,7 @@ What is wrong or odd, in this archive or in one of its sessions. Looking changes
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         finding = self.found[index]
         name = self._named(finding.place.session) if finding.place.session is not None else ""
-        return render.finding_line(finding, name, width)
+        return finding_lines.finding_line(finding, name, width)
 
     def empty(self) -> str:
         return self.hint

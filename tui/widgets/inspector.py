@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from sessionscope.tui.compat import resize_content
 from sessionscope.tui.text.describe import Block
-from sessionscope.tui.text.render import fit
+from sessionscope.tui.text.fitting import fit
 from sessionscope.tui.text.styles import named_style
 from sessionscope.tui.text.visible import visible
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from sessionscope.store import Bundled
-from sessionscope.tui.text import render
+from sessionscope.tui.text import session_lines
 
 from .virtual_list import Span, VirtualList
 
@@ -39,7 +39,7 @@ Sessions that were closed here, each with what went with it. They stay until `tr
         return self.found[self.cursor] if self.cursor < len(self.found) else None
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
-        return render.bundle_line(self.found[index], line, width)
+        return session_lines.bundle_line(self.found[index], line, width)
 
     def empty(self) -> str:
         return self.hint

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
-from sessionscope.tui.text import render
+from sessionscope.tui.text import session_lines
 
 from .virtual_list import Span, VirtualList
 
@@ -64,7 +64,7 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         node = self._shown[index]
         if self.catalog.summary(node) is None:
             self.catalog.load(self._shown[max(0, index - 4) : index + self.rows_visible + 4])
-        return render.preview_line(
+        return session_lines.preview_line(
             self.catalog.summary(node), line, width, self.catalog.key(node) in self.catalog.marked
         )
 

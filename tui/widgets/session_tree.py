@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from sessionscope.tui.sessions.opened_archive import POSITION_MASK
 from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
-from sessionscope.tui.text import render
+from sessionscope.tui.text import session_lines
 
 from .virtual_list import Span, VirtualList
 
@@ -115,8 +115,8 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
             group = self.catalog.opened_archive(node).group_name(node)
             if group is not None:
                 count = self._below(index) if self.catalog.words else self._children(node)
-                return render.group_line(group, depth, expanded, count, width)
-            return render.archive_line(self.catalog.opened_archive(node), node in self.expanded, width)
+                return session_lines.group_line(group, depth, expanded, count, width)
+            return session_lines.archive_line(self.catalog.opened_archive(node), node in self.expanded, width)
         if self.catalog.summary(node) is None:
             start = max(0, index - AHEAD)
             self.catalog.load(self._shown[start : index + self.rows_visible + AHEAD])
@@ -128,7 +128,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         )
         summary = self.catalog.summary(node)
         sick = opened_archive.sick.get(summary.ref) if summary is not None else None
-        return render.tree_line(
+        return session_lines.tree_line(
             summary,
             opened_archive.session_table.place(at),
             depth,

@@ -9,7 +9,7 @@ from textual.message import Message
 
 from sessionscope.store import StoreError, TimelineRow
 from sessionscope.store import Timeline as Rows
-from sessionscope.tui.text import render
+from sessionscope.tui.text import message_lines
 
 from .ranged_list import RangedList
 from .virtual_list import Span
@@ -178,7 +178,9 @@ what is proposed
         if row.role == "tool" and (index + 1) % PAGE:
             below = self.row(index + 1)
             last = below is None or below.role != "tool"
-        return render.timeline_line(row, width, self._digits, last, row.seq in self.unanswered, self.is_marked(index))
+        return message_lines.message_line(
+            row, width, self._digits, last, row.seq in self.unanswered, self.is_marked(index)
+        )
 
     def empty(self) -> str:
         return self.hint

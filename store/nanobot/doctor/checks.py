@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Trouble
+from sessionscope.store.io.spans import Fidelity, Trouble
 from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.nanobot.format.file_head import Metadata, metadata_of

@@ -20,12 +20,11 @@ from typing import Any
 
 from sessionscope.store.io.bundle import BundleKind, keep
 from sessionscope.store.io.files import replace_file, sync_folder
-from sessionscope.store.model.errors import StoreError
-from sessionscope.store.nanobot.format.file import beginning, stat_of
-from sessionscope.store.nanobot.format.file_head import Metadata, read_file_head
-from sessionscope.store.nanobot.format.names import LOCK, FileName, Naming, guessed_key
+from sessionscope.store.nanobot.format.file import stat_of
+from sessionscope.store.nanobot.format.names import LOCK
 
-from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
+from .listed_file import listed_file
+from .loading import foreign, head_line, merge, read_rows, read_steadily, stands, sweep, take_head
 from .row_lines import Unwritable, line_of, row_line
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import (
@@ -45,10 +44,10 @@ from .writing import (
 
 __all__ = ["FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "Unwritable"]
 
-WAIT_S, POLL_S, HEAD_BYTES = 30.0, 0.005, 65_536
-"""How many seconds to wait for the lock of a sessions folder, which 0.3.5 takes as well, how many to pause between
-tries, and how many bytes a listing reads of a file.
-"""
+WAIT_S = 30.0
+"""How many seconds to wait for the lock of a sessions folder, which 0.3.5 takes as well."""
+POLL_S = 0.005
+"""Seconds between two tries."""
 _log = logging.getLogger(__name__)
 
 
@@ -212,34 +211,9 @@ class SessionManager:
 
         One row for each file.
         """
-        found = []
-        for path in self.sessions_dir.glob("*.jsonl"):
-            size = HEAD_BYTES
-            try:
-                data, _ = beginning(str(path), size)
-                if len(data) == size and b"\n" not in data:
-                    # The metadata line may hold the whole state of a turn under way.
-                    size *= 64
-                    data, _ = beginning(str(path), size)
-            except StoreError as error:
-                _log.warning("%s cannot be listed: %s", path.name, error)
-                continue
-            head = read_file_head(FileName(path.stem, False), data, len(data) < size)
-            if not data.strip() or not head.session:
-                continue
-            metadata = head.metadata or Metadata()
-            known = head.naming is Naming.BASE64 or (metadata.key and same_file(path, metadata.key))
-            found.append(
-                {
-                    "key": head.key if known else guessed_key(path.stem),
-                    "created_at": metadata.created_at,
-                    "updated_at": metadata.updated_at,
-                    "title": metadata.title or "",
-                    "preview": head.preview,
-                    "path": str(path),
-                }
-            )
-        return sorted(found, key=lambda one: str(one["updated_at"] or ""), reverse=True)
+        listed = [listed_file(path) for path in self.sessions_dir.glob("*.jsonl")]
+        sessions = [session for session in listed if session is not None]
+        return sorted(sessions, key=lambda session: str(session["updated_at"] or ""), reverse=True)
 
     # -- writing
 

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from sessionscope.store.io.jsonlines import Fidelity, leading, scan
+from sessionscope.store.io.jsonlines import leading, scan
+from sessionscope.store.io.spans import Fidelity
 
 from .message_preview import message_preview
 from .names import FileName, Naming, channel_of, key_of, naming

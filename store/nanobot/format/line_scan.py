@@ -16,7 +16,8 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from sessionscope.store.io.jsonlines import Span, SpanKind, scan
+from sessionscope.store.io.jsonlines import scan
+from sessionscope.store.io.spans import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.protocols import Cancel, never
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Span, SpanKind
+from sessionscope.store.io.spans import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.file_head import METADATA

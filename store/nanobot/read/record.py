@@ -15,8 +15,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Leading, SpanKind, Trouble, leading, scan
+from sessionscope.store.io.jsonlines import Leading, leading, scan
 from sessionscope.store.io.jsontokens import unescape
+from sessionscope.store.io.spans import Fidelity, SpanKind, Trouble
 from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import OpenFile

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity
+from sessionscope.store.io.spans import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
 from sessionscope.store.nanobot.doctor.checks import DATES, Subject, check_file, is_date, repeated
 from sessionscope.store.nanobot.format.file import Held

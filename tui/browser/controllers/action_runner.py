@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sessionscope.store import Action, Plan
 from sessionscope.tui.browser.host import Host
 from sessionscope.tui.sessions.opened_archive import OpenedArchive
-from sessionscope.tui.text.render import one_line
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.workers import action_workers, read_workers
 from sessionscope.tui.workers.action_workers import Applied, GivenUp, Planned
 

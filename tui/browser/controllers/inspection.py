@@ -12,7 +12,7 @@ from sessionscope.tui.browser.panes import Panes
 from sessionscope.tui.external import clipboard, pager
 from sessionscope.tui.sessions.current_session import CurrentSession
 from sessionscope.tui.text import describe
-from sessionscope.tui.text.render import one_line
+from sessionscope.tui.text.fitting import one_line
 
 from .opening import REST_S, Opening
 

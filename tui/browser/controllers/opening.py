@@ -12,7 +12,8 @@ from sessionscope.tui.browser.titles import VIEWS
 from sessionscope.tui.sessions.current_session import CurrentSession, Runs
 from sessionscope.tui.sessions.opened_archive import OpenedArchive
 from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
-from sessionscope.tui.text.render import one_line, title_of
+from sessionscope.tui.text.fitting import one_line
+from sessionscope.tui.text.session_lines import title_of
 
 REST_S = 0.1
 """Seconds that the keys must rest before the panes follow the cursor."""

@@ -13,7 +13,7 @@ from sessionscope.tui.browser.host import Host
 from sessionscope.tui.browser.panes import Panes
 from sessionscope.tui.sessions.opened_archive import OpenedArchive
 from sessionscope.tui.sessions.session_catalog import SessionCatalog
-from sessionscope.tui.text.render import one_line
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.workers import read_workers
 
 from .opening import Opening
