@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .model import wording
 from .model.errors import Damaged, DamagedPages, NotAnArchive, UnknownSession
 from .model.findings import UNREADABLE, Finding, Severity
 from .model.plans import Progress, silent
@@ -82,8 +83,7 @@ def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref |
         except Damaged:
             damaged.append((archive, None))
     if len(found) > 1:
-        refs = ", ".join(str(ref) for _, ref in found)
-        raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+        raise UnknownSession(wording.name_is_ambiguous(name, (ref for _, ref in found)))
     if not found and not damaged:
         # The longest message is the one that suggests candidates.
         raise max(failures, key=lambda error: len(str(error)))

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .model import wording
 from .model.archive_info import ArchiveInfo
 from .model.context import Candidate, Context, tokens_of
 from .model.errors import Cancelled, Damaged, UnknownSession
@@ -149,10 +150,9 @@ class ReadOnlyReader(ABC):
         if len(found) == 1:
             return found[0]
         if found:
-            refs = ", ".join(map(str, found))
-            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+            raise UnknownSession(wording.name_is_ambiguous(name, found))
         near = [one.ref.id for one in sessions if name.casefold() in one.ref.id.casefold()][:CANDIDATES]
-        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
+        raise UnknownSession(wording.name_is_unknown(name, near))
 
     def session(self, ref: Ref) -> SessionDetail:
         summary = next((one for one in self.all_sessions() if one.ref == ref), None)

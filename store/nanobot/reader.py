@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from sessionscope.store.model import outline as outlines
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context, tokens_of
 from sessionscope.store.model.errors import Busy, StoreError, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -109,15 +110,18 @@ class NanobotReader:
 
     def resolve(self, name: str) -> Ref:
         session_table = self.session_table()
-        found = [at for at, id_ in enumerate(session_table.ids) if name == id_]
-        found = found or [at for at in range(len(session_table)) if name in self._listing.names_for(session_table, at)]
-        if len(found) == 1:
-            return self._listing.ref(session_table, found[0])
-        near = found or session_table.matching([name])[:CANDIDATES]
-        refs = ", ".join(str(self._listing.ref(session_table, at)) if found else session_table.ids[at] for at in near)
-        if found:
-            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
-        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {refs}?" if near else "."))
+        positions = range(len(session_table))
+        named = [position for position in positions if session_table.ids[position] == name]
+        named = named or [
+            position for position in positions if name in self._listing.names_for(session_table, position)
+        ]
+        refs = [self._listing.ref(session_table, position) for position in named]
+        if len(refs) == 1:
+            return refs[0]
+        if refs:
+            raise UnknownSession(wording.name_is_ambiguous(name, refs))
+        similar = [session_table.ids[position] for position in session_table.matching([name])[:CANDIDATES]]
+        raise UnknownSession(wording.name_is_unknown(name, similar))
 
     def session(self, ref: Ref) -> SessionDetail:
         name = self._name_of(ref)
@@ -161,7 +165,7 @@ class NanobotReader:
     def _name_of(self, ref: Ref) -> str:
         name = self._name(ref)
         if name is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return name
 
     def _there(self, name: str) -> bool:
@@ -280,7 +284,7 @@ class NanobotReader:
         with opening(self._path(name)) as file:
             found = self._message(name, file, place, start, stop) if place is not None else None
         if found is None:
-            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+            raise UnknownSession(wording.message_is_gone(row, ref.id))
         return found
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = PIECE) -> list[Message]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from sessionscope.store.io.bundle import Bundle, BundleKind, discard_restored, trash_entry
 from sessionscope.store.io.clock import now_ms
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, reasons
 from sessionscope.store.model.plans import (
@@ -143,12 +144,12 @@ class PowerLoopActions:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
         facts = read_facts(conn, self.layout, key) if key is not None else None
         if facts is None or key is None:
-            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(action.ref.id))
         some, said = settle(facts, action.reason, now_ms())
         return Plan(
             action,
             edits.count(some),
-            tuple(said) or ("No call is open in it, and no turn.",),
+            tuple(said) or (wording.NOTHING_TO_SETTLE,),
             (),
             tuple(self._changes(conn, some)),
             basis=edits.basis_of(conn, self.layout, some),
@@ -171,7 +172,7 @@ class PowerLoopActions:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
         row = edits.read_row(conn, self.layout.table("sessions"), key) if key is not None else None
         if row is None:
-            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(action.ref.id))
         stored = dict(zip(row.columns, row.values, strict=True))
         status = "archived" if action.archived else "active"
         if "status" not in stored:
@@ -218,7 +219,7 @@ class PowerLoopActions:
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `sessionscope.store.protocols.Actions`. The database is locked only during the transaction."""
         if plan.empty:
-            return Receipt("Nothing was done.", 0)
+            return Receipt(wording.NOTHING_DONE, 0)
         with connected(self._source.file.path) as writer:
             self._source.probe(writer.conn)
             self._check(writer.conn)
@@ -229,7 +230,7 @@ class PowerLoopActions:
             if isinstance(plan.action, Uncompact):
                 return self._undo_compaction(writer, plan)
             if isinstance(plan.action, Close) and plan.warnings and not plan.action.anyway:
-                raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
+                raise Refused(wording.close_anyway(plan.warnings))
             bundle = self._bundle(plan)
             try:
                 if isinstance(plan.action, Close):
@@ -257,7 +258,7 @@ class PowerLoopActions:
         if isinstance(plan.action, Repair):
             back_up(conn, kept, progress, cancel)
         if cancel():
-            raise Cancelled("stopped before anything was changed.")
+            raise Cancelled(wording.STOPPED)
         progress("rows", 0, len(work.edits))
         with self._transaction(writer):
             self._recheck(conn, plan)
@@ -303,7 +304,7 @@ class PowerLoopActions:
                 again = []
             same = set(map(planning.name, work.edits)) <= set(map(planning.name, again))
         if not same:
-            raise Refused("The session has changed since this was planned; nothing was done. Look again.")
+            raise Refused(wording.SESSION_CHANGED)
 
     def _follow(self, conn: sqlite3.Connection, plan: Plan, changed: dict[edits.Touched, None]) -> tuple[str, ...]:
         """Repair what only a repair reveals, so that a second repair finds nothing. Return in words what that was."""
@@ -342,7 +343,7 @@ class PowerLoopActions:
     def _compact(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
         work: compacting.CompactionWork = plan.work
         if not action.note.strip():
-            raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
+            raise Misused(wording.NOTE_IS_MISSING)
         with self._transaction(writer):
             refuse_leased(writer.conn, self.layout, (work.key,))
             number = compacting.compact(writer.conn, self.layout, work, action.note, now_ms())
@@ -373,7 +374,7 @@ class PowerLoopActions:
             }
         )
         if cancel():
-            raise Cancelled("stopped before anything was changed.")
+            raise Cancelled(wording.STOPPED)
         progress("deleting", 0, 0)
         with self._transaction(writer):
             closing.delete(conn, self.layout, work, state)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context
 from sessionscope.store.model.errors import Cancelled, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -110,7 +111,7 @@ class PowerLoopReader:
                 return Ref(self.layout.prefix, id_)
         session_table = self.session_table()
         near = [session_table.ids[at] for at in session_table.matching([ids[0]])][:CANDIDATES]
-        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
+        raise UnknownSession(wording.name_is_unknown(name, near))
 
     def _row(self, conn: sqlite3.Connection, ref: Ref) -> tuple[Any, ...] | None:
         rowid = sessions.rowid_of(conn, self.layout, ref.id)
@@ -123,7 +124,7 @@ class PowerLoopReader:
 
         detail = self.read(work)
         if detail is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return detail
 
     # -- messages
@@ -243,7 +244,7 @@ class PowerLoopReader:
         owner = self._owner(ref)
         found = self.read(lambda conn: messages.message(conn, self.layout, owner, row, start, stop))
         if found is None:
-            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+            raise UnknownSession(wording.message_is_gone(row, ref.id))
         return found
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = META_BYTES) -> list[Message]:
@@ -323,7 +324,7 @@ class PowerLoopReader:
     ) -> Iterator[Finding]:
         key = self.key(ref) if ref is not None else None
         if ref is not None and key is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         # Imported only here: most reads need none of it.
         from .doctor import checkup
 

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import UNSET, Struct
 
 from sessionscope.store.io.spans import Fidelity, Trouble
+from sessionscope.store.model import wording
 from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.nanobot.format.file_head import Metadata, metadata_of
@@ -328,21 +329,19 @@ def _pairs(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
         by_row.setdefault(call.at, []).append(call.name or call.id)
     open_turn = turn_of(scanned)
     for at, names in by_row.items():
-        shown = ", ".join(name[:40] for name in names[:5])
         if at >= consolidated and not open_turn:
             yield finding(
                 "unanswered-calls",
                 Severity.WARNING,
                 subject.spot(rows[at]),
-                f"Nobody answered {len(names)} "
-                f"of its calls ({shown}), and no turn is open that would; settle answers them.",
+                wording.unanswered_calls(names),
             )
     if open_turn:
         yield finding(
             "open-turn",
             Severity.INFO,
             subject.spot(scanned.head),
-            f"A turn is open: {open_turn}. Its agent may go on with it; if it never will, settle ends it.",
+            wording.open_turn(open_turn),
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from sessionscope.store.io.jsonlines import scan
-from sessionscope.store.io.spans import Fidelity, SpanKind, Trouble
+from sessionscope.store.io.spans import Fidelity, Span, SpanKind, Trouble
 from sessionscope.store.nanobot.format.file import Stat, stat_of
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated
@@ -54,7 +54,7 @@ def read_steadily(path: Path) -> tuple[bytes, Stat] | None:
 
 def read_rows(data: bytes) -> tuple[list[dict[str, Any]], Base]:
     """Return the usable rows of a file and their positions. The caller sets `stat`."""
-    return _plain(data) or _closely(data)
+    return _plain(data) or _analysed(data)
 
 
 def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
@@ -83,49 +83,84 @@ def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
     )
 
 
-def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
-    rows: list[dict[str, Any]] = []
-    starts, stops = array("q"), array("q")
-    head: dict[str, Any] | None = None
-    line, harm, later, others = b"", False, False, 0
+def _analysed(data: bytes) -> tuple[list[dict[str, Any]], Base]:
+    """Return the rows of any file, as far as they can be used."""
+    loading = _Loading()
     for span in scan(data):
-        value, text = span.value, data[span.start : span.stop]
+        loading.add(span, data[span.start : span.stop])
+    return loading.rows, loading.base(len(data))
+
+
+class _Loading:
+    """The rows and the metadata of a file, taken span by span."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._starts, self._stops = array("q"), array("q")
+        self._head: dict[str, Any] | None = None
+        self._line = b""
+        """The metadata line, empty if it is not the first or not sound."""
+        self._harm = False
+        """Whether something was not understood, or belongs to a save that never ended."""
+        self._other_lines = 0
+        """How many blank lines and private lines there are. A rewrite in place does not expect them."""
+        self._later = False
+
+    def add(self, span: Span, text: bytes) -> None:
+        """Take the next span of the file, with its bytes."""
         if span.kind is SpanKind.BLANK:
-            others += 1
-            continue
-        pending = head.get(PENDING) if head else None
+            self._other_lines += 1
+            return
+        value = span.value
         damaged = value is None or span.fidelity is not Fidelity.EXACT or not _HARMLESS.issuperset(span.troubles)
-        harm = harm or damaged
-        if value is None or (type(pending) is int and span.start >= pending):
-            harm = True
+        if damaged:
+            self._harm = True
+        if value is None or self._is_pending(span):
+            self._harm = True
         elif value.get("_type") == METADATA:
-            # A message may claim to be metadata. Of several metadata lines the last counts, as in every release of
-            # nanobot.
-            harm = harm or head is not None or not _usable(value)
-            if head is None or "role" not in value:
-                head, line = value, text if not span.start and not damaged and text.endswith(b"\n") else b""
+            self._add_metadata(value, text if span.start == 0 and not damaged else b"")
         elif value.get("_type") == PROVIDER_STATE:
-            later, others = True, others + 1
+            self._later = True
+            self._other_lines += 1
         else:
-            single = not damaged and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
-            rows.append(value)
-            starts.append(span.start if single else -1)
-            stops.append(span.stop)
-    found = head or {}
-    unfinished = found.pop(PENDING, None) is not None
-    whole = not harm and not unfinished and not others and -1 not in starts
-    return rows, Base(
-        None,
-        starts,
-        stops,
-        len(data),
-        prints_of(rows),
-        found,
-        line if whole else b"",
-        harm,
-        unfinished,
-        later or "last_archived" in found,
-    )
+            is_one_line = not damaged and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
+            self.rows.append(value)
+            self._starts.append(span.start if is_one_line else -1)
+            self._stops.append(span.stop)
+
+    def _is_pending(self, span: Span) -> bool:
+        """Return whether a span belongs to a save that never ended."""
+        pending = self._head.get(PENDING) if self._head else None
+        return type(pending) is int and span.start >= pending
+
+    def _add_metadata(self, value: dict[str, Any], line: bytes) -> None:
+        """Take a metadata line. `line` is empty if it cannot be rewritten in place.
+
+        Of several the last counts, as in every release of nanobot, but a message may claim to be metadata.
+        """
+        if self._head is not None or not _usable(value):
+            self._harm = True
+        if self._head is None or "role" not in value:
+            self._head = value
+            self._line = line if line.endswith(b"\n") else b""
+
+    def base(self, size: int) -> Base:
+        """Return what a file of `size` bytes held."""
+        head = self._head or {}
+        unfinished = head.pop(PENDING, None) is not None
+        can_rewrite_in_place = not (self._harm or unfinished or self._other_lines or -1 in self._starts)
+        return Base(
+            None,
+            self._starts,
+            self._stops,
+            size,
+            prints_of(self.rows),
+            head,
+            self._line if can_rewrite_in_place else b"",
+            self._harm,
+            unfinished,
+            self._later or "last_archived" in head,
+        )
 
 
 def _usable(head: Mapping[str, Any]) -> bool:

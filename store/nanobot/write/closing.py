@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sessionscope.store.io.bundle import BundleKind, read_manifest
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused, UnknownSession
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
@@ -48,7 +49,7 @@ def plan_close(reading: CloseInputs, folder: Folder, files: Files, action: Close
     for ref in dict.fromkeys(action.refs):
         name = reading.file_of(ref)
         if name is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         detail = reading.session(Ref(ref.layout, ref.id, name))
         members.append(_member(detail))
         members += _forks(reading, detail, {one.id for one in action.refs})
@@ -78,9 +79,9 @@ def plan_close(reading: CloseInputs, folder: Folder, files: Files, action: Close
 
 def _member(detail: SessionDetail) -> Member:
     summary = detail.summary
-    against = ["a turn is open"] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
-    many = len(detail.unanswered)
-    against += [f"{many} {'call is' if many == 1 else 'calls are'} not answered"] if many else []
+    against = [wording.TURN_IS_OPEN] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
+    if detail.unanswered:
+        against.append(wording.calls_without_result(len(detail.unanswered)))
     return Member(
         summary.ref,
         Fate.DELETED,
@@ -161,7 +162,7 @@ def plan_restore(files: Files, action: Restore) -> Plan:
             if digest(data) not in (before, after) and digest_without_undone(data) != settled:
                 if not closed:
                     raise Refused(f"{name} has changed since; nothing was done.")
-                notes.append(f"{name} is there already and is not overwritten")
+                notes.append(wording.is_not_overwritten(name))
                 continue
             old = (folder / kept).read_bytes() if kept is not None else None
             if digest(old) != before:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, CompactionPlan, Uncompact
@@ -125,7 +126,7 @@ def plan_undo(
         made = ", ".join(str(one.number) for one in compaction_log if one.undone is None)
         raise Misused(f"there is no compaction {action.number} that was made here; there is {made or 'none'}.")
     if found.undone is not None:
-        raise Misused(f"compaction {action.number} was taken back already.")
+        raise Misused(wording.already_undone(action.number))
     last = newest(compaction_log)
     if last is not None and last is not found:
         raise Refused(f"compaction {action.number} cannot be taken back before compaction {last.number}.")

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.bundle import Bundle, BundleKind
 from sessionscope.store.io.files import FolderLock, replace_file, sync_folder
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Damaged, Refused, StoreError
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.nanobot.format.compaction_log import COMPACTION_LOG, read_compaction_log
@@ -226,10 +227,7 @@ class Files:
 
     def refusal(self, error: OSError) -> Refused:
         """Return the error for a backup that cannot be made."""
-        return Refused(
-            f"{self.folder}: what would change cannot be backed up beside it ({error.strerror or error}); "
-            "nothing was changed."
-        )
+        return Refused(wording.cannot_back_up(self.folder, error))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

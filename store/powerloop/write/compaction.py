@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Cut
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
@@ -26,7 +27,6 @@ from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 SHOWN = 200
 _MIXED = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
 """A hash of a seq. Its sum over some rows tells them from others with the same sum of seqs and of their squares."""
-CHANGED = "The session has changed since this was planned; nothing was done. Look again."
 
 
 class CompactionWork(Struct, frozen=True):
@@ -132,7 +132,7 @@ def compact(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, note
         for run in work.runs
     )
     if done != work.rows:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
     stored = _stored_id(conn, layout, work)
     meta = {
         "compacted_at_round": round_index,
@@ -179,7 +179,7 @@ def plan_undo(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Pl
         numbers = ", ".join(str(one.number) for one in facts.audit.compactions if not one.undone)
         raise Misused(f"there is no compaction {action.number}; there is {numbers or 'none'}.")
     if found.undone:
-        raise Misused(f"compaction {action.number} was taken back already.")
+        raise Misused(wording.already_undone(action.number))
     _check_undoable(facts, found)
     owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     count = found.rows or 0
@@ -253,7 +253,7 @@ def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: CompactionWo
         for run in work.runs
     )
     if done != work.rows:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
     conn.execute(
         f"UPDATE {layout.table('messages')} SET state = '{State.COMPACTED}' WHERE {owner.condition} AND seq = ?",
         (owner.value, work.note_seq),
@@ -273,10 +273,10 @@ def undo_compaction(conn: sqlite3.Connection, layout: Layout, work: CompactionWo
 def _unchanged(conn: sqlite3.Connection, layout: Layout, work: CompactionWork) -> Owner:
     row = conn.execute(f"SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?", (work.key,)).fetchone()
     if row is None:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
     owner = sessions.owner_of(layout, work.key, row[0])
     if _seal(conn, layout, owner) != work.seal:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
     return owner
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.bundle import BundleKind, Manifest, read_manifest
 from sessionscope.store.io.sql import quoted
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import NotAnArchive, Refused
 from sessionscope.store.model.plans import Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref
@@ -49,7 +50,7 @@ def kept_of(folder: Path, found: Manifest) -> ClosedBundle:
             folder, str(more["layout"]), found.what, tuple(map(str, more["tables"])), tuple(more["sessions"]), links
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
+        raise NotAnArchive(wording.bad_manifest(folder, error)) from None
 
 
 def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, kept: ClosedBundle) -> Plan:
@@ -60,9 +61,7 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, kept: Closed
     if not coming:
         raise Refused(f"{kept.folder}: all of its sessions are there already, and none is overwritten.")
     notes = tuple(
-        f"session {member.ref.id!r} is there already and is not overwritten"
-        for member in members
-        if member.ref.id in there
+        wording.is_not_overwritten(f"session {member.ref.id!r}") for member in members if member.ref.id in there
     )
     messages = sum(member.messages for member in coming)
     word = "session comes" if len(coming) == 1 else "sessions come"
