@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sessionscope.store import Certainty, Ref
 from sessionscope.store.model.outline import runs_of
-from sessionscope.store.rules import compaction_history as c
+from sessionscope.store.rules import compaction_replay as r
 from sessionscope.store.rules.compaction_history import (
     CompactionRecord,
     Taken,
@@ -399,17 +399,17 @@ def _agent(compactions: int, rows: int) -> History:
 @pytest.mark.parametrize("compactions", [1, 200, 1_500])
 def test_work_grows_with_the_folds_alone(compactions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is counted in atoms looked at; the rows between two folds weigh nothing."""
-    made: list[c._Replay] = []
-    init = c._Replay.__init__
+    made: list[r.Replay] = []
+    init = r.Replay.__init__
 
-    def remember(self: c._Replay, *args: Any) -> None:
+    def remember(self: r.Replay, *args: Any) -> None:
         init(self, *args)
         made.append(self)
 
-    monkeypatch.setattr(c._Replay, "__init__", remember)
+    monkeypatch.setattr(r.Replay, "__init__", remember)
     assert all(found.certainty is Certainty.INFERRED for found in _agent(compactions, 5).check().values())
     assert len(made) == 1
-    assert made[0].visits < 400 * compactions
+    assert made[0]._visits < 400 * compactions
     made.clear()
     few = _agent(compactions, 5).compactions
     wide = [
@@ -435,14 +435,14 @@ def test_a_puzzle_that_is_too_large_is_unknown_and_not_tried() -> None:
     taken, left = explain([CompactionRecord(1, 1, 400_000, 400_001, ord=1)], scattered, [(400_001, 400_001)])
     assert (taken[0].certainty, len(taken[0].runs), left) == (Certainty.UNKNOWN, 200_000, [])
     compactions = [CompactionRecord(k, k, 8_000 - k, 10_000 + k, ord=k) for k in range(1, 1_000)]
-    replay = c._Replay(
+    replay = r.Replay(
         compactions,
         [(1, 8_000)],
         [(10_000, 11_000)],
         {compaction.note_seq or 0: compaction.ord or 0 for compaction in compactions},
     )
     assert all(found.certainty is Certainty.UNKNOWN for found in replay.solve([True] * len(compactions)))
-    assert replay.visits < 3 * c.VISITS
+    assert replay._visits < 3 * r.MOST_VISITS
 
 
 # -- from a file
