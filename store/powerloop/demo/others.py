@@ -1,14 +1,17 @@
-"""The words of the sample's smaller sessions: one for each thing that a browser of sessions has to cope with."""
+"""Scripts of the smaller sample sessions. Each shows something that a browser must handle."""
 
 from __future__ import annotations
 
 from .steps import CallStep, CompactStep, SayStep, Script, Tool, UserStep
 
-_HOUR, _DAY = 60.0, 1440.0
+_HOUR = 60.0
+"""Minutes in an hour."""
+_DAY = 1440.0
+"""Minutes in a day."""
 
 
 def _build_log() -> str:
-    """A build log of about 30 kB in which two steps take most of the time."""
+    """Return a build log of about 30 kB in which two steps take most of the time."""
     stages = ("checkout", "restore cache", "compile", "link", "unit tests", "package")
     lines = ["nightly build 2217, runner large-4"]
     minute = 0.0
@@ -207,7 +210,7 @@ _SETTINGS = Script(
             "The user wants settings moved from INI to TOML; INI stays readable for one release. "
             "Plan: TOML first, INI with a warning, write TOML only.",
         ),
-        # The second fold of one run, as 0.2.0 recorded it: its span runs backwards and takes nothing.
+        # The second compaction of one run, as 0.2.0 recorded it: its range runs backwards and contains no message.
         CompactStep(7, 6, 5_020, 1_240, "TOML first, INI as a fallback with converters; unknown keys stay text."),
         CallStep(
             "",
