@@ -26,7 +26,7 @@ from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
 SHOWN_CHANGES = 200
 """How many messages of a compaction a plan lists."""
 _MIXED_SEQ = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
-"""SQL for a hash of a seq. Sums of it differ for most sets of rows that have the same count, minimum and maximum."""
+"""SQL for a hash of a seq. Its sum also tells apart sets of rows whose seqs, and their squares, have equal sums."""
 CHANGED = "The session has changed since this was planned; nothing was done. Look again."
 """The error for a session that is not as it was planned on."""
 
@@ -44,7 +44,7 @@ class CompactionWork(Struct, frozen=True):
     """The seal of the session when the plan was made."""
     span: tuple[int, int]
     """The values of from_seq and to_seq in the audit row."""
-    place: int
+    note_place: int
     """The place of the note in the context, which is stored as `meta.ord`. Not used by an undo."""
     tokens: tuple[int | None, int | None]
     """The values of before_tokens and after_tokens in the audit row."""
@@ -215,7 +215,7 @@ def compact(conn: sqlite3.Connection, layout: Layout, work: CompactionWork, note
         "to_seq": work.span[1],
         "original_tokens": work.tokens[0],
         "summary_tokens": work.tokens[1],
-        "ord": work.place,
+        "ord": work.note_place,
         "fold_seqs": [list(run) for run in work.runs],
     }
     _insert(
