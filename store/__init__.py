@@ -1,6 +1,7 @@
-"""Persistence for the sessions that AI agents leave on disk. These are its public names, loaded on first use.
+"""Persistence for the sessions that AI agents leave on disk.
 
-`__init__.pyi` tells type checkers the same; `python -m tests.public_names` writes it.
+These are its public names, each loaded on first use. `__init__.pyi` names them for type checkers and is written by
+`python -m tests.public_names`.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ PUBLIC = {
     ),
     "trash": ("Bundled", "bundles", "empty_trash", "export_bundle"),
 }
-"""Names by the module that holds them."""
+"""The public names, by the module that defines them."""
 
 _HOME = {name: home for home, names in PUBLIC.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""What is wrong at a place, whatever is there: what the archives' own doctors find, and words where nothing opens."""
+"""The doctor for any place: findings of the archives there, or of a file that does not open as one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .model import wording
 from .model.errors import Damaged, DamagedPages, NotAnArchive, UnknownSession
 from .model.findings import UNREADABLE, Finding, Severity
 from .model.plans import Progress, silent
@@ -23,11 +24,11 @@ def diagnose(
     progress: Progress = silent,
     cancel: Cancel = never,
 ) -> Iterator[Finding]:
-    """What is wrong at a place that `open_archive` takes, in one session by its id or ref or in all. It only reads.
+    """Yield the findings for a place that `open_archive` takes: for one session by its id or ref, or for all.
 
-    A database that does not open is told of by findings too. Raises NotAnArchive where nothing of the kind is there,
-    or it may not be read, Busy where it is locked, UnknownSession where no session or several answer to the name; and
-    Cancelled while it walks.
+    Nothing is written. A file that does not open is described by findings too. Raises NotAnArchive if no archive is
+    there or it may not be read, Busy if it is locked, UnknownSession if no session or more than one has that name, and
+    Cancelled.
     """
     found: Located | None = None
     try:
@@ -47,7 +48,9 @@ def diagnose(
 
 
 def _unopened(place: str | os.PathLike[str], found: Located | None, error: NotAnArchive | Damaged) -> Iterator[Finding]:
-    """Ask the format of a file that does not open what is wrong with it, or all formats if none recognised it."""
+    """Yield what the format of a file that does not open finds in it, or what all formats find if none recognised
+    it.
+    """
     path, layout = (found.path, found.layout) if found is not None else find_path(place)
     if isinstance(error, NotAnArchive) and layout and _opens(path):
         return
@@ -56,7 +59,7 @@ def _unopened(place: str | os.PathLike[str], found: Located | None, error: NotAn
 
 
 def _opens(path: Path) -> bool:
-    """Whether the fault is the prefix that was asked for, not the file."""
+    """Return whether an archive opens at a path, so that only the prefix that was asked for is wrong."""
     try:
         _close(open_archive(path))
     except (NotAnArchive, Damaged):
@@ -65,7 +68,10 @@ def _opens(path: Path) -> bool:
 
 
 def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref | None]]:
-    """The archive that has the session. Where damage hides whether one has it, that archive is looked at as a whole."""
+    """Return the archive that has the session, with its ref.
+
+    An archive whose damage may hide the session is returned without a ref, to be examined as a whole.
+    """
     found: list[tuple[Archive, Ref | None]] = []
     damaged: list[tuple[Archive, Ref | None]] = []
     failures: list[UnknownSession] = []
@@ -77,10 +83,9 @@ def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref |
         except Damaged:
             damaged.append((archive, None))
     if len(found) > 1:
-        refs = ", ".join(str(ref) for _, ref in found)
-        raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+        raise UnknownSession(wording.name_is_ambiguous(name, (ref for _, ref in found)))
     if not found and not damaged:
-        # The longest one has candidates to offer.
+        # The longest message is the one that suggests candidates.
         raise max(failures, key=lambda error: len(str(error)))
     return found or damaged
 
@@ -103,7 +108,7 @@ def _walk(
                     seen.add(finding.code)
                     yield finding
             except Damaged as error:
-                # Two layouts are in one file, and so is its damage.
+                # Damage is a matter of the file, which both layouts share, so it is reported once.
                 salvage = isinstance(error, DamagedPages)
                 code = DAMAGED_PAGES if salvage else UNREADABLE
                 if code not in seen:

@@ -1,8 +1,8 @@
-"""The interface that every kind of archive offers to whoever browses it.
+"""The interface that every kind of archive offers to the screen and to the command line.
 
-A `Reader` answers in windows and holds nothing between two calls. Its methods say which reads are bounded, hence fit
-for an event loop, and which walk a whole index and belong into a worker: these take `cancel`, which is asked between
-two bursts and stops the walk with `Cancelled` when it answers True.
+A `Reader` reads in windows and holds nothing between two calls. Each method says what it costs: "bounded" reads are fit
+for an event loop; "full" reads go through a whole index and belong into a worker. Full reads take `cancel`, a function
+that is called between two bursts; if it returns True, they raise `Cancelled`.
 """
 
 from __future__ import annotations
@@ -39,228 +39,244 @@ from .model.session_table import SessionTable
 Cancel = Callable[[], bool]
 Stamp = tuple[object, ...]
 Zone = Callable[[], tzinfo | None]
-"""Asked for the time zone of an archive whose times have none; None is that of the machine."""
+"""Returns the time zone of archives that store local times without one; None means the zone of this machine."""
 
 
 def never() -> bool:
-    """The `cancel` of a walk that nobody will stop."""
+    """Return False: the `cancel` of a read that nobody stops."""
     return False
 
 
 def machine_zone() -> None:
-    """The time zone of the machine."""
+    """Return None, which means the time zone of this machine."""
 
 
 class Timeline(Protocol):
-    """The rows of one session in one view, by their index from 0."""
+    """The rows of one session in one view, by index from 0."""
 
     @property
     def length(self) -> Count: ...
 
     @property
     def highest(self) -> int:
-        """The highest seq in this view, 0 where there is none. No read."""
+        """The highest seq in this view, 0 if there is none. Reads nothing."""
         ...
 
     @property
     def digits(self) -> int:
-        """How many characters the longest name of a row has: its seq, or for damage an L and its line. No read."""
+        """How many characters the longest row number needs: a seq or, for damage, "L" and its line. Reads nothing."""
         ...
 
     @property
     def about(self) -> str:
-        """What this view cannot know, in words; empty where it is the whole truth."""
+        """What this view cannot show, in words; empty if it is complete."""
         ...
 
     def window(self, start: int, stop: int) -> list[TimelineRow]:
-        """Rows `start` to `stop`, fewer at the end. One indexed statement; bodies stay on disk."""
+        """Return rows `start` to `stop`, fewer at the end. One indexed statement; message bodies are not read."""
         ...
 
     def locate(self, seq: int) -> int | None:
-        """The index of a message by its seq, None where this view does not hold it. No read."""
+        """Return the index of a message by its seq, None if it is not in this view. Reads nothing."""
         ...
 
     def nearest(self, seq: int) -> int:
-        """The index of the message, or of the row where it would stand. No read."""
+        """Return the index of a message by its seq, or the index at which it would be. Reads nothing."""
         ...
 
 
 class Reader(Protocol):
-    """Reads one archive. Not shared between threads; `Archive.reader` gives one to each."""
+    """Reads one archive. It is not shared between threads; `Archive.reader` returns one for each."""
 
     def newest(self, limit: int) -> list[SessionSummary]:
-        """The newest sessions that have no parent, newest first: by creation, or by their last change. Bounded."""
+        """Return the newest sessions without a parent, newest first, by creation or by last change. Bounded."""
         ...
 
     def session_table(self, cancel: Cancel = never) -> SessionTable:
-        """Every session as flat arrays. A walk over all sessions."""
+        """Return the table of all sessions. A full read."""
         ...
 
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
-        """Sessions by key, those that still exist. Bounded by the number of keys, but for counts that are `exact`."""
+        """Return the summaries of sessions by storage key, without those that no longer exist.
+
+        Bounded by the number of keys, except for counts that are `exact`.
+        """
         ...
 
     def previews(self, keys: Sequence[int]) -> dict[int, str]:
-        """Just the previews of sessions by key. Bounded by the number of keys."""
+        """Return only the previews of sessions, by storage key. Bounded by the number of keys."""
         ...
 
     def session_table_if_small(self) -> SessionTable | None:
-        """The session table where there are so few sessions that nobody notices, None where there are more. Bounded."""
+        """Return the table of all sessions if there are few enough for an event loop, else None. Bounded."""
         ...
 
     def resolve(self, name: str) -> Ref:
-        """The session that a ref or an id names. Bounded where there is one; else it raises `UnknownSession` with
-        candidates, for which it takes a session table.
+        """Return the session that a ref or an id names.
+
+        Bounded if it exists. Otherwise it raises `UnknownSession` with candidates, which takes a full read.
         """
         ...
 
     def key(self, ref: Ref) -> int | None:
-        """The key of a session, None when it is gone. Bounded."""
+        """Return the storage key of a session, None if it no longer exists. Bounded."""
         ...
 
     def session(self, ref: Ref) -> SessionDetail:
-        """One session with its prompt, config, state and unanswered calls. Raises `UnknownSession`.
+        """Return one session with its prompt, config, state and unanswered calls. Raises `UnknownSession`.
 
-        Its messages are counted, a pass over the session's index.
+        Its messages are counted, which goes through the index of the session.
         """
         ...
 
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
-        """Which seqs exist in which state. A walk over the session's index."""
+        """Return which seqs exist in which state. A full read of the session's index."""
         ...
 
     def outline_if_small(self, ref: Ref) -> Outline | None:
-        """The outline of a session of at most some thousand rows, None for a longer one. Bounded, one burst."""
+        """Return the outline of a session of at most some thousand rows, None for a longer one. Bounded."""
         ...
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
-        """The outline with what was appended since, None where more than that happened. Bounded."""
+        """Return the outline with what was appended since, None if more has changed than that. Bounded."""
         ...
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Timeline:
-        """A session's rows. Bounded. `limits` are for the context of an archive that is capable of "limits".
+        """Return the rows of a session. Bounded. `limits` apply to the context, in archives with the capability
+        "limits".
 
-        Without an outline a session of at most some thousand rows is outlined on the way. A longer one gives in the
-        view of all rows what it can, all seqs with holes included or just the newest rows without their seqs, and
-        nothing in the other views: they need the outline.
+        Without an outline, a session of at most some thousand rows is outlined on the way. Of a longer one, the view of
+        all rows shows what it can: all seqs including holes, or only the newest rows without their seqs. The other
+        views need the outline and are empty.
         """
         ...
 
     def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[tuple[int, int]]) -> Timeline:
-        """Just the rows in `runs` of seqs, in storage order. Bounded."""
+        """Return only the rows in `runs` of seqs, in storage order. Bounded."""
         ...
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = 65_536) -> Message:
-        """A message with bytes `start` to `stop` of its content. Bounded. Raises `UnknownSession` if it is gone."""
+        """Return a message with bytes `start` to `stop` of its content.
+
+        Bounded. Raises `UnknownSession` if it no longer exists.
+        """
         ...
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = 65_536) -> list[Message]:
-        """Messages in one read, those that still exist, with the first `stop` bytes of content. Bounded."""
+        """Return messages in one read, without those that no longer exist, with the first `stop` bytes of content.
+
+        Bounded.
+        """
         ...
 
     def audit(self, ref: Ref, outline: Outline) -> Audit:
-        """All folds of a session. Costs one statement and a pass over the folded runs."""
+        """Return all compactions of a session. One statement, and a pass over the compacted runs."""
         ...
 
     def context(self, ref: Ref) -> Context:
-        """What the model sees of a session, each message with its size in tokens, estimated. A walk over its messages.
+        """Return what the model is sent of a session, with estimated tokens for each message. A full read of its
+        messages.
 
         Raises UnknownSession.
         """
         ...
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
-        """Tokens in the context at each call of the model, estimated, the oldest first. A walk over its messages.
+        """Return the estimated tokens in the context at each call of the model, the oldest first. A full read of its
+        messages.
 
-        Where the archive does not tell when a compaction was made, just those since the newest one.
+        If the archive does not record when a compaction was made, only calls since the newest one are included.
         """
         ...
 
     def usage(self, ref: Ref) -> Usage:
-        """Token usage by round. Costs one row a round."""
+        """Return the token usage by round. Reads one row for each round."""
         ...
 
     def follow(self, ref: Ref, row: str) -> Link | None:
-        """Where a call, result or spawning call leads to. Bounded."""
+        """Return where a call, a result or a spawning call leads to. Bounded."""
         ...
 
     def spawner(self, ref: Ref) -> Link | None:
-        """The call in the parent that started this session. Bounded."""
+        """Return the call in the parent that started this session. Bounded."""
         ...
 
     def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
-        """The seq of the first message from `start` on, up or down, whose text holds `text` in any case. A walk."""
+        """Return the seq of the first message from `start` on, up or down, whose text holds `text` in any case.
+
+        A full read.
+        """
         ...
 
     def findings(
         self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
     ) -> Iterator[Finding]:
-        """What is wrong with one session, or with all and the archive itself. A walk that only reads, in windows.
+        """Yield what is wrong with one session, or with all sessions and the archive itself. A full read, in windows.
 
-        A consumer that stops asking ends it. Raises Cancelled.
+        It ends when the consumer stops iterating. Raises Cancelled.
         """
         ...
 
 
 class Actions(Protocol):
-    """What can be done to an archive: always a plan first, which a person can look at, then its application."""
+    """Changes an archive. A plan that a person can review always comes first, then it is applied."""
 
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
-        """What an action would do; nothing is changed. A walk.
+        """Return what an action would do. Nothing is changed. A full read.
 
-        Raises Misused where the action makes no sense here, Refused where the archive's state forbids it,
-        UnknownSession, Busy, Cancelled.
+        Raises Misused if the action makes no sense here, Refused if the archive's state forbids it, UnknownSession,
+        Busy, Cancelled.
         """
         ...
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
-        """Carries a plan out: all of it or nothing. `offline` is a person's word that no agent is running.
+        """Carry out a plan: all of it or nothing. `offline` is the user's confirmation that no agent is running.
 
-        Cancelled is raised only while nothing was changed. Raises Refused where something changed since the plan was
-        made, where the archive is locked or in use, or where what has to be kept aside cannot be; nothing is changed
-        then. Raises Misused where the plan needs `offline` and it was not given.
+        Raises Cancelled only before anything is changed. Raises Refused, with nothing changed, if something has changed
+        since the plan was made, if the archive is locked or in use, or if a backup cannot be made. Raises Misused if
+        the plan needs `offline` and it was not given.
         """
         ...
 
 
 class Archive(Protocol):
-    """One place with sessions of one layout. `open_archive` makes it."""
+    """One place with sessions of one layout, made by `open_archive`."""
 
     @property
     def info(self) -> ArchiveInfo:
-        """What it is; another database may take the file's place."""
+        """What it is. It can change if another database takes the place of the file."""
         ...
 
     def reader(self) -> Reader:
-        """A reader for the calling thread."""
+        """Return a reader for the calling thread."""
         ...
 
     @property
     def actions(self) -> Actions | None:
-        """What can be done to it, None where nothing may be written. For a worker's thread as for any."""
+        """What changes it, None if nothing may be written. Can be used in any thread."""
         ...
 
     @property
     def aside(self) -> str | None:
-        """Why a private copy is read instead of the archive itself, None while it is not."""
+        """Why a private copy is read instead of the archive itself, None if it is not."""
         ...
 
     def stamp(self) -> Stamp:
-        """Changes whenever the archive may have changed. Costs a few `stat` calls and holds nothing."""
+        """Return a value that differs whenever the archive may have changed. A few `stat` calls; holds nothing."""
         ...
 
     def close(self) -> None:
-        """Removes what was put aside to read the archive. Idempotent."""
+        """Remove private copies that were made to read the archive. Idempotent."""
         ...
 
 
 def no_places() -> Sequence[Path]:
-    """The usual places of a format that has none."""
+    """Return no places: for formats that have no usual ones."""
     return ()
 
 
 def no_findings(path: Path, archives: Sequence[Archive], error: StoreError | None) -> Iterator[Finding]:
-    """What is wrong with a file as a whole, of a format that knows nothing of the kind."""
+    """Yield nothing: for formats that find nothing in a file as a whole."""
     return iter(())
 
 
@@ -270,23 +286,28 @@ class Format(Struct, frozen=True):
     archives: str
     """What a sentence calls archives of this format, such as "power-loop databases"."""
     detect: Callable[[Path, bytes], Path | None]
-    """Given a path and the first bytes of the file, b"" for a folder: the file or folder to open, None if it is of
-    another format. Cheap; raises nothing but PermissionError."""
+    """Takes a path and the first bytes of the file (b"" for a folder).
+
+    Returns the file or folder to open, None if it is of another format. Cheap; raises nothing but PermissionError.
+    """
     open: Callable[[Path, str | None, Zone], Sequence[Archive]]
-    """The archives at such a path, one a layout, or just that of the layout that is named.
+    """Returns the archives at such a path, one for each layout, or only that of the named layout.
 
     Raises NotAnArchive, also for a layout that is not there, Damaged, Busy.
     """
     usual_places: Callable[[], Sequence[Path]] = no_places
-    """Where agents keep such archives unless told otherwise, whether or not anything is there."""
+    """Returns where agents keep such archives by default, whether or not anything is there."""
     examine: Callable[[Path, Sequence[Archive], StoreError | None], Iterator[Finding]] = no_findings
-    """What is wrong with a file as a whole: with its archives where it opens, else with the error. It only reads."""
+    """Yields what is wrong with a file as a whole: with its archives if it opens, else with the error.
+
+    Writes nothing.
+    """
 
 
 def actions_for(archive: Archive, capability: Capability) -> Actions:
     """Return what changes an archive, for one of its capabilities.
 
-    Raises Misused if this format never offers that, Refused if nothing in this archive may be changed now.
+    Raises Misused if this format never offers that, Refused if this archive may not be changed now.
     """
     info, actions = archive.info, archive.actions
     if why := info.lacks(capability):

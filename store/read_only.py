@@ -1,8 +1,8 @@
-"""A base for formats that are only read.
+"""Base classes for formats that are only read.
 
-A format says what its archive is, which sessions it has and which messages each of them has; the base answers
-everything else from that, and says so where the format cannot know. It reads a session as a whole, so a format whose
-sessions are long overrides `outline`, `timeline` and `message` with reads of windows.
+A format says what its archive is, which sessions it has, and which messages each of them has. The base derives
+everything else from that, and says so where the format cannot know. It reads a session as a whole; a format with long
+sessions overrides `outline`, `timeline` and `message` with reads of windows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .model import wording
 from .model.archive_info import ArchiveInfo
 from .model.context import Candidate, Context, tokens_of
 from .model.errors import Cancelled, Damaged, UnknownSession
@@ -41,13 +42,13 @@ from .rules.compaction_planning import growth
 from .rules.message_rows import piece_of, row_of
 
 CANDIDATES = 5
-"""Sessions that are offered for a name that is not known."""
+"""How many sessions are suggested for an unknown name."""
 DAMAGED_MESSAGE = "damaged-message"
 DAMAGED_SESSION = "damaged-session"
 
 
 class ReadOnlyArchive(ABC):
-    """An archive that nothing is written to, and that is read where it is."""
+    """An archive that is never written to and is read where it is."""
 
     actions: Actions | None = None
     aside: str | None = None
@@ -62,12 +63,12 @@ class ReadOnlyArchive(ABC):
     def stamp(self) -> Stamp: ...
 
     def close(self) -> None:
-        """Release nothing: nothing was put aside."""
+        """Do nothing: there is no private copy."""
         return
 
 
 class Rows:
-    """A `Timeline` of rows that are in memory, in the order in which they are shown."""
+    """A `Timeline` of rows in memory, in the order in which they are shown."""
 
     def __init__(self, rows: Sequence[TimelineRow], about: str = "") -> None:
         self._rows, self.about = rows, about
@@ -94,15 +95,15 @@ class ReadOnlyReader(ABC):
 
     @abstractmethod
     def all_sessions(self) -> Sequence[SessionSummary]:
-        """Every session, the first created first. Each key stays with its session while the archive is open."""
+        """Return every session, the first created first. Each key stays with its session while the archive is open."""
 
     @abstractmethod
     def all_messages(self, ref: Ref) -> Sequence[Message]:
-        """Every message of a session with its whole content, in the order of the file. Raises UnknownSession.
+        """Return every message of a session with its whole content, in the order of the file. Raises UnknownSession.
 
-        The `seq` of each is its number from 1; one without a seq is damage, which is shown where it stands. Its `row`
-        names it among the messages of the session, and stays with it while the file is only appended to. Other errors
-        are to be raised as Damaged or Busy, with a sentence.
+        The `seq` of each is its number from 1. One without a seq is damage, which is shown in its place. Its `row`
+        identifies it among the messages of the session, and stays the same while the file is only appended to. Other
+        errors must be raised as Damaged or Busy, with a sentence.
         """
 
     # -- sessions
@@ -128,7 +129,7 @@ class ReadOnlyReader(ABC):
         return self.session_table()
 
     def newest(self, limit: int) -> list[SessionSummary]:
-        # Of two that began together, the later one in the list is the newer.
+        # Of two that were created at the same time, the later one in the list is the newer.
         roots = enumerate(one for one in self.all_sessions() if one.parent_id is None)
         found = sorted(roots, key=lambda pair: (pair[1].created_at or 0, pair[0]), reverse=True)
         return [one for _, one in found[:limit]]
@@ -149,10 +150,9 @@ class ReadOnlyReader(ABC):
         if len(found) == 1:
             return found[0]
         if found:
-            refs = ", ".join(map(str, found))
-            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+            raise UnknownSession(wording.name_is_ambiguous(name, found))
         near = [one.ref.id for one in sessions if name.casefold() in one.ref.id.casefold()][:CANDIDATES]
-        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
+        raise UnknownSession(wording.name_is_unknown(name, near))
 
     def session(self, ref: Ref) -> SessionDetail:
         summary = next((one for one in self.all_sessions() if one.ref == ref), None)
@@ -253,7 +253,7 @@ class ReadOnlyReader(ABC):
         return Usage([], 0, 0, 0, None, "token usage is not recorded")
 
     def follow(self, ref: Ref, row: str) -> Link | None:
-        """A call leads to its first result, a result to the latest call of its id before it."""
+        """Return the first result of a call, or the latest call before a result that has its id."""
         messages = self.all_messages(ref)
         at = next((at for at, one in enumerate(messages) if one.row == row), None)
         if at is None:
@@ -268,7 +268,7 @@ class ReadOnlyReader(ABC):
         return None
 
     def spawner(self, ref: Ref) -> Link | None:
-        """A child leads to its parent as a whole."""
+        """Return a link to the parent session as a whole."""
         sessions = self.all_sessions()
         parent_id = next((one.parent_id for one in sessions if one.ref == ref), None)
         parent = next((one.ref for one in sessions if parent_id is not None and one.ref.id == parent_id), None)
@@ -319,7 +319,7 @@ def _sentence(words: str) -> str:
 
 
 def _unanswered(messages: Sequence[Message]) -> tuple[tuple[int, str], ...]:
-    """The calls without a result, as (seq, name): a result answers the latest open call of its id."""
+    """Return the calls without a result, as (seq, name). A result answers the latest open call of its id."""
     waiting: list[tuple[str | None, int, str]] = []
     for one in messages:
         waiting += [(call.id, one.seq or 0, call.name or "?") for call in one.tool_calls]

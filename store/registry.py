@@ -1,4 +1,4 @@
-"""Which formats there are, and how a path is recognised as an archive of one."""
+"""The known formats, and how a path is recognised as an archive of one of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .powerloop.registration import POWER_LOOP
 from .protocols import Archive, Format, Zone, machine_zone
 
 HEAD_BYTES = 4_096
-"""How much of a file a detector is given."""
+"""How many bytes of a file a format's `detect` is given."""
 _formats: list[Format] = [POWER_LOOP, NANOBOT]
 
 
 class Located(Struct, frozen=True):
-    """What a place means: the file or folder, the layout that was named, and the format, None where none knows it."""
+    """What a place means: the file or folder, the named layout, and the format, None if no format recognises it."""
 
     path: Path
     layout: str | None
@@ -37,16 +37,16 @@ def register(new: Format) -> None:
 
 
 def usual_places() -> list[Path]:
-    """Where agents keep their sessions unless told otherwise, whether or not anything is there."""
+    """Return where agents keep their sessions by default, whether or not anything is there."""
     return [place for known in _formats for place in known.usual_places()]
 
 
 def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> list[Archive]:
-    """The archives at `PATH` or `PATH#PREFIX`, one a layout; an existing path that contains `#` is taken as it is.
+    """Open the archives at `PATH` or `PATH#PREFIX`, one for each layout.
 
-    A path is whatever a format knows: a database, a folder of session files, one such file, an agent's home. `zone` is
-    asked where times are stored without one. Nothing is created or changed. Raises NotAnArchive where nothing of the
-    kind is there, Busy where it is locked.
+    An existing path that contains `#` is taken as it is. A path is whatever a format recognises: a database, a folder
+    of session files, one such file, or an agent's home. `zone` is called for archives that store times without a time
+    zone. Nothing is created or changed. Raises NotAnArchive if no archive is there, Busy if it is locked.
     """
     return open_located(locate(place), zone)
 
@@ -64,7 +64,7 @@ def open_located(found: Located, zone: Zone) -> list[Archive]:
 
 
 def locate(place: str | os.PathLike[str]) -> Located:
-    """What `PATH` or `PATH#PREFIX` means. Raises NotAnArchive if nothing is there, or if it may not be read."""
+    """Return what `PATH` or `PATH#PREFIX` means. Raises NotAnArchive if nothing is there or it may not be read."""
     path, layout = find_path(place)
     head = b"" if os.path.isdir(path) else _beginning(path)
     try:
@@ -79,9 +79,9 @@ def locate(place: str | os.PathLike[str]) -> Located:
 
 
 def find_path(place: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """The path and the prefix that `PATH#PREFIX` names; both may contain `#`, so the longest path that exists wins.
+    """Return the path and the prefix that `PATH#PREFIX` names.
 
-    Raises NotAnArchive for no path at all.
+    Both may contain `#`, so the longest path that exists wins. Raises NotAnArchive for an empty path.
     """
     shown = os.path.expanduser(place)
     if "\0" in shown:

@@ -1,4 +1,4 @@
-"""What was kept aside of an archive: listed, shown, exported, emptied."""
+"""The bundles of an archive (trash, backups and others): list, export and empty them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ UNREADABLE = "Its manifest is not readable, so it cannot be restored."
 
 
 class Bundled(Struct, frozen=True):
-    """One thing that was kept: `sessions` is how many a closing removed, `size` in bytes, `kept_at` in epoch ms.
+    """One bundle. `sessions` is how many sessions a closing removed, `size` is in bytes, `kept_at` in epoch
+    milliseconds.
 
-    `complete` is False for what an interrupted action left and for a bundle whose manifest cannot be read.
+    `complete` is False for what an interrupted action left, and if the manifest cannot be read.
     """
 
     path: str
@@ -43,9 +44,10 @@ class Bundled(Struct, frozen=True):
 
 
 def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list[Bundled]:
-    """Return what was kept aside of an archive, the newest first: closed sessions, another kind, or None for all.
+    """Return the bundles of an archive, the newest first: of closed sessions, of another kind, or of all kinds for
+    None.
 
-    What an interrupted action left is among it, but not what another process is filling at this moment. `archive` is
+    What an interrupted action left is included, but not what another process is writing at this moment. `archive` is
     the path of the database or of the sessions folder.
     """
     root = place_of(Path(os.path.realpath(archive)))
@@ -59,7 +61,7 @@ def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list
 
 
 def _bundled(path: Path, kind: BundleKind) -> Bundled | None:
-    """Return what a folder keeps, None where it is none of ours, is gone, or is still being filled."""
+    """Return the bundle in a folder, None if the folder is no bundle, no longer exists, or is still being written."""
     try:
         found = read_manifest(path)
     except NotAnArchive:
@@ -77,7 +79,7 @@ def _bundled(path: Path, kind: BundleKind) -> Bundled | None:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the files in a folder; a file that goes meanwhile counts as empty."""
+    """Return the bytes of the files in a folder. A file that disappears meanwhile counts as empty."""
     total = 0
     with suppress(OSError):
         for one in folder.iterdir():
@@ -100,9 +102,9 @@ def _ms(when: str) -> int | None:
 
 
 def _expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash") -> list[Bundled]:
-    """Return what emptying the trash would delete: what was kept before a moment in epoch milliseconds, or all.
+    """Return what emptying the trash would delete: bundles from before a moment in epoch milliseconds, or all.
 
-    What does not say when it was kept is never older than a moment.
+    A bundle without a date is never older than a moment.
     """
     found = bundles(archive, kind)
     if before_ms is None:
@@ -113,9 +115,9 @@ def _expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str |
 def empty_trash(
     archive: str | os.PathLike[str], before_ms: int | None, kind: str | None = "trash", dry_run: bool = False
 ) -> list[Bundled]:
-    """Delete for good what was kept before a moment, in epoch milliseconds, or all of it; return what it was.
+    """Delete bundles for good: those from before a moment in epoch milliseconds, or all. Return them.
 
-    With `dry_run` nothing is deleted. Raises Refused, after everything else was deleted, where some of it cannot be.
+    With `dry_run` nothing is deleted. If some cannot be deleted, the others are, and Refused is raised.
     """
     gone: list[Bundled] = []
     failures: list[str] = []
@@ -126,7 +128,7 @@ def empty_trash(
             if dry_run:
                 gone.append(one)
                 continue
-            # An action may have begun to fill it, or may have completed it, since it was looked at.
+            # An action may have begun to write it, or completed it, since it was listed.
             with nullcontext() if one.complete else folder_lock(Path(one.path), 0.0):
                 if one.complete or not _completed(Path(one.path)):
                     discard(Path(one.path))
@@ -152,9 +154,10 @@ def _completed(folder: Path) -> bool:
 
 
 def export_bundle(bundle: str | os.PathLike[str]) -> Iterator[str]:
-    """What a bundle keeps, as lines of JSON: {"table", "row"} for each row of a database, else each file as it is.
+    """Yield the contents of a bundle as lines of JSON: {"table", "row"} for each row of a database, other files as they
+    are.
 
-    A value that is no text, number or null is {"bytes": its hexadecimal digits}. Raises NotAnArchive.
+    A value that is no text, number or null becomes {"bytes": its hexadecimal digits}. Raises NotAnArchive.
     """
     folder = Path(bundle)
     found = read_manifest(folder)

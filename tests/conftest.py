@@ -9,6 +9,7 @@ import atexit
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -48,6 +49,9 @@ def _hermetic() -> None:
         HYPOTHESIS_STORAGE_DIRECTORY=f"{home}/hypothesis",
     )
     time.tzset()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell lets what it runs in the background ignore interrupts, and processes that a test starts inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A checkout is tested as it is, installed or not. Processes that a test starts get both folders as well.
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, PATHS))
     sys.path[:0] = [str(folder) for folder in PATHS if str(folder) not in sys.path]

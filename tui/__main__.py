@@ -1,4 +1,4 @@
-"""The console entry: runs a command line and turns whatever happens into an exit status, never into a traceback."""
+"""The console entry: runs a command line and turns every error into an exit status, never into a traceback."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ try:
     from .headless.interrupts import INTERRUPTS
     from .headless.outcome import Interrupted, NotPrinted
 except KeyboardInterrupt:
-    # Loading is most of what a verb takes, so this is when an interrupt comes.
+    # Loading takes most of the time of a verb, so an interrupt is most likely now.
     raise SystemExit(130) from None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs sessionscope and returns its exit status: 0 done, 2 wrong usage or no such thing, 3 refused by state."""
+    """Run sessionscope and return its exit status: 0 done, 1 not printed, 2 wrong usage or not found, 3 refused by
+    state.
+    """
     if sys.stdout is None:
-        # Closed by whoever started us; writing must not fail nonetheless.
+        # The parent process closed it. Writing must not fail nonetheless.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         cli.complain(error)
         return error.status
     except BrokenPipeError:
-        # Whoever reads has seen enough.
+        # The reader of a pipe has seen enough.
         _drop_output()
         return 0
     except KeyboardInterrupt:
@@ -63,7 +65,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _drop_output() -> None:
-    """Sends what is still buffered nowhere, so that it does not fail once more at exit."""
+    """Send what is still buffered nowhere, so that it does not fail once more at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

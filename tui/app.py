@@ -27,14 +27,14 @@ from .config import Config, ConfigError, load
 from .guarded_dismiss import GuardedDismiss
 from .screens.doctor import Doctor
 from .sessions.session_catalog import SessionCatalog
-from .text.render import one_line
+from .text.fitting import one_line
 
 SETTLED_S, AGAIN_S = 0.5, 10
 PALETTE_CELLS = Size(20, 8)
 
 
 class Sessionscope(Quiet):
-    """Shows archives that are already open. Nothing that a session says is ever markup."""
+    """Shows archives that are already open. No text of a session is ever interpreted as markup."""
 
     TITLE = "sessionscope"
     CSS_PATH = "app.tcss"
@@ -48,12 +48,11 @@ class Sessionscope(Quiet):
         self.archives = archives
         self.config = config or Config()
         self._quits_until = 0.0
-        """Until when the key that was warned of ends the app all the same."""
+        """Until when a second ctrl+q quits despite the warning, in seconds of the monotonic clock."""
 
     def get_default_screen(self) -> Browser:
-        """The browser itself: a blank screen before it would be laid out and painted for nobody."""
-        self.browser = Browser(SessionCatalog(self.archives), self.size)
-        self.browser.summarizer = self.config.summarizer
+        """Return the browser itself: a blank default screen would be laid out and painted first."""
+        self.browser = Browser(SessionCatalog(self.archives), self.size, self.config.summarizer)
         return self.browser
 
     def on_mount(self) -> None:
@@ -67,15 +66,15 @@ class Sessionscope(Quiet):
         self.set_timer(SETTLED_S, self._freeze)
 
     def _end_on_signals(self) -> None:
-        """Ends the app in order when its terminal goes away: private copies and the demo must not stay behind."""
+        """Exit cleanly when the terminal goes away: private copies and the demo must not be left behind."""
         for name in ("SIGHUP", "SIGTERM"):
-            # Not every system has these signals, and only a main thread may be told of them.
+            # Not every system has these signals, and only the main thread can handle them.
             with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
                 number = getattr(signal, name)
                 asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
 
     def on_resize(self, event: events.Resize) -> None:
-        # Textual's palette cannot page through a list that has no line to stand on.
+        # Textual's palette cannot page through a list without a visible line.
         if isinstance(self.screen, CommandPalette) and not _holds_palette(event.size):
             self.screen.dismiss()
 
@@ -84,7 +83,7 @@ class Sessionscope(Quiet):
             self.push_screen(Palette(id="--command-palette"))
 
     async def action_quit(self) -> None:
-        """Ends the app; only when it is asked twice where something on the screen would be lost."""
+        """Quit. If something on the screen would be lost, warn first and quit only if asked again."""
         screens = [screen for screen in self.screen_stack if isinstance(screen, GuardedDismiss)]
         held = next(filter(None, (screen.unfinished() for screen in screens)), None)
         now = time.monotonic()
@@ -96,13 +95,13 @@ class Sessionscope(Quiet):
 
     @staticmethod
     def _freeze() -> None:
-        # Full collections of what the imports left would cost a key 30 ms now and then.
+        # A full collection of what the imports left would now and then delay a key by 30 ms.
         gc.collect()
         gc.freeze()
         gc.enable()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Every verb of the browser, and Textual's own."""
+        """Yield every verb of the browser, and Textual's own commands."""
         yield from super().get_system_commands(screen)
         if isinstance(screen, (Browser, Doctor)):
             done: set[str] = set()
@@ -123,7 +122,7 @@ def _holds_palette(size: Size) -> bool:
 
 
 def binding_ids() -> set[str]:
-    """The names that a keymap may use."""
+    """Return the names that a keymap may use."""
     from .dialogs.compact import CompactDialog
     from .dialogs.help import Help
     from .dialogs.plan import CloseDialog, PlanDialog
@@ -157,7 +156,7 @@ def binding_ids() -> set[str]:
 
 
 def check(config: Config, themes: Iterable[str]) -> None:
-    """Raises ConfigError where the config names a theme or a binding that is not there."""
+    """Raise ConfigError if the config names a theme or a binding that does not exist."""
     if config.theme is not None and config.theme not in themes:
         raise ConfigError(f"the config names a theme {config.theme!r}; there are {', '.join(sorted(themes))}.")
     for name in config.keymap:
@@ -166,10 +165,10 @@ def check(config: Config, themes: Iterable[str]) -> None:
 
 
 def run(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
-    """Opens the archives and runs the app; the exit status.
+    """Open the archives, run the app, and return the exit status.
 
-    Raises ConfigError, and StoreError where an archive cannot be opened; unless `strict`, only where none can.
-    `summarizer` is taken instead of the config's.
+    Raises ConfigError, and StoreError if an archive cannot be opened; unless `strict`, only if none can. `summarizer`
+    is used instead of the config's.
     """
     config = load()
     if summarizer is not None:

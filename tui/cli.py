@@ -1,6 +1,7 @@
-"""The command line: which verbs there are and what each does. A headless verb imports neither textual nor rich.
+"""The command line: its verbs, and what each does.
 
-What only some verbs need is imported by them: starting is most of what a verb costs.
+A headless verb imports neither textual nor rich. A verb imports by itself what only it needs: loading is most of what a
+verb costs.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ SESSION is an id, or the ref that ls shows. Where stdout is no terminal, browsin
 
 
 def run(argv: Sequence[str]) -> int:
-    """Does what a command line says and returns the exit status.
+    """Run a command line and return the exit status.
 
     Raises UsageError, StoreError and OSError, each with one sentence, and SystemExit for --help.
     """
@@ -127,7 +128,7 @@ def _browse(args: argparse.Namespace) -> int:
 
 
 def _known_archives() -> list[str]:
-    """The usual places that are there, and the archives that the config file names."""
+    """Return the usual places that exist, and the archives that the config file names."""
     from .config import ConfigError, load, path
 
     usual = usual_places()
@@ -147,7 +148,7 @@ def _known_archives() -> list[str]:
 def _show_known_archives(places: list[str], strict: bool = True, summarizer: str | None = None) -> int:
     if not sys.stdout.isatty():
         return _print_trees(places)
-    # Hardly anything of what a start makes is garbage, so nobody looks for it before the screen stands.
+    # A start makes hardly any garbage, so collecting it can wait until the screen is shown.
     gc.disable()
     from .app import run as browse
     from .config import ConfigError
@@ -159,7 +160,7 @@ def _show_known_archives(places: list[str], strict: bool = True, summarizer: str
 
 
 def _print_trees(places: list[str]) -> int:
-    """The session trees of all archives that can be read; the worst status of those that cannot."""
+    """Print the session trees of all archives that can be read. Return the worst status of the others."""
     status = 0
     for place in places:
         try:
@@ -251,7 +252,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _limits(args: argparse.Namespace, view: View, archive: Archive) -> Limits | None:
-    """The limits that were asked for. Raises UsageError where there are none to set."""
+    """Return the limits from the command line. Raises UsageError if this view or archive has none."""
     messages, tokens = args.max_messages, args.max_tokens
     if messages is None and tokens is None:
         return None
@@ -265,7 +266,7 @@ def _limits(args: argparse.Namespace, view: View, archive: Archive) -> Limits | 
 
 
 def _zone() -> tzinfo | None:
-    """The config's time zone, asked for by archives whose times have none."""
+    """Return the config's time zone, for archives whose times have none."""
     from .config import ConfigError, load
 
     try:
@@ -304,7 +305,7 @@ def _compactions(args: argparse.Namespace) -> int:
 
 
 def _lazy(module: str, verb: str) -> tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]:
-    """A verb of a module that is imported where it is asked for."""
+    """Return the parser and the runner of a verb whose module is imported when it is used."""
 
     def found() -> Any:
         return import_module(f".headless.{module}", __package__)
@@ -334,7 +335,7 @@ _VERBS: dict[str, tuple[Callable[[str], Parser], Callable[[argparse.Namespace], 
 
 
 def complain(error: Exception) -> int:
-    """Prints what went wrong as one line on stderr and returns the exit status that it means."""
+    """Print an error as one line on stderr and return its exit status."""
     from sessionscope.store import Busy, Refused
 
     from .text.visible import visible
@@ -345,7 +346,7 @@ def complain(error: Exception) -> int:
     else:
         text = str(error)
     if sys.stderr is not None:
-        # Its terminal may be gone as well.
+        # The terminal may be gone as well.
         with suppress(OSError):
             print(f"{PROGRAM}: {visible(text)}", file=sys.stderr, flush=True)
     return 3 if isinstance(error, (Busy, Refused, OSError)) else 2

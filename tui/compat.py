@@ -1,4 +1,4 @@
-"""The one place that uses private names of Textual, so that a new release breaks one file."""
+"""The only place that uses private names of Textual, so that a new release breaks only this module."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .guarded_dismiss import GuardedDismiss
 
 
 def resize_content(view: ScrollView, size: Size) -> None:
-    """Sets a view's virtual size without laying out the whole screen, which would repaint every scrollbar on it."""
+    """Set a view's virtual size without laying out the whole screen, which would repaint every scrollbar."""
     if view.virtual_size != size:
         view.set_reactive(Widget.virtual_size, size)
         view._scroll_update(size)
 
 
 class Palette(CommandPalette, GuardedDismiss[None]):
-    """The command palette, which neither a click outside of the screen nor keys that come too fast bring down."""
+    """The command palette, made safe against clicks outside of the screen and against keys that come too fast."""
 
     def dismiss(self, result: None = None) -> AwaitComplete:
-        # What still gathers commands would miss the list that it fills.
+        # Commands that are still gathered would be added to a list that no longer exists.
         self._cancel_gather_commands()
         return super().dismiss(result)
 
     def _gather_commands(self, search_value: str) -> Worker[None] | None:  # type: ignore[override]
-        # A letter may be told after the key that closes it.
+        # A letter may be handled after the key that closes the palette.
         return super()._gather_commands(search_value) if self.is_active else None
 
     def _on_click(self, event: events.Click) -> None:  # type: ignore[override]
@@ -41,7 +41,7 @@ class Palette(CommandPalette, GuardedDismiss[None]):
 
 
 class Quiet(App[None]):
-    """An app that ends on a fault of its own with one sentence and status 1, unless TEXTUAL=debug asks for more."""
+    """An app that ends after an error of its own with one sentence and status 1, unless TEXTUAL=debug asks for more."""
 
     async def on_event(self, event: events.Event) -> None:
         # A click or key that comes while the app ends finds no screen.

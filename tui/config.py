@@ -1,4 +1,4 @@
-"""What the user's config file says: archives to open, theme, keys, a time zone, a summarizer."""
+"""The user's config file: archives to open, theme, keys, time zone, summarizer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NAME = "config.toml"
 
 
 class ConfigError(Exception):
-    """The config file cannot be used; the text says where and why in one sentence."""
+    """The config file cannot be used. The text says where and why, in one sentence."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """`archives` are paths, opened when none is named; `keymap` maps the id of a binding to its keys.
+    """`archives` are paths that are opened if none is named. `keymap` maps the id of a binding to its keys.
 
-    `timezone` names the zone of times that are stored without one, the machine's where it is not set. `summarizer` is
-    a command that turns messages into the note of a compaction.
+    `timezone` names the zone of times that are stored without one; the default is the machine's. `summarizer` is a
+    command that turns messages into the note of a compaction.
     """
 
     archives: list[str] = []
@@ -30,7 +30,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     summarizer: str | None = None
 
     def zone(self) -> tzinfo | None:
-        """The zone of times without one, None for the machine's. Raises ConfigError."""
+        """Return the zone of times without one, None for the machine's. Raises ConfigError."""
         if self.timezone is None:
             return None
         import zoneinfo
@@ -45,16 +45,16 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def path() -> Path:
-    """Where the config file is looked for."""
+    """Return the path of the config file."""
     return user_config_path("sessionscope") / NAME
 
 
 def load() -> Config:
-    """The config, or the defaults where there is none. Raises ConfigError."""
+    """Return the config, or the defaults if there is no file. Raises ConfigError."""
     file = path()
     if not file.exists():
         return Config()
-    # Imported only where there is something to parse: most people have no config.
+    # Imported only if there is something to parse: most users have no config.
     import tomllib
 
     try:

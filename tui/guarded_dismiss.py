@@ -1,4 +1,4 @@
-"""Screens that close once, however often a key asks, and that name unsaved work before the app quits."""
+"""Screens that close only once, however often a key asks, and that name unsaved work before the app quits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class GuardedDismiss(Screen[Result]):
     """A screen that ignores a second request to close."""
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
-        # A key that was typed twice comes twice, and the second would take along what is below.
+        # A key that was pressed twice comes twice. The second would close the screen below as well.
         return super().dismiss(result) if self.is_active else AwaitComplete(asyncio.sleep(0))
 
     def unfinished(self) -> str | None:

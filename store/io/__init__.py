@@ -1,1 +1,1 @@
-"""Files, databases and lines, read and written safely: what every format is built on."""
+"""Safe reads and writes of files, databases and lines, used by every format."""

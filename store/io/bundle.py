@@ -1,7 +1,8 @@
-"""What is kept aside before something is rewritten or removed: one private folder each, with a manifest that says why.
+"""Bundles: what was backed up before something was rewritten or removed, in a private folder with a manifest that says
+why.
 
-They stand beside what they were taken from, in `NAME.sessionscope/KIND/`; none of their files is one that an agent
-would list as a session. The manifest is written last, so a folder without one is of something that never happened.
+Bundles are next to the archive, in `NAME.sessionscope/KIND/`. None of their files has a name that an agent would list
+as a session. The manifest is written last, so a folder without one belongs to something that never happened.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class BundleKind(StrEnum):
     """Why something is kept."""
 
     QUARANTINE = "quarantine"
-    """Bytes that could not be read, before the file that held them is written anew."""
+    """Bytes that could not be read, before the file that holds them is rewritten."""
     CONFLICT = "conflicts"
     """What one writer would have written over another's work."""
     BACKUP = "backups"
@@ -48,7 +49,7 @@ class BundleKind(StrEnum):
 
 
 class Manifest(Struct, frozen=True):
-    """What a bundle says of itself. `source` is the archive it was taken from, `more` what its kind needs beside."""
+    """What a bundle says of itself. `source` is the archive it was taken from; `more` is what only its kind needs."""
 
     kind: BundleKind
     what: str
@@ -60,15 +61,16 @@ class Manifest(Struct, frozen=True):
 
 
 def place_of(archive: Path) -> Path:
-    """Where things of an archive are kept aside, whether or not there are any yet."""
+    """Return the folder for the bundles of an archive, whether or not it exists."""
     return archive.with_name(archive.name + SUFFIX)
 
 
 class Bundle:
-    """A bundle while it is filled. Raises OSError where that cannot be, or where its place is a symbolic link.
+    """A bundle that is being written.
 
-    `what` names the session or file, `why` is a sentence for people. Its folder stays locked until the bundle is sealed
-    or discarded, so that what a killed process left is told from what another is filling.
+    `what` names the session or file, `why` is a sentence for people. The folder stays locked until the bundle is sealed
+    or discarded, which tells it from what a killed process left. Raises OSError if it cannot be made, or if its place
+    is a symbolic link.
     """
 
     def __init__(self, archive: Path, kind: BundleKind, what: str, why: str) -> None:
@@ -91,22 +93,22 @@ class Bundle:
             raise
 
     def new(self, name: str) -> Path:
-        """A path for a file of this name, which is empty and private so far; whoever fills it need not sync it."""
-        # Nothing that lists *.jsonl may take what is kept here for a session, and a name may be as long as can be.
+        """Return the path of a new, empty, private file of this name. The caller writes it and need not sync it."""
+        # Nothing that lists *.jsonl may take this for a session, and a name has a maximum length.
         inside = os.fsdecode(os.fsencode(name)[:_LONGEST]) + ".kept" * name.endswith(".jsonl")
         os.close(os.open(self.path / inside, _NEW, 0o600))
         self._files.append(inside)
         return self.path / inside
 
     def add(self, name: str, pieces: Iterable[bytes]) -> Path:
-        """Keeps bytes under a name; the path of the file."""
+        """Keep bytes under a name. Return the path of the file."""
         path = self.new(name)
         with path.open("wb") as file:
             file.writelines(pieces)
         return path
 
     def seal(self, more: Mapping[str, Any] | None = None) -> Path:
-        """Makes all of it safe on the disk, says so in the manifest, and returns the folder."""
+        """Sync everything, write the manifest, and return the folder."""
         for name in self._files:
             _sync(self.path / name)
         manifest = {
@@ -118,7 +120,7 @@ class Bundle:
             "files": sorted(self._files),
             "more": dict(more or {}),
         }
-        # Laid out for people, by what is fast also where thousands of sessions are listed.
+        # Indented for people, with the fastest formatter, since it may list thousands of sessions.
         write_manifest(self.path, msgspec.json.format(json.dumps(manifest), indent=1).encode())
         for path in (self.path, self.path.parent, place_of(self._archive), self._archive.parent):
             sync_folder(path)
@@ -126,7 +128,7 @@ class Bundle:
         return self.path
 
     def discard(self) -> None:
-        """Remove a bundle of something that did not happen, as far as that can be."""
+        """Remove a bundle of something that did not happen, as far as possible."""
         with suppress(OSError):
             remove_files(self.path, [name + end for name in self._files for end in ("", *SQLITE_ENDINGS)])
             remove_empty(self.path)
@@ -134,7 +136,7 @@ class Bundle:
 
 
 def write_manifest(folder: Path, data: bytes) -> None:
-    """Write the manifest of a bundle: whole or not at all, and safe on the disk when this returns."""
+    """Write the manifest of a bundle, whole or not at all. It is synced when this returns."""
     draft = folder / DRAFT
     with open(os.open(draft, _NEW, 0o600), "wb") as file:
         file.write(data)
@@ -144,13 +146,16 @@ def write_manifest(folder: Path, data: bytes) -> None:
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Remove files of a bundle, its manifest first, so that what is left of it cannot be restored. Raises OSError."""
+    """Remove files of a bundle, its manifest first, so that an incomplete bundle cannot be restored. Raises OSError."""
     for name in (MANIFEST, DRAFT, *names):
         (folder / name).unlink(missing_ok=True)
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove the folder of a bundle, and those above it that it leaves empty. Raises OSError if it is not empty."""
+    """Remove the folder of a bundle, and the folders above it that are empty then.
+
+    Raises OSError if it is not empty.
+    """
     folder.rmdir()
     with suppress(OSError):
         for parent in (folder.parent, folder.parent.parent):
@@ -158,13 +163,13 @@ def remove_empty(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    # Windows syncs only what is open for writing.
+    # Windows syncs only files that are open for writing.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def keep(archive: Path, kind: BundleKind, what: str, why: str, files: Mapping[str, bytes]) -> Path:
-    """Keeps bytes aside, safely on the disk when this returns; the folder they are in. Raises OSError.
+    """Write bytes to a new bundle, synced when this returns. Return its folder. Raises OSError.
 
     `what` names the session or file, `why` is a sentence for people.
     """
@@ -179,7 +184,7 @@ def keep(archive: Path, kind: BundleKind, what: str, why: str, files: Mapping[st
 
 
 def trash_entry(member: Member) -> dict[str, Any]:
-    """What a manifest says of a session that is closed, or that loses its parent."""
+    """Return the manifest entry of a session that is closed, or that loses its parent."""
     return {
         "id": member.ref.id,
         "fate": str(member.fate),
@@ -193,24 +198,21 @@ def trash_entry(member: Member) -> dict[str, Any]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a bundle. Raises OSError, also if its folder holds other files than its manifest names; these stay.
+    """Remove a bundle. Raises OSError, also if its folder holds files that its manifest does not name; these stay.
 
     Without a readable manifest, every file in the folder is removed, but no folder in it.
     """
     try:
         names = [name for name in map(os.path.basename, read_manifest(folder).files) if name not in ("", ".", "..")]
     except NotAnArchive:
-        # What an action that never ended has left there: a few files of its own.
+        # An action that never ended left a few files of its own there.
         names = [path.name for path in folder.iterdir() if not path.is_dir() or path.is_symlink()]
     remove_files(folder, names)
     remove_empty(folder)
 
 
 def discard_restored(folder: Path) -> list[str]:
-    """Remove a bundle whose contents are back in their place. Return in words what could not be removed.
-
-    A copy that somebody made elsewhere stays.
-    """
+    """Remove a bundle that was restored. Return in words what could not be removed. A copy made elsewhere stays."""
     if not is_own(folder):
         return []
     try:
@@ -222,14 +224,14 @@ def discard_restored(folder: Path) -> list[str]:
 
 
 def is_own(folder: Path) -> bool:
-    """Return whether a folder is where sessionscope puts bundles, and no copy that somebody made elsewhere."""
+    """Return whether a folder is where sessionscope puts bundles, rather than a copy elsewhere."""
     above = (folder, folder.parent, folder.parent.parent)
     known = folder.parent.name in list(BundleKind) and folder.parent.parent.name.endswith(SUFFIX)
     return known and not any(path.is_symlink() for path in above)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What a bundle says of itself. Raises NotAnArchive where there is no bundle, or its manifest is damaged."""
+    """Return the manifest of a bundle. Raises NotAnArchive if the folder is no bundle or its manifest is damaged."""
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
         return Manifest(

@@ -1,4 +1,4 @@
-"""The clock, as the archives write times."""
+"""The clock, in the unit in which archives store times."""
 
 from __future__ import annotations
 

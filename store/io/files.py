@@ -1,4 +1,4 @@
-"""Folders and files that only their owner can read, and files that are replaced whole or not at all."""
+"""Private files and folders, folder locks, and files that are replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from threading import Thread
 _NOT_SYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EISDIR, errno.EBADF, errno.ENOSYS}
 PAUSE_S = 0.005
 PATIENCE_S = 1.0
-"""How long a lock is tried for that others hold only while they look whether it is held."""
+"""How many seconds to try for a lock that others hold only while they check whether it is free."""
 _LONGEST_NAME, _LARGE = 255, 1 << 20
-"""Bytes that a file's name may have on any system, and of a file that it takes long to free."""
+"""The longest file name in bytes on any system, and the size in bytes from which freeing a file takes long."""
 
 
 class PrivateFolder:
-    """A folder of mode 0700 that is gone when it is closed, forgotten, or when the process ends."""
+    """A temporary folder of mode 0700 that is removed on close, on garbage collection, or when the process ends."""
 
     def __init__(self) -> None:
-        # Rarely needed, and costlier to import than the rest of a read.
+        # Rarely needed, and slower to import than everything else that a read needs.
         import shutil
         import tempfile
 
@@ -33,14 +33,14 @@ class PrivateFolder:
         self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def close(self) -> None:
-        """Removes the folder and what is in it. Idempotent."""
+        """Remove the folder and what is in it. Idempotent."""
         self._remove()
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Writes a file of mode 0600, making its folder (0700) if need be. Raises OSError."""
+    """Write a file of mode 0600 and, if needed, make its folder (0700). Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A link that somebody put there must not lead the write elsewhere; where the system has no such flag, so be it.
+    # A symbolic link at that path must not redirect the write. Some systems have no such flag.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         path.chmod(0o600)
@@ -48,9 +48,9 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes what was created, renamed or removed in a folder safe from a power failure, where the system does that.
+    """Make what was created, renamed or removed in a folder safe from a power failure, if the system can do that.
 
-    Raises OSError where it does, and failed.
+    Raises OSError if that fails.
     """
     try:
         fd = os.open(folder, os.O_RDONLY)
@@ -59,21 +59,24 @@ def sync_folder(folder: Path) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        # Windows opens no folder, and some network file systems sync none.
+        # Windows opens no folders, and some network file systems sync none.
         if error.errno not in _NOT_SYNCED:
             raise
 
 
 class FolderLock:
-    """The lock of a folder, held until it is released or forgotten. For other processes, and for this one.
+    """An exclusive lock on a folder, against other processes and within this one.
 
-    It needs no file of its own. An interrupt may come at any moment, so whoever loses sight of it lets it go.
+    It needs no lock file. It is released on garbage collection too, since an interrupt may come at any moment.
     """
 
     _fd = -1
 
     def acquire(self, folder: Path, wait_s: float) -> None:
-        """Take the lock where the system has such a thing. Raises TimeoutError if another holds it for too long."""
+        """Take the lock, if the system has such locks.
+
+        Raises TimeoutError if another holds it for longer than `wait_s` seconds.
+        """
         try:
             import fcntl
         except ImportError:
@@ -93,16 +96,16 @@ class FolderLock:
                 self.release()
                 raise TimeoutError(f"{folder} is locked") from None
             except OSError:
-                # Some network file systems have none.
+                # Some network file systems have no locks.
                 self.release()
             return
 
     def release(self) -> None:
-        """Let the lock go. Idempotent."""
+        """Release the lock. Idempotent."""
         if self._fd >= 0:
             import fcntl
 
-            # First, so that an interrupt before the descriptor is closed leaves no lock behind.
+            # Unlock first: an interrupt before the descriptor is closed then leaves no lock behind.
             with suppress(OSError):
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
             fd, self._fd = self._fd, -1
@@ -113,9 +116,9 @@ class FolderLock:
 
 @contextmanager
 def folder_lock(folder: Path, wait_s: float) -> Iterator[None]:
-    """Keeps out every other process that asks for the same, where the system can do that.
+    """Hold the lock of a folder for the body of a `with` statement, if the system has such locks.
 
-    Raises TimeoutError where one holds it for longer than so many seconds.
+    Raises TimeoutError if another process holds it for longer than `wait_s` seconds.
     """
     lock = FolderLock()
     try:
@@ -135,11 +138,12 @@ def is_locked(folder: Path) -> bool:
 
 
 def replace_file(path: Path, pieces: Iterable[bytes], sync: bool, mode: int | None = None) -> os.stat_result:
-    """Puts a file of these pieces in the place of another, or where none is: all of it or, whatever happens, none.
+    """Write a file whole or not at all, instead of the one at that path, if there is one. Return the status of the new
+    file.
 
-    A link stays and what it leads to is replaced; the mode and, as far as one may, the owner of what was there stay
-    too. A new file gets `mode`, else what the process gives its files. With `sync` it is safe from a power failure
-    when this returns. What is returned is the status of the new file. Raises OSError.
+    A symbolic link stays, and its target is replaced. Mode and, if permitted, owner of the old file are kept. A new
+    file gets `mode`, else the process's default. With `sync` it is safe from a power failure when this returns. Raises
+    OSError.
     """
     target = Path(os.path.realpath(path))
     name = f".{target.name}.{token_hex(8)}.tmp"
@@ -151,7 +155,7 @@ def replace_file(path: Path, pieces: Iterable[bytes], sync: bool, mode: int | No
     if old:
         mode = stat.S_IMODE(old.st_mode)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    # Until it is complete nobody may read what few could before.
+    # Until it is complete, nobody else may read it.
     fd = os.open(beside, flags, 0o666 if mode is None else 0o600)
     try:
         with open(fd, "wb") as file:
@@ -178,7 +182,10 @@ def replace_file(path: Path, pieces: Iterable[bytes], sync: bool, mode: int | No
 
 @contextmanager
 def _held(path: Path, status: os.stat_result | None) -> Iterator[None]:
-    """Keeps a large file meanwhile. To free it takes as long as to write it, which nobody has to wait for."""
+    """Keep a large file open while it is replaced, and close it in a thread.
+
+    Freeing it takes as long as writing it, and nobody has to wait for that.
+    """
     held = -1
     if status and status.st_size > _LARGE and os.name == "posix":
         with suppress(OSError):
@@ -190,5 +197,5 @@ def _held(path: Path, status: os.stat_result | None) -> Iterator[None]:
             try:
                 Thread(target=os.close, args=(held,), daemon=True).start()
             except RuntimeError:
-                # No thread can be had, as when the interpreter ends.
+                # No thread can be started, for example while the interpreter ends.
                 os.close(held)

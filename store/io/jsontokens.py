@@ -1,7 +1,7 @@
-"""What stands where in the bytes of a JSON object, whole or torn: its extent, its leading fields, its strings. Pure.
+"""Tokens of a JSON object, whole or torn: its extent, its leading fields, its strings. Pure.
 
-The tokenizer takes strings as they come (bare control characters, odd escapes, bytes that are no UTF-8) and finds where
-an object ends or breaks, in linear time and without recursion. Values are decoded by the standard json from there on.
+The tokenizer accepts strings as they are (bare control characters, unknown escapes, bytes that are not UTF-8) and finds
+where an object ends or breaks, in linear time and without recursion. Values are decoded by the standard json.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 from msgspec import Struct
 
 DEEP = 1000
-"""How many brackets within brackets no writer means, and the standard json does not follow."""
+"""A nesting depth that no writer means, and that the standard json does not follow."""
 
 _SPACE = rb"[ \t\n\r]*+"
 _TEXT = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _STRING = rb'"' + _TEXT + rb'"'
 _OTHER = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+|true|false|null|NaN|-?+Infinity"
-# A run of fields or items that hold no others is taken at once; it has a bound because each costs memory.
+# Takes a run of simple fields or items at once. The limit of 256 bounds the memory for backtracking.
 _RUN = rb"(?:" + _SPACE + rb"%s(?:" + _STRING + rb"|" + _OTHER + rb")" + _SPACE + rb",){0,256}"
 _FIELDS = re.compile(_RUN % (_STRING + _SPACE + rb":" + _SPACE), re.DOTALL)
 _ITEMS = re.compile(_RUN % b"", re.DOTALL)
-# It matches whatever comes, so it has looked as far as it ends.
+# Matches any bytes: where it ends is how far it has looked.
 _TOKEN = re.compile(_SPACE + rb'()(?:"' + _TEXT + rb'(?:(")|(\\?+))|(' + _OTHER + rb")|([{}\[\]:,]))?", re.DOTALL)
 _CLOSED_STRING, _OPEN_STRING, _PLAIN, _MARK = 2, 3, 4, 5
 _LISTS, _ENDS_OF_LISTS = re.compile(rb"\[++"), re.compile(rb"\]++")
@@ -34,7 +34,7 @@ _LISTS, _ENDS_OF_LISTS = re.compile(rb"\[++"), re.compile(rb"\]++")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)?")
 _ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 _PAIRED = re.compile(rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]){0,4096}", re.DOTALL)
-# Stops at the closing quote, and at what may be the beginning of an escape or of a surrogate pair where the bytes end.
+# Stops at the closing quote, and at an incomplete escape or surrogate pair at the end of the bytes.
 _ESCAPED = re.compile(
     rb'(?:[^"\\]++|\\(?!\Z|u[0-9a-fA-F]{0,3}\Z|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z)'
     rb".){0,4096}",
@@ -43,13 +43,13 @@ _ESCAPED = re.compile(
 
 
 def end_of(pattern: re.Pattern[bytes], data: bytes, at: int, stop: int) -> int:
-    """Where what a pattern matches at a place ends; that place, where it does not match."""
+    """Return where the match of a pattern at a position ends, or that position if it does not match."""
     match = pattern.match(data, at, stop)
     return match.end() if match else at
 
 
 class Form(Enum):
-    """How an object stands there: closed, run into what cannot follow, or still open where the bytes end."""
+    """How an object ends: closed, at a byte that cannot follow, or not at all."""
 
     WHOLE = auto()
     TORN = auto()
@@ -57,10 +57,10 @@ class Form(Enum):
 
 
 class Extent(Struct, gc=False):
-    """An object from its brace at `start` to `stop`: behind it, at what cannot follow, or where the bytes end.
+    """An object from its brace at `start` to `stop`: its end, a byte that cannot follow, or the end of the bytes.
 
-    `last` is where the last token before `stop` begins, `ends` where leading fields end, `deep` whether it is nested
-    absurdly; `key` is where the key of a string stands that is the value of a leading field and left open at `last`.
+    `last` is where the last token before `stop` begins, `ends` are the ends of the leading fields, `deep` says whether
+    it is nested too deeply. `key` is the span of a key whose value is a string that is left open at `last`.
     """
 
     start: int
@@ -72,74 +72,134 @@ class Extent(Struct, gc=False):
     key: tuple[int, int] | None = None
 
 
-_OBJECT, _LIST, _OBJECT_ENDS, _LIST_ENDS, _COLON, _COMMA, _QUOTE = b'{[}]:,"'
-# What is due next: a first or another key, a first or another item, or what stands between these.
+_OBJECT, _LIST, _OBJECT_END, _LIST_END, _COLON, _COMMA, _QUOTE = b'{[}]:,"'
+# What may come next: the first or a later key, the first or a later item, a value after a colon, or what follows these.
 _FIRST_KEY, _KEY, _FIRST_ITEM, _ITEM, _AFTER_KEY, _VALUE, _AFTER_VALUE = (1 << bit for bit in range(7))
-_KEYS, _ITEMS_OR_KEYS = _FIRST_KEY | _KEY, _FIRST_KEY | _KEY | _FIRST_ITEM | _ITEM
+_KEYS = _FIRST_KEY | _KEY
 _VALUES = _FIRST_ITEM | _ITEM | _VALUE
-_OBJECT_MAY_END, _LIST_MAY_END = _FIRST_KEY | _AFTER_VALUE, _FIRST_ITEM | _AFTER_VALUE
+_FIELDS_OR_ITEMS = _KEYS | _FIRST_ITEM | _ITEM
+_OBJECT_MAY_END = _FIRST_KEY | _AFTER_VALUE
+_LIST_MAY_END = _FIRST_ITEM | _AFTER_VALUE
 
 
 def extent(data: bytes, start: int, stop: int) -> Extent:
-    """How far the object goes whose brace is at `start`, of bytes that end at `stop`."""
-    within, deepest, ends, key = bytearray(b"{"), 1, list[int](), (start, start)
-    due, at, last, says_its_end = _FIRST_KEY, start + 1, start, False
-    while True:
-        inner, outermost = within[-1], len(within) == 1
-        if due & _ITEMS_OR_KEYS:
-            run = end_of(_FIELDS if inner == _OBJECT else _ITEMS, data, at, stop)
-            if run > at:
-                at, last, due = run, run - 1, _KEY if inner == _OBJECT else _ITEM
-                if outermost:
-                    ends.append(last)
+    """Return the extent of the object whose brace is at `start`, in bytes that end at `stop`."""
+    return _ExtentScan(data, start, stop).run()
+
+
+class _ExtentScan:
+    """A pass over the tokens of one object, up to its end or to where it breaks."""
+
+    __slots__ = ("at", "brackets", "data", "deepest", "due", "ends", "key", "last", "shows_end", "start", "stop")
+
+    def __init__(self, data: bytes, start: int, stop: int) -> None:
+        self.data, self.start, self.stop = data, start, stop
+        self.brackets = bytearray(b"{")
+        """The brackets that are open, the outermost first."""
+        self.deepest = 1
+        self.ends: list[int] = []
+        self.key = (start, start)
+        """The span of the last key."""
+        self.due = _FIRST_KEY
+        """What may come next."""
+        self.at = start + 1
+        self.last = start
+        """Where the last token begins."""
+        self.shows_end = False
+        """Whether the last value shows where it ends. A number does not: it may have been cut."""
+
+    def run(self) -> Extent:
+        """Scan to the end of the object, to a byte that cannot follow, or to the end of the bytes."""
+        while True:
+            if self.due & _FIELDS_OR_ITEMS and self._skip_simple_ones():
                 continue
-        token = _TOKEN.match(data, at, stop)
-        assert token is not None
-        begin, end, sort = token.end(1), token.end(), token.lastindex
-        mark = data[begin] if sort == _MARK else 0
-        if begin == stop:
-            # A string, an object and a list say themselves where they end, a number may have been cut.
-            if outermost and due == _AFTER_VALUE and says_its_end:
-                ends.append(at)
-            return Extent(start, stop, Form.OPEN, last, ends, deepest > DEEP)
-        if sort == _OPEN_STRING and due & (_KEYS | _VALUES):
-            of = key if outermost and due == _VALUE else None
-            return Extent(start, stop, Form.OPEN, begin, ends, deepest > DEEP, of)
-        if sort == _CLOSED_STRING and due & _KEYS:
-            key, due = (begin, end), _AFTER_KEY
-        elif sort in (_CLOSED_STRING, _PLAIN) and due & _VALUES:
-            due, says_its_end = _AFTER_VALUE, sort == _CLOSED_STRING
-        elif mark == _OBJECT and due & _VALUES:
-            within.append(mark)
-            deepest, due = max(deepest, len(within)), _FIRST_KEY
-        elif mark == _LIST and due & _VALUES:
-            end = end_of(_LISTS, data, begin, stop)
-            within += data[begin:end]
-            deepest, begin, due = max(deepest, len(within)), end - 1, _FIRST_ITEM
-        elif mark == _COLON and due == _AFTER_KEY:
-            due = _VALUE
-        elif mark == _COMMA and due == _AFTER_VALUE:
-            due = _KEY if inner == _OBJECT else _ITEM
-            if outermost:
-                ends.append(begin)
-        elif mark == _LIST_ENDS and inner == _LIST and due & _LIST_MAY_END:
-            lists = within[begin - end_of(_ENDS_OF_LISTS, data, begin, stop) :]
-            end = begin + len(lists) - len(lists.rstrip(b"["))
-            del within[begin - end :]
-            begin, due, says_its_end = end - 1, _AFTER_VALUE, True
-        elif mark == _OBJECT_ENDS and inner == _OBJECT and due & _OBJECT_MAY_END:
-            del within[-1]
-            due, says_its_end = _AFTER_VALUE, True
-            if outermost:
-                ends.append(begin)
-                return Extent(start, end, Form.WHOLE, begin, ends, deepest > DEEP)
-        else:
-            return Extent(start, begin, Form.TORN, last, ends, deepest > DEEP)
-        at, last = end, begin
+            token = _TOKEN.match(self.data, self.at, self.stop)
+            assert token is not None
+            begin, end, kind = token.end(1), token.end(), token.lastindex
+            if begin == self.stop:
+                if len(self.brackets) == 1 and self.due == _AFTER_VALUE and self.shows_end:
+                    self.ends.append(self.at)
+                return self._extent(Form.OPEN, self.stop)
+            if kind == _OPEN_STRING and self.due & (_KEYS | _VALUES):
+                is_field = len(self.brackets) == 1 and self.due == _VALUE
+                self.last = begin
+                return self._extent(Form.OPEN, self.stop, self.key if is_field else None)
+            previous, self.last, self.at = self.last, begin, end
+            self.due = self._take(kind, begin, end)
+            if not self.due:
+                self.last = previous
+                return self._extent(Form.TORN, begin)
+            if not self.brackets:
+                return self._extent(Form.WHOLE, end)
+
+    def _extent(self, form: Form, stop: int, key: tuple[int, int] | None = None) -> Extent:
+        return Extent(self.start, stop, form, self.last, self.ends, self.deepest > DEEP, key)
+
+    def _skip_simple_ones(self) -> bool:
+        """Skip fields or items that hold no others, each with its comma. Return False if there are none."""
+        in_object = self.brackets[-1] == _OBJECT
+        run_end = end_of(_FIELDS if in_object else _ITEMS, self.data, self.at, self.stop)
+        if run_end == self.at:
+            return False
+        self.last, self.at = run_end - 1, run_end
+        self.due = _KEY if in_object else _ITEM
+        if len(self.brackets) == 1:
+            self.ends.append(self.last)
+        return True
+
+    def _take(self, kind: int | None, begin: int, end: int) -> int:
+        """Take the token from `begin` to `end`. Return what may come next, 0 if the token cannot follow."""
+        due = self.due
+        if kind == _CLOSED_STRING and due & _KEYS:
+            self.key = begin, end
+            return _AFTER_KEY
+        if kind in (_CLOSED_STRING, _PLAIN) and due & _VALUES:
+            self.shows_end = kind == _CLOSED_STRING
+            return _AFTER_VALUE
+        if kind != _MARK:
+            return 0
+        mark, bracket = self.data[begin], self.brackets[-1]
+        if mark == _OBJECT and due & _VALUES:
+            self._open(b"{")
+            return _FIRST_KEY
+        if mark == _LIST and due & _VALUES:
+            self.at = end_of(_LISTS, self.data, begin, self.stop)
+            self.last = self.at - 1
+            self._open(self.data[begin : self.at])
+            return _FIRST_ITEM
+        if mark == _COLON and due == _AFTER_KEY:
+            return _VALUE
+        if mark == _COMMA and due == _AFTER_VALUE:
+            if len(self.brackets) == 1:
+                self.ends.append(begin)
+            return _KEY if bracket == _OBJECT else _ITEM
+        if mark == _LIST_END and bracket == _LIST and due & _LIST_MAY_END:
+            self._close_lists(begin)
+            return _AFTER_VALUE
+        if mark == _OBJECT_END and bracket == _OBJECT and due & _OBJECT_MAY_END:
+            if len(self.brackets) == 1:
+                self.ends.append(begin)
+            del self.brackets[-1]
+            self.shows_end = True
+            return _AFTER_VALUE
+        return 0
+
+    def _open(self, brackets: bytes) -> None:
+        self.brackets += brackets
+        self.deepest = max(self.deepest, len(self.brackets))
+
+    def _close_lists(self, begin: int) -> None:
+        """Close as many lists as there are end brackets in a row, and lists directly in each other."""
+        in_a_row = end_of(_ENDS_OF_LISTS, self.data, begin, self.stop) - begin
+        innermost = self.brackets[-in_a_row:]
+        count = len(innermost) - len(innermost.rstrip(b"["))
+        del self.brackets[-count:]
+        self.shows_end = True
+        self.last, self.at = begin + count - 1, begin + count
 
 
 def before(data: bytes, at: int) -> int:
-    """Where the last byte before a place is that is no white space; -1 if there is none."""
+    """Return the position of the last byte before `at` that is not white space, -1 if there is none."""
     at -= 1
     while at >= 0 and data[at] in b" \t\n\r":
         at -= 1
@@ -151,18 +211,18 @@ def begins_line(data: bytes, at: int) -> bool:
 
 
 def line_end(data: bytes, at: int) -> int:
-    """Where the line ends that a place is on, with what ends it."""
+    """Return where the line that holds a position ends, including its line break."""
     return end_of(_LINE, data, at, len(data))
 
 
 def is_value(data: bytes, brace: int) -> bool:
-    """Whether what stands before a brace asks for a value; a brace that begins a line is a new beginning."""
+    """Return whether a brace is in a place for a value. A brace at the beginning of a line is a new beginning."""
     at = before(data, brace)
     return at >= 0 and data[at] in b":,[" and not begins_line(data, brace)
 
 
 def quoted_brace(data: bytes, torn: Extent) -> int:
-    """Where the brace is with which the string ends that is the last token before a tear; -1 if there is none."""
+    """Return the brace before the quote that ends the last string before a tear, -1 if there is none."""
     if data[torn.last] != _QUOTE:
         return -1
     at = before(data, before(data, torn.stop))
@@ -170,7 +230,7 @@ def quoted_brace(data: bytes, torn: Extent) -> int:
 
 
 class ParsedObject(Struct, gc=False):
-    """The value of an object, and whether control characters, odd escapes or huge integers were taken as they stand."""
+    """The value of an object, and whether control characters, unknown escapes or huge integers were accepted in it."""
 
     value: dict[str, Any]
     control: bool = False
@@ -179,7 +239,7 @@ class ParsedObject(Struct, gc=False):
 
 
 def read(data: bytes) -> ParsedObject | None:
-    """The value of a whole object; None where it is nested too deeply."""
+    """Decode a whole object. Return None if it is nested too deeply."""
     text = data.decode("utf-8", "replace")
     try:
         return ParsedObject(json.loads(text))
@@ -208,7 +268,7 @@ def read(data: bytes) -> ParsedObject | None:
 
 
 def leading_fields(data: bytes, found: Extent) -> dict[str, Any]:
-    """The complete fields that an object begins with, as far as they can be decoded."""
+    """Decode the complete fields at the beginning of an object, as far as possible."""
     if not found.ends:
         return {}
     if reading := read(data[found.start : found.ends[-1]] + b"}"):
@@ -225,7 +285,7 @@ def leading_fields(data: bytes, found: Extent) -> dict[str, Any]:
 
 
 def _repaired(text: str) -> str:
-    """JSON in which a backslash that begins no escape stands for itself."""
+    """Return JSON in which each backslash that begins no escape stands for itself."""
     return _ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", text)
 
 
@@ -238,12 +298,14 @@ def is_utf8(data: bytes) -> bool:
 
 
 def has_lone_surrogate(data: bytes) -> bool:
-    """Whether half of a surrogate pair is escaped somewhere in some JSON."""
+    """Return whether some JSON contains the escape of half a surrogate pair."""
     return _last_end(_PAIRED, data) < len(data)
 
 
 def unescape(data: bytes) -> tuple[str, int, bool]:
-    """The text of whole characters and escapes that a string goes on with, their bytes, and whether it ends there."""
+    """Return the text of the complete characters and escapes of a string, their bytes, and whether the string ends
+    there.
+    """
     end = _last_end(_ESCAPED, data)
     closed = data[end : end + 1] == b'"'
     raw, used = utf_8_decode(data[:end], "replace", end < len(data))

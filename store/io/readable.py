@@ -1,4 +1,4 @@
-"""Whether a file can be read at all, and why not. Imported at every start, so it imports hardly anything."""
+"""Whether a file can be read, and why not. Imported at every start, so it imports hardly anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sessionscope.store.model.errors import NotAnArchive
 
 
 def check_readable(path: str | os.PathLike[str], shown: str) -> os.stat_result:
-    """Return what a regular file looks like. Raises NotAnArchive, which calls it `shown`, if it cannot be read."""
+    """Return the status of a regular file. Raises NotAnArchive, which calls the file `shown`, if it cannot be read."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

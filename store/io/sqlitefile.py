@@ -1,9 +1,9 @@
-"""Reading a SQLite database without touching it, next to a process that may be writing it.
+"""Reads of a SQLite database that leave its files untouched while another process may write them.
 
-Nothing is held between two reads: each is a burst on a connection of its own. Before a burst a non-empty -wal means
-`mode=ro`, anything else `immutable=1`, because `mode=ro` without a -wal would leave one behind and `immutable=1` beside
-one would miss its rows. An immutable burst during which the file changed is thrown away. Where neither can work (a hot
-journal, or a -wal in a folder that cannot be written) the files are copied aside and the copy is read.
+Nothing is held between two reads; each is a burst on its own connection. Before a burst, a non-empty -wal means
+`mode=ro` and anything else `immutable=1`: `mode=ro` without a -wal would leave one behind, and `immutable=1` beside one
+would miss its rows. An immutable burst during which the file changed is repeated. If neither can work (a hot journal,
+or a -wal in a folder that cannot be written), the files are copied to a private folder and the copy is read.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from .readable import check_readable
 T = TypeVar("T")
 TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25
 TICK_NS, SETTLE_TRIES = 10_000_000, 20
-"""How far apart two writes must be for their modification times to differ, on any usual kernel."""
+"""Nanoseconds between two writes from which their modification times differ on any usual kernel, and how many times to
+wait for that.
+"""
 Part = tuple[int, int, int, int] | None
-"""Inode, size in bytes, modification and change time in nanoseconds; None for a file that is not there.
+"""Inode, size in bytes, modification and change time in nanoseconds; None if the file does not exist.
 
-The change time of a -wal is left out: SQLite sets the owner of one that it opens as root, so our own look changes it.
+The change time of a -wal is left out: SQLite sets the owner of one that it opens as root, so our own read changes it.
 """
 Parts = tuple[Part, Part, Part]
 COPY, _SUFFIXES = "copy.db", ("", "-wal", "-journal")
 
 
 class Read(Protocol):
-    """`SqliteFile.read`, or whatever stands for it."""
+    """The signature of `SqliteFile.read`."""
 
     def __call__(self, work: Callable[[sqlite3.Connection], T], /) -> T: ...
 
 
 class BrokenText(str):
-    """A TEXT value that is not UTF-8: undecodable bytes show as \\xNN, `raw` are the bytes as stored."""
+    r"""A TEXT value that is not UTF-8. Undecodable bytes are shown as \xNN; `raw` holds the stored bytes."""
 
     raw: bytes
 
@@ -59,7 +61,7 @@ class _MovedError(Exception):
 
 
 def decode_text(raw: bytes) -> str:
-    """A `text_factory` that never raises: invalid UTF-8 becomes a `BrokenText`."""
+    """Decode TEXT as a `text_factory` that never raises: invalid UTF-8 becomes a `BrokenText`."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -67,7 +69,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def require_sqlite() -> None:
-    """Raises NotAnArchive where the SQLite library is older than 3.35, the first with all that we use."""
+    """Raise NotAnArchive if the SQLite library is older than 3.35, the first with everything that is used here."""
     if sqlite3.sqlite_version_info < (3, 35):
         raise NotAnArchive(f"SQLite {sqlite3.sqlite_version} is too old: Python needs to be built with 3.35 or newer.")
 
@@ -75,8 +77,8 @@ def require_sqlite() -> None:
 class SqliteFile:
     """One database file, opened anew for every read.
 
-    `path` is where the file really is, `shown` what to call it. `aside` tells, in words, why a private copy is read
-    instead of the file, None while it is not.
+    `path` is the real path, `shown` what to call it. `aside` says why a private copy is read instead of the file, None
+    if it is not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,29 +97,29 @@ class SqliteFile:
             raise NotAnArchive(f"{self.shown}: is empty, not a database.")
 
     def parts(self) -> Parts:
-        """What the main file, -wal and -journal look like now. Three `stat` calls, nothing held."""
+        """Return the state of the main file, -wal and -journal. Three `stat` calls; holds nothing."""
         wal = _part(self.path + "-wal")
         return _part(self.path), wal and (*wal[:3], 0), _part(self.path + "-journal")
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` on a connection in one read transaction and returns what it returns.
+        """Run `work` on a connection in one read transaction and return its result.
 
-        `work` may run more than once and must not keep the connection. Raises Busy where the file stays locked or
-        keeps changing, Damaged where its pages are broken, NotAnArchive where it is gone or no database.
+        `work` may run more than once and must not keep the connection. Raises Busy if the file stays locked or keeps
+        changing, Damaged if its pages are broken, NotAnArchive if it no longer exists or is no database.
         """
         for _ in range(TRIES):
             before = self._settled()
             if before[0] is None:
                 raise NotAnArchive(f"{self.shown}: the file is gone.")
             try:
-                # The name keeps the private copy alive while it is read, whatever another thread does.
+                # The variable keeps the private copy alive while it is read, whatever another thread does.
                 uri, copy = self._choose(before)
                 with _connect(uri) as conn:
                     result = work(conn)
             except _MovedError:
                 pass
             except Exception as error:
-                # What was read while the file changed may be half of one state and half of another: no error counts.
+                # What was read while the file changed may mix two states, so even an error proves nothing.
                 if self._steady(before) and _filled(self.parts()[1]) == _filled(before[1]):
                     if isinstance(error, (sqlite3.Error, OSError)):
                         raise self._explain(error) from error
@@ -131,7 +133,7 @@ class SqliteFile:
         raise Busy(f"{self.shown}: another process keeps changing it; try again in a moment.")
 
     def _settled(self) -> Parts:
-        """What the parts look like once a further write could not go unnoticed for want of a finer clock."""
+        """Return the state of the files once any further write would change a modification time."""
         for _ in range(SETTLE_TRIES):
             parts = self.parts()
             newest = max((part[2] for part in parts if part), default=0)
@@ -148,20 +150,20 @@ class SqliteFile:
         return after[0] is not None and before[0] is not None and after[0][0] == before[0][0]
 
     def _tidy(self, before: Parts) -> None:
-        """Takes back an empty -wal that a read left because the writer took its own along at that very moment.
+        """Remove an empty -wal that a read left, because the writer removed its own at that very moment.
 
-        SQLite does that safely where a connection that may write is the last to close, and nothing where it is not.
+        SQLite does that safely if a connection that may write is the last to close, and does nothing otherwise.
         """
         now = _part(self.path + "-wal")
-        # A new -wal cannot be told by its inode, which may be that of the old one; a writer that emptied its own is
-        # still there, and nothing is taken from it.
+        # A new -wal cannot be told by its inode, which may be that of the old one. A writer that emptied its own is
+        # still connected, and then SQLite removes nothing.
         if _filled(before[1]) and now and not now[1]:
             uri = f"{uri_of(self.path)}?mode=rw"
             with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as conn:
                 conn.execute("PRAGMA schema_version")
 
     def _choose(self, before: Parts) -> tuple[str, PrivateFolder | None]:
-        """The URI for a burst, and the private copy that it names, if it does."""
+        """Return the URI for a burst and the private copy that it names, if it names one."""
         with self._copying:
             copy = self._copy if self._copied == before else None
         if copy is not None:
@@ -179,7 +181,10 @@ class SqliteFile:
         return os.access(shm, os.W_OK) if os.path.exists(shm) else os.access(os.path.dirname(self.path), os.W_OK)
 
     def _hot_journal(self) -> bool:
-        """A journal whose header was zeroed is only kept for reuse; a writer's own is gone after a moment."""
+        """Return whether there is a hot journal.
+
+        One whose header is zeroed is only kept for reuse; one of a living writer is removed after a moment.
+        """
         for _ in range(3):
             try:
                 with open(self.path + "-journal", "rb") as journal:
@@ -191,7 +196,10 @@ class SqliteFile:
         return True
 
     def _private(self, before: Parts) -> PrivateFolder:
-        """Copies the files aside unless that was done for this very state. An older copy goes with its last reader."""
+        """Copy the files to a private folder, unless that was done for this very state.
+
+        An older copy goes with its last reader.
+        """
         from shutil import copyfile
 
         with self._copying:
@@ -203,7 +211,7 @@ class SqliteFile:
                         try:
                             copyfile(self.path + suffix, folder.path / f"{COPY}{suffix}")
                         except FileNotFoundError:
-                            # Its writer took it along at this very moment.
+                            # Its writer removed it at this very moment.
                             raise _MovedError from None
                 if self.parts() != before:
                     raise _MovedError
@@ -226,7 +234,7 @@ class SqliteFile:
         return DamagedPages(f"{self.shown}: cannot be read ({text}).")
 
     def close(self) -> None:
-        """Removes the private copy, if there is one. Idempotent."""
+        """Remove the private copy, if there is one. Idempotent."""
         if self._copy is not None:
             self._copy.close()
             self._copy = self._copied = None
@@ -245,11 +253,11 @@ def _connect(uri: str) -> Iterator[sqlite3.Connection]:
 
 
 def distrust_schema(conn: sqlite3.Connection) -> None:
-    """Let the expressions of a schema call no function that may have an effect: a schema is content too.
+    """Let the expressions of a schema call no function that may have an effect, since a schema is content too.
 
-    Some releases of SQLite count functions without any effect among these, such as those of JSON in 3.40, and a file
-    whose indexes, checks or columns use them could not be read at all. For such a file the schema is trusted: no
-    function that it can name here has an effect, and no trigger of it runs, as a layout with triggers is only read.
+    Some releases of SQLite count harmless functions among these, such as those of JSON in 3.40, and could not read a
+    file whose indexes, checks or columns use them. For such a file the schema is trusted: no function that it can name
+    here has an effect, and no trigger of it runs, since a layout with triggers is only read.
     """
     conn.execute("PRAGMA trusted_schema=OFF")
     try:
@@ -261,8 +269,8 @@ def distrust_schema(conn: sqlite3.Connection) -> None:
 
 
 def uri_of(path: str) -> str:
-    """A path as the beginning of a URI for SQLite."""
-    # Two slashes keep a path that begins with two of its own from being taken for a host; a path may be any bytes.
+    """Return a path as the beginning of a URI for SQLite."""
+    # With two slashes, a path that begins with two of its own is not taken for a host. A path may be any bytes.
     return f"file://{quote(os.fsencode(path))}"
 
 

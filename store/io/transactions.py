@@ -1,4 +1,4 @@
-"""Whole transactions on a connection that threads share: all of it or nothing, and a lock that says who waits."""
+"""Transactions on a connection that threads share: all or nothing, with errors that say what waited for a lock."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SPILL_PAGES = 16_384
-"""Pages that a transaction keeps in memory: one that leaves it before the commit is written twice."""
+"""Pages that a transaction keeps in memory. A page that leaves it before the commit is written twice."""
 
 
 class Locked(sqlite3.OperationalError):
-    """A lock that was waited for in vain; the text says who waited, how long, for what."""
+    """Waiting for a lock took too long. The text says what waited, how long, and for what."""
 
     sqlite_errorcode = sqlite3.SQLITE_BUSY
     sqlite_errorname = "SQLITE_BUSY"
 
 
 def locked(what: str, about: str, path: str, waited_s: float) -> Locked:
-    """The error of a lock that was waited for in vain."""
+    """Return the error for a lock that was waited for in vain."""
     return Locked(
         f"database is locked: {what}{' of ' if about else ''}{about} waited {waited_s:.1f} s for {path}, which "
         "another process or connection holds; try again when it is done, or open with a longer timeout"
@@ -32,8 +32,8 @@ def locked(what: str, about: str, path: str, waited_s: float) -> Locked:
 class Transactions:
     """The transactions of one connection. `path` is what errors call the database.
 
-    Within another, or within one that the caller began, a transaction is a savepoint of that. `what` is done `about` a
-    session, for the words of an error. Raises Locked where another process holds the write lock for longer than the
+    Inside another transaction, ours or one that the caller began, a transaction is a savepoint. In errors, `what` names
+    the operation and `about` the session. Raises Locked if another process holds the write lock for longer than the
     connection waits.
     """
 
@@ -42,9 +42,10 @@ class Transactions:
         self._depth = 0
 
     def run(self, work: Callable[[sqlite3.Cursor], T], what: str, about: str = "") -> T:
-        """Commits what `work` writes and returns what it returns, or undoes it if it raises.
+        """Commit what `work` writes and return its result, or roll back if it raises.
 
-        One function from lock to commit: an interrupt may come between any two instructions, and finds each in a `try`.
+        One function from lock to commit: an interrupt may come between any two instructions, and each is inside the
+        `try`.
         """
         with self.lock:
             depth, nested = self._depth, True
@@ -62,7 +63,7 @@ class Transactions:
 
     @contextmanager
     def block(self, what: str) -> Iterator[None]:
-        """The same for the body of a `with` statement."""
+        """Do the same for the body of a `with` statement."""
         with self.lock:
             depth, nested = self._depth, True
             try:
@@ -77,14 +78,14 @@ class Transactions:
                 self._depth = depth
 
     def _joins(self) -> bool:
-        """Whether there is a transaction to be a part of: one of ours, or one that the caller began by a statement."""
+        """Return whether there is a transaction to join: one of ours, or one that the caller began with a statement."""
         conn = self.conn
         if not conn.in_transaction:
             self._check(False)
             return False
         if self._depth or (conn.isolation_level is None and getattr(conn, "autocommit", None) is not False):
             return True
-        # Python began this one by itself, and nobody would commit it.
+        # Python began this one implicitly, and nobody would commit it.
         conn.execute("COMMIT")
         return False
 
@@ -99,7 +100,7 @@ class Transactions:
         self._execute(cursor, f"RELEASE block_{depth}" if nested else "COMMIT", what, about)
 
     def _roll_back(self, nested: bool, depth: int) -> None:
-        # After some errors SQLite has done so by itself, and an interrupt may come before there is a savepoint.
+        # After some errors SQLite has rolled back already, and an interrupt may come before the savepoint exists.
         if not self.conn.in_transaction:
             return
         if nested:
@@ -126,7 +127,7 @@ class Transactions:
 
 
 def plain_cursor(conn: sqlite3.Connection) -> sqlite3.Cursor:
-    """A cursor that gives tuples, whatever the connection's own rows are."""
+    """Return a cursor that yields tuples, whatever rows the connection yields."""
     cursor = conn.cursor()
     cursor.row_factory = None
     return cursor
@@ -134,7 +135,7 @@ def plain_cursor(conn: sqlite3.Connection) -> sqlite3.Cursor:
 
 @contextmanager
 def waiting(what: str, about: str, path: str) -> Iterator[None]:
-    """Turns SQLite's error of a lock that was waited for into a `Locked`."""
+    """Turn SQLite's error for a lock that was waited for in vain into a `Locked`."""
     began = time.monotonic()
     try:
         yield
@@ -145,5 +146,5 @@ def waiting(what: str, about: str, path: str) -> Iterator[None]:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether an error is SQLite's own for a lock that somebody else holds."""
+    """Return whether an error is SQLite's own for a lock that another connection holds."""
     return not isinstance(error, Locked) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

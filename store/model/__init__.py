@@ -1,1 +1,1 @@
-"""Plain data: what crosses every border of the store."""
+"""Plain data that the store passes across its borders."""

@@ -1,4 +1,4 @@
-"""What an archive is, and what can be done to it."""
+"""What an archive is, and what it is capable of."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Capability(StrEnum):
     COMPACT = "compact"
     CLOSE = "close"
     ARCHIVE = "archive"
-    """Sessions are marked as archived, or as active again."""
+    """Sessions can be marked as archived, or as active again."""
     SETTLE = "settle"
     REPAIR = "repair"
     RESTORE = "restore"
-    """What a change replaced or removed is kept, and can be put back."""
+    """What a change replaced or removed is backed up and can be restored."""
 
 
 WRITES = frozenset(Capability) - {Capability.LIMITS}
@@ -45,11 +45,11 @@ class ArchiveInfo(Struct, frozen=True):
     """What a sentence calls the sessions of this format, such as "nanobot sessions"."""
     layout: str
     capabilities: frozenset[Capability] = frozenset()
-    """What this format offers, whether or not this very archive may be written now."""
+    """What this format offers, whether or not this archive may be written now."""
     warning: str | None = None
-    """What a reader of this archive should know before trusting what it shows."""
+    """What a user should know before trusting what is shown of this archive."""
     root: str = ""
-    """The file or folder beside which its trash and backups are stored."""
+    """The file or folder next to which its trash and backups are stored."""
     read_only: str = ""
     """Why nothing in this archive may be changed now, as a sentence; "" if it may, or if the format is read-only."""
 

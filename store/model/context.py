@@ -1,4 +1,4 @@
-"""What the model sees of a session, and what a compaction takes out of it. Pure."""
+"""What the model is sent of a session, and what a compaction removes from it. Pure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from msgspec import Struct
 from .outline import runs_of
 
 KEPT_EXCHANGES = 4
-"""Exchanges that a proposal keeps, as power-loop's own compactor does."""
+"""How many exchanges a proposal keeps, as power-loop's own compactor does."""
 CHARS_A_TOKEN = 4
-"""How tokens are estimated from characters."""
+"""Characters for each token, for estimates."""
 OVERHEAD = 4
-"""Tokens that a message costs beside its text."""
+"""Tokens that a message costs beyond its text."""
 
 
 def tokens_of(chars: int) -> int:
-    """An estimate for a message of so many characters."""
+    """Return the estimated tokens of a message of so many characters."""
     return max(OVERHEAD, chars // CHARS_A_TOKEN + OVERHEAD)
 
 
 class Candidate(Struct, frozen=True, gc=False):
-    """A message that the model sees. Those of one `group` are a call and its results; `kept` never leaves.
+    """A message that the model is sent.
 
-    `place` is where it stands in the order in which the model sees it.
+    Messages of one `group` are a call and its results. A `kept` one is never compacted. `place` is its position in the
+    order in which the model is sent it.
     """
 
     seq: int
@@ -36,7 +37,10 @@ class Candidate(Struct, frozen=True, gc=False):
 
 
 class Cut(Struct, frozen=True):
-    """What leaves and what stays, in the order of the context; `reasons` say why it is not just what was asked for."""
+    """What a compaction removes and what stays, in the order of the context.
+
+    `reasons` say why it differs from what was asked.
+    """
 
     leaves: tuple[Candidate, ...]
     stays: tuple[Candidate, ...]
@@ -44,36 +48,38 @@ class Cut(Struct, frozen=True):
 
     @property
     def runs(self) -> list[tuple[int, int]]:
-        """The seqs that leave."""
+        """The seqs that are compacted."""
         return runs_of(sorted(row.seq for row in self.leaves))
 
     @property
     def span(self) -> tuple[int, int]:
-        """The first and the last of them."""
+        """The first and the last seq that is compacted."""
         runs = self.runs
         return runs[0][0], runs[-1][1]
 
     @property
     def before(self) -> int:
-        """Tokens of the context now, estimated."""
+        """The tokens of the context now, estimated."""
         return sum(row.tokens for row in (*self.leaves, *self.stays))
 
     @property
     def staying(self) -> int:
-        """Tokens of what stays, estimated."""
+        """The tokens of what stays, estimated."""
         return sum(row.tokens for row in self.stays)
 
     def after(self, note: str) -> int:
-        """Tokens of the context with a note in the place of what leaves, estimated."""
+        """Return the estimated tokens of the context with a note instead of what is compacted."""
         return self.staying + tokens_of(len(note))
 
     @property
     def notes(self) -> list[int]:
-        """The earlier notes that leave with the rest."""
+        """The earlier notes that are compacted with the rest."""
         return [row.seq for row in self.leaves if row.note]
 
     def said(self, note: str) -> list[str]:
-        """What it does, in sentences: how much leaves and is saved, why it was widened, which notes leave."""
+        """Return what the compaction does, in sentences: how much it compacts and saves, why it was widened, which
+        notes it includes.
+        """
         first, last = self.span
         found = [
             f"{len(self.leaves):,} messages, {first} to {last}, leave the context; {len(self.stays):,} stay: "
@@ -86,10 +92,10 @@ class Cut(Struct, frozen=True):
 
 
 class Context(Struct, frozen=True):
-    """What the model sees of a session, in its order; `highest` is the newest seq of the session.
+    """What the model is sent of a session, in that order. `highest` is the newest seq of the session.
 
-    An agent that folds a `prefix` keeps one note for all that came first, and folds whole turns. `note_last` says that
-    a new note stands behind all others, not where that stood which it was made of.
+    An agent that compacts a `prefix` keeps one note for everything that came first, and compacts whole turns.
+    `note_last` says that a new note comes after all others, rather than at the place of what it replaces.
     """
 
     rows: tuple[Candidate, ...]

@@ -1,30 +1,30 @@
-"""What can go wrong with an archive, each as one sentence a person can act on."""
+"""The errors of the store. The text of each is one sentence that a user can act on."""
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """An archive cannot do what was asked; the text is one sentence that says what is wrong and what to do."""
+    """An archive cannot do what was asked. The text is one sentence that says what is wrong and what to do."""
 
 
 class NotAnArchive(StoreError):
-    """The path is missing, or what is there holds no sessions of a known layout."""
+    """The path does not exist, or what is there holds no sessions of a known layout."""
 
 
 class UnknownSession(StoreError):
-    """No session, or more than one, answers to the name that was given."""
+    """No session, or more than one, has the given name."""
 
 
 class Busy(StoreError):
-    """Another process holds the archive in a way that keeps readers out, or keeps changing it."""
+    """Another process locks the archive against readers, or keeps changing it."""
 
 
 class Damaged(StoreError):
-    """The storage itself is broken at this place: pages, not values."""
+    """The storage itself is broken here: pages, not values."""
 
 
 class DamagedPages(Damaged):
-    """Pages of a database are broken; a salvage may save what can still be read."""
+    """Pages of a database are broken. A salvage may save what can still be read."""
 
 
 class Cancelled(StoreError):
@@ -36,4 +36,6 @@ class Misused(StoreError):
 
 
 class Refused(StoreError):
-    """The archive is not in a state for what was asked: changed since it was planned, in use, or a turn is open."""
+    """The archive is not in the state that the action needs: changed since it was planned, in use, or a turn is
+    unfinished.
+    """

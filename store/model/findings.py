@@ -1,7 +1,7 @@
-"""What a doctor finds and how it is put right: one vocabulary of codes, fixes and choices for every archive. Pure.
+"""Findings of a doctor, and their repairs: one vocabulary for every archive. Pure.
 
-A finding with a safe `fix` is repaired when asked; one with `choices` waits for a person to choose; one with neither is
-told and stays. Whoever looks yields findings, whoever repairs makes a plan of those that are wanted.
+A finding with a safe `fix` is repaired on request. One with `choices` needs a choice by the user. One with neither is
+only reported. The doctor yields findings; a repair plans those that are wanted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from .rows import Spot
 
 
 class Severity(StrEnum):
-    """How bad it is: something is lost or does not work, something is wrong but works, or it is just good to know."""
+    """How bad a finding is: something is lost or does not work; something is wrong but works; or it is only worth
+    knowing.
+    """
 
     ERROR = "error"
     WARNING = "warning"
@@ -25,7 +27,7 @@ class Severity(StrEnum):
 
 
 class Choice(Struct, frozen=True):
-    """One thing that could be done about a finding; the first of several is the default and leaves it as it is."""
+    """One option for a finding. The first of several is the default and changes nothing."""
 
     name: str
     about: str
@@ -36,8 +38,9 @@ UNREADABLE = "unreadable"
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is wrong or odd. `message` is a sentence, and so is `fix`: what a repair would do, empty for
-    nothing.
+    """One thing that is wrong or unusual.
+
+    `message` is a sentence, and so is `fix`: what a repair would do, empty for nothing.
     """
 
     code: str
@@ -51,12 +54,12 @@ class Finding(Struct, frozen=True):
 
     @property
     def fixable(self) -> bool:
-        """Whether a repair puts it right unasked for details."""
+        """Whether a repair needs no choice by the user."""
         return bool(self.fix)
 
 
 class Change(Struct, frozen=True):
-    """A line of a diff: what is there before and after, as people read it; None before it is there, or once it is gone.
+    """A line of a diff: the value before and after, as shown to people. None if it does not exist yet, or no longer.
 
     Both are cut to `SHOWN` characters.
     """
@@ -73,17 +76,17 @@ _BY_WEIGHT = list(Severity)
 
 
 def cut(text: str) -> str:
-    """A text short enough for a `Change`."""
+    """Cut a text to the length of a `Change`."""
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def worst(findings: Iterable[Finding]) -> Severity | None:
-    """The heaviest severity among findings, None without any."""
+    """Return the worst severity among findings, None without any."""
     return min((finding.severity for finding in findings), key=_BY_WEIGHT.index, default=None)
 
 
 def reasons(taken: Iterable[tuple[Finding, str]]) -> list[str]:
-    """What a repair of findings with the choices taken does, a sentence each, and how often."""
+    """Return what a repair of findings with the choices made does, one sentence each, with how often."""
     counts: Counter[str] = Counter()
     for finding, name in taken:
         said = next(one.about for one in finding.choices if one.name == name) if name else finding.fix
@@ -97,10 +100,10 @@ def wanted(
     choose: Mapping[str, str] | None = None,
     place: Spot | None = None,
 ) -> list[tuple[Finding, str]]:
-    """The findings that a repair puts right, each with the choice taken, empty for its safe fix.
+    """Return the findings that a repair would fix, each with the choice made, empty for its safe fix.
 
-    `only` names codes, all without any; `choose` maps codes to names of choices; `place` is that of just one finding.
-    Raises Misused where a code is not found or is offered no such choice.
+    `only` names codes; without any, all are included. `choose` maps codes to names of choices. `place` selects one
+    finding. Raises Misused if a code is not found, or has no such choice.
     """
     found, codes, choices = list(findings), set(only), dict(choose or {})
     there = {finding.code for finding in found}

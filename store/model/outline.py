@@ -1,6 +1,6 @@
-"""Which seqs a session has, in which state and order: runs instead of rows, so that a million rows weigh a few runs.
+"""Which seqs a session has, in which state and order. Runs instead of rows: a million rows take a few runs. Pure.
 
-A run is a pair (first, last), both included. A list of runs is sorted and its runs are disjoint and apart.
+A run is a pair (first, last), both included. A list of runs is sorted, and its runs neither overlap nor touch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Runs = Sequence[Run]
 
 
 def runs_of(seqs: Iterable[int]) -> list[Run]:
-    """Ascending seqs as runs."""
+    """Return ascending seqs as runs."""
     runs: list[Run] = []
     first = last = None
     for seq in seqs:
@@ -34,12 +34,12 @@ def runs_of(seqs: Iterable[int]) -> list[Run]:
 
 
 def size(runs: Runs) -> int:
-    """How many seqs the runs hold."""
+    """Return how many seqs the runs hold."""
     return sum(last - first + 1 for first, last in runs)
 
 
 def union(*many: Runs) -> list[Run]:
-    """Every seq that is in any of the lists of runs."""
+    """Return every seq that is in any of the lists of runs."""
     merged: list[Run] = []
     for first, last in sorted(run for runs in many for run in runs):
         if merged and first <= merged[-1][1] + 1:
@@ -50,7 +50,7 @@ def union(*many: Runs) -> list[Run]:
 
 
 def without(runs: Runs, gone: Runs) -> list[Run]:
-    """The seqs of `runs` that are not in `gone`."""
+    """Return the seqs of `runs` that are not in `gone`."""
     left: list[Run] = []
     at = 0
     for first, last in runs:
@@ -69,7 +69,7 @@ def without(runs: Runs, gone: Runs) -> list[Run]:
 
 
 def within(runs: Runs, first: int, last: int) -> list[Run]:
-    """The seqs of `runs` from `first` to `last`."""
+    """Return the seqs of `runs` from `first` to `last`."""
     found: list[Run] = []
     for at in range(max(0, bisect_right(runs, first, key=itemgetter(0)) - 1), len(runs)):
         a, b = runs[at]
@@ -81,21 +81,22 @@ def within(runs: Runs, first: int, last: int) -> list[Run]:
 
 
 def gaps(runs: Runs, first: int, last: int) -> list[Run]:
-    """The seqs from `first` to `last` that are in none of the runs."""
+    """Return the seqs from `first` to `last` that are in none of the runs."""
     return without([(first, last)], runs) if first <= last else []
 
 
 def holds(runs: Runs, seq: int) -> bool:
-    """Whether a seq is in the runs."""
+    """Return whether a seq is in the runs."""
     at = bisect_right(runs, seq, key=itemgetter(0)) - 1
     return at >= 0 and runs[at][0] <= seq <= runs[at][1]
 
 
 class Outline(Struct, frozen=True):
-    """A session's rows by state. `notes` are the active notes whose place is not their seq: (ord, seq).
+    """The rows of a session by state.
 
-    `strays` are the storage keys of rows whose seq is no number. `next_seq` and `last_compact_seq` are the session's
-    own bookkeeping at that moment.
+    `notes` are (ord, seq) of the active notes whose place differs from their seq. `rows_without_seq` are the storage
+    keys of rows whose seq is no number. `next_seq` and `last_compact_seq` are the session's own bookkeeping at that
+    moment.
     """
 
     states: dict[str, list[Run]]
@@ -105,22 +106,22 @@ class Outline(Struct, frozen=True):
     last_compact_seq: int | None = None
 
     def runs(self, state: str | None = None) -> list[Run]:
-        """The runs of one state, or of all."""
+        """Return the runs of one state, or of all."""
         return self.states.get(state, []) if state is not None else union(*self.states.values())
 
     def count(self, state: str | None = None) -> int:
-        """Rows in a state, or in all of them and in none."""
+        """Return how many rows are in a state, or how many there are in all, rows without a seq included."""
         if state is not None:
             return size(self.states.get(state, []))
         return sum(size(runs) for runs in self.states.values()) + len(self.rows_without_seq)
 
     @property
     def needs_full_read(self) -> bool:
-        """Whether what is appended cannot be added to it, so that all has to be read again."""
+        """Whether appended rows cannot be added to it, so that everything must be read again."""
         return bool(self.rows_without_seq)
 
     def extended(self, rows: Iterable[tuple[int, str]], next_seq: int | None) -> Outline:
-        """The outline after `rows` (seq, state) were appended and nothing else happened."""
+        """Return the outline after `rows` of (seq, state) were appended and nothing else happened."""
         fresh: dict[str, list[int]] = {}
         for seq, state in rows:
             fresh.setdefault(state, []).append(seq)
@@ -131,20 +132,20 @@ class Outline(Struct, frozen=True):
 
 
 class StretchKind(IntEnum):
-    """What a stretch of a display stands for."""
+    """What a stretch of a display shows."""
 
     ROWS = 0
     HOLE = 1
-    """Missing seqs, however many: one line."""
+    """Missing seqs, however many, as one line."""
     WITHOUT_SEQ = 2
-    """A row without a usable seq; first and last are its storage key."""
+    """A row without a usable seq. First and last are its storage key."""
 
 
 Stretch = tuple[StretchKind, int, int]
 
 
 class Display:
-    """Stretches one below the other, as index -> stretch and seq -> index, both in O(log n)."""
+    """Stretches in the order in which they are shown. Finds a stretch by index, and the index of a seq, in O(log n)."""
 
     def __init__(self, stretches: Iterable[Stretch]) -> None:
         self._stretches = [stretch for stretch in stretches if stretch[1] <= stretch[2]]
@@ -162,11 +163,11 @@ class Display:
 
     @property
     def highest(self) -> int:
-        """The highest seq that is shown or known to be gone, 0 where there is none."""
+        """The highest seq that is shown or known to be missing, 0 if there is none."""
         return max((last for kind, _, last in self._stretches if kind is not StretchKind.WITHOUT_SEQ), default=0)
 
     def slice(self, start: int, stop: int) -> list[Stretch]:
-        """The stretches that lines `start` to `stop` show, cut to just these lines."""
+        """Return the stretches of lines `start` to `stop`, cut to these lines."""
         start, stop = max(0, start), min(stop, len(self))
         found: list[Stretch] = []
         at = bisect_right(self._starts, start) - 1
@@ -188,7 +189,7 @@ class Display:
         return self._order[at] if at >= 0 else None
 
     def locate(self, seq: int) -> int | None:
-        """The line of a seq, None where it is not shown as a row."""
+        """Return the line of a seq, None if it is not shown as a row."""
         at = self._stretch(seq)
         if at is None:
             return None
@@ -196,7 +197,7 @@ class Display:
         return self._starts[at] + seq - first if kind is StretchKind.ROWS and first <= seq <= last else None
 
     def nearest(self, seq: int) -> int:
-        """The line of a seq, or else the line it would stand at or before; 0 where nothing is shown."""
+        """Return the line of a seq, or the line at or before which it would be; 0 if nothing is shown."""
         at = self._stretch(seq)
         if at is None:
             return self._starts[self._order[0]] if self._order else 0
@@ -205,7 +206,9 @@ class Display:
 
 
 def everything(outline: Outline) -> Display:
-    """Storage order, with each run of missing seqs as one line, and strays at the end."""
+    """Return all rows in storage order, with each run of missing seqs as one line, and rows without a seq at the
+    end.
+    """
     runs = outline.runs()
     last = max(runs[-1][1] if runs else 0, (outline.next_seq or 1) - 1)
     first = min(runs[0][0], 1) if runs else 1
@@ -217,18 +220,18 @@ def everything(outline: Outline) -> Display:
 
 
 def only(runs: Runs) -> Display:
-    """The seqs of the runs in storage order."""
+    """Return the seqs of the runs in storage order."""
     return Display((StretchKind.ROWS, *run) for run in runs)
 
 
 def logical(runs: Runs, notes: Iterable[tuple[int, int]]) -> Display:
-    """The seqs of the runs with each note (ord, seq) of them moved to where its ord says: order by (ord, seq)."""
+    """Return the seqs of the runs in order of (ord, seq): each note (ord, seq) is moved to where its ord says."""
     moved = sorted(note for note in notes if holds(runs, note[1]))
     rest = without(runs, [(seq, seq) for seq in sorted(seq for _, seq in moved)])
     stretches: list[Stretch] = []
     at = 0
     for order, seq in moved:
-        # A row ties with a note at (ord, seq), so the row whose own seq is the ord comes first if it is the older.
+        # A row whose seq equals the ord of a note comes first if it is older than the note.
         before = order if order < seq else order - 1
         while at < len(rest) and rest[at][1] <= before:
             stretches.append((StretchKind.ROWS, *rest[at]))
@@ -241,7 +244,7 @@ def logical(runs: Runs, notes: Iterable[tuple[int, int]]) -> Display:
 
 
 def following(runs: Runs, seq: int) -> int | None:
-    """The first seq in the runs after `seq`."""
+    """Return the first seq in the runs after `seq`."""
     at = bisect_left(runs, (seq + 1, seq + 1))
     if at and runs[at - 1][1] > seq:
         return seq + 1

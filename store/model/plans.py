@@ -1,6 +1,6 @@
-"""Everything that changes an archive, as data: the action that is wanted, the plan of it, and what was done. Pure.
+"""Changes of an archive as data: the action that is wanted, its plan, and the receipt of what was done. Pure.
 
-A plan names what it was made from and is refused for anything else; a receipt holds the action that takes it back.
+A plan records the state it was made from and is refused for any other. A receipt holds the action that undoes it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .findings import Change, Finding
 from .rows import Ref, Spot
 
 Progress = Callable[[str, int, int], object]
-"""Told what is being done, how much of it is done, and of how much; 0 where that is not known."""
+"""Called with what is being done, how much of it is done, and how much there is; 0 if that is not known."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """The progress of work that nobody watches."""
+    """Ignore progress."""
 
 
 class Repair(Struct, frozen=True):
-    """Putting right what the doctor finds, in one session or in all.
+    """Repair findings of the doctor, in one session or in all.
 
-    `only` names codes, all without any; `choose` are (code, choice); `place` is that of just one finding.
+    `only` names codes; without any, all are included. `choose` are (code, choice). `place` selects one finding.
     """
 
     ref: Ref | None = None
@@ -37,22 +37,22 @@ class Repair(Struct, frozen=True):
 
 
 class Settle(Struct, frozen=True):
-    """Answering the calls and the turn that a crash left open, so that the agent can go on."""
+    """Finish the turn that a crash left open: answer its calls, so that the agent can go on."""
 
     ref: Ref
     reason: str = ""
 
 
 class Restore(Struct, frozen=True):
-    """Putting back what a bundle keeps; `bundle` is the path of its folder."""
+    """Restore what a bundle keeps. `bundle` is the path of its folder."""
 
     bundle: str
 
 
 class Close(Struct, frozen=True):
-    """Deleting sessions, and what goes with them, into the trash. Without `cascade` their children become roots.
+    """Move sessions, and what is closed with them, to the trash.
 
-    `anyway` is a person's word that what speaks against it does not matter.
+    Without `cascade` their children become roots. `anyway` is the user's confirmation despite what speaks against it.
     """
 
     refs: tuple[Ref, ...]
@@ -61,14 +61,17 @@ class Close(Struct, frozen=True):
 
 
 class SetArchived(Struct, frozen=True):
-    """Marking a session as archived, or as active again."""
+    """Mark a session as archived, or as active again."""
 
     ref: Ref
     archived: bool = True
 
 
 class Compact(Struct, frozen=True):
-    """Folding the seqs from `first` to `last` into a note; without a range, all but the newest `keep` exchanges."""
+    """Compact the seqs from `first` to `last` into a note.
+
+    Without a range, compact all but the newest `keep` exchanges.
+    """
 
     ref: Ref
     first: int | None
@@ -78,17 +81,17 @@ class Compact(Struct, frozen=True):
 
 
 class Uncompact(Struct, frozen=True):
-    """Taking a compaction back, by its number in the audit."""
+    """Undo a compaction, by its number among the compactions of the session."""
 
     ref: Ref
     number: int
 
 
 class CompactionPlan(Struct, frozen=True):
-    """A compaction that is planned: the context, what of it leaves and stays, and the note that stands for it.
+    """A planned compaction: the context, what of it is compacted, and the note that replaces that.
 
-    `present` is the note whose place it takes where an agent keeps but one; `recorded` are the tokens that the agent
-    recorded of its last call, its prompt and tools included, None where it did not, or has compacted since.
+    `present` is the note that is replaced, if an agent keeps only one. `recorded` are the tokens that the agent
+    recorded of its last call, including prompt and tools; None if it recorded none, or has compacted since.
     """
 
     context: Context
@@ -97,24 +100,26 @@ class CompactionPlan(Struct, frozen=True):
     present: str = ""
     recorded: int | None = None
     number: int | None = None
-    """The number that the compaction gets, None where that is known only when it is written."""
+    """The number that the compaction gets, None if it is known only when it is written."""
 
     def as_seen_in(self, other: CompactionPlan) -> bool:
-        """Whether who saw the other knows what this one does: to which context, what leaves, whose place it takes."""
+        """Return whether this plan does exactly what `other` showed: same context, same messages, same replaced
+        note.
+        """
         return (self.context, self.cut, self.present) == (other.context, other.cut, other.present)
 
     def takes_same_as(self, other: CompactionPlan) -> bool:
-        """Whether the same messages leave and the same summary is replaced, whatever came behind them since."""
+        """Return whether the same messages are compacted and the same note is replaced, whatever was appended since."""
         return (self.cut.leaves, self.present) == (other.cut.leaves, other.present)
 
     @property
     def before_tokens(self) -> int:
-        """Tokens of the context now, estimated."""
+        """The tokens of the context now, estimated."""
         return self.cut.before
 
     @property
     def after_tokens(self) -> int:
-        """Tokens of the context with the note in it, estimated."""
+        """The tokens of the context with the note, estimated."""
         return self.cut.after(self.note)
 
 
@@ -131,24 +136,24 @@ _NEEDED: dict[type[Action], Capability] = {
 
 
 def needed(action: Action) -> Capability:
-    """Return what an archive must be capable of for an action."""
+    """Return the capability that an archive must have for an action."""
     return _NEEDED[type(action)]
 
 
 class Fate(StrEnum):
-    """What becomes of a session."""
+    """What happens to a session."""
 
     DELETED = "deleted"
     DETACHED = "detached"
-    """It stays with all below it and loses its parent, as one that was started detached does."""
+    """It stays with all below it and loses its parent, since it was started detached."""
     ROOT = "root"
-    """It stays and becomes a root, since somebody wants just its parent gone."""
+    """It stays and becomes a root, since only its parent is to be deleted."""
 
 
 class Member(Struct, frozen=True, gc=False):
     """A session of a plan. `depth` is counted from the session that was asked for, `messages` is how many it has.
 
-    `why` is the reason of its fate, and `against` what speaks against that, a sentence each.
+    `why` is the reason for its fate. `against` says what speaks against that, one sentence each.
     """
 
     ref: Ref
@@ -164,10 +169,11 @@ class Member(Struct, frozen=True, gc=False):
 
 
 class Plan(Struct, frozen=True):
-    """What an action would do. `rows` counts messages, lines or records that change; `changes` are the first of them.
+    """What an action would do.
 
-    `offline` is a sentence that says why no agent may be running meanwhile; it is empty if one may. `basis` is what the
-    plan was made from, and `work` what the archive needs to carry it out; both are its own.
+    `rows` counts the messages, lines or records that change; `changes` are the first of them. `offline` says why no
+    agent may be running meanwhile, as a sentence; it is empty if one may. `basis` is the state that the plan was made
+    from and `work` what the archive needs to apply it; both belong to the archive.
     """
 
     action: Action
@@ -180,13 +186,13 @@ class Plan(Struct, frozen=True):
     basis: str = ""
     work: Any = None
     members: tuple[Member, ...] = ()
-    """The sessions that are closed or given back, parents before their children."""
+    """The sessions that are closed or restored, parents before their children."""
     compaction: CompactionPlan | None = None
     """What a compaction would do to the context."""
 
     @property
     def deleted(self) -> list[Member]:
-        """The sessions that go."""
+        """The sessions that are deleted."""
         return [member for member in self.members if member.fate is Fate.DELETED]
 
     @property
@@ -196,7 +202,10 @@ class Plan(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """What was done, in a sentence, and how it is undone, if it can be. `bundle` is where it was kept aside."""
+    """What was done, in a sentence, and the action that undoes it, if there is one.
+
+    `bundle` is the path of the backup.
+    """
 
     said: str
     rows: int

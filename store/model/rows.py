@@ -1,4 +1,4 @@
-"""The row types that cross every border of the store: plain data, no behaviour beyond their own text.
+"""The row types that the store returns: plain data, without behaviour beyond their own text.
 
 Times are epoch milliseconds in UTC, sizes are bytes, token figures are tokens. A value that the archive does not hold
 is None. `damage` lists, in words, what is wrong with the values of that very row.
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 
 class State(StrEnum):
-    """What became of a message. Any other string is a state of a release we do not know, kept as it is."""
+    """The state of a message. Any other string is a state of an unknown release, kept as it is."""
 
     ACTIVE = "active"
     COMPACTED = "compacted_out"
@@ -32,7 +32,7 @@ class View(StrEnum):
 
 
 class Limits(Struct, frozen=True):
-    """How much the context view may hold: of messages None is the release's own limit; 0 is no limit at all."""
+    """How much the context view may hold. For messages, None is the release's own limit; 0 is no limit at all."""
 
     messages: int | None = None
     tokens: int = 0
@@ -48,20 +48,20 @@ class Certainty(StrEnum):
 
 
 class Place(StrEnum):
-    """Where a session stands in the tree."""
+    """The place of a session in the tree."""
 
     ROOT = "root"
     CHILD = "child"
     SURVIVOR = "survivor"
-    """A subagent that outlived its parent and has no link to it any more."""
+    """A subagent that outlived its parent and no longer has a link to it."""
     ORPHAN = "orphan"
-    """A session whose parent is named but not in the archive."""
+    """A session whose parent is named but is not in the archive."""
     CYCLE = "cycle"
-    """The entry into a circle of parents, where the circle is cut."""
+    """The session at which a parent cycle is cut."""
 
 
 class Count(Struct, frozen=True):
-    """A number of rows; `exact` is False while it is only what the bookkeeping of the archive suggests."""
+    """A number of rows. `exact` is False if it is only what the bookkeeping of the archive suggests."""
 
     value: int
     exact: bool = True
@@ -71,8 +71,9 @@ class Count(Struct, frozen=True):
 
 
 class Ref(Struct, frozen=True, order=True, gc=False):
-    """Names one session inside one archive. `layout` is a database's table prefix or tells one folder from another;
-    `file` is a session's own file.
+    """The name of one session inside one archive.
+
+    `layout` is a database's table prefix, or tells one folder from another. `file` is the session's own file.
     """
 
     layout: str
@@ -84,9 +85,9 @@ class Ref(Struct, frozen=True, order=True, gc=False):
 
 
 class Spot(Struct, frozen=True):
-    """Where in an archive something stands. What does not apply, or is not known, is None.
+    """A place in an archive. What does not apply, or is not known, is None.
 
-    `row` is the identity of a message, `seq` its seq; `line` counts from 1; `start` and `stop` are bytes of `file`.
+    `row` is the identity of a message and `seq` its seq. `line` counts from 1. `start` and `stop` are bytes of `file`.
     """
 
     session: Ref | None = None
@@ -99,7 +100,7 @@ class Spot(Struct, frozen=True):
 
 
 class SessionSummary(Struct, frozen=True):
-    """One line about a session, as lists and trees show it. `key` orders sessions by creation within the archive."""
+    """A session as lists and trees show it. `key` orders sessions by creation within the archive."""
 
     ref: Ref
     key: int
@@ -119,7 +120,7 @@ class SessionSummary(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True):
-    """A call as the assistant made it. `arguments` is the decoded value where it parses, else the text as it stands."""
+    """A tool call as the assistant made it. `arguments` is the decoded value if it parses, else the text."""
 
     id: str | None
     name: str | None
@@ -128,7 +129,7 @@ class ToolCall(Struct, frozen=True):
 
 
 class NoteSpan(Struct, frozen=True):
-    """What a compaction note says of itself: the span it folded and where it stands in the logical order."""
+    """What a compaction note says of itself: the span that it compacted, and its place in the logical order."""
 
     from_seq: int | None
     to_seq: int | None
@@ -136,10 +137,10 @@ class NoteSpan(Struct, frozen=True):
 
 
 class TimelineRow(Struct, frozen=True):
-    """One line of a timeline: everything but the bodies. `row` is the message's identity, None for a hole.
+    """One row of a timeline: everything but the bodies.
 
-    `size` is the bytes of content and tool calls together; `head` at most the first 200 characters of the content.
-    `hole` is the first and last missing seq of a run of pruned rows.
+    `row` is the message's identity, None for a hole. `size` is the bytes of content and tool calls together. `head` is
+    at most the first 200 characters of the content. `hole` is the first and last missing seq of a run of pruned rows.
     """
 
     row: str | None
@@ -158,16 +159,16 @@ class TimelineRow(Struct, frozen=True):
     hole: tuple[int, int] | None = None
     damage: tuple[str, ...] = ()
     label: str = ""
-    """What kind of a message it is beyond its role, in a word, where the archive says so."""
+    """What kind of a message it is beyond its role, in a word, if the archive says so."""
     line: int | None = None
-    """On which line of its file damage stands, from 1, where it is a file of lines."""
+    """The line of its file that is damaged, from 1, if it is a file of lines."""
 
 
 class Message(Struct, frozen=True):
-    """A message whole, but for a content longer than was asked for.
+    """A whole message, except for a content longer than was asked for.
 
-    `content` is the text of bytes `start` to `stop` of `size`; `parts` the decoded blocks of a multimodal content that
-    was read in full. `raw` maps each column to its stored value as text, bounded like the content.
+    `content` is the text of bytes `start` to `stop` of `size`. `parts` are the decoded blocks of a multimodal content
+    that was read in full. `raw` maps each column to its stored value as text, bounded like the content.
     """
 
     row: str
@@ -190,13 +191,16 @@ class Message(Struct, frozen=True):
     note: NoteSpan | None = None
     damage: tuple[str, ...] = ()
     label: str = ""
-    """What kind of a message it is beyond its role, in a word, where the archive says so."""
+    """What kind of a message it is beyond its role, in a word, if the archive says so."""
     line: int | None = None
-    """On which line of its file it stands, from 1, where that is known."""
+    """The line of its file, from 1, if that is known."""
 
 
 class Compaction(Struct, frozen=True):
-    """One fold. `rows` is what it really took, as runs of seqs (`fold_runs`), None where that cannot be known."""
+    """One compaction. `rows` is how many rows it really compacted, None if that cannot be known.
+
+    `set_runs` are the runs of seqs of these rows or, if they are not known, of all rows that it may have compacted.
+    """
 
     number: int
     from_seq: int | None
@@ -214,13 +218,16 @@ class Compaction(Struct, frozen=True):
     undone: bool = False
     anomalies: tuple[str, ...] = ()
     note: str | None = None
-    """The note whole, where it is no row of its own."""
+    """The whole note, if it is not a row of its own."""
     note_row: str | None = None
-    """The identity of the note's row, where it is one."""
+    """The identity of the note's row, if it is one."""
 
 
 class Archived(Struct, frozen=True):
-    """A summary that the agent wrote into a log beside its sessions. `sure` says that it is of this very session."""
+    """A summary that the agent wrote into a log next to its sessions.
+
+    `of_this_session` says whether that is certain.
+    """
 
     number: int | None
     text: str
@@ -230,10 +237,10 @@ class Archived(Struct, frozen=True):
 
 
 class Audit(Struct, frozen=True):
-    """All folds of a session, oldest first, and the seqs that are folded although no fold explains them.
+    """All compactions of a session, oldest first, and the seqs that are compacted although no compaction explains them.
 
-    `archived` are summaries kept beside the sessions, oldest first, and `source` is where; None for an archive whose
-    agent keeps none.
+    `archived` are summaries kept next to the sessions, oldest first, and `source` is where. It is None for an archive
+    whose agent keeps none.
     """
 
     compactions: list[Compaction]
@@ -267,7 +274,7 @@ class Usage(Struct, frozen=True):
 
 
 class SessionDetail(Struct, frozen=True):
-    """A session with everything that is not a message. JSON columns are decoded where they parse, else text."""
+    """A session with everything that is not a message. JSON columns are decoded if they parse, else text."""
 
     summary: SessionSummary
     prompt: str | None
@@ -282,16 +289,16 @@ class SessionDetail(Struct, frozen=True):
     last_compact_seq: int | None
     pending: Any
     unanswered: tuple[tuple[int, str], ...]
-    """(seq of the assistant row, name or id of the call) for calls nobody answered, among the newest rows."""
+    """The calls without a result among the newest rows, as (seq of the assistant row, name or id of the call)."""
     extras: tuple[tuple[str, str], ...] = ()
-    """What later releases keep beside the session: (what it is, in words; what it holds)."""
+    """What later releases store next to the session, as (what it is in words, its value)."""
     damage: tuple[str, ...] = ()
 
 
 class Link(Struct, frozen=True):
-    """Where a message or session leads to: a message, a session, or both; and how that is known.
+    """Where a message or session leads to: a message, a session, or both, and how that is known.
 
-    `row` is the identity of the message and `seq` its seq, both None where the link leads to the session as a whole.
+    `row` is the identity of the message and `seq` its seq, both None if the link leads to the session as a whole.
     """
 
     ref: Ref

@@ -1,4 +1,4 @@
-"""Every session of an archive as flat arrays: the tree, its orders and its filter, without a row in memory. Pure."""
+"""All sessions of an archive as flat arrays: the tree, its orders and its filter. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONE = -1
 
 
 class Order(StrEnum):
-    """What the newest, largest or latest first is counted by."""
+    """What sessions are sorted by, the newest, largest or latest first."""
 
     ACTIVITY = "activity"
     CREATED = "created"
@@ -22,9 +22,10 @@ class Order(StrEnum):
 
 
 class TableEntry(Struct, frozen=True, gc=False):
-    """What a session table needs to know of one session. `size` is in messages, times in epoch milliseconds.
+    """One session of a session table. `size` is in messages, times are epoch milliseconds.
 
-    `group` is what sessions without a parent stand under, `parent_key` the parent where ids may not be unique.
+    `group` is the group that a session without a parent is in. `parent_key` is the storage key of the parent, for
+    archives whose ids may not be unique.
     """
 
     key: int
@@ -41,7 +42,7 @@ class TableEntry(Struct, frozen=True, gc=False):
 
 
 class Changes(Struct, frozen=True):
-    """Keys of the sessions that differ between two looks at the same archive."""
+    """The storage keys of sessions that differ between two session tables of one archive."""
 
     appended: set[int]
     edited: set[int]
@@ -53,13 +54,13 @@ class Changes(Struct, frozen=True):
 
 
 class SessionTable:
-    """Sessions by position, 0 to n - 1 in order of creation, with the tree cut so that it is one.
+    """Sessions by position, 0 to n - 1 in order of creation, as a tree.
 
-    A session whose parent is not here is a root of its own; a circle of parents is cut at its smallest key.
+    A session whose parent is not here is a root of its own. A parent cycle is cut at its smallest key.
     """
 
     def __init__(self, entries: Iterable[TableEntry] = ()) -> None:
-        # Column by column, as there may be hundreds of thousands.
+        # Column by column, since there may be hundreds of thousands.
         all_ = list(entries)
         self.keys = array("q", [entry.key for entry in all_])
         self.created = array("q", [entry.created_at for entry in all_])
@@ -89,7 +90,7 @@ class SessionTable:
         return len(self.ids)
 
     def _cut_cycles(self) -> set[int]:
-        """Turns the smallest key of each circle into a root and returns these."""
+        """Make the smallest key of each parent cycle a root, and return these."""
         cuts: set[int] = set()
         seen = bytearray(len(self.ids))
         for start in range(len(self.ids)):
@@ -109,7 +110,10 @@ class SessionTable:
         return cuts
 
     def _adjacency(self) -> tuple[array[int], array[int]]:
-        """Children of all as one array, and where each one's begin; the roots' come last."""
+        """Return the children of all sessions as one array, and where those of each begin.
+
+        Those of the roots come last.
+        """
         count = len(self.ids)
         first = array("q", bytes(8 * (count + 2)))
         if not any(parent != NONE for parent in self.parents):
@@ -128,7 +132,7 @@ class SessionTable:
         return first, children
 
     def place(self, at: int) -> Place:
-        """Where a session stands and why."""
+        """Return the place of a session in the tree, and why."""
         if at in self._cuts:
             return Place.CYCLE
         if at in self._orphans:
@@ -138,39 +142,41 @@ class SessionTable:
         return Place.ROOT if self.parents[at] == NONE else Place.CHILD
 
     def child_count(self, at: int) -> int:
-        """How many direct children a session has."""
+        """Return how many direct children a session has."""
         return self._first[at + 1] - self._first[at]
 
     def children(self, at: int, order: Order = Order.ACTIVITY) -> list[int]:
-        """Direct children, in order."""
+        """Return the positions of direct children, in order."""
         return self.sorted(self._children[self._first[at] : self._first[at + 1]], order)
 
     def roots(self, order: Order = Order.ACTIVITY) -> list[int]:
-        """Everything without a parent here: roots, survivors, orphans and the cut of each circle, in order."""
+        """Return the positions of all sessions without a parent here: roots, survivors, orphans and cuts of cycles,
+        in order.
+        """
         count = len(self.ids)
         return self.sorted(self._children[self._first[count] : self._first[count + 1]], order)
 
     def sorted(self, positions: Iterable[int], order: Order) -> list[int]:
-        """Positions with the latest, newest or largest first, ties by creation, the newest first."""
+        """Return positions with the latest, newest or largest first, and ties by creation, the newest first."""
         by = {Order.ACTIVITY: self.updated, Order.CREATED: self.created, Order.SIZE: self.sizes}[order]
         return sorted(positions, key=lambda at: (by[at], at), reverse=True)
 
     def depth(self, at: int) -> int:
-        """Steps from the root; 0 for a root."""
+        """Return the steps from the root; 0 for a root."""
         depth = 0
         while (at := self.parents[at]) != NONE:
             depth += 1
         return depth
 
     def ancestors(self, at: int) -> list[int]:
-        """From the root down to the parent."""
+        """Return the positions from the root down to the parent."""
         line: list[int] = []
         while (at := self.parents[at]) != NONE:
             line.append(at)
         return line[::-1]
 
     def find(self, key: int) -> int | None:
-        """The position of a session by its key."""
+        """Return the position of a session by its storage key."""
         if self._positions is None:
             self._positions = {key: at for at, key in enumerate(self.keys)}
         return self._positions.get(key)
@@ -178,7 +184,7 @@ class SessionTable:
     _positions: dict[int, int] | None = None
 
     def matching(self, words: Sequence[str], also: set[int] | None = None) -> list[int]:
-        """Positions whose id or title holds every word, in any case, and those in `also`."""
+        """Return the positions of sessions whose id or title holds every word, in any case, and those in `also`."""
         if self._haystack is None:
             self._haystack = [f"{id_}\n{self.titles.get(at, '')}".casefold() for at, id_ in enumerate(self.ids)]
         needles = [word.casefold() for word in words]
@@ -188,7 +194,7 @@ class SessionTable:
         ]
 
     def changes(self, later: SessionTable) -> Changes:
-        """What happened between this look and a later one."""
+        """Return what differs in a later session table."""
         appended: set[int] = set()
         edited: set[int] = set()
         added: set[int] = set()

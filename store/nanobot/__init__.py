@@ -1,6 +1,6 @@
-"""nanobot's sessions: what is in their files, what its model would be sent; upstream's `Session` and `SessionManager`.
+"""nanobot's sessions: the archive that reads and repairs their files, and the drop-in `Session` and `SessionManager`.
 
-The names are loaded on first use, since whoever only reads needs none of them.
+The names are loaded on first use, since a reader needs none of the drop-in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Repair, settling, and taking either back for a folder of session files: what each file becomes, as bytes.
+"""The actions on a folder of session files: repair, settle, close, compact and restore.
 
-Whatever is planned comes down to files that get other bytes, another name, or go. All that they held is kept aside
-first; then each is replaced whole. A running nanobot would write its own copy over that; only a person can rule it out.
+Every plan comes down to files that get other bytes, another name, or are removed. All that they held is backed up
+first; then each is replaced whole. A running nanobot would write its own copy over that, so the user must confirm that
+none is running.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sessionscope.store.io.bundle import BundleKind, discard_restored, trash_entry
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, Finding, reasons, wanted
 from sessionscope.store.model.plans import (
@@ -45,11 +47,10 @@ from .write.fixes import ROUNDS, apply_fixes, follow_ups, wanted_of
 from .write.settle_turn import settle
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
-_NOTHING = "There is nothing to put right."
 
 
 class NanobotActions:
-    """What can be done to one folder of session files. For any thread."""
+    """Changes one folder of session files. Can be used in any thread."""
 
     def __init__(self, folder: Folder, reader: Callable[[], closing.CloseInputs]) -> None:
         self._folder, self._reader = folder, reader
@@ -72,7 +73,7 @@ class NanobotActions:
     def _name(self, ref: Ref) -> str:
         name = self._reader().file_of(ref)
         if name is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return name
 
     def _session_data(self, ref: Ref) -> tuple[str, bytes]:
@@ -80,7 +81,7 @@ class NanobotActions:
         file = self._name(ref)
         data = self._files.data(file)
         if data is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         if self._folder.name_of(file).temporary:
             raise Refused(f"{file}: is a leftover of an interrupted save. Repair it first.")
         return file, data
@@ -92,48 +93,43 @@ class NanobotActions:
         found = list(findings(self._folder, name, progress, cancel))
         taken = wanted(found, action.only, dict(action.choose), action.place)
         by_file: dict[str, list[tuple[Finding, str]]] = {}
-        for one, choice in taken:
-            by_file.setdefault(one.place.file or "", []).append((one, choice))
+        for finding, choice in taken:
+            by_file.setdefault(finding.place.file or "", []).append((finding, choice))
         targets: dict[str, FileEdit] = {}
         changes: list[Change] = []
-        rows = 0
-        for file, some in by_file.items():
+        for file, taken_in_file in by_file.items():
             if cancel():
                 raise Cancelled("stopped")
-            inside = [pair for pair in some if not _of_a_file(*pair)]
+            inside = [pair for pair in taken_in_file if not _changes_whole_file(*pair)]
             if inside:
-                target, found_changes = self._fixed(file, inside, action)
-                targets[file] = target
-                changes += found_changes
-                rows += len(found_changes)
-            for one, choice in some:
-                if _of_a_file(one, choice):
-                    made = self._beside(one, choice, targets)
-                    changes += made
-                    rows += len(made)
+                targets[file], fixes = self._fixed(file, inside, action)
+                changes += fixes
+            for finding, choice in taken_in_file:
+                if _changes_whole_file(finding, choice):
+                    changes.append(self._change_whole_file(finding, choice, targets))
         work = tuple(target for target in targets.values() if target.before != digest(target.after))
         return Plan(
             action,
-            rows if work else 0,
-            tuple(reasons(taken)) or (_NOTHING,),
+            len(changes) if work else 0,
+            tuple(reasons(taken)) or (wording.NOTHING_TO_REPAIR,),
             (),
             tuple(changes),
-            tuple(one for one, _ in taken),
+            tuple(finding for finding, _ in taken),
             offline=OFFLINE if work else "",
             work=work,
         )
 
     def _fixed(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[FileEdit, list[Change]]:
-        """A file with all that is wanted of it put right, and then what only shows now."""
+        """Return a file with the wanted findings fixed, and then those that only the first fixes reveal."""
         before = self._files.data(file)
         if before is None:
             raise UnknownSession(f"{file}: the file is gone.")
         mtime_ns = self._files.path(file).stat().st_mtime_ns
-        subject, _ = self._patient(file, before)
+        subject, _ = self._scanned(file, before)
         first = apply_fixes(subject, before, wanted_of(taken), mtime_ns)
         data, changes = first.data, list(first.changes)
         for _ in range(ROUNDS if action.place is None else 0):
-            subject, scanned = self._patient(file, data)
+            subject, scanned = self._scanned(file, data)
             more = follow_ups(subject, scanned, action.only)
             if not more:
                 break
@@ -144,39 +140,43 @@ class NanobotActions:
             changes += fixed.changes
         return FileEdit(file, digest(before), data, first.out), changes
 
-    def _patient(self, file: str, data: bytes) -> tuple[Subject, MessageScan]:
+    def _scanned(self, file: str, data: bytes) -> tuple[Subject, MessageScan]:
         held = Held(data)
         scanned = scan_messages(held)
         return subject_of(self._folder, file, held, scanned), scanned
 
-    def _beside(self, one: Finding, choice: str, targets: dict[str, FileEdit]) -> list[Change]:
-        """What becomes of whole files."""
-        file = one.place.file or ""
+    def _change_whole_file(self, finding: Finding, choice: str, targets: dict[str, FileEdit]) -> Change:
+        """Use, rename or remove the file of a finding: add that to `targets`, and return it as a change."""
+        file = finding.place.file or ""
         data = self._files.data(file)
-        before = digest(data)
-        main = main_of(self._folder.name_of(file))
-        if one.code == "leftover-temporary" and choice in ("", "use") and self._files.data(main) != data:
-            targets[main] = FileEdit(main, digest(self._files.data(main)), data)
-            targets[file] = FileEdit(file, before, None)
-            return [Change(one.place, "a file", file, main)]
-        if choice == "rename":
-            subject, scanned = self._patient(file, data or b"")
-            key = str(scanned.values.get("key") or subject.ref.id)
-            new = f"{encoded(key) if one.code == 'invisible' else safe_name(key)}{ENDING}"
-            if self._files.data(new) is not None or new in targets:
-                raise Refused(f"{new}: is there already, so {file} cannot get this name.")
-            content = targets[file].after if file in targets else data
-            targets[new] = FileEdit(new, None, content)
-            targets[file] = FileEdit(file, before, None)
-            return [Change(one.place, "a file", file, new)]
-        targets[file] = FileEdit(file, before, None)
-        return [Change(one.place, "a file", file, None)]
+        targets_file = targets.get(file)
+        removed = FileEdit(file, digest(data), None)
+        new_name: str | None = None
+        if finding.code == "leftover-temporary" and choice in ("", "use"):
+            main = main_of(self._folder.name_of(file))
+            main_data = self._files.data(main)
+            if main_data != data:
+                new_name, targets[main] = main, FileEdit(main, digest(main_data), data)
+        elif choice == "rename":
+            new_name = self._proper_name(finding, file, data or b"")
+            if self._files.data(new_name) is not None or new_name in targets:
+                raise Refused(f"{new_name}: is there already, so {file} cannot get this name.")
+            content = targets_file.after if targets_file is not None else data
+            targets[new_name] = FileEdit(new_name, None, content)
+        targets[file] = removed
+        return Change(finding.place, "a file", file, new_name)
+
+    def _proper_name(self, finding: Finding, file: str, data: bytes) -> str:
+        """Return the name that a file should have by the key that it stores."""
+        subject, scanned = self._scanned(file, data)
+        key = str(scanned.values.get("key") or subject.ref.id)
+        return f"{encoded(key) if finding.code == 'invisible' else safe_name(key)}{ENDING}"
 
     # -- settle
 
     def _plan_settle(self, action: Settle, cancel: Cancel) -> Plan:
         file, data = self._session_data(action.ref)
-        subject, scanned = self._patient(file, data)
+        subject, scanned = self._scanned(file, data)
         held = self._checkpoint(file, data, scanned)
         fixed, said = settle(subject, scanned, data, held, action.reason, datetime.now())
         targets = [FileEdit(file, digest(data), fixed.data)] if fixed.data != data else []
@@ -188,7 +188,7 @@ class NanobotActions:
         return Plan(
             action,
             len(changes),
-            tuple(said) or ("No call is open in it, and no turn.",),
+            tuple(said) or (wording.NOTHING_TO_SETTLE,),
             (),
             tuple(changes),
             offline=OFFLINE if targets else "",
@@ -199,7 +199,7 @@ class NanobotActions:
 
     def _plan_compaction(self, action: Compact | Uncompact) -> Plan:
         file, data = self._session_data(action.ref)
-        subject, scanned = self._patient(file, data)
+        subject, scanned = self._scanned(file, data)
         waits = self._checkpoint(file, data, scanned) is not None
         now = datetime.now()
         if isinstance(action, Uncompact):
@@ -220,7 +220,7 @@ class NanobotActions:
         )
 
     def _checkpoint(self, file: str, data: bytes, scanned: MessageScan) -> dict[str, Any] | None:
-        """What a sidecar in force holds, None without one."""
+        """Return what a sidecar in force holds, None without one."""
         head = read_file_head(self._folder.name_of(file), data[:65_536], len(data) <= 65_536, preview=False)
         beside = detail.sidecar(
             self._folder.path,
@@ -232,44 +232,58 @@ class NanobotActions:
         held = beside.values.get("checkpoint") if beside is not None and not beside.stale else None
         return held if isinstance(held, dict) else None
 
-    # -- carrying out
+    # -- applying
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `sessionscope.store.protocols.Actions`."""
         if plan.empty:
-            return Receipt("Nothing was done.", 0)
+            return Receipt(wording.NOTHING_DONE, 0)
+        self._check(plan, offline)
+        bundle = self._write(plan, progress, cancel)
+        return self._receipt(plan, bundle)
+
+    def _check(self, plan: Plan, offline: bool) -> None:
+        """Raise Misused or Refused if a plan may not be applied as it is."""
+        action = plan.action
         if plan.offline and not offline:
             raise Misused(f"{self._folder.path}: {plan.offline} Make sure that none is running, then confirm.")
-        action = plan.action
         if isinstance(action, Compact) and not action.note.strip():
-            raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
+            raise Misused(wording.NOTE_IS_MISSING)
         if isinstance(action, Close) and plan.warnings and not action.anyway:
-            raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
+            raise Refused(wording.close_anyway(plan.warnings))
+
+    def _write(self, plan: Plan, progress: Progress, cancel: Cancel) -> Path | None:
+        """Back up and replace the files of a plan. Return the bundle, None if its undo needs none."""
         targets: Sequence[FileEdit] = plan.work
+        # A restore comes from a bundle, and a compaction is undone by its log.
+        needs_bundle = not isinstance(plan.action, (Restore, Compact, Uncompact))
         with self._files.locked():
             self._files.check(targets)
             if cancel():
-                raise Cancelled("stopped before anything was changed.")
-            # A compaction is taken back exactly without anything that was kept.
-            bare = isinstance(action, (Restore, Compact, Uncompact))
+                raise Cancelled(wording.STOPPED)
             bundle: Path | None = None
             changed: list[str] = []
             try:
-                bundle = None if bare else self._keep(plan, targets)
+                bundle = self._keep(plan, targets) if needs_bundle else None
                 self._files.replace(targets, bundle, progress, changed)
             except BaseException:
                 if bundle is not None and not changed:
                     discard_restored(bundle)
                 raise
+        return bundle
+
+    def _receipt(self, plan: Plan, bundle: Path | None) -> Receipt:
+        """Return what was done, and the action that undoes it."""
+        action = plan.action
         if isinstance(action, Restore):
             return self._restored(plan, action)
         if isinstance(action, (Compact, Uncompact)):
-            made = plan.compaction.number if plan.compaction is not None else None
-            return Receipt(plan.reasons[0], plan.rows, Uncompact(action.ref, made) if made is not None else None)
-        said = f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made."
-        return Receipt(
-            said if isinstance(action, Repair) else " ".join(plan.reasons), plan.rows, Restore(str(bundle)), str(bundle)
-        )
+            number = plan.compaction.number if plan.compaction is not None else None
+            return Receipt(plan.reasons[0], plan.rows, Uncompact(action.ref, number) if number is not None else None)
+        said = " ".join(plan.reasons)
+        if isinstance(action, Repair):
+            said = f"{plan.rows:,} {'change was' if plan.rows == 1 else 'changes were'} made."
+        return Receipt(said, plan.rows, Restore(str(bundle)), str(bundle))
 
     def _keep(self, plan: Plan, targets: Sequence[FileEdit]) -> Path:
         if isinstance(plan.action, Close):
@@ -286,13 +300,13 @@ class NanobotActions:
     def _restored(self, plan: Plan, action: Restore) -> Receipt:
         notes: list[str] = []
         if plan.members and not plan.warnings:
-            # All of it is back, so nothing is left to be kept.
+            # All of it is restored, so nothing needs to be kept.
             notes = discard_restored(Path(action.bundle))
         refs = tuple(member.ref for member in plan.members)
         undo = Close(refs, anyway=True) if refs else None
         return Receipt(plan.reasons[0], plan.rows, undo, notes=(*plan.warnings, *notes))
 
 
-def _of_a_file(one: Finding, choice: str) -> bool:
-    """Whether a finding is put right by what becomes of a whole file."""
-    return one.code in _OF_FILES and choice != "take-name"
+def _changes_whole_file(finding: Finding, choice: str) -> bool:
+    """Return whether a finding is fixed by a change of a whole file."""
+    return finding.code in _OF_FILES and choice != "take-name"

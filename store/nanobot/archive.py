@@ -22,9 +22,9 @@ FORBIDDEN = "You do not have permission to write this folder of nanobot sessions
 
 
 def open_nanobot(path: Path, layout: str | None, zone: tzinfo | None) -> list[NanobotArchive]:
-    """An archive for each folder of sessions that a path means, or for the one with `layout`.
+    """Return an archive for each folder of sessions that a path means, or for the one with `layout`.
 
-    Raises NotAnArchive where there is none, or none of that layout.
+    Raises NotAnArchive if there is none, or none of that layout.
     """
     found = folders(path)
     if layout is not None:
@@ -59,7 +59,7 @@ class NanobotArchive:
     def actions(self) -> Actions | None:
         if not self._writable:
             return None
-        # Imported where something is written, since whoever only reads needs none of it.
+        # Imported only when something is written: a read needs none of it.
         from .actions import NanobotActions
 
         return NanobotActions(self.folder, self.reader)
@@ -76,8 +76,8 @@ class NanobotArchive:
 
     @property
     def aside(self) -> str | None:
-        """Never: reading a file needs no copy of it."""
+        """None: reading a file needs no private copy."""
         return None
 
     def close(self) -> None:
-        """Nothing was put aside."""
+        """Do nothing: there is no private copy."""

@@ -1,4 +1,4 @@
-"""Answers what a browser asks of a folder of nanobot's session files."""
+"""Reads of a folder of nanobot's session files, as the `Reader` interface asks for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from sessionscope.store.model import outline as outlines
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context, tokens_of
 from sessionscope.store.model.errors import Busy, StoreError, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -47,14 +48,15 @@ from .source import NanobotSource
 
 T = TypeVar("T")
 LOGS = 2
-"""Logs of summaries that may stand among the files of sessions."""
+"""How many logs of summaries may be among the files of sessions."""
 SMALL_BYTES, TAIL_BYTES, CANDIDATES, PIECE = 2_000_000, 65_536, 5, 65_536
-"""Files that are outlined while a screen waits; how much of the end of a longer one is shown until it is outlined; how
-many sessions are offered for a name that is not known; and bytes of a content that are read unless a caller asks."""
+"""Bytes of files that are outlined on the event loop, bytes of the end of a longer one that are shown until it is
+outlined, how many sessions are suggested for an unknown name, and bytes of a content that are read by default.
+"""
 
 
 class NanobotReader:
-    """Answers from files that are opened for each answer."""
+    """Reads files that are opened for each answer."""
 
     def __init__(self, source: NanobotSource, listing: Listing) -> None:
         self._source, self._folder, self._listing, self._clock = source, source.folder, listing, source.clock
@@ -84,7 +86,10 @@ class NanobotReader:
         return {summary.key: summary.preview for summary in self.summaries(keys)}
 
     def _summary(self, name: str, exact: bool) -> SessionSummary | None:
-        """One session; what cannot be read of it is named there, and the others stand."""
+        """Return the summary of one session.
+
+        If it cannot be read, the summary says so, and the others are still returned.
+        """
         try:
             with opening(self._path(name)) as file:
                 head, data = self._listing.head(name, file)
@@ -105,15 +110,18 @@ class NanobotReader:
 
     def resolve(self, name: str) -> Ref:
         session_table = self.session_table()
-        found = [at for at, id_ in enumerate(session_table.ids) if name == id_]
-        found = found or [at for at in range(len(session_table)) if name in self._listing.names_for(session_table, at)]
-        if len(found) == 1:
-            return self._listing.ref(session_table, found[0])
-        near = found or session_table.matching([name])[:CANDIDATES]
-        refs = ", ".join(str(self._listing.ref(session_table, at)) if found else session_table.ids[at] for at in near)
-        if found:
-            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
-        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {refs}?" if near else "."))
+        positions = range(len(session_table))
+        named = [position for position in positions if session_table.ids[position] == name]
+        named = named or [
+            position for position in positions if name in self._listing.names_for(session_table, position)
+        ]
+        refs = [self._listing.ref(session_table, position) for position in named]
+        if len(refs) == 1:
+            return refs[0]
+        if refs:
+            raise UnknownSession(wording.name_is_ambiguous(name, refs))
+        similar = [session_table.ids[position] for position in session_table.matching([name])[:CANDIDATES]]
+        raise UnknownSession(wording.name_is_unknown(name, similar))
 
     def session(self, ref: Ref) -> SessionDetail:
         name = self._name_of(ref)
@@ -145,19 +153,19 @@ class NanobotReader:
     # -- rows
 
     def _name(self, ref: Ref) -> str | None:
-        """The file of a session, None where it is gone."""
+        """Return the file of a session, None if it no longer exists."""
         if ref.file is not None:
             return ref.file if os.path.basename(ref.file) == ref.file and self._there(ref.file) else None
         return self._listing.file_of(ref.id)
 
     def file_of(self, ref: Ref) -> str | None:
-        """The file of a session, None where it is gone."""
+        """Return the file of a session, None if it no longer exists."""
         return self._name(ref)
 
     def _name_of(self, ref: Ref) -> str:
         name = self._name(ref)
         if name is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return name
 
     def _there(self, name: str) -> bool:
@@ -167,12 +175,12 @@ class NanobotReader:
         return os.path.join(self._folder.path, name)
 
     def _known(self, name: str, file: OpenFile) -> FileOutline | None:
-        """The outline that was made last, if it is of this file as it is now."""
+        """Return the outline that was made last, if it is of this file as it is now."""
         found = self._source.outlines.get(name)
         return found if found is not None and found.stat == file.stat else None
 
     def _outline_soon(self, name: str, file: OpenFile) -> FileOutline | None:
-        """The outline where that is known or quickly made: of a short file, or of one with little appended to it."""
+        """Return the outline if it is known or quickly made: of a short file, or of one with little appended to it."""
         if self._known(name, file) is not None or file.size <= SMALL_BYTES:
             return self._outline(name, file, never)
         before = self._source.outlines.get(name)
@@ -181,7 +189,10 @@ class NanobotReader:
         return self._outline(name, file, never, before)
 
     def _current(self, name: str, file: OpenFile, outline: FileOutline) -> FileOutline:
-        """An outline while the file is the one that it was made of, else a new one; Busy where that takes long."""
+        """Return an outline while the file is the one that it was made of, else a new one.
+
+        Raises Busy if that takes long.
+        """
         found = outline if outline.holds(file) else self._outline_soon(name, file)
         if found is None:
             raise Busy(f"{name}: was saved anew a moment ago and is being read; try again.")
@@ -189,7 +200,7 @@ class NanobotReader:
 
     def _outline(self, name: str, file: OpenFile, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
         known = self._known(name, file)
-        # What only seems to have been appended to is read whole by whoever has the time.
+        # A file that only seems to have been appended to is read whole by a worker.
         if known is None or not (known.certain or before is not None):
             rows = outline_rows(file, cancel, before)
             known = self._outlined(file, rows, self._listing.head(name, file)[0])
@@ -197,7 +208,7 @@ class NanobotReader:
         return known
 
     def _outlined(self, file: OpenFile, rows: FileOutline, head: FileHead) -> FileOutline:
-        """The rows of a file with their states: what is consolidated is a prefix."""
+        """Return the rows of a file with their states. What is consolidated is a prefix."""
         _, offset = self._loaded(file, rows, head)
         first, last = offset.value, rows.messages
         states = {State.COMPACTED.value: [(1, first)], State.ACTIVE.value: [(first + 1, last)]}
@@ -223,7 +234,7 @@ class NanobotReader:
             return self._outline(name, file, never) if file.size <= SMALL_BYTES else None
 
     def grown(self, ref: Ref, outline: Outline) -> FileOutline | None:
-        """The outline as it is now: of what was appended to a long file, of all of a short one."""
+        """Return the outline as it is now: with what was appended to a long file, or of all of a short one."""
         name = self._name_of(ref)
         with opening(self._path(name)) as file:
             return self._outline_soon(name, file)
@@ -237,7 +248,7 @@ class NanobotReader:
         if found is None:
             with opening(self._path(name)) as file:
                 if file.size > SMALL_BYTES:
-                    # In every other view the lines depend on how many there are, which only the outline knows.
+                    # In every other view the lines depend on how many messages there are, which only the outline knows.
                     nothing = FileOutline({}, starts=array("q"), end=0)
                     return Tail(read, outline_tail(file, TAIL_BYTES) if view is View.ALL else nothing, self._clock)
                 found = self._outline(name, file, never)
@@ -273,7 +284,7 @@ class NanobotReader:
         with opening(self._path(name)) as file:
             found = self._message(name, file, place, start, stop) if place is not None else None
         if found is None:
-            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+            raise UnknownSession(wording.message_is_gone(row, ref.id))
         return found
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = PIECE) -> list[Message]:
@@ -332,7 +343,7 @@ class NanobotReader:
             return Link(ref, record.row_at(file, outline, found[0]), *found) if found is not None else None
 
     def spawner(self, ref: Ref) -> Link | None:
-        """The session that this one was forked from: it begins with the very same message."""
+        """Return the session that this one was forked from. It begins with the very same message."""
         source = self._listing.source_of(self._name_of(ref))
         if source is None:
             return None
@@ -349,7 +360,7 @@ class NanobotReader:
         self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
     ) -> Iterator[Finding]:
         name = self._name_of(ref) if ref is not None else None
-        # Imported where it is asked for, since whoever only reads needs none of it.
+        # Imported only here: most reads need none of it.
         from .doctor import checkup
 
         return checkup.findings(self._folder, name, progress, cancel)

@@ -11,7 +11,7 @@ _USUAL = (Path(".nanobot", "workspace", "sessions"), Path(".nanobot", "sessions"
 
 
 def _detect(path: Path, head: bytes) -> Path | None:
-    # Imported where it is asked, since whoever opens something else needs none of it.
+    # Imported only once there is a file or folder to check.
     from .format.discovery import any_folder, is_session_file
 
     known = any_folder(path) if path.is_dir() else is_session_file(path)

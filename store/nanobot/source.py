@@ -1,4 +1,4 @@
-"""A folder of session files, as readers and actions share it."""
+"""A folder of session files, shared by readers and actions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ OUTLINES = 8
 
 
 class NanobotSource:
-    """A folder, the time zone of its times, and the outlines that were made last, by file.
+    """A folder, the time zone of its times, and the newest outlines by file.
 
-    The outlines are shared: a worker makes those that the screen reads by.
+    The outlines are shared between threads: a worker makes those that the screen reads by.
     """
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
@@ -21,6 +21,6 @@ class NanobotSource:
         self.outlines: dict[str, FileOutline] = {}
 
     def keep(self, name: str, outline: FileOutline) -> None:
-        """Keeps an outline for the next question about its file, and just the newest few of all."""
+        """Keep an outline for the next read of its file. Only the newest few are kept."""
         others = [(known, one) for known, one in self.outlines.items() if known != name]
         self.outlines = dict([*others, (name, outline)][-OUTLINES:])

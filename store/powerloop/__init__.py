@@ -1,6 +1,7 @@
-"""power-loop's databases: read as an archive, and written by `SessionStore`, whose names are here as upstream has them.
+"""power-loop's databases: the archive that reads and repairs them, and the drop-in `SessionStore` with upstream's
+names.
 
-They are loaded on first use, since whoever only reads needs none of them.
+The names are loaded on first use, since a reader needs none of the drop-in.
 """
 
 from __future__ import annotations

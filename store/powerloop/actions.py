@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from sessionscope.store.io.bundle import Bundle, BundleKind, discard_restored, trash_entry
 from sessionscope.store.io.clock import now_ms
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Cancelled, Misused, Refused, UnknownSession
 from sessionscope.store.model.findings import Change, reasons
 from sessionscope.store.model.plans import (
@@ -52,8 +53,6 @@ SHOWN_CHANGES = 2_000
 """How many changes a plan lists."""
 MANIFEST_CHARS = 2_000
 """To how many characters the reasons of a plan are cut in the manifest of its bundle."""
-NOTHING = "There is nothing to put right."
-"""The reason of a repair plan that changes nothing."""
 
 
 class PowerLoopActions:
@@ -116,7 +115,7 @@ class PowerLoopActions:
             tuple(key for key in keys if key is not None),
             any(result.finding.place.row is None for result, _ in chosen),
         )
-        sentences = reasons((result.finding, choice) for result, choice in chosen) or [NOTHING]
+        sentences = reasons((result.finding, choice) for result, choice in chosen) or [wording.NOTHING_TO_REPAIR]
         return self._source.read(
             lambda conn: Plan(
                 action,
@@ -140,12 +139,12 @@ class PowerLoopActions:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
         facts = read_facts(conn, self.layout, key) if key is not None else None
         if facts is None or key is None:
-            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(action.ref.id))
         planned, sentences = settle(facts, action.reason, now_ms())
         return Plan(
             action,
             edits.count(planned),
-            tuple(sentences) or ("No call is open in it, and no turn.",),
+            tuple(sentences) or (wording.NOTHING_TO_SETTLE,),
             (),
             self._changes(conn, planned),
             basis=edits.basis_of(conn, self.layout, planned),
@@ -156,7 +155,7 @@ class PowerLoopActions:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
         row = edits.read_row(conn, self.layout.table("sessions"), key) if key is not None else None
         if row is None:
-            raise UnknownSession(f"session {action.ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(action.ref.id))
         stored = dict(zip(row.columns, row.values, strict=True))
         status = "archived" if action.archived else "active"
         if "status" not in stored:
@@ -212,7 +211,7 @@ class PowerLoopActions:
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `sessionscope.store.protocols.Actions`. The database is locked only during the transaction."""
         if plan.empty:
-            return Receipt("Nothing was done.", 0)
+            return Receipt(wording.NOTHING_DONE, 0)
         with open_writer(self._source.file.path) as writer:
             self._source.probe(writer.conn)
             self._check_writable(writer.conn)
@@ -226,7 +225,7 @@ class PowerLoopActions:
                 case Restore():
                     return self._restore_rows(writer, plan)
                 case Close() as close if plan.warnings and not close.anyway:
-                    raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
+                    raise Refused(wording.close_anyway(plan.warnings))
             return self._apply_with_bundle(writer, plan, progress, cancel)
 
     @contextmanager
@@ -274,7 +273,7 @@ class PowerLoopActions:
             # The whole database, since the rows that follow-ups change are not known yet.
             back_up(conn, backup, progress, cancel)
         if cancel():
-            raise Cancelled("stopped before anything was changed.")
+            raise Cancelled(wording.STOPPED)
         progress("rows", 0, len(work.edits))
         with self._transaction(writer):
             self._recheck(conn, plan, work)
@@ -306,7 +305,7 @@ class PowerLoopActions:
             case _:
                 same = True
         if not same:
-            raise Refused("The session has changed since this was planned; nothing was done. Look again.")
+            raise Refused(wording.SESSION_CHANGED)
 
     def _is_settled_alike(self, conn: sqlite3.Connection, action: Settle, work: EditWork) -> bool:
         """Return whether settling the session now takes the planned edits, apart from their times."""
@@ -329,7 +328,7 @@ class PowerLoopActions:
     def _compact(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
         work: compacting.CompactionWork = plan.work
         if not action.note.strip():
-            raise Misused("a compaction needs a note, which is all that the model will know of what leaves.")
+            raise Misused(wording.NOTE_IS_MISSING)
         with self._transaction(writer):
             refuse_leased(writer.conn, self.layout, (work.key,))
             number = compacting.compact(writer.conn, self.layout, work, action.note, now_ms())
@@ -361,7 +360,7 @@ class PowerLoopActions:
             }
         )
         if cancel():
-            raise Cancelled("stopped before anything was changed.")
+            raise Cancelled(wording.STOPPED)
         progress("deleting", 0, 0)
         with self._transaction(writer):
             closing.delete(conn, self.layout, work, version)

@@ -20,9 +20,9 @@ FORBIDDEN = "You do not have permission to write this power-loop database or its
 
 
 def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
-    """An archive for each layout in a database, or for the one with `prefix`.
+    """Return an archive for each layout in a database, or for the one with `prefix`.
 
-    Raises NotAnArchive where the file is no power-loop database or has no such layout, Busy where it is locked.
+    Raises NotAnArchive if the file is no power-loop database or has no such layout, Busy if it is locked.
     """
     file = SqliteFile(path)
     found, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
@@ -75,7 +75,7 @@ class PowerLoopArchive:
     def actions(self) -> Actions | None:
         if self.layout.obstacles or not self._writable:
             return None
-        # Imported where something is written, since whoever only reads needs none of it.
+        # Imported only when something is written: a read needs none of it.
         from .actions import PowerLoopActions
 
         return PowerLoopActions(self.source)
@@ -90,7 +90,7 @@ class PowerLoopArchive:
 
     @property
     def aside(self) -> str | None:
-        """Why a private copy is read instead of the file, None while it is not."""
+        """Why a private copy is read instead of the file, None if it is not."""
         return self.file.aside
 
     def close(self) -> None:

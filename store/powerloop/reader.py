@@ -1,4 +1,4 @@
-"""Answers what a browser asks of a power-loop database."""
+"""Reads of a power-loop database, as the `Reader` interface asks for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context
 from sessionscope.store.model.errors import Cancelled, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -42,7 +43,7 @@ _UNKNOWN = "not stored, so not shown: the prompt, recalled memories and projecti
 
 
 class PowerLoopReader:
-    """Answers in bursts, each on a connection of its own."""
+    """Reads in bursts, each on its own connection."""
 
     def __init__(self, source: PowerLoopSource) -> None:
         self._source = source
@@ -52,7 +53,7 @@ class PowerLoopReader:
         return self._source.layout
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """One burst; `work` may run again if the file changed under it."""
+        """Run one burst. `work` may run again if the file changed meanwhile."""
         return self._source.read(work)
 
     # -- sessions
@@ -110,7 +111,7 @@ class PowerLoopReader:
                 return Ref(self.layout.prefix, id_)
         session_table = self.session_table()
         near = [session_table.ids[at] for at in session_table.matching([ids[0]])][:CANDIDATES]
-        raise UnknownSession(f"no session {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "."))
+        raise UnknownSession(wording.name_is_unknown(name, near))
 
     def _row(self, conn: sqlite3.Connection, ref: Ref) -> tuple[Any, ...] | None:
         rowid = sessions.rowid_of(conn, self.layout, ref.id)
@@ -123,13 +124,13 @@ class PowerLoopReader:
 
         detail = self.read(work)
         if detail is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return detail
 
     # -- messages
 
     def _owner(self, ref: Ref) -> Owner:
-        # Only an id that stands for one that is no plain text has its storage key behind an @, see `id_text`.
+        # Only the id of a row without a plain text id ends in @ and its storage key, see `id_text`.
         row = self.read(lambda conn: self._row(conn, ref)) if "@" in ref.id else None
         return sessions.owner_of(self.layout, *row[:2]) if row else sessions.owner_of(self.layout, 0, ref.id)
 
@@ -149,7 +150,7 @@ class PowerLoopReader:
         return self.read(work)
 
     def _outline(self, read: Read, owner: Owner, cancel: Cancel) -> Outline:
-        # What is read in parts may change between them: a row may come, or a fold move rows from state to state.
+        # What is read in parts may change between them: a row may be added, or a compaction may change states.
         for _ in range(TRIES):
             next_seq, compact_seq = read(lambda conn: self._counters(conn, owner))
             runs, rows_without_seq = outlining.states_of(read, self.layout, owner, cancel)
@@ -180,7 +181,7 @@ class PowerLoopReader:
     def _bookkeeping(
         self, conn: sqlite3.Connection, owner: Owner
     ) -> tuple[list[tuple[int, int]], int | None, int | None]:
-        """Active notes with their place in the logical order, and the session's own counters."""
+        """Return the active notes with their place in the logical order, and the session's own counters."""
         notes: list[tuple[int, int]] = []
         if self.layout.by_ord and self.layout.has("messages", "meta_json"):
             cells, damages = Cells(conn, self.layout.name("messages")), Damages()
@@ -196,7 +197,7 @@ class PowerLoopReader:
         return notes, *self._counters(conn, owner)
 
     def _counters(self, conn: sqlite3.Connection, owner: Owner) -> tuple[int | None, int | None]:
-        """The session's own next_seq and last_compact_seq."""
+        """Return the session's own next_seq and last_compact_seq."""
         row = conn.execute(
             f"SELECT next_seq, {self.layout.column('session_state', 'last_compact_seq')} "
             f"FROM {self.layout.table('session_state')} WHERE {owner.condition}",
@@ -243,7 +244,7 @@ class PowerLoopReader:
         owner = self._owner(ref)
         found = self.read(lambda conn: messages.message(conn, self.layout, owner, row, start, stop))
         if found is None:
-            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+            raise UnknownSession(wording.message_is_gone(row, ref.id))
         return found
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = META_BYTES) -> list[Message]:
@@ -300,7 +301,7 @@ class PowerLoopReader:
     def find(self, ref: Ref, words: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         owner = self._owner(ref)
         if words.encode(errors="replace").decode() != words:
-            # Half a character is in no text that SQLite can hold.
+            # SQLite can hold no text with half a surrogate pair.
             return None
         escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         at: int | None = max(-(2**63), min(start, 2**63 - 1))
@@ -323,8 +324,8 @@ class PowerLoopReader:
     ) -> Iterator[Finding]:
         key = self.key(ref) if ref is not None else None
         if ref is not None and key is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
-        # Imported where it is asked for, since whoever only reads needs none of it.
+            raise UnknownSession(wording.session_is_gone(ref.id))
+        # Imported only here: most reads need none of it.
         from .doctor import checkup
 
         for result in checkup.check_database(self.read, lambda: self.layout, key, progress, cancel):

@@ -21,7 +21,7 @@ def _detect(path: Path, head: bytes) -> Path | None:
 
 
 def _open(path: Path, prefix: str | None, _zone: Zone) -> Sequence[Archive]:
-    # Imported where there is a database, since whoever opens something else needs none of it.
+    # Imported only once there is a database.
     from .archive import open_powerloop
 
     return open_powerloop(path, prefix)

@@ -1,4 +1,4 @@
-"""One layout of a database file, as readers and actions share it: where to read, and which tables are there now."""
+"""One layout of a database file, shared by readers and actions: the file, and its tables as they are now."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class PowerLoopSource:
-    """A database file and one layout in it. `schema` is the version that the layout was looked up for."""
+    """A database file and one layout in it. `schema` is the schema version that the layout was read from."""
 
     def __init__(self, file: SqliteFile, layout: Layout, schema: int) -> None:
         self.file, self.layout, self._schema = file, layout, schema
 
     def probe(self, conn: sqlite3.Connection) -> None:
-        """Looks at the tables anew if the schema is another than before: a later release came, or another file.
+        """Read the tables again if the schema has changed, by a later release or another file.
 
         Raises NotAnArchive if the layout no longer exists.
         """
@@ -34,7 +34,7 @@ class PowerLoopSource:
         self.layout, self._schema = found[self.layout.prefix], version
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """One burst of reads; `work` may run again if the file changed under it."""
+        """Run one burst of reads. `work` may run again if the file changed meanwhile."""
 
         def burst(conn: sqlite3.Connection) -> T:
             self.probe(conn)

@@ -1,6 +1,6 @@
-"""A database file as numbered pages, with what its -wal or its journal says instead laid over it. It only reads.
+"""A database file as numbered pages, overlaid with what its -wal or its journal holds. Reads only.
 
-Nothing of it asks SQLite, so it works where the header is overwritten or pages are missing.
+SQLite is not involved, so it works if the header is overwritten or pages are missing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _WAL_MAGIC, _JOURNAL_MAGIC = 0x377F0682, bytes.fromhex("d9d505f920a163d7")
 
 
 class Layer(Struct):
-    """Pages that stand in a -wal or a journal: page -> offset, how many pages there are with them, 0 if as before.
+    """Pages of a -wal or a journal: page -> offset, and how many pages the database has with them, 0 if unchanged.
 
-    `broken` are the pages of frames whose checksum is wrong; what is read instead of them is older.
+    `broken` are the pages of frames whose checksum is wrong. Older versions are read instead of them.
     """
 
     file: BinaryIO
@@ -33,10 +33,11 @@ class Layer(Struct):
 
 
 class Image:
-    """The pages of one database file. Raises OSError where it cannot be read.
+    """The pages of one database file. Raises OSError if it cannot be read.
 
-    `page_size` is None where nothing in the file looks like a page. `header` is None where it makes no sense; `missing`
-    is how many of the pages that it tells of the file does not have, `torn` how many bytes of a last page there are.
+    `page_size` is None if nothing in the file looks like a page, and `header` is None if it makes no sense. `missing`
+    is how many of the pages that the header announces are not in the file, `torn` how many bytes of a last page there
+    are.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,7 +64,7 @@ class Image:
         return None
 
     def _settle(self) -> None:
-        """Finds the size of a page, and with it all the rest."""
+        """Find the page size, and with it everything else."""
         self.page_size: int | None = self.layer.page_size if self.layer else None
         first = self.beginning = self._raw(0, 100)
         if self.layer and 1 in self.layer.pages:
@@ -79,7 +80,7 @@ class Image:
         whole, self.torn = divmod(self.bytes, size)
         present = whole + bool(self.torn)
         if self.layer and self.layer.count:
-            # A -wal may make a database shorter than its file; a header cannot be trusted that far.
+            # A -wal may make a database shorter than its file. A header cannot be trusted that far.
             present = self.layer.count
         self.missing = 0
         if self.header and not self.layer:
@@ -102,7 +103,7 @@ class Image:
         return _at(self._file, offset, size)
 
     def page(self, number: int) -> bytes:
-        """A page by its number from 1, filled up with zeros where the file ends too early."""
+        """Return a page by its number from 1, filled up with zeros if the file ends too early."""
         assert self.page_size is not None
         layer = self.layer
         if layer is not None and (offset := layer.pages.get(number)) is not None:
@@ -112,7 +113,7 @@ class Image:
         return data.ljust(self.page_size, b"\0")
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the files. Idempotent."""
         for file in self._files:
             file.close()
 
@@ -123,10 +124,10 @@ def _at(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _read_wal(file: BinaryIO) -> Layer | None:
-    """The frames up to the last commit whose checksums are right, None without any.
+    """Return the frames of a -wal up to the last commit whose checksums are right, None without any.
 
-    Each is checked by itself, from the checksum that stands in the one before: SQLite stops at the first that is
-    wrong, here just that frame is left out.
+    Each frame is checked by itself, from the checksum in the one before. SQLite stops at the first wrong one; here only
+    that frame is left out.
     """
     head = _at(file, 0, 32)
     if len(head) < 32:
@@ -175,7 +176,7 @@ def _checksum(data: bytes, order: str, seed: tuple[int, int]) -> tuple[int, int]
 
 
 def _read_journal(file: BinaryIO) -> Layer | None:
-    """The pages as they were before the transaction that a journal belongs to, None where it is not in force."""
+    """Return the pages as they were before the transaction of a journal, None if the journal is not in force."""
     layer, offset, end = None, 0, file.seek(0, os.SEEK_END)
     while len(head := _at(file, offset, 28)) == 28 and head[:8] == _JOURNAL_MAGIC:
         records, nonce, count, sector, size = unpack_from(">IIIII", head, 8)

@@ -1,7 +1,7 @@
-"""A new database that is filled with rows as they were stored, and stands at its place whole or not at all.
+"""A new database that is filled with rows as they were stored, and appears at its path whole or not at all.
 
-The statements that make its tables come from a damaged file, so they are data of a stranger: each is tried in memory
-first, and may make one table or one index and nothing else.
+The statements that make its tables come from a damaged file, so they are not trusted: each is tried in memory first,
+and may make one table or one index and nothing else.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _PAGES_A_TRANSACTION = 2_000
 
 
 class RecordColumn(Struct, frozen=True):
-    """A column as far as a record tells it. A `generated` one is stored, but not written."""
+    """A column, as far as it concerns a record. A `generated` one is stored, but not written."""
 
     name: str
     affinity: str
@@ -88,7 +88,7 @@ class Shape(Struct, frozen=True):
     rowid: str
 
     def fits(self, types: tuple[int, ...]) -> bool:
-        """Whether a record with these serial types can be a row: SQLite would have stored none otherwise."""
+        """Return whether a record with these serial types can be a row. SQLite would not have stored it otherwise."""
         if not 0 < len(types) <= len(self.columns):
             return False
         for at, (column, one) in enumerate(zip(self.columns, types, strict=False)):
@@ -100,7 +100,7 @@ class Shape(Struct, frozen=True):
         return True
 
     def likeness(self, types: Sequence[Value]) -> int:
-        """How well values that fit agree with what the columns are meant to hold."""
+        """Return how well values that fit agree with the declared types of the columns."""
         return (len(types) == len(self.columns)) * len(types) + sum(
             value is None or column.affinity != "integer" or isinstance(value, int)
             for column, value in zip(self.columns, types, strict=False)
@@ -144,7 +144,7 @@ def _shape(conn: sqlite3.Connection, name: str, sql: str) -> Shape | str:
 
 
 def _affinity(declared: str) -> str:
-    """By SQLite's own rules, in their order."""
+    """Return the affinity of a declared type by SQLite's rules, in their order."""
     text = declared.upper()
     for words, affinity in (
         (("INT",), "integer"),
@@ -165,7 +165,7 @@ def _guarded(conn: sqlite3.Connection, judge: Callable[..., int]) -> sqlite3.Con
 
 def _allow(action: int, first: str | None, second: str | None, database: str | None, source: str | None) -> int:
     if action == sqlite3.SQLITE_PRAGMA:
-        # The one by which we ask for the columns of an index.
+        # The pragma by which the columns of an index are read.
         return sqlite3.SQLITE_OK if first == "index_info" else sqlite3.SQLITE_DENY
     harmless = action not in _DENIED and (action != sqlite3.SQLITE_FUNCTION or (second or "").lower() in _FUNCTIONS)
     return sqlite3.SQLITE_OK if harmless else sqlite3.SQLITE_DENY
@@ -176,11 +176,11 @@ def _allow_making(action: int, *more: str | None) -> int:
 
 
 class NewDatabase:
-    """The new database while it is filled, in a file beside its place that only its owner can read.
+    """The new database while it is filled, in a private file next to its final path.
 
-    Raises Misused where something is at its place already, Refused where it cannot be made or the disk is full.
-    `seen_twice` counts the rows that were not taken since their key was there, `undecoded` those with a text that is
-    none in the encoding of the file.
+    Raises Misused if something exists at that path already, Refused if it cannot be made or the disk is full.
+    `seen_twice` counts the rows that were not taken since their key existed, `undecoded` those with a text that is not
+    in the encoding of the file.
     """
 
     def __init__(self, place: Path, page_size: int, encoding: str, vacuum: int) -> None:
@@ -203,11 +203,11 @@ class NewDatabase:
         self._batches = 0
 
     def make(self, shape: Shape) -> None:
-        """Makes a table."""
+        """Make a table."""
         self.ask(shape.sql)
 
     def add(self, shape: Shape, rows: Iterable[TableRow], own_rowids: bool = True) -> int:
-        """Writes rows whose key is not there yet; how many. Without their own rowids they get new ones."""
+        """Write rows whose key does not exist yet, and return how many. Without their own rowids they get new ones."""
         taken = given = 0
         for mask, some in groupby(rows, lambda row: tuple(isinstance(value, Undecoded) for value in row.values)):
             batch = [self._bound(shape, row, own_rowids) for row in some]
@@ -243,18 +243,18 @@ class NewDatabase:
         return self._statements[key]
 
     def has(self, shape: Shape, rowid: int) -> bool:
-        """Whether a row of this rowid was written."""
+        """Return whether a row of this rowid was written."""
         return self.ask(f"SELECT 1 FROM {quoted(shape.name)} WHERE {shape.rowid} = ?", rowid) != []
 
     def ask(self, statement: str, *values: Value) -> list[tuple[Any, ...]]:
-        """Runs a statement of our own; its answer."""
+        """Run a statement of our own, and return its rows."""
         try:
             return self.conn.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
     def index(self, sql: str) -> str | None:
-        """Makes an index; why it could not, if so."""
+        """Make an index. Return why it could not be made, or None."""
         if not _INDEX.match(sql):
             return "it is no index"
         try:
@@ -267,7 +267,7 @@ class NewDatabase:
         return Refused(f"{self.place}: cannot be written ({error}).")
 
     def finish(self, user_version: int, application_id: int) -> None:
-        """Puts the database at its place, safe on the disk. Raises Misused where something came there meanwhile."""
+        """Put the database at its path, synced. Raises Misused if something appeared there meanwhile."""
         try:
             self.conn.set_authorizer(None)
             self.conn.execute(f"PRAGMA user_version={user_version}")
@@ -284,7 +284,7 @@ class NewDatabase:
             raise self._refusal(error) from error
 
     def discard(self) -> None:
-        """Removes what is not finished. Idempotent."""
+        """Remove what is not finished. Idempotent."""
         with suppress(sqlite3.Error):
             self.conn.close()
         with suppress(OSError):
@@ -292,7 +292,10 @@ class NewDatabase:
 
 
 def _put(path: Path, place: Path) -> None:
-    """Moves a file to where none may be. Not every file system has the links by which that cannot fail."""
+    """Move a file to a path where none may exist.
+
+    Not every file system has the hard links with which that cannot fail.
+    """
     try:
         os.link(path, place)
     except FileExistsError:

@@ -1,7 +1,8 @@
-"""SQLite's file format, a page at a time, for files that SQLite itself refuses: headers, b-tree pages, cells, records.
+"""SQLite's file format, page by page, for files that SQLite itself refuses: headers, b-tree pages, cells, records.
+Pure.
 
-Pure. Any bytes may be given: what makes no sense is None or left out, never an exception, and no loop is longer than
-the bytes that it was given.
+Any bytes may be given. What makes no sense is None or left out, never an exception, and no loop is longer than the
+bytes that it was given.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 _INTERIOR = (INDEX_INTERIOR, TABLE_INTERIOR)
 _WIDTHS = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
-"""Bytes of a value by its serial type, up to 9; 10 and 11 are nobody's, and from 12 on they are blobs and texts."""
+"""Bytes of a value by its serial type, up to 9. Types 10 and 11 are unused, and from 12 on they are blobs and texts."""
 Value = None | int | float | str | bytes
 
 
 class Undecoded(bytes):
-    """A TEXT value whose bytes are none in the encoding of its file; a BLOB is plain bytes."""
+    """A TEXT value whose bytes are not valid in the encoding of its file. A BLOB is plain bytes."""
 
 
 class Header(Struct, frozen=True):
-    """What the first 100 bytes of a database say; `pages` is 0 where a writer that did not care for it came last."""
+    """The first 100 bytes of a database. `pages` is 0 if the last writer did not keep it up to date."""
 
     page_size: int
     reserved: int
@@ -41,7 +42,7 @@ class Header(Struct, frozen=True):
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header of a database, None where it cannot be one."""
+    """Return the header of a database, None if it cannot be one."""
     if len(data) < 100 or data[:16] != MAGIC or data[21:24] != b"\x40\x20\x20":
         return None
     (size,) = unpack_from(">H", data, 16)
@@ -78,7 +79,7 @@ class BTreePage(Struct, frozen=True):
 
 
 def read_node(page: bytes, usable: int, first: bool = False) -> BTreePage | None:
-    """A page as one of a b-tree, None where it is none. `first` is for page 1, which begins with the header."""
+    """Return a page as a b-tree page, None if it is none. `first` is for page 1, which begins with the header."""
     start = 100 if first else 0
     if len(page) < start + 12:
         return None
@@ -96,7 +97,7 @@ def read_node(page: bytes, usable: int, first: bool = False) -> BTreePage | None
 
 
 def varint(data: bytes, at: int) -> tuple[int, int] | None:
-    """A number of one to nine bytes, as SQLite writes it, and where it ends; None where the data ends before."""
+    """Return a number of one to nine bytes, as SQLite writes it, and where it ends; None if the data ends before."""
     value = 0
     for place in range(at, min(at + 8, len(data))):
         byte = data[place]
@@ -110,9 +111,9 @@ def varint(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class Cell(Struct, frozen=True):
-    """A cell of a leaf or an index page: the part of a record that is in the page, and the page where it goes on.
+    """A cell of a leaf or an index page: the part of a record that is in the page, and the page where it continues.
 
-    `rowid` is None in an index, `overflow` 0 where all of its `size` bytes are here; `stop` is where the cell ends.
+    `rowid` is None in an index. `overflow` is 0 if all of its `size` bytes are here. `stop` is where the cell ends.
     """
 
     rowid: int | None
@@ -123,7 +124,7 @@ class Cell(Struct, frozen=True):
 
 
 def read_cell(page: bytes, kind: int, at: int, usable: int) -> Cell | None:
-    """A cell that holds a record. None where it does not fit in its page."""
+    """Return a cell that holds a record, None if it does not fit in its page."""
     if kind == INDEX_INTERIOR:
         at += 4
     sized = varint(page, at)
@@ -150,10 +151,10 @@ def read_cell(page: bytes, kind: int, at: int, usable: int) -> Cell | None:
 
 
 def children(page: bytes, node: BTreePage, lowest: int, highest: int) -> Iterator[tuple[int, int, int]]:
-    """The children of an interior page of a table, as (page, all rowids above this, highest rowid).
+    """Yield the children of an interior page of a table, as (page, rowids are above this, highest rowid).
 
-    The page's own rowids are above `lowest` up to `highest`. A cell whose rowid is not, or does not rise, is left out,
-    and its child with it.
+    The page's own rowids are above `lowest` up to `highest`. A cell whose rowid is not, or does not rise, is left out
+    with its child.
     """
     last = lowest
     for at in node.cells:
@@ -165,9 +166,9 @@ def children(page: bytes, node: BTreePage, lowest: int, highest: int) -> Iterato
 
 
 def read_types(record: bytes, size: int) -> tuple[tuple[int, ...], int] | None:
-    """The serial types of a record of `size` bytes and where its values begin; None where they do not fit exactly.
+    """Return the serial types of a record of `size` bytes and where its values begin, None if they do not fit exactly.
 
-    The beginning of a record is enough as long as it holds them.
+    The beginning of a record is enough as long as it holds the types.
     """
     head = varint(record, 0)
     if head is None or not head[1] <= head[0] <= min(size, len(record)):
@@ -191,12 +192,12 @@ def read_types(record: bytes, size: int) -> tuple[tuple[int, ...], int] | None:
 
 
 def width(kind: int) -> int:
-    """Bytes of a value with this serial type."""
+    """Return the bytes of a value with this serial type."""
     return _WIDTHS[kind] if kind < 10 else kind - 12 >> 1
 
 
 def read_values(record: bytes, types: tuple[int, ...], at: int, encoding: str) -> list[Value]:
-    """The values of a whole record."""
+    """Return the values of a whole record."""
     found: list[Value] = []
     for kind in types:
         stop = at + width(kind)
@@ -223,9 +224,10 @@ def _value(kind: int, data: bytes, encoding: str) -> Value:
 
 
 def is_full(page: bytes, size: int, reserved: int, first: bool = False) -> bool:
-    """Whether this is a leaf whose cells make sense and reach just to its end, as those of nearly every leaf do.
+    """Return whether this is a leaf whose cells make sense and reach exactly to its end, as those of nearly every leaf
+    do.
 
-    By that a page's size can be told where the header does not tell it.
+    This tells the page size if the header does not.
     """
     usable = size - reserved
     node = read_node(page, usable, first)

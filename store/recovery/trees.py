@@ -1,6 +1,6 @@
-"""The rows of a damaged database: what its b-trees still lead to, and the leaves that nothing leads to any more.
+"""The rows of a damaged database: those that its b-trees still lead to, and leaves that nothing leads to any longer.
 
-Each page belongs to one tree at most and is read a bounded number of times, so no circle and no nonsense makes it long.
+Each page belongs to one tree at most and is read a bounded number of times, so no cycle and no nonsense makes it slow.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ from .pages import (
 _FREE, _TREE, _OVERFLOW = 1, 2, 3
 _BURST, _TRIES = 64, 8
 Fits = Callable[[tuple[int, ...]], bool]
-"""Whether a record with these serial types could be a row of a table."""
+"""Returns whether a record with these serial types could be a row of a table."""
 
 
 class TableRow(Struct, frozen=True):
-    """A row as it is stored: `values` may be fewer than its table has columns."""
+    """A row as it is stored. `values` may be fewer than its table has columns."""
 
     rowid: int
     values: list[Value]
 
 
 class TreeReport(Struct):
-    """What became of one table's tree.
+    """What was found of one table's tree.
 
-    `gaps` are ranges of rowids (above the first, up to the second) whose pages were not found, `unreadable` counts
-    the cells of its leaves that make no sense; `strays` are leaves, with their range, that hold rows of other rowids.
+    `gaps` are ranges of rowids (above the first, up to the second) whose pages were not found. `unreadable` counts the
+    cells of its leaves that make no sense. `displaced_leaves` are leaves that hold rows of other rowids, with their
+    range.
     """
 
     gaps: list[tuple[int, int]]
@@ -61,12 +62,12 @@ class TreeReport(Struct):
         return not (self.gaps or self.unreadable)
 
     def lacks(self, rowid: int) -> bool:
-        """Whether a row may have been on a page that was not found."""
+        """Return whether a row may have been on a page that was not found."""
         return any(lowest < rowid <= highest or rowid == LOWEST == lowest for lowest, highest in self.gaps)
 
 
 class Trees:
-    """The pages of an image, and whom they belong to."""
+    """The pages of an image, and the trees that they belong to."""
 
     def __init__(self, image: Image, progress: Progress = silent, cancel: Cancel = never) -> None:
         self.image, self._progress, self._cancel = image, progress, cancel
@@ -81,7 +82,7 @@ class Trees:
         self._free_pages()
 
     def damaged(self) -> Iterator[tuple[int, int]]:
-        """Runs of pages that should be readable and are not, so far: the first and the last of each."""
+        """Yield runs of pages that should be readable but are not, so far, as first and last page."""
         at = self._bad.find(1)
         while at >= 0:
             stop = self._bad.find(0, at)
@@ -100,7 +101,7 @@ class Trees:
         return 1 <= number <= self.image.count
 
     def _free_pages(self) -> None:
-        """Pages of the list of free ones. Without a header any page that could only be a piece of that list counts."""
+        """Mark the pages of the free list. Without a header, any page that could only be a part of that list counts."""
         if self.image.header:
             number = self.image.header.freelist
             while self._exists(number) and not self._owner[number]:
@@ -113,7 +114,7 @@ class Trees:
                     self._trunk(page, number)
 
     def _trunk(self, page: bytes, number: int) -> int:
-        """Marks what a trunk of the list names; the next trunk."""
+        """Mark the pages that a trunk of the free list names, and return the next trunk."""
         self._owner[number] = _FREE
         for leaf in _words(page, min(_word(page, 4), self.image.usable // 4 - 2)):
             if self._exists(leaf) and leaf > 1:
@@ -130,7 +131,10 @@ class Trees:
     # -- tables
 
     def rows(self, root: int, fits: Fits, report: TreeReport) -> Iterator[list[TableRow]]:
-        """The rows of a table's tree, a leaf at a time in order of their rowids; `walk` is filled on the way."""
+        """Yield the rows of a table's tree, a leaf at a time in order of their rowids.
+
+        `report` is filled on the way.
+        """
         stack = [(root, LOWEST, HIGHEST)]
         while stack:
             number, lowest, highest = stack.pop()
@@ -162,14 +166,16 @@ class Trees:
                 yield inside
 
     def displaced_rows(self, report: TreeReport, fits: Fits) -> Iterator[list[TableRow]]:
-        """The rows whose rowid cannot be right, for it does not belong on their page."""
+        """Yield the rows whose rowid cannot be right, since it does not belong on their page."""
         for number, lowest, highest in report.displaced_leaves:
             page = self.image.page(number)
             if node := read_node(page, self.image.usable, number == 1):
                 yield [row for row in self._leaf(page, node, fits) if not lowest < row.rowid <= highest]
 
     def adrift(self) -> Iterator[tuple[int, Callable[[Fits], list[TableRow]]]]:
-        """The leaves of tables that no tree led to and nobody freed: a page, and what gives its rows."""
+        """Yield the leaves of tables that no tree led to and that are not free, as a page and a function that
+        returns its rows.
+        """
         for number in range(1, self.image.count + 1):
             self._step()
             if self._owner[number]:
@@ -180,7 +186,7 @@ class Trees:
                 yield number, lambda fits, page=page, node=node: self._leaf(page, node, fits)  # type: ignore[misc]
 
     def claim(self, number: int) -> None:
-        """Says that a page that was adrift belongs to a table."""
+        """Record that an unowned page belongs to a table."""
         self._owner[number] = _TREE
 
     def _node(self, number: int, kinds: tuple[int, int]) -> tuple[BTreePage | None, bytes]:
@@ -211,7 +217,9 @@ class Trees:
         return None if record is None else read_values(record, *read, self.image.encoding)
 
     def _whole(self, cell: Cell) -> bytes | None:
-        """All bytes of a record, None where its chain of pages is broken, runs in a circle or into another's end."""
+        """Return all bytes of a record, None if its chain of pages is broken, runs in a cycle or into the end of
+        another.
+        """
         left, number = cell.size - len(cell.local), cell.overflow
         if not left:
             return cell.local
@@ -238,7 +246,7 @@ class Trees:
     # -- indexes
 
     def entries(self, root: int) -> Iterator[list[Value]]:
-        """The records of an index, in no order, as far as its pages can be read."""
+        """Yield the records of an index, in no order, as far as its pages can be read."""
         stack = [root]
         while stack:
             number = stack.pop()

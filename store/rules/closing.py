@@ -1,7 +1,7 @@
-"""What closing a session deletes, what stays and loses its link, and why. Pure.
+"""What closing a session deletes, which sessions stay and lose their parent, and why. Pure.
 
-Source: power-loop 0.2.0, `close_session`: children go with their parent unless they are detached; a detached one stays
-with all below it, as a root. Here circles of parents and any depth close as well.
+Source: power-loop 0.2.0, `close_session`: children are closed with their parent unless they are detached. A detached
+one stays, with all below it, as a root. Here parent cycles and trees of any depth can be closed as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DETACHED = "detached"
 
 
 class Step(Struct, frozen=True, gc=False):
-    """What becomes of one session, by its position."""
+    """What happens to one session, by its position."""
 
     at: int
     fate: Fate
@@ -27,10 +27,10 @@ class Step(Struct, frozen=True, gc=False):
 def close(
     parents: Sequence[int], lifecycle: Callable[[int], str], asked: Iterable[int], cascade: bool = True
 ) -> list[Step]:
-    """What becomes of which session, parents before their children and each once.
+    """Return what happens to which session, parents before their children, each session once.
 
-    `parents` are positions, -1 for none, and may lead in circles. Without `cascade` just what was asked for goes, and
-    every direct child becomes a root.
+    `parents` are positions, -1 for none, and may contain cycles. Without `cascade` only the sessions that were asked
+    for are deleted, and every direct child becomes a root.
     """
     children: dict[int, list[int]] = {}
     for at, parent in enumerate(parents):
@@ -49,7 +49,7 @@ def close(
             if step.fate is not Fate.DELETED:
                 continue
             for child in reversed(children.get(step.at, ())):
-                # One that is asked for itself is told where it stands in the tree, but goes in any case.
+                # A session that was asked for is deleted in any case, but is listed at its place in the tree.
                 fate, why = (Fate.DELETED, "asked for") if child in goes else _fate(lifecycle(child), cascade)
                 stack.append(Step(child, fate, why, step.depth + 1))
     return list(steps.values())

@@ -1,8 +1,8 @@
-"""Which rows each compaction took, worked out from what the archive recorded. Pure.
+"""Which rows each compaction compacted, worked out from what the archive recorded. Pure.
 
-power-loop before 0.14.1 folded every row of a span; its later releases fold an exact set of which only the smallest and
-the largest seq are kept. A set is then found by replaying the folds over the logical order: each took a stretch of what
-was active at that time. Where more than one history fits, the set is unknown, and we say so.
+power-loop before 0.14.1 compacted every row of a span. Later releases compact an exact set, of which only the smallest
+and the largest seq are recorded. Such a set is found by replaying the compactions over the logical order: each took a
+contiguous stretch of what was active at that time. If more than one history fits, the set is unknown.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ ATOMS, VISITS = 20_000, 2_000_000
 
 
 class CompactionRecord(Struct, frozen=True):
-    """One audit row. `ord` is the note's place in the logical order where it has one; `recorded` a stored set.
+    """One audit row. `ord` is the place of the note in the logical order, if it has one; `recorded` is a stored set.
 
-    `told` is False where the note that would tell how the fold worked is gone or cannot be read.
+    `note_readable` is False if the note, which tells how the compaction worked, is gone or cannot be read.
     """
 
     number: int
@@ -42,14 +42,16 @@ class CompactionRecord(Struct, frozen=True):
 
     @property
     def span(self) -> Run:
-        """The seqs it may have taken: none after its own note, none at all where the span is inverted or no number."""
+        """The seqs that it may have compacted: none after its own note, and none at all if the span is inverted or no
+        number.
+        """
         if self.from_seq is None or self.to_seq is None:
             return (1, 0)
         return self.from_seq, self.to_seq if self.note_seq is None else min(self.to_seq, self.note_seq - 1)
 
 
 class Taken(Struct, frozen=True):
-    """What a fold took. Where the set is unknown, `runs` holds every row it may have taken."""
+    """What a compaction compacted. If the set is unknown, `runs` holds every row that it may have compacted."""
 
     runs: tuple[Run, ...]
     certainty: Certainty
@@ -61,7 +63,7 @@ class Taken(Struct, frozen=True):
 
 
 def undone_compactions(compactions: Sequence[CompactionRecord]) -> tuple[set[int], set[int]]:
-    """Positions of folds that were taken back, and of the audit rows that say so.
+    """Return the positions of compactions that were undone, and of the audit rows that undo them.
 
     An undo is a later audit row for the same note and span with the tokens swapped.
     """
@@ -300,7 +302,7 @@ class _Replay:
 
 
 def _cut(runs: Runs, cuts: list[int]) -> list[Run]:
-    """The runs, cut so that each seq of `cuts` begins a run."""
+    """Cut runs so that each seq of `cuts` begins a run."""
     pieces: list[Run] = []
     for first, last in runs:
         starts = [first, *cuts[bisect_right(cuts, first) : bisect_right(cuts, last)]]
@@ -311,7 +313,7 @@ def _cut(runs: Runs, cuts: list[int]) -> list[Run]:
 def anomalies_of(
     compaction: CompactionRecord, taken: Taken, earlier: Sequence[CompactionRecord], seqs: Runs
 ) -> list[str]:
-    """What is strange about a fold, in words; `seqs` are all seqs of the session now."""
+    """Return what is strange about a compaction, in words. `seqs` are all seqs of the session now."""
     anomalies: list[str] = []
     if compaction.from_seq is None or compaction.to_seq is None:
         return ["its span is not recorded as numbers"]

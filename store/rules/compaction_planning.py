@@ -1,7 +1,7 @@
-"""Which messages may leave the model's context together, and what that would do. Pure.
+"""Which messages can be compacted together, and what that does to the context. Pure.
 
-A range is folded whole: a call and all of its results stay on one side of the cut. What every loop keeps, a leading
-system message and recalled memories, is never folded.
+A range is compacted whole: a call and all of its results stay on one side of the cut. A leading system message and
+recalled memories, which every agent loop keeps, are never compacted.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from sessionscope.store.model.errors import Misused
 from sessionscope.store.model.outline import Run
 
 NOTE_BYTES = 1_000_000
-"""The longest note."""
+"""The longest note, in bytes."""
 
 
 def plan_cut(context: Context, first: int, last: int) -> Cut:
-    """What folding from message `first` to `last` would take, widened to what may leave together.
+    """Return what compacting from message `first` to `last` takes, widened to what must be compacted together.
 
-    The range runs in the order of the context, where a note may stand before messages of a lower seq. Raises
-    Misused for a range that holds nothing that may leave.
+    The range is in the order of the context, in which a note may come before messages of a lower seq. Raises Misused
+    for a range in which nothing can be compacted.
     """
     asked = _cut(context.rows, first, last, context.highest)
     if not context.prefix:
         return asked
     start, end, found = context.rows[0].seq, 0, asked
-    # A result may come after the next turn has begun; then that turn goes with it.
+    # A result may come after the next turn has begun. Then that turn is included.
     while (reached := _turn_end(context.rows, found)) > end:
         end = reached
         found = _cut(context.rows, start, end, context.highest)
@@ -40,9 +40,9 @@ def plan_cut(context: Context, first: int, last: int) -> Cut:
 
 
 def propose_range(context: Context, exchanges: int = KEPT_EXCHANGES) -> tuple[int, int] | None:
-    """The range that leaves the newest exchanges, each beginning with a user's message.
+    """Return the range that keeps the newest exchanges, each beginning with a user message.
 
-    None where nothing is older.
+    None if nothing is older.
     """
     users = [at for at, row in enumerate(context.rows) if row.role == "user"]
     if exchanges < 1 or len(users) <= exchanges:
@@ -52,14 +52,15 @@ def propose_range(context: Context, exchanges: int = KEPT_EXCHANGES) -> tuple[in
 
 
 def usual_exchanges(context: Context) -> int:
-    """How many exchanges a proposal keeps without being told: fewer where the session is short."""
+    """Return how many exchanges a proposal keeps by default: fewer if the session is short."""
     return next((keep for keep in range(KEPT_EXCHANGES, 1, -1) if propose_range(context, keep) is not None), 1)
 
 
 def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
-    """The range of the context that somebody means who marks the seqs from `first` to `last` as they are stored.
+    """Return the range of the context that selecting the seqs from `first` to `last` means, in the order in which they
+    are stored.
 
-    A note that stands elsewhere in the context is left out, unless nothing else is marked.
+    A note that has another place in the context is left out, unless nothing else is selected.
     """
     found = [row for row in context.rows if first <= row.seq <= last]
     found = [row for row in found if row.place == row.seq] or found
@@ -67,12 +68,15 @@ def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
 
 
 def wanted_cut(context: Context, first: int | None, last: int | None, exchanges: int) -> Cut:
-    """What folding a range takes, or without one what is proposed. Raises Misused where there is nothing."""
+    """Return what compacting a range takes or, without a range, what is proposed.
+
+    Raises Misused if there is nothing.
+    """
     return plan_cut(context, *wanted_range(context, first, last, exchanges))
 
 
 def wanted_range(context: Context, first: int | None, last: int | None, exchanges: int) -> tuple[int, int]:
-    """The range that is wanted: this one, or without one what is proposed. Raises Misused where there is none."""
+    """Return the range or, without one, what is proposed. Raises Misused if there is nothing to propose."""
     if not context.rows:
         raise Misused("nothing of it is in the context any more.")
     if first is not None and last is not None:
@@ -85,9 +89,11 @@ def wanted_range(context: Context, first: int | None, last: int | None, exchange
 
 
 def growth(messages: Iterable[tuple[int, str, int]], compactions: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:
-    """Tokens in the context at each call of a model, estimated: what it answered is the assistant's message.
+    """Return the estimated tokens in the context at each call of a model. Each assistant message is the answer of one
+    call.
 
-    Messages are (seq, role, tokens) as they were written; a fold is the seq of its note, and what left then.
+    Messages are (seq, role, tokens) in the order in which they were written. A compaction is the seq of its note, and
+    the runs that it compacted.
     """
     leaving = dict(compactions)
     seqs: list[int] = []
@@ -106,7 +112,7 @@ def growth(messages: Iterable[tuple[int, str, int]], compactions: Iterable[tuple
 
 
 def check_note(note: str) -> None:
-    """Raises Misused for a note that no archive takes."""
+    """Raise Misused for a note that no archive takes."""
     if len(note.encode("utf-8", "surrogatepass")) > NOTE_BYTES or "\0" in note:
         raise Misused("a note is text of at most a megabyte, without NUL characters.")
 
@@ -137,7 +143,7 @@ def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
 
 
 def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
-    """The last message of the turn in which a cut ends: the next one begins with a user's message."""
+    """Return the last message of the turn in which a cut ends. The next turn begins with a user message."""
     end = found.span[1]
     for row in rows:
         if row.seq > end:
@@ -148,7 +154,7 @@ def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
 
 
 def _widened(leaves: Sequence[Candidate], asked: set[int]) -> Iterable[str]:
-    """Why more leaves than was asked for."""
+    """Return why more is compacted than was asked for."""
     added: dict[int, list[int]] = {}
     for row in leaves:
         if row.seq not in asked:

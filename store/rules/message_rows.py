@@ -1,4 +1,4 @@
-"""Messages and sessions made of what a format knows of them, and a message as a line or in pieces. Pure."""
+"""Builds messages, timeline rows and session summaries from what a format knows of them. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .preview import preview
 from .values import character_at
 
 HEAD_CHARS = 200
-"""Characters of a content that a line shows."""
+"""Characters of a content that a timeline row shows."""
 
 
 def row_of(message: Message) -> TimelineRow:
-    """Return the line of a message in a timeline."""
+    """Return the timeline row of a message."""
     calls = sum(len(f"{call.name}{call.arguments}".encode(errors="replace")) for call in message.tool_calls)
     return TimelineRow(
         row=message.row,
@@ -40,12 +40,12 @@ def row_of(message: Message) -> TimelineRow:
 
 
 def piece_of(message: Message, start: int, stop: int) -> Message:
-    """Return bytes `start` to `stop` of a message's content, which is whole; no character is cut."""
+    """Return a message with bytes `start` to `stop` of its content, at character boundaries."""
     if message.content is None or (start <= 0 and stop >= message.size):
         return message
     whole = message.content.encode("utf-8", "surrogatepass")
     begin = character_at(whole, min(start, len(whole)))
-    # No character has more than four bytes, so each piece holds one.
+    # No character has more than four bytes, so each piece holds at least one.
     end = max(stop, begin + 4)
     end = character_at(whole, end) if end < len(whole) else len(whole)
     text = whole[begin:end].decode("utf-8", "surrogatepass")
@@ -71,10 +71,11 @@ def message_of(
     line: int | None = None,
     damage: tuple[str, ...] = (),
 ) -> Message:
-    """Return a message whole, of what a format knows of it.
+    """Return a whole message, built from what a format knows of it.
 
-    `content` is its text, `parts` the blocks that it was made of, without those of tool calls, and `raw` each member as
-    it is stored. `note` is for the note of a compaction. What is wrong with it is a sentence each in `damage`.
+    `content` is its text, `parts` are the blocks that it was made of, without those of tool calls, and `raw` holds each
+    member as it is stored. `note` is for the note of a compaction. `damage` says what is wrong with it, one sentence
+    each.
     """
     size = len(content.encode("utf-8", "surrogatepass")) if content is not None else 0
     return Message(
@@ -116,9 +117,9 @@ def session_of(
     updated_at: int | None = None,
     damage: tuple[str, ...] = (),
 ) -> SessionSummary:
-    """Return what lists show of a session, of its messages and what else a format knows of it.
+    """Return the summary of a session, built from its messages and what else a format knows of it.
 
-    Times are epoch milliseconds; without one, that of the first or last message is taken.
+    Times are epoch milliseconds. Without one, that of the first or last message is taken.
     """
     times = [one.created_at for one in messages if one.created_at is not None]
     said = next((one.content for one in messages if one.role == "user" and one.content), "")

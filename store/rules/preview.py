@@ -1,4 +1,4 @@
-"""The one line that stands for a session in a list: nanobot's preview rule, kept to the character. Pure.
+"""The preview of a session: nanobot's rule, kept to the character. Pure.
 
 Source: nanobot 0.2.0, `session/manager.py`, `_text_preview` and `_sanitize_assistant_replay_text`.
 """
@@ -15,7 +15,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def text_of(content: Any) -> str:
-    """The text of a content: itself, or the text blocks of a multimodal list joined by a space, else nothing."""
+    """Return the text of a content: itself, or the text blocks of a multimodal list joined by a space, else nothing."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -25,12 +25,12 @@ def text_of(content: Any) -> str:
 
 
 def sanitize(content: str) -> str:
-    """Text without the time stamp, image breadcrumbs and echoes of tool calls that an assistant may have copied."""
+    """Return text without time stamp, image breadcrumbs and echoes of tool calls that an assistant may have copied."""
     content = _TIME.sub("", content, count=1)
     return "\n".join(line for line in content.splitlines() if not _NOISE.match(line)).strip()
 
 
 def preview(content: Any) -> str:
-    """At most 120 characters on one line, sanitized."""
+    """Return at most 120 characters on one line, sanitized."""
     line = _SPACE.sub(" ", sanitize(text_of(content))).strip()
     return line if len(line) <= LIMIT else line[: LIMIT - 1].rstrip() + "…"

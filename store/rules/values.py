@@ -1,4 +1,4 @@
-"""JSON values of a message -> what they mean, leniently: a bad one is named and kept as text, never raised. Pure."""
+"""Lenient readers for the JSON values of a message: a bad value is reported and kept as text, never raised. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = re.compile(rb'"name"\s*:\s*("(?:[^"\\]|\\.){0,200}")')
 
 
 class Damages(list[str]):
-    """What was found wrong with the values of one row, in words, each once."""
+    """What is wrong with the values of one row, in words, each once."""
 
     def note(self, what: str) -> None:
         if what not in self:
@@ -24,7 +24,7 @@ class Damages(list[str]):
 
 
 def parse(stored: str | None, what: str, damages: Damages) -> Any:
-    """A text of JSON as its value; where it does not parse, the text itself, and that is noted. Empty means None."""
+    """Decode JSON text. If it does not parse, return the text itself and report that. Empty means None."""
     if not stored:
         return None
     stored = str(stored)
@@ -32,7 +32,7 @@ def parse(stored: str | None, what: str, damages: Damages) -> Any:
         return msgspec.json.decode(stored)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         pass
-    # Imported where it is needed: msgspec reads nearly everything that agents write.
+    # Imported only here: msgspec reads nearly everything that agents write.
     import json
 
     try:
@@ -43,7 +43,7 @@ def parse(stored: str | None, what: str, damages: Damages) -> Any:
 
 
 def parse_object(stored: str | None, what: str, damages: Damages) -> Any:
-    """As `parse`, for what holds an object or nothing: anything else is noted."""
+    """Decode JSON text that should hold an object or nothing. Anything else is reported."""
     known = len(damages)
     value = parse(stored, what, damages)
     if value is not None and not isinstance(value, dict) and len(damages) == known:
@@ -52,7 +52,7 @@ def parse_object(stored: str | None, what: str, damages: Damages) -> Any:
 
 
 def tool_calls(value: Any, damages: Damages) -> tuple[ToolCall, ...]:
-    """The calls of an assistant row in the OpenAI shape, each part leniently."""
+    """Return the calls of an assistant row in the OpenAI shape, each part leniently."""
     calls = []
     for id_, name, arguments in _calls(value, damages):
         parsed = True
@@ -65,7 +65,7 @@ def tool_calls(value: Any, damages: Damages) -> tuple[ToolCall, ...]:
 
 
 def calls_made(value: Any, damages: Damages) -> tuple[tuple[str | None, str | None], ...]:
-    """The id and the name of each of the same calls; what they are given is left as it is."""
+    """Return the id and the name of each of the same calls, without decoding their arguments."""
     return tuple((id_, name) for id_, name, _ in _calls(value, damages))
 
 
@@ -84,14 +84,14 @@ def _calls(value: Any, damages: Damages) -> Iterator[tuple[str | None, str | Non
 
 
 def names_in(prefix: bytes) -> tuple[str, ...]:
-    """Tool names in the beginning of a list of calls too long to be read whole."""
+    """Return tool names from the beginning of a list of calls that is too long to be read whole."""
     damages = Damages()
     found = (parse(quoted.decode("utf-8", "replace"), "name", damages) for quoted in _NAME.findall(prefix))
     return tuple(name for name in found if isinstance(name, str))
 
 
 def words_of(content: Any) -> str:
-    """The text of a multimodal content, with a word for each block that is not text."""
+    """Return the text of a multimodal content, with a word for each block that is not text."""
     if not isinstance(content, list):
         return text_of(content)
     words = []
@@ -102,7 +102,7 @@ def words_of(content: Any) -> str:
 
 
 def character_at(data: bytes, at: int) -> int:
-    """Where the UTF-8 character begins that goes on at byte `at`; `at` itself where none does."""
+    """Return where the UTF-8 character begins that continues at byte `at`, or `at` itself if none does."""
     if at < len(data) and data[at] & 0xC0 != 0x80:
         return at
     for back in range(1, min(at, 3) + 1):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessionscope.store.io.jsonlines import Fidelity, Span, SpanKind, Trouble, records, scan
+from sessionscope.store.io.jsonlines import records, scan
+from sessionscope.store.io.spans import Fidelity, Span, SpanKind, Trouble
 
 from .helpers import DATA
 

@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionscope.store.io.jsonlines import Fidelity, Span, SpanKind, records, scan
+from sessionscope.store.io.jsonlines import records, scan
+from sessionscope.store.io.spans import Fidelity, Span, SpanKind
 
 Object = dict[str, Any]
 words = st.text(st.sampled_from('{}[]:,"\\ \n\tabé名😀\u2028\0'), max_size=9) | st.text(max_size=6)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessionscope.store.io.jsonlines import Leading, leading, unescape
+from sessionscope.store.io.jsonlines import Leading, leading
+from sessionscope.store.io.jsontokens import unescape
 
 words = st.text(st.sampled_from('{}[]:,"\\/ \n\tabé名😀\u2028\0\ud83d\ude00'), max_size=8) | st.text(max_size=6)
 values = words | st.sampled_from([None, True, -12, 0.5, 2**70, [], {}, [{"a": "b"}, ["c"]], {"a": {"b": "}"}}])

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sessionscope.store.io import jsonlines, jsontokens
-from sessionscope.store.io.jsonlines import Fidelity, scan
+from sessionscope.store.io import jsonlines, jsontokens, line_analysis
+from sessionscope.store.io.jsonlines import scan
+from sessionscope.store.io.spans import Fidelity
 
 SIZE = 6000
 
@@ -132,7 +133,7 @@ class Counted:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts whatever is matched, walked back over or decoded."""
-    for module in (jsonlines, jsontokens):
+    for module in (jsonlines, jsontokens, line_analysis):
         for name, value in list(vars(module).items()):
             if isinstance(value, re.Pattern):
                 monkeypatch.setattr(module, name, Counted(value))
@@ -151,6 +152,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     count(jsontokens, "before")
     count(jsontokens, "is_utf8")
     count(jsonlines, "_decode")
+    count(line_analysis, "_decode")
 
 
 def work(data: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessionscope.store import Archive, Certainty, State, View, open_archive
-from sessionscope.store.io.jsonlines import Trouble
+from sessionscope.store.io.spans import Trouble
 
 from .test_watching import look
 from .workspaces import DAMAGED, SAMPLES, damaged, found, rows, workspace

@@ -13,8 +13,7 @@ from textual.pilot import Pilot
 
 from sessionscope.tui import config
 from sessionscope.tui.app import Sessionscope
-from sessionscope.tui.browser import screen as browser
-from sessionscope.tui.browser import stage
+from sessionscope.tui.browser.controllers import inspection, opening
 from sessionscope.tui.text import clock
 
 from ..store.workspaces import NAME, lines, talk
@@ -35,8 +34,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def _one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same moment on every machine, and no test waits for keys to rest longer than it must."""
     monkeypatch.setattr(clock, "now_ms", lambda: NOW)
-    monkeypatch.setattr(stage, "INSPECT_AFTER_S", REST_S)
-    monkeypatch.setattr(browser, "INSPECT_AFTER_S", REST_S)
+    monkeypatch.setattr(opening, "REST_S", REST_S)
+    monkeypatch.setattr(inspection, "REST_S", REST_S)
     # A process that runs hundreds of apps would keep them all, and pay for a full collection each time.
     monkeypatch.setattr(Sessionscope, "_freeze", staticmethod(lambda: None))
 

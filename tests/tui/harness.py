@@ -21,6 +21,7 @@ from textual.widget import Widget
 from sessionscope.store import Archive, View, open_archive, write_demo
 from sessionscope.tui.app import Sessionscope
 from sessionscope.tui.browser.screen import Browser
+from sessionscope.tui.browser.wiring import Controllers
 from sessionscope.tui.config import Config
 from sessionscope.tui.widgets.audit_pane import AuditPane
 from sessionscope.tui.widgets.inspector import Inspector
@@ -67,7 +68,7 @@ def _due(timer: Timer | None) -> bool:
 
 def rests(app: Sessionscope) -> bool:
     """Whether no message waits, no worker runs, nothing is to be painted and no timer is about to open something."""
-    timers = [app.browser.opening, app.browser._inspecting]
+    timers = [app.browser.controllers.opening._timer, app.browser.controllers.inspection._timer]
     pumps = [app, *app.screen.walk_children(with_self=True), app.browser]
     return (
         all(worker.is_finished for worker in app.workers)
@@ -83,7 +84,7 @@ async def settle(pilot: Pilot[None]) -> None:
     """Waits until everything that follows from the last key is on the screen."""
     app = pilot.app
     assert isinstance(app, Sessionscope)
-    await until(pilot, lambda: hasattr(app, "browser") and hasattr(app.browser, "prompt"), "the browser")
+    await until(pilot, lambda: hasattr(app, "browser") and app.browser.panes.complete, "the browser")
     still = 0
     while still < 2:
         # Once more after the first rest: what a worker posted last may have started the next thing.
@@ -165,24 +166,28 @@ class Hands:
         return self.app.browser
 
     @property
+    def controllers(self) -> Controllers:
+        return self.browser.controllers
+
+    @property
     def tree(self) -> SessionTree:
-        return self.browser.tree_pane
+        return self.browser.panes.tree
 
     @property
     def previews(self) -> PreviewList:
-        return self.browser.list_pane
+        return self.browser.panes.previews
 
     @property
     def timeline(self) -> TimelinePane:
-        return self.browser.timeline
+        return self.browser.panes.timeline
 
     @property
     def audit(self) -> AuditPane:
-        return self.browser.audit_pane
+        return self.browser.panes.compactions
 
     @property
     def inspector(self) -> Inspector:
-        return self.browser.inspector
+        return self.browser.panes.inspector
 
     @property
     def focus(self) -> str | None:

@@ -100,7 +100,7 @@ async def test_what_is_odd(tmp_path: Path) -> None:
 async def test_what_cannot_be_known(sample: Callable[[str], Path]) -> None:
     async with browsing(sample("folds-0.18.0-ambiguous"), size=LARGE) as hands:
         for at in range(len(hands.browser.catalog.opened_archives[0].session_table)):
-            hands.browser.open_here(hands.browser.catalog.opened_archives[0].node(at))
+            hands.controllers.opening.open_and_focus(hands.browser.catalog.opened_archives[0].node(at))
             await hands.settle()
             if any(compaction.rows is None for compaction in hands.audit.audit.compactions):
                 break

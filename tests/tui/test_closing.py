@@ -14,7 +14,7 @@ from sessionscope.store import Restore, bundles, open_archive
 from sessionscope.store.powerloop.write import closing as powerloop_closing
 from sessionscope.tui.dialogs.plan import CloseDialog, PlanDialog
 from sessionscope.tui.screens.trash import Trash
-from sessionscope.tui.text.render import MARKED
+from sessionscope.tui.text.glyphs import MARKED
 
 from ..store.helpers import DATA
 from .compacting import Gate

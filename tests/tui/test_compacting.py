@@ -154,7 +154,7 @@ async def test_a_range_stays_on_its_rows_while_others_come(demo_db: Path) -> Non
                 (IMPORTER,),
             )
             conn.commit()
-        hands.browser.look()
+        hands.controllers.watcher.look()
         await hands.settle()
         assert hands.timeline.count == 64
         assert hands.timeline.span == (61, 63)
@@ -393,7 +393,7 @@ async def test_a_session_of_each_release_folds_and_unfolds(name: str, sample: Sa
         ref = opened_archive.reader.resolve(ROOT)
         node = hands.browser.catalog.node_of(opened_archive, ref)
         assert node is not None
-        hands.browser.open_here(node)
+        hands.controllers.opening.open_and_focus(node)
         await hands.settle()
 
         def context() -> list[int]:

@@ -182,7 +182,7 @@ async def test_another_session_that_was_opened_before_the_plan_came(
         opened_archive = hands.browser.catalog.opened_archives[0]
         node = hands.browser.catalog.node_of(opened_archive, opened_archive.reader.resolve(WATCH))
         assert node is not None
-        hands.browser.open_here(node)
+        hands.controllers.opening.open_and_focus(node)
         await gate.open(hands)
         assert hands.session == WATCH
         assert hands.app.screen is hands.browser
@@ -313,7 +313,7 @@ def overwrite(bot: Path, count: int = 14, **metadata: Any) -> None:
 
 async def offered(hands: Hands, times: int = 1) -> None:
     """Waits until a compaction that was written over is offered again."""
-    hands.browser.look()
+    hands.controllers.watcher.look()
     await hands.until(lambda: sum("wrote over" in note for note in hands.notes) == times, "the offer")
     await hands.settle()
 
@@ -329,7 +329,7 @@ async def test_a_fold_that_an_agent_wrote_over_is_offered_again(bot: Path, log: 
         head = folded.split(b"\n", 1)[0].replace(b'"last_consolidated": 6', b'"last_consolidated": 4')
         head = head if log else old.split(b"\n", 1)[0]
         (bot / NAME).write_bytes(head + b"\n" + added)
-        hands.browser.look()
+        hands.controllers.watcher.look()
         await hands.settle()
         await hands.until(lambda: any("wrote over" in note for note in hands.notes), "the offer")
         await hands.settle()
@@ -432,7 +432,7 @@ async def test_one_that_was_taken_back_elsewhere_is_not_offered(bot: Path) -> No
         actions = current_session.opened_archive.archive.actions
         assert actions is not None
         actions.apply(actions.plan(Uncompact(current_session.ref, 2)), offline=True)
-        hands.browser.look()
+        hands.controllers.watcher.look()
         await hands.until(lambda: hands.audit.audit.compactions[-1].undone, "the undo in the audit")
         await hands.settle()
         assert not any("wrote over" in note for note in hands.notes)

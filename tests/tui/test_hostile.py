@@ -171,7 +171,7 @@ async def test_the_dialog_of_a_compaction_and_the_gauge(hostile: Path) -> None:
     async with browsing(hostile, size=MEDIUM) as hands:
         opened_archive = hands.browser.catalog.opened_archives[0]
         for at in range(len(opened_archive.session_table)):
-            hands.browser.open_here(opened_archive.node(at))
+            hands.controllers.opening.open_and_focus(opened_archive.node(at))
             await hands.settle()
             await hands.press("4", "g", "space", "G", "c")
             assert isinstance(hands.app.screen, CompactDialog) or not hands.timeline.count
@@ -187,17 +187,20 @@ async def test_every_session_in_every_pane(hostile: Path) -> None:
         opened_archive = hands.browser.catalog.opened_archives[0]
         seen = ""
         for at in range(len(opened_archive.session_table)):
-            hands.browser.open_here(opened_archive.node(at))
+            hands.controllers.opening.open_and_focus(opened_archive.node(at))
             for view in View:
-                hands.browser.action_view(view)
+                hands.controllers.opening.choose_view(view)
                 await hands.settle()
                 check(hands)
-            hands.browser.action_view(View.ALL)
+            hands.controllers.opening.choose_view(View.ALL)
             for index in range(hands.timeline.count):
                 hands.timeline.cursor = index
                 # Every attack stands in more rows than there are modes.
-                hands.browser.mode, hands.browser.subject = MODES[index % len(MODES)], "message"
-                hands.browser.inspect()
+                hands.controllers.inspection.mode, hands.controllers.inspection.subject = (
+                    MODES[index % len(MODES)],
+                    "message",
+                )
+                hands.controllers.inspection.show()
                 seen += hands.inspector.plain
                 bad = set(REFUSED.findall(hands.inspector.plain)) - {"\n"}
                 assert not bad, (at, index, ascii(bad))
@@ -216,7 +219,7 @@ async def test_every_session_on_a_small_screen(hostile: Path) -> None:
     async with browsing(hostile, size=SMALL) as hands:
         opened_archive = hands.browser.catalog.opened_archives[0]
         for at in range(0, len(opened_archive.session_table), 3):
-            hands.browser.open_here(opened_archive.node(at))
+            hands.controllers.opening.open_and_focus(opened_archive.node(at))
             for key in ("home", "enter", "a", "i"):
                 await hands.press(key)
                 check(hands)
@@ -226,7 +229,7 @@ async def test_a_whole_attack_is_in_the_inspector(hostile: Path) -> None:
     async with browsing(hostile, size=LARGE) as hands:
         opened_archive = hands.browser.catalog.opened_archives[0]
         for at, (name, attack) in enumerate(ATTACKS.items()):
-            hands.browser.open_node(opened_archive.node(at), 1)
+            hands.controllers.opening.open(opened_archive.node(at), 1)
             await hands.settle()
             squeezed = "".join(hands.inspector.plain.split())
             assert "".join(visible(attack, newlines=True).split()) in squeezed, name
@@ -270,12 +273,12 @@ async def test_palette(hostile: Path) -> None:
 async def test_text_that_is_typed(hostile: Path) -> None:
     async with browsing(hostile, size=LARGE) as hands:
         await hands.press("f")
-        hands.browser.prompt.query_one(Input).value = "[b]bold[/b]"
+        hands.browser.panes.prompt.query_one(Input).value = "[b]bold[/b]"
         await hands.settle()
         check(hands)
         assert "/[b]bold[/b]" in hands.text()
         await hands.press("escape", "enter", "slash")
-        hands.browser.prompt.query_one(Input).value = f"[b]{ESC}[31m"
+        hands.browser.panes.prompt.query_one(Input).value = f"[b]{ESC}[31m"
         await hands.press("enter")
         await hands.until(lambda: bool(hands.notes), "an answer")
         await hands.settle()

@@ -53,7 +53,7 @@ async def test_the_same_ids_in_two_archives(demo_db: Path, tmp_path: Path) -> No
         first, second = hands.browser.catalog.opened_archives
         current_session = set()
         for opened_archive in (first, second):
-            hands.browser.open_here(opened_archive.node(0))
+            hands.controllers.opening.open_and_focus(opened_archive.node(0))
             await hands.settle()
             assert hands.browser.current_session is not None
             current_session.add((hands.browser.current_session.opened_archive.index, hands.session))

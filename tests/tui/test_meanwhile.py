@@ -175,5 +175,5 @@ async def test_keys_typed_ahead_of_the_first_frame(archive: Path, size: tuple[in
         for key in keys:
             hands.send(key)
         await hands.settle()
-        assert hands.browser.furnished
+        assert hands.browser.panes.complete
         assert "COMPACTIONS" in hands.text() or size == SMALL

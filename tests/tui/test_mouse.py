@@ -63,7 +63,7 @@ async def test_tabs_and_modes(demo_db: Path) -> None:
         title = hands.browser.query_one("#inspector-title").region
         await hands.pilot.click(offset=(title.right - 3, title.y))
         await hands.settle()
-        assert hands.browser.mode == "markdown"
+        assert hands.controllers.inspection.mode == "markdown"
         title = hands.browser.query_one("#tree-title").region
         await hands.pilot.click(offset=(title.right - 3, title.y))
         await hands.settle()

@@ -36,7 +36,7 @@ def copied(path: Path, folder: Path) -> Path:
 
 async def open_session(hands: Hands, key: str) -> None:
     opened_archive = hands.browser.catalog.opened_archives[0]
-    hands.browser.open_here(opened_archive.node(opened_archive.session_table.ids.index(key)))
+    hands.controllers.opening.open_and_focus(opened_archive.node(opened_archive.session_table.ids.index(key)))
     await hands.settle()
     assert hands.session == key
 
@@ -48,7 +48,7 @@ async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
         (opened_archive,) = hands.browser.catalog.opened_archives
         assert hands.previews.count == len(opened_archive.session_table)
         for at in range(len(opened_archive.session_table)):
-            hands.browser.open_here(opened_archive.node(at))
+            hands.controllers.opening.open_and_focus(opened_archive.node(at))
             await hands.settle()
             current_session = hands.browser.current_session
             assert current_session is not None
@@ -66,14 +66,14 @@ async def test_every_sample_in_every_pane(path: Path, tmp_path: Path) -> None:
                 row = hands.timeline.current
                 assert row is not None
                 for mode in MODES if row.damage else [MODES[index % len(MODES)]]:
-                    hands.browser.mode, hands.browser.subject = mode, "message"
-                    hands.browser.inspect()
+                    hands.controllers.inspection.mode, hands.controllers.inspection.subject = mode, "message"
+                    hands.controllers.inspection.show()
                     shown = squeezed(hands.inspector.plain)
                     assert ("asstored" in shown) == (mode == "raw") or row.damage
                     assert row.seq is not None or f"line{row.line}" in shown
-            hands.browser.mode = MODES[0]
-            hands.browser.subject = "session"
-            hands.browser.inspect()
+            hands.controllers.inspection.mode = MODES[0]
+            hands.controllers.inspection.subject = "session"
+            hands.controllers.inspection.show()
             assert squeezed(current_session.ref.file or "") in squeezed(hands.inspector.plain)
 
 
@@ -188,14 +188,14 @@ async def test_limits_of_the_context(tmp_path: Path) -> None:
 async def test_keys_exist_where_an_archive_offers_what_they_do(demo_db: Path, ws: Path) -> None:
     async with browsing(demo_db, ws, size=LARGE) as hands:
         for opened_archive, there, missing in ((0, "A", "L"), (1, "L", "A")):
-            hands.browser.open_here(hands.browser.catalog.opened_archives[opened_archive].node(0))
+            hands.controllers.opening.open_and_focus(hands.browser.catalog.opened_archives[opened_archive].node(0))
             await hands.settle()
             keys = {active.binding.key for active in hands.browser.active_bindings.values()}
             assert there in keys
             assert missing not in keys
             await hands.press(missing)
             assert hands.notes == []
-            assert not hands.browser.prompt.display
+            assert not hands.browser.panes.prompt.display
 
 
 async def test_a_file_that_nanobot_gives_up_says_so(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ async def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     (folder / "b.jsonl").write_bytes(f'{{"role": "user", "x": 1, "content": "{evil}'.encode())
     async with browsing(folder, size=LARGE) as hands:
         for node in list(hands.previews._shown):
-            hands.browser.open_here(node)
+            hands.controllers.opening.open_and_focus(node)
             await hands.settle()
             for keys in ("m", "m", "m", "i", "a", "4", "1"):
                 await hands.press(keys)

@@ -26,7 +26,7 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def open_session(hands: Hands, id_: str) -> None:
     (opened_archive,) = hands.browser.catalog.opened_archives
-    hands.browser.open_here(opened_archive.node(opened_archive.session_table.ids.index(id_)))
+    hands.controllers.opening.open_and_focus(opened_archive.node(opened_archive.session_table.ids.index(id_)))
     await hands.settle()
 
 
@@ -43,8 +43,8 @@ async def test_every_pane(notebook: Path, size: tuple[int, int]) -> None:
         for at in range(8):
             hands.timeline.cursor = at
             for subject in ("message", "session", "compaction"):
-                hands.browser.subject = subject
-                hands.browser.inspect()
+                hands.controllers.inspection.subject = subject
+                hands.controllers.inspection.show()
             assert "\x1b" not in hands.inspector.plain
         for keys in (
             "i",
@@ -65,7 +65,7 @@ async def test_every_pane(notebook: Path, size: tuple[int, int]) -> None:
             "escape",
         ):
             await hands.press(keys)
-        assert not [note for note in hands.notes if "unforeseen" in note]
+        assert not [note for note in hands.notes if "Unexpected error" in note]
     assert everything_below(notebook.parent) == before
 
 
@@ -126,11 +126,11 @@ async def test_it_is_live(notebook: Path) -> None:
 async def test_keys_are_about_the_session_that_they_act_on(demo_db: Path, notebook: Path) -> None:
     async with browsing(demo_db, notebook, size=LARGE) as hands:
         writable, read_only = hands.browser.catalog.opened_archives
-        hands.browser.open_here(writable.node(0))
+        hands.controllers.opening.open_and_focus(writable.node(0))
         await hands.settle()
         await hands.press("s", "space")
         assert len(hands.browser.catalog.marked) == 1
-        hands.browser.open_here(read_only.node(0))
+        hands.controllers.opening.open_and_focus(read_only.node(0))
         await hands.settle()
         await hands.press("x")
         assert isinstance(hands.app.screen, CloseDialog)
@@ -143,7 +143,7 @@ async def test_keys_are_about_the_session_that_they_act_on(demo_db: Path, notebo
 async def test_no_trash_of_a_read_only_archive_whose_session_is_gone(demo_db: Path, notebook: Path) -> None:
     async with browsing(demo_db, notebook, size=LARGE) as hands:
         _, read_only = hands.browser.catalog.opened_archives
-        hands.browser.open_here(read_only.node(read_only.session_table.ids.index("review")))
+        hands.controllers.opening.open_and_focus(read_only.node(read_only.session_table.ids.index("review")))
         await hands.settle()
         (notebook / f"review{ENDING}").unlink()
         await hands.until(lambda: hands.browser.current_session is None, "the session to go")

@@ -10,7 +10,7 @@ import pytest
 from sessionscope.store import open_archive
 from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.screens.doctor import Doctor
-from sessionscope.tui.text.render import SICK
+from sessionscope.tui.text.glyphs import SICK
 
 from ..store.helpers import DATA
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing
@@ -113,7 +113,7 @@ async def test_what_cannot_be_kept_aside_is_refused_in_words(tmp_path: Path) -> 
     (tmp_path / "demo.db.sessionscope").write_text("a file where the folder should be")
     async with browsing(path, size=MEDIUM) as hands:
         await hands.press("r", "R", "enter")
-        assert any("backed up" in line for line in hands.lines())
+        assert any("cannot be backed up" in note for note in hands.notes)
         assert "next-seq-behind" in codes(path)
 
 

@@ -56,7 +56,7 @@ async def test_sessions(name: str, sample: Sample) -> None:
             for opened_archive in catalog.opened_archives
             for at in range(len(opened_archive.session_table))
         }
-        hands.browser.show_sessions()
+        hands.browser.panes.show_sessions()
         await hands.settle()
         total = sum(len(opened_archive.session_table) for opened_archive in catalog.opened_archives)
         assert hands.previews.count == total
@@ -77,7 +77,7 @@ async def test_rows_in_every_view(name: str, sample: Sample) -> None:
         for opened_archive in hands.browser.catalog.opened_archives:
             known = expected(name, opened_archive.archive.info.layout)
             for at, id_ in enumerate(opened_archive.session_table.ids):
-                hands.browser.open_here(opened_archive.node(at))
+                hands.controllers.opening.open_and_focus(opened_archive.node(at))
                 await hands.settle()
                 assert hands.session == id_
                 if id_ in known:
@@ -111,8 +111,8 @@ async def _look_at_every_row(hands: Hands) -> None:
         row = hands.timeline.current
         # Of a long session the rows take turns: to lay them all out in every mode takes minutes.
         for mode in MODES if index < EACH_MODE else [MODES[index % len(MODES)]]:
-            hands.browser.mode, hands.browser.subject = mode, "message"
-            hands.browser.inspect()
+            hands.controllers.inspection.mode, hands.controllers.inspection.subject = mode, "message"
+            hands.controllers.inspection.show()
             shown = squeezed(hands.inspector.plain)
             assert shown
             if row is None or row.row is None:
@@ -123,18 +123,18 @@ async def _look_at_every_row(hands: Hands) -> None:
             elif mode == "text" and message.content and message.parts is None:
                 assert squeezed(visible(message.content, newlines=True)) in shown
     await hands.settle()
-    hands.browser.mode = MODES[0]
+    hands.controllers.inspection.mode = MODES[0]
 
 
 async def _look_at_the_session(hands: Hands, id_: str) -> None:
     for number, compaction in enumerate(reversed(hands.audit.audit.compactions)):
         hands.audit.cursor = number
-        hands.browser.subject = "compaction"
-        hands.browser.inspect()
+        hands.controllers.inspection.subject = "compaction"
+        hands.controllers.inspection.show()
         assert f"span{compaction.from_seq}to{compaction.to_seq}" in squeezed(hands.inspector.plain)
         assert f"◆{compaction.number}" in "\n".join(hands.pane("audit"))
-    hands.browser.subject = "session"
-    hands.browser.inspect()
+    hands.controllers.inspection.subject = "session"
+    hands.controllers.inspection.show()
     assert squeezed(visible(id_)) in squeezed(hands.inspector.plain)
     assert "systemprompt" in squeezed(hands.inspector.plain)
 

@@ -142,7 +142,7 @@ async def test_to_a_seq_that_may_not_be_there(states: Path, typed: str, seq: int
 async def test_what_is_no_seq(states: Path, typed: str) -> None:
     async with browsing(states, size=SMALL) as hands:
         await hands.press("enter", "g", ":")
-        hands.browser.prompt.query_one(Input).value = typed
+        hands.browser.panes.prompt.query_one(Input).value = typed
         await hands.press("enter")
         assert hands.focus == "timeline"
         assert hands.browser.current_session is not None

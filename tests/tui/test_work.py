@@ -22,8 +22,8 @@ from sessionscope.store import Message
 from sessionscope.store.powerloop.format.schema import TABLES
 from sessionscope.store.powerloop.read.messages import MessageTimeline
 from sessionscope.store.powerloop.reader import PowerLoopReader
-from sessionscope.tui.browser import stage
-from sessionscope.tui.browser.stage import INSPECT_AFTER_S
+from sessionscope.tui.browser.controllers import inspection
+from sessionscope.tui.browser.controllers.opening import REST_S
 from sessionscope.tui.text.describe import PIECE
 from sessionscope.tui.widgets.timeline import PAGE, PAGES
 from sessionscope.tui.workers import read_workers
@@ -233,7 +233,7 @@ async def test_memory_does_not_follow_length(many_rows: Path, tmp_path: Path) ->
             gc.collect()
             tracemalloc.start()
             try:
-                hands.browser.show_rows()
+                hands.controllers.opening.show_rows()
                 for step in range(0, hands.timeline.count, max(PAGE, hands.timeline.count // 20)):
                     hands.timeline.place(step)
                     await hands.pilot.pause(0)
@@ -249,20 +249,20 @@ async def test_memory_does_not_follow_length(many_rows: Path, tmp_path: Path) ->
 async def test_the_inspector_waits_for_the_keys_to_rest(
     many_rows: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert INSPECT_AFTER_S == 0.1
+    assert REST_S == 0.1
     async with browsing(many_rows, size=MEDIUM) as hands:
         await hands.press("enter", "home")
         counter.reset()
-        rested = stage.INSPECT_AFTER_S
-        monkeypatch.setattr(stage, "INSPECT_AFTER_S", 1_000.0)
+        rested = inspection.REST_S
+        monkeypatch.setattr(inspection, "REST_S", 1_000.0)
         for at in range(1, 11):
             hands.send("down")
             await hands.until(lambda at=at: hands.timeline.cursor == at, "the cursor to move")
         await hands.pilot.pause(0)
         assert counter.messages == []
-        assert hands.browser._inspecting is not None
-        assert hands.browser._inspecting._interval == 1_000.0
-        monkeypatch.setattr(stage, "INSPECT_AFTER_S", rested)
+        assert hands.controllers.inspection._timer is not None
+        assert hands.controllers.inspection._timer._interval == 1_000.0
+        monkeypatch.setattr(inspection, "REST_S", rested)
         await hands.press("down")
         assert [message.seq for message in counter.messages] == [12]
         assert "words of message 12" in "\n".join(hands.pane("inspector"))
@@ -301,13 +301,13 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_many_sessions(crowd: Path, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, count = threading.Event(), read_workers.count
+    gate, count = threading.Event(), read_workers.read_session_table
 
     def gated(*args: Any) -> None:
         gate.wait(30)
         count(*args)
 
-    monkeypatch.setattr(read_workers, "count", gated)
+    monkeypatch.setattr(read_workers, "read_session_table", gated)
     async with running(archives(crowd), MEDIUM) as hands:
         try:
             await hands.until(lambda: "number 0" in hands.text(), "the newest session")

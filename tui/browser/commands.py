@@ -9,7 +9,8 @@ from textual.command import Hit, Hits, Provider
 from textual.content import Content
 
 from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
-from sessionscope.tui.text import render
+from sessionscope.tui.text import session_lines
+from sessionscope.tui.text.fitting import one_line
 
 SHOWN = 50
 
@@ -39,7 +40,7 @@ class SessionCommands(Provider):
                 if summary is not None:
                     # Content, not str, and nothing of the session in the help: that would be read as markup.
                     title = Content.assemble(
-                        f"Open {render.title_of(summary)}  ", (render.one_line(summary.ref.id), "dim")
+                        f"Open {session_lines.title_of(summary)}  ", (one_line(summary.ref.id), "dim")
                     )
                     yield Hit(
                         1 - place / SHOWN,

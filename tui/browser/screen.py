@@ -1,258 +1,385 @@
-"""The browser: sessions at the left, the timeline in the middle, compactions and the inspector at the right."""
+"""The main screen: sessions at the left, the timeline in the middle, compactions and the inspector at the right."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from textual import events, on, work
+from rich.style import Style
+from textual import events, on
+from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import Input
 
-from sessionscope.store import Limits, Order, StoreError, View
-from sessionscope.tui.external import clipboard, pager
-from sessionscope.tui.sessions.session_catalog import Key
-from sessionscope.tui.text import describe, render
+from sessionscope.store import View
+from sessionscope.tui.sessions.current_session import CurrentSession
+from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
+from sessionscope.tui.text.styles import StyledScreen
+from sessionscope.tui.widgets.column import plain_lines
 from sessionscope.tui.widgets.prompt import Prompt
 from sessionscope.tui.widgets.ranged_list import RangedList
 from sessionscope.tui.widgets.timeline import TimelinePane
 from sessionscope.tui.widgets.virtual_list import VirtualList
-from sessionscope.tui.workers import read_workers
+from sessionscope.tui.workers import action_workers, read_workers
 
 from .commands import SessionCommands
-from .compaction import Compacting
-from .stage import INSPECT_AFTER_S, TITLES, VIEWS
-from .travel import DIGITS
-from .verbs import VERBS
+from .guard import guarded
+from .notices import Notices
+from .panes import HEIGHTS, TITLES, WIDTHS, Panes, classes_for
+from .verbs import NEEDS, VERBS
+from .wiring import Controllers
 
-PANES = tuple(TITLES)
 
+class Browser(StyledScreen[None]):
+    """Owns the panes and the controllers, and passes keys and messages on to them.
 
-class Browser(Compacting):
-    """Owns what is open and who has the word; the panes only draw and say what the user wants."""
+    Every method that Textual calls and that reaches a controller is `guarded`.
+    """
 
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+    AUTO_FOCUS = None
     COMMANDS = {SessionCommands}
     BINDINGS: ClassVar[list[BindingType]] = VERBS
 
+    def __init__(self, catalog: SessionCatalog, size: Size, summarizer: str | None = None) -> None:
+        """`size` is that of the terminal, and `summarizer` the user's command that writes notes."""
+        super().__init__(classes=classes_for(size))
+        self.catalog = catalog
+        self.panes = Panes(self, catalog, lambda: self.controllers.titles_changed())
+        self.controllers = Controllers(self, self.panes, catalog, summarizer)
+
+    @property
+    def notices(self) -> Notices:
+        """Where to say something to the user."""
+        return self.controllers.notices
+
+    @property
+    def current_session(self) -> CurrentSession | None:
+        """The open session."""
+        return self.controllers.opening.current
+
+    # -- the beginning
+
+    def compose(self) -> ComposeResult:
+        yield from self.panes.compose()
+
+    @guarded
     def on_mount(self) -> None:
-        self.find_panes()
-        for opened_archive in self.catalog.opened_archives:
-            opened_archive.stamp = opened_archive.archive.stamp()
-            self.first_look(opened_archive)
-        if len(self.catalog.opened_archives) > 1:
-            self.tree_pane.expanded |= {-opened_archive.index - 1 for opened_archive in self.catalog.opened_archives}
-        self.show_sessions(keep=False)
-        self.set_pane("sessions")
-        newest = next(iter(self.catalog.listed()), None)
-        if newest is not None:
-            self.tree_pane.select(newest)
-            self.open_node(newest)
-        for opened_archive in self.catalog.opened_archives:
-            if opened_archive.archive.info.warning:
-                self.notify(
-                    opened_archive.archive.info.warning,
-                    title=render.one_line(opened_archive.name),
-                    severity="warning",
-                    markup=False,
-                )
-        self.start_watching()
-        self.call_after_refresh(self.furnish)
+        self.controllers.begin()
+        self.call_after_refresh(self._mount_others)
+
+    @guarded
+    async def _mount_others(self) -> None:
+        """Mount the panes that the first frame does not wait for."""
+        if not await self.panes.mount_others():
+            if self.is_attached and self.is_running:
+                self.call_after_refresh(self._mount_others)
+            return
+        self.controllers.panes_completed()
+
+    @on(action_workers.Applied)
+    @on(action_workers.GivenUp)
+    @on(action_workers.Planned)
+    @on(read_workers.Failed)
+    @on(read_workers.Outlined)
+    @on(read_workers.PreviewsMatched)
+    @on(read_workers.SessionRead)
+    @on(read_workers.SessionTableRead)
+    @on(read_workers.TextFound)
+    @guarded
+    def _worker_posted(self, event: Message) -> None:
+        self.controllers.take(event)
+
+    # -- the screen itself
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # All of it lies hidden under the panes.
+        return plain_lines(self, Style.null(), crop)
+
+    @guarded
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        # Before the first frame everything was styled as it was mounted; later a theme may have changed meanwhile.
+        event.refresh_styles = self.panes.complete
+
+    @guarded
+    def on_resize(self) -> None:
+        if self.panes.focused is not None:
+            self.call_after_refresh(self.panes.slide, self.panes.focused)
+        self.call_after_refresh(self.controllers.titles_changed)
+
+    @guarded
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        if event.widget.id in TITLES:
+            self.panes.slide(event.widget.id)
+        if event.widget is self.panes.timeline:
+            self.controllers.inspection.timeline_focused()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer an action only if one of the archives that it could be about is capable of it."""
+        needed = NEEDS.get(action)
+        return needed is None or any(
+            needed in archive.capabilities for archive in self.controllers.archives_for(action)
+        )
 
     # -- sessions
 
     @on(VirtualList.Highlighted, "#sessions")
+    @guarded
     def _session_highlighted(self) -> None:
-        self._open_soon(self.tree_pane.node)
+        self.controllers.opening.open_soon(self.panes.tree.node)
 
     @on(VirtualList.Highlighted, "#previews")
+    @guarded
     def _preview_highlighted(self) -> None:
-        if self.focused is self.list_pane:
-            self._open_soon(self.list_pane.node)
-
-    def _open_soon(self, node: int | None) -> None:
-        """Opens the session under the cursor once the cursor rests."""
-        if self.opening is not None:
-            self.opening.stop()
-        if node is not None and node >= 0:
-            key = self.catalog.key(node)
-            self.opening = self.set_timer(INSPECT_AFTER_S, lambda: self._open_if_there(key))
-
-    def _open_if_there(self, key: Key) -> None:
-        node = self.catalog.node(key)
-        if node is not None:
-            self.open_node(node)
+        if self.panes.focused == "previews":
+            self.controllers.opening.open_soon(self.panes.previews.node)
 
     @on(VirtualList.Chosen, "#sessions")
+    @guarded
     def _session_chosen(self) -> None:
-        node = self.tree_pane.node
-        if node is not None and node < 0:
-            self.tree_pane.action_collapse() if node in self.tree_pane.expanded else self.tree_pane.action_expand()
-        elif node is not None:
-            self.open_node(node)
-            self.set_pane("timeline")
+        tree = self.panes.tree
+        if tree.node is not None and tree.node >= 0:
+            self.controllers.opening.open(tree.node)
+            self.panes.focus("timeline")
+        elif tree.node in tree.expanded:
+            tree.action_collapse()
+        elif tree.node is not None:
+            tree.action_expand()
 
     @on(VirtualList.Chosen, "#previews")
+    @guarded
     def _preview_chosen(self) -> None:
-        if self.list_pane.node is not None:
-            self.open_here(self.list_pane.node)
+        if self.panes.previews.node is not None:
+            self.controllers.opening.open_and_focus(self.panes.previews.node)
 
+    @guarded
     def open_key(self, key: Key) -> None:
-        """Selects and opens a session that was shown a while ago."""
-        node = self.catalog.node(key)
-        if node is None:
-            self.failed("that session is gone")
-        else:
-            self.open_here(node)
+        """Select and open a session that was listed a while ago."""
+        self.controllers.opening.open_key(key)
 
-    def open_here(self, node: int) -> None:
-        """Selects a session in the tree and opens it."""
-        self.tree_pane.select(node)
-        self.open_node(node)
-        self.set_pane("timeline")
+    @guarded
+    def action_sort(self) -> None:
+        self.catalog.next_order()
+        self.panes.show_sessions()
+        self.controllers.titles_changed()
 
     # -- the timeline
 
     @on(VirtualList.Highlighted, "#timeline")
-    def _row_highlighted(self) -> None:
-        self.piece = 0
-        # What was asked for stays while whoever asked is still there, though the rows change below it.
-        kept = {"session": self.focused is not self.timeline, "compaction": self.focused is self.audit_pane}
-        if not kept.get(self.subject, False):
-            self.subject = "message"
-            self.inspect_soon()
-        self.show_titles()
+    @guarded
+    def _message_highlighted(self) -> None:
+        self.controllers.inspection.message_highlighted()
 
     @on(VirtualList.Chosen, "#timeline")
-    def _row_chosen(self) -> None:
-        self.subject = "message"
-        self.inspect()
-        self.set_pane("inspector")
+    @guarded
+    def _message_chosen(self) -> None:
+        self.controllers.inspection.look_at("message")
+        self.panes.focus("inspector")
 
     @on(RangedList.RangeChanged, "#timeline")
-    def _rows_marked(self) -> None:
-        self.show_titles()
+    @guarded
+    def _messages_marked(self) -> None:
+        self.controllers.titles_changed()
 
     @on(TimelinePane.ReadFailed)
-    def _read_failed(self, event: TimelinePane.ReadFailed) -> None:
-        self.failed(event.text)
+    @guarded
+    def _timeline_read_failed(self, event: TimelinePane.ReadFailed) -> None:
+        self.notices.failed(event.text)
 
+    @guarded
     def action_view(self, name: str) -> None:
-        current_session = self.current_session
-        if current_session is None:
-            return
-        row = self.timeline.current
-        current_session.view, current_session.only_runs = View(name), None
-        self.show_rows(row.seq if row is not None else None)
-        about = self.timeline.rows.about if self.timeline.rows is not None else ""
-        if current_session.view is View.CONTEXT and about and self.says_anew(about):
-            self.notify(f"{about[:1].upper()}{about[1:]}.", timeout=3, markup=False)
+        self.controllers.opening.choose_view(View(name))
 
+    @guarded
     def action_cycle_view(self) -> None:
-        views = list(VIEWS)
-        if self.current_session is not None:
-            self.action_view(views[(views.index(self.current_session.view) + 1) % len(views)])
+        self.controllers.opening.choose_next_view()
+
+    # -- navigation
+
+    @guarded
+    def action_follow(self) -> None:
+        self.controllers.navigation.follow()
+
+    @guarded
+    def action_up(self) -> None:
+        self.controllers.navigation.up()
+
+    @guarded
+    def action_back(self) -> None:
+        self.controllers.navigation.back()
+
+    @guarded
+    def action_compaction(self, by: int) -> None:
+        self.controllers.navigation.next_compaction(by)
+
+    @guarded
+    def action_find_next(self, by: int) -> None:
+        self.controllers.find.go_on(by)
 
     # -- compactions
 
     @on(VirtualList.Highlighted, "#audit")
+    @guarded
     def _compaction_highlighted(self) -> None:
-        if self.focused is self.audit_pane:
-            self.subject = "compaction"
-            self.inspect_soon()
+        if self.panes.focused == "audit":
+            self.controllers.inspection.look_soon_at("compaction")
 
     @on(VirtualList.Chosen, "#audit")
+    @guarded
     def _compaction_chosen(self) -> None:
-        if self.current_session is not None and self.audit_pane.runs:
-            self.current_session.only_runs = self.audit_pane.runs
-            self.subject = "compaction"
-            self.show_rows(self.audit_pane.runs[0][0])
-            self.inspect()
-            if self.narrow:
-                self.set_pane("timeline")
+        if self.panes.compactions.runs:
+            self.controllers.opening.narrow_to(self.panes.compactions.runs)
+            self.controllers.inspection.look_at("compaction")
+            if self.panes.narrow:
+                self.panes.focus("timeline")
 
-    # -- the inspector
+    @guarded
+    def action_compact(self) -> None:
+        self.controllers.compaction_actions.compact()
 
+    @guarded
+    def action_uncompact(self) -> None:
+        self.controllers.compaction_actions.undo_compaction()
+
+    @guarded
+    async def action_context_usage(self) -> None:
+        await self.controllers.compaction_actions.open_context_usage()
+
+    # -- the inspector, and copying
+
+    @guarded
     def action_mode(self) -> None:
-        self.mode = describe.MODES[(describe.MODES.index(self.mode) + 1) % len(describe.MODES)]
-        self.inspect()
+        self.controllers.inspection.next_mode()
 
+    @guarded
     def action_about(self) -> None:
-        self.subject = "message" if self.subject == "session" else "session"
-        self.inspect()
-        if self.subject == "session" and self.narrow:
-            self.set_pane("inspector")
+        self.controllers.inspection.toggle_session()
 
+    @guarded
     def action_piece(self, by: int) -> None:
-        if 0 <= (self.piece + by) * describe.PIECE < self.message_bytes:
-            self.piece += by
-            self.inspect()
+        self.controllers.inspection.turn_piece(by)
 
+    @guarded
     def action_pager(self) -> None:
-        row = self.timeline.current
-        if self.current_session is not None and row is not None and row.row is not None:
-            pager.show(self.app, self.current_session.opened_archive.reader, self.current_session.ref, row.row)
+        self.controllers.inspection.open_pager()
 
-    # -- copying
-
+    @guarded
     def action_copy(self) -> None:
-        row = self.timeline.current
-        if self.current_session is None or row is None or row.row is None:
-            return
-        try:
-            clipboard.copy(
-                self.app,
-                pager.text_of(self.current_session.opened_archive.reader, self.current_session.ref, row.row),
-                f"message {row.seq}",
-            )
-        except StoreError as error:
-            self.failed(str(error))
+        self.controllers.inspection.copy_message()
 
+    @guarded
     def action_copy_id(self) -> None:
-        if self.current_session is not None:
-            clipboard.copy(self.app, self.current_session.ref.id, "the session's id")
+        self.controllers.inspection.copy_session_id()
+
+    # -- actions on archives
+
+    @guarded
+    async def action_doctor(self) -> None:
+        await self.controllers.repair_actions.open_doctor()
+
+    @guarded
+    def action_settle(self) -> None:
+        self.controllers.repair_actions.settle()
+
+    @guarded
+    def action_mark(self) -> None:
+        self.controllers.session_actions.mark()
+
+    @guarded
+    def action_close(self) -> None:
+        self.controllers.session_actions.close()
+
+    @guarded
+    def action_archive(self) -> None:
+        self.controllers.session_actions.archive()
+
+    @guarded
+    async def action_trash(self) -> None:
+        await self.controllers.session_actions.open_trash()
+
+    @guarded
+    def action_undo(self) -> None:
+        self.controllers.runner.undo()
+
+    # -- the prompt
+
+    @guarded
+    async def action_find_here(self) -> None:
+        await self._ask(self.controllers.questions.ask_here)
+
+    @guarded
+    async def action_ask(self, question: str) -> None:
+        await self._ask(self.controllers.questions.ask, question)
+
+    @guarded
+    async def action_ask_limits(self) -> None:
+        await self._ask(self.controllers.questions.ask, "limits")
+
+    async def _ask(self, ask: Callable[..., Awaitable[None]], *question: str) -> None:
+        """Ask now, or as soon as the prompt is there: the user may type ahead of the first frame."""
+        if self.panes.complete:
+            await ask(*question)
+        else:
+            self.call_after_refresh(self._ask, ask, *question)
+
+    @on(Input.Changed, "#prompt Input")
+    @guarded
+    def _prompt_changed(self, event: Input.Changed) -> None:
+        self.controllers.questions.changed(event.value)
+
+    @on(Prompt.Answered)
+    @guarded
+    def _prompt_answered(self, event: Prompt.Answered) -> None:
+        self.controllers.questions.answered(event.what, event.text)
+
+    @on(Prompt.Moved)
+    @guarded
+    def _prompt_moved(self, event: Prompt.Moved) -> None:
+        self.controllers.questions.moved(event.by)
+
+    @on(Prompt.Dismissed)
+    @guarded
+    def _prompt_dismissed(self, event: Prompt.Dismissed) -> None:
+        self.controllers.questions.dismissed(event.what)
 
     # -- panes
 
+    @guarded
     def action_pane(self, name: str) -> None:
-        self.set_pane(name)
+        self.panes.focus(name)
         if name == "audit":
-            self.subject = "compaction"
-            self.inspect()
+            self.controllers.inspection.look_at("compaction")
 
+    @guarded
     def action_focus_next(self) -> None:
-        self._cycle_pane(1)
+        self.panes.cycle(1)
 
+    @guarded
     def action_focus_previous(self) -> None:
-        self._cycle_pane(-1)
+        self.panes.cycle(-1)
 
-    def _cycle_pane(self, by: int) -> None:
-        here = self.focused.id if self.focused is not None and self.focused.id in PANES else "timeline"
-        self.set_pane(PANES[(PANES.index(here) + by) % len(PANES)])
-
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        if event.widget.id in PANES:
-            self.slide(event.widget.id)
-
+    @guarded
     def action_leave(self) -> None:
-        current_session = self.current_session
-        if self.timeline.unmark() or self.leave_marks():
-            pass
-        elif self.catalog.words:
-            self._apply_filter("")
-        elif self.narrow and self.focused is not self.timeline:
-            # What else could be left is behind this pane.
-            self.set_pane("timeline")
-        elif current_session is not None and current_session.only_runs is not None:
-            row = self.timeline.current
-            current_session.only_runs = None
-            self.show_rows(row.seq if row is not None else None)
-        else:
-            self.set_pane("timeline")
+        """Leave one thing: marked messages, marked sessions, a filter, a side pane, or a narrowed timeline."""
+        if self.panes.timeline.unmark() or self.controllers.session_actions.clear_marks():
+            return
+        if self.controllers.session_filter.clear():
+            return
+        behind_side_pane = self.panes.narrow and self.panes.focused != "timeline"
+        if behind_side_pane or not self.controllers.opening.widen():
+            self.panes.focus("timeline")
 
+    @guarded
     async def action_help(self) -> None:
+        if not self.is_active:
+            return
         from sessionscope.tui.dialogs.help import Help
 
-        if self.is_active:
-            await self.app.push_screen(Help(getattr(self.focused, "HELP", TimelinePane.HELP), self))
+        await self.app.push_screen(Help(getattr(self.focused, "HELP", TimelinePane.HELP), self))
 
     async def action_quit(self) -> None:
         # A key that was typed while something was opening on top was meant for that.
@@ -260,114 +387,3 @@ class Browser(Compacting):
             self.app.exit()
         else:
             self.app.screen.dismiss()
-
-    def action_sort(self) -> None:
-        orders = list(Order)
-        self.catalog.order = orders[(orders.index(self.catalog.order) + 1) % len(orders)]
-        self.show_sessions()
-
-    # -- filter and find
-
-    async def action_find_here(self) -> None:
-        await self.action_ask("filter" if self.focused in (self.tree_pane, self.list_pane) else "find")
-
-    async def action_ask(self, what: str) -> None:
-        if not self.furnished:
-            self.call_after_refresh(self.action_ask, what)
-            return
-        if what == "filter" and self.focused is not self.list_pane:
-            self.set_pane("sessions")
-        await self.prompt.ask(what, " ".join(self.catalog.words) if what == "filter" else "")
-
-    async def action_ask_limits(self) -> None:
-        await self.action_ask("limits")
-
-    @on(Input.Changed, "#prompt Input")
-    def _prompt_changed(self, event: Input.Changed) -> None:
-        if self.prompt.what == "filter" and self.prompt.display:
-            self._apply_filter(event.value)
-
-    @on(Prompt.Answered)
-    def _prompt_answered(self, event: Prompt.Answered) -> None:
-        if event.what == "filter":
-            node = self.tree_pane.node
-            if node is not None and node >= 0:
-                self.open_node(node)
-                self.set_pane("timeline")
-            else:
-                self.set_pane("previews" if self.has_class("-show-previews") else "sessions")
-            return
-        self.set_pane("timeline")
-        if event.what == "seq":
-            self.jump(event.text)
-        elif event.what == "find":
-            self.search(event.text)
-        elif event.what == "limits":
-            self._limit(event.text)
-
-    def _limit(self, text: str) -> None:
-        """Sets how many messages, and maybe tokens, the context view may hold; nothing means the release's own."""
-        words = text.split()
-        if len(words) > 2 or not all(word.isdecimal() and len(word) <= DIGITS for word in words):
-            self.notify(
-                "limits are a number of messages and maybe one of tokens; 0 is none", severity="warning", timeout=4
-            )
-        elif self.current_session is not None:
-            self.current_session.limits = Limits(*map(int, words)) if words else None
-            self.action_view(View.CONTEXT)
-
-    @on(Prompt.Moved)
-    def _prompt_moved(self, event: Prompt.Moved) -> None:
-        self.tree_pane.action_move(event.by)
-
-    @on(Prompt.Dismissed)
-    def _prompt_dismissed(self, event: Prompt.Dismissed) -> None:
-        if event.what == "filter":
-            self._apply_filter("")
-        self.set_pane("timeline" if event.what != "filter" else "sessions")
-
-    def _apply_filter(self, text: str) -> None:
-        self.catalog.filter(text)
-        self.filter_epoch += 1
-        self.show_sessions()
-        self._to_first_match()
-        if self.catalog.words:
-            self._match_previews()
-
-    def _to_first_match(self) -> None:
-        """Puts the cursor on the first session that itself matches: its ancestors are only shown for the way there."""
-        first = self.list_pane.first
-        if self.catalog.words and first is not None:
-            self.tree_pane.select(first)
-            self.list_pane.select(first)
-            self._open_soon(first)
-
-    def sessions_changed(self) -> None:
-        if self.catalog.words:
-            self.filter_epoch += 1
-            self._match_previews()
-
-    @work(thread=True, group="previews", exclusive=True, exit_on_error=False)
-    def _match_previews(self) -> None:
-        epoch, words = self.filter_epoch, self.catalog.words
-        for opened_archive in self.catalog.opened_archives:
-            read_workers.match_previews(
-                self.post_message,
-                opened_archive.archive,
-                opened_archive.index,
-                opened_archive.session_table,
-                self.catalog.order,
-                opened_archive.previews,
-                words,
-                epoch,
-                read_workers.stopped,
-            )
-
-    @on(read_workers.PreviewsMatched)
-    def _previews_matched(self, event: read_workers.PreviewsMatched) -> None:
-        if event.epoch == self.filter_epoch:
-            empty = not self.list_pane.count
-            self.catalog.preview_matches[event.opened_archive] = event.found
-            self.show_sessions()
-            if empty:
-                self._to_first_match()

@@ -92,7 +92,7 @@ VERBS: list[BindingType] = [
         "context_usage",
         "Weight",
         show=False,
-        id="context_usage",
+        id="weigh",
         tooltip="what fills the model's context: by role, the biggest rows, over rounds",
     ),
     Binding("T", "trash", "Trash", show=False, id="trash", tooltip="what was closed, and brought back from there"),

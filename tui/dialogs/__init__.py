@@ -1,1 +1,1 @@
-"""Questions and help over a screen."""
+"""Dialogs and help over a screen."""

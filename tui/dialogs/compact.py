@@ -1,4 +1,4 @@
-"""The dialog of a compaction: a range of the context, what compacting it does, and the note that stands for it."""
+"""The compaction dialog: a range of the context, what compacting it does, and the note that replaces it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sessionscope.store import (
     wanted_range,
 )
 from sessionscope.tui.external import editor
-from sessionscope.tui.text import render
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import IF_OFFLINE, Block
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.text.styles import StyledScreen
 from sessionscope.tui.widgets.bar import Bar, KeyBar
 from sessionscope.tui.widgets.context_diff import ContextDiff, ContextHead
@@ -47,15 +47,16 @@ NO_COMMAND = "no summarizer is named: start with --summarizer COMMAND, or name o
 
 
 class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[action_workers.Applied | None]):
-    """Stays until the compaction is carried out or left, so that no typed note is ever lost. Gives what was done."""
+    """Stays open until the compaction is done or cancelled, so that no typed note is ever lost.
+
+    Returns what was done.
+    """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "compact", "Compact", id="compact.compact"),
-        Binding(
-            "ctrl+g", "summarize", "Summarizer", id="compact.summarize", tooltip="have your command write the note"
-        ),
+        Binding("ctrl+g", "summarize", "Summarizer", id="compact.summarize", tooltip="your command writes the note"),
         Binding("ctrl+o", "edit", "$EDITOR", id="compact.edit", tooltip="write the note in your own editor"),
         Binding("plus", "keep(1)", "Keep more", show=False, key_display="+", id="compact.more"),
         Binding("minus", "keep(-1)", "Keep less", show=False, key_display="-", id="compact.less"),
@@ -69,7 +70,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         super().__init__()
         self._archive, self._title, self._command = archive, title, command
         self._keep: int | None = None
-        """How many exchanges a proposal keeps, as long as the range is what was proposed."""
+        """How many exchanges the proposal keeps, None if the range is not the proposed one."""
         self._take(plan)
         self._begun_with = self.compaction.present if draft is None else draft
         self._note = NoteEditor(self._begun_with, id="note")
@@ -79,12 +80,12 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._done: action_workers.Applied | None = None
 
     def _take(self, plan: Plan) -> None:
-        """Shows a plan from now on, and with it the range that was asked for."""
+        """Show a plan from now on, with the range that was asked for."""
         if plan.compaction is None or not isinstance(plan.action, Compact):
             raise TypeError("this is no plan of a compaction")
         self._plan, self.compaction, self._ref = plan, plan.compaction, plan.action.ref
         self._cutting: int | None = None
-        """The epoch of the range that is being worked out."""
+        """The epoch of the range that a worker is looking into."""
         self.cut: Cut | None = plan.compaction.cut
         action = plan.action
         self._asked = wanted_range(self.compaction.context, action.first, action.last, action.keep)
@@ -97,7 +98,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
 
     @property
     def unused(self) -> str | None:
-        """The note where it neither stands there now, nor is what was carried out."""
+        """The note, if it is neither the present summary nor what was applied."""
         used = self._done.plan.action.note if self._done and isinstance(self._done.plan.action, Compact) else None
         return self.draft if self.draft not in (used, self.compaction.present) else None
 
@@ -123,7 +124,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._note.move_cursor(self._note.document.end)
         self._show_plan()
         self._rows.focus()
-        # How many rows there is room for is known by then.
+        # The number of rows that fit is known by then.
         self.call_after_refresh(self._rows.reveal)
 
     # -- what is shown
@@ -136,7 +137,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._show()
 
     def _show(self) -> None:
-        """Shows what the range as it is would do."""
+        """Show what the present range would do."""
         self._head.show(self.cut, self.draft)
         self._rows.show(self.cut, self.draft)
         self._show_why()
@@ -154,18 +155,14 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
             lines.append((f"recorded of the agent's last call: {human(self.compaction.recorded)} tokens in all", "dim"))
         if self.compaction.present:
             lines.append(("the note takes the place of the summary that stands there now", "dim"))
-        self._why.show([Block(((render.one_line(text), style),)) for text, style in lines])
+        self._why.show([Block(((one_line(text), style),)) for text, style in lines])
         self._why.set_class(not lines, "-empty")
 
     def _show_titles(self) -> None:
         first, last = self._asked
-        # A note may stand before messages that are older than itself.
-        span = f"{'note ' * (first > last)}{first} to {last}" if first != last else f"message {first}"
-        how = (
-            f"newest {self._keep} exchange{'s stay' if self._keep != 1 else ' stays'}: + or -"
-            if (self._keep is not None)
-            else "shift+↑↓ range"
-        )
+        # A note may come before messages that are older than itself.
+        span = f"message {first}" if first == last else f"{'note ' if first > last else ''}{first} to {last}"
+        how = "shift+↑↓ range" if self._keep is None else f"newest {_exchanges_stay(self._keep)}: + or -"
         self.query_one("#compact-title", Bar).show(
             [(" Compact ", "tab"), (f"{span} ", "strong"), (f"of {self._title}", "dim")], [(f"{how} ", "dim")]
         )
@@ -180,7 +177,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._show_titles()
 
     def _say(self, text: str) -> None:
-        self._says = render.one_line(text)
+        self._says = one_line(text)
         self._show_titles()
 
     # -- the range
@@ -213,16 +210,16 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
     def _cut_out(self, event: action_workers.RangeCut) -> None:
         if event.epoch == self._cutting:
             self._cutting, self.cut = None, event.cut
-            self._says = render.one_line(event.text) or self._says
+            self._says = one_line(event.text) or self._says
             self._show()
 
     @property
     def _settled(self) -> bool:
-        """Whether what is shown is what the marked range does."""
+        """Whether what is shown belongs to the selected range."""
         return self._cutting is None and self._rows.wanted == self._asked
 
     def action_keep(self, by: int) -> None:
-        """Takes the proposal that keeps more exchanges, or fewer."""
+        """Select the range of the proposal that keeps more exchanges, or fewer."""
         keep = max(1, self._keep + by) if self._keep is not None else usual_exchanges(self.compaction.context)
         proposed = propose_range(self.compaction.context, keep)
         if proposed is None:
@@ -247,7 +244,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._show_titles()
 
     def _replace(self, text: str) -> None:
-        """Puts another text into the editor, which undo there takes back."""
+        """Replace the text in the editor. The editor's own undo reverts that."""
         self._note.replace(text, (0, 0), self._note.document.end)
         self._note.move_cursor(self._note.document.end)
 
@@ -289,7 +286,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
     # -- what works beside the dialog
 
     def _may_begin(self) -> bool:
-        """Whether what is shown can be worked on; says why it cannot."""
+        """Return whether work on what is shown can begin. If not, say why."""
         if self._job is not None:
             self._say(self._says)
         elif self.cut is None and self._cutting is None:
@@ -312,14 +309,14 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         )
 
     def _ended(self, epoch: int) -> bool:
-        """Whether this was waited for; it is not any more."""
+        """Return whether the answer is the one that is awaited, and await none from now on."""
         if self._job is None or self._job.epoch != epoch:
             return False
         self._job, self._says = None, ""
         return True
 
     def _stop(self, job: action_workers.Job, says: str) -> None:
-        """Stops what works. What writes may be done already, so that its answer is waited for."""
+        """Stop a worker. One that writes may have done so already, so its answer is still awaited."""
         job.stop.set()
         if not job.writes:
             self._job = None
@@ -360,7 +357,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
             if event.context != self.compaction.context:
                 self.compaction, self.cut, self._cutting = replace(self.compaction, context=event.context), None, None
                 self._show_plan()
-            # Otherwise it is the note that cannot be taken.
+            # Otherwise the note was not accepted.
             self._say(event.text)
 
     @on(action_workers.Applied)
@@ -369,7 +366,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         self._finish()
 
     def on_screen_resume(self) -> None:
-        # It may have been carried out while something else was on top.
+        # It may have been applied while something else was on top.
         self.call_after_refresh(self._finish)
 
     def _finish(self) -> None:
@@ -396,3 +393,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
             return "the compaction is being carried out"
         unused = self.unused
         return "the note has not been used" if unused and unused != self._begun_with else None
+
+
+def _exchanges_stay(count: int) -> str:
+    return "1 exchange stays" if count == 1 else f"{count} exchanges stay"

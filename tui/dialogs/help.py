@@ -1,4 +1,4 @@
-"""Help for the pane in focus, and every key."""
+"""Help for the focused pane, and every key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sessionscope.tui.widgets.inspector import Inspector
 
 
 class Help(StyledScreen[None], ModalScreen[None]):
-    """A sheet over the browser; any of its keys closes it."""
+    """A dialog over the browser. Any of its keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False),
@@ -29,7 +29,7 @@ class Help(StyledScreen[None], ModalScreen[None]):
         yield self._sheet
 
     def on_mount(self) -> None:
-        # A sheet that was closed while it opened has nothing left to show itself on.
+        # A dialog that was closed while it opened has no screen to show itself on.
         if self._sheet.is_attached:
             self._sheet.show([Block((), self._text), Block(tuple(self._keys()))])
             self._sheet.focus()

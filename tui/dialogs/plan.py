@@ -1,4 +1,4 @@
-"""A sheet over the screen that shows what an action would change, and asks once."""
+"""Dialogs that show what an action would change, and ask once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sessionscope.tui.widgets.inspector import Inspector
 
 
 class PlanDialog(StyledScreen[bool], ModalScreen[bool]):
-    """The plan as a diff. True where it is to be carried out."""
+    """The plan as a diff. Returns True if it is to be applied."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Do it", id="plan.take"),
@@ -36,7 +36,7 @@ class PlanDialog(StyledScreen[bool], ModalScreen[bool]):
             yield KeyBar(id="plan-keys")
 
     def on_mount(self) -> None:
-        # A sheet that was closed while it opened has nothing left to show itself on.
+        # A dialog that was closed while it opened has no screen to show itself on.
         if self._body.is_attached:
             self._body.show(plan_blocks(self._plan, self._verb))
             self._body.focus()
@@ -49,7 +49,7 @@ class PlanDialog(StyledScreen[bool], ModalScreen[bool]):
 
 
 class CloseDialog(PlanDialog, inherit_bindings=False):
-    """The same for closing: the key that asked for it confirms."""
+    """The same for closing. The key that asked for it confirms."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "take", "Close", id="close.take"),
@@ -59,4 +59,4 @@ class CloseDialog(PlanDialog, inherit_bindings=False):
     ]
 
     def action_wait(self) -> None:
-        """Enter opens things everywhere else, so here it does nothing."""
+        """Do nothing: enter opens things everywhere else, so here it must not confirm."""

@@ -1,1 +1,1 @@
-"""Programs of the user's own, and the clipboard."""
+"""The user's own programs, and the clipboard."""

@@ -1,4 +1,4 @@
-"""Copying: to the terminal's clipboard, and to a file for terminals that have none."""
+"""Copying to the terminal's clipboard, and to a file for terminals that have none."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sessionscope.store import write_private
 from sessionscope.tui.text.visible import visible
 
 OSC52_BYTES = 74_994
-"""What most terminals take in one OSC 52 sequence, before base64."""
+"""How many bytes most terminals take in one OSC 52 sequence, before base64."""
 
 
 def place() -> Path:
-    """The file that a copy goes to as well."""
+    """Return the path of the file that a copy is also written to."""
     return user_cache_path("sessionscope") / "copied.txt"
 
 
 def copy(app: App[object], text: str, what: str) -> None:
-    """Copies a text and says where it went. The text itself is never shown."""
+    """Copy a text and notify where it went. The text itself is never shown."""
     data = text.encode("utf-8", "backslashreplace")
     where = []
     if len(data) <= OSC52_BYTES:

@@ -1,4 +1,4 @@
-"""A text in the user's own editor, and back. What was written there is never thrown away."""
+"""Editing a text in the user's own editor. What was written there is never lost."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .save_note import save_note
 
 
 def edited(app: App[object], text: str) -> str | None:
-    """The text as the user left it in $VISUAL or $EDITOR, `vi` without either.
+    """Return the text as the user left it in $VISUAL or $EDITOR, or `vi` if neither is set.
 
-    None where it is as it was or cannot be taken. That is said, and what the editor left is kept in a file then.
+    None if it is unchanged or cannot be used. In that case the user is notified, and what the editor left is saved in a
+    file.
     """
     folder = PrivateFolder()
     try:
@@ -45,7 +46,7 @@ def edited(app: App[object], text: str) -> str | None:
 
 
 def _trouble(data: bytes) -> str:
-    """Why this cannot be a note; nothing where it can."""
+    """Return why this cannot be a note, "" if it can."""
     if len(data) > NOTE_BYTES:
         return "that is more than a note may hold"
     try:

@@ -16,7 +16,7 @@ from sessionscope.tui.text.visible import visible
 def run_program(app: App[object], what: str, variables: Sequence[str], default: str, path: Path) -> int | None:
     """Run the program that the first set variable names on a file, without a shell, and return its exit status.
 
-    Return None if it could not run; the user is notified.
+    Return None if it could not run; then the user is notified.
     """
     try:
         command = shlex.split(next(filter(None, map(os.environ.get, variables)), default))

@@ -1,4 +1,4 @@
-"""The whole of a message in the user's own pager, with nothing in it that a terminal would obey."""
+"""A whole message in the user's pager, without anything that a terminal would interpret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIECE = 1_048_576
 
 
 def pieces(reader: Reader, ref: Ref, row: str) -> Iterator[str]:
-    """A message's content, a megabyte at a time. Raises StoreError."""
+    """Yield a message's content, a megabyte at a time. Raises StoreError."""
     start = 0
     while True:
         message = reader.message(ref, row, start, start + PIECE)
@@ -26,7 +26,7 @@ def pieces(reader: Reader, ref: Ref, row: str) -> Iterator[str]:
 
 
 def text_of(reader: Reader, ref: Ref, row: str) -> str:
-    """A message's whole content, or its tool calls where it has no other. Raises StoreError."""
+    """Return a message's whole content, or its tool calls if it has no other. Raises StoreError."""
     text = "".join(pieces(reader, ref, row))
     if text:
         return text
@@ -34,7 +34,7 @@ def text_of(reader: Reader, ref: Ref, row: str) -> str:
 
 
 def show(app: App[object], reader: Reader, ref: Ref, row: str) -> None:
-    """Opens a message in $PAGER, `less` if that is not set. Says so where that cannot be done."""
+    """Open a message in $PAGER, or `less` if that is not set. Notify the user if that fails."""
     folder = PrivateFolder()
     try:
         path = folder.path / f"message-{row}.txt"

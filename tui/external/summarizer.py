@@ -1,4 +1,4 @@
-"""A note from a command of the user's: the messages go in as text, the note comes out. No shell, no screen."""
+"""A note from the user's command: the messages go in as text, the note comes out. Uses no shell and no screen."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sessionscope.store import Cancel, Cancelled, Progress
 from sessionscope.tui.text.visible import visible
 
 SECONDS, NOTE_BYTES, COMPLAINT = 300, 100_000, 4_000
-"""How long a command may take, how much it may print, and how much of its complaints is kept, in bytes."""
+"""How many seconds a command may take, how many bytes it may print, and how many bytes of its stderr are kept."""
 TICK, GRACE = 0.1, 1.0
 _PIECE = 65_536
-# What a terminal obeys: control sequences, commands with a string, and two-character escapes.
+# What a terminal interprets: control sequences, commands with a string, and two-character escapes.
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]", re.DOTALL
 )
@@ -27,13 +27,13 @@ _CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class NoteError(Exception):
-    """There is no note; the text says in one sentence why."""
+    """There is no note. The text says why, in one sentence."""
 
 
 def summarize(command: str, pieces: Iterable[str], progress: Progress, cancel: Cancel, seconds: float = SECONDS) -> str:
-    """What a command prints of the text that it is given. Its process group ends with it, whatever happens.
+    """Return what a command prints when it is given some text. Its process group ends with it, whatever happens.
 
-    Raises NoteError where that is no note, Cancelled, and whatever reading the pieces raises.
+    Raises NoteError if that is no note, Cancelled, and whatever reading the pieces raises.
     """
     process = _started(command)
     try:
@@ -71,7 +71,7 @@ def _started(command: str) -> subprocess.Popen[bytes]:
 
 
 class _Talk:
-    """Writing to a command and hearing what it says, without waiting for either."""
+    """Writes to a command and reads what it prints, without waiting for either."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class _Talk:
         self._printed, self._complaint = bytearray(), bytearray()
 
     def heard(self) -> tuple[bytes, bytes]:
-        """What it printed, and the end of its complaints."""
+        """Return what it printed, and the end of its stderr."""
         with selectors.DefaultSelector() as selector:
             os.set_blocking(self._in.fileno(), False)
             selector.register(self._in, selectors.EVENT_WRITE, self._send)
@@ -106,7 +106,7 @@ class _Talk:
                         selector.unregister(key.fileobj)
                         if key.fileobj is self._in:
                             self._in.close()
-                # What it left behind may hold its pipes open for ever; all that it wrote itself was heard.
+                # Its children may hold its pipes open for ever, but everything that it wrote itself was read.
                 if ended and not ready:
                     break
         while self._process.poll() is None:
@@ -133,7 +133,7 @@ class _Talk:
         except BlockingIOError:
             return True
         except BrokenPipeError:
-            # It may know enough without the rest.
+            # It may need no more input.
             return False
         return True
 
@@ -152,7 +152,7 @@ class _Talk:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command and all that it started."""
+    """End a command and everything that it started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -174,5 +174,5 @@ def _signal(number: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without anything that a terminal would obey; lines end as everywhere here."""
+    """Return text without anything that a terminal would interpret, and with plain line ends."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))

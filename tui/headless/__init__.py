@@ -1,1 +1,1 @@
-"""The verbs without a screen: what they read, and how it is printed as text or as JSON."""
+"""The verbs without a screen: what they read, and how they print it as text or as JSON."""

@@ -1,4 +1,4 @@
-"""How command lines are taken apart: one line for a wrong usage, and the arguments that several verbs share."""
+"""Parsers of command lines: one line for wrong usage, and the arguments that several verbs share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ PROGRAM, HELP_COLUMNS = "sessionscope", 100
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; the text says in one sentence what would."""
+    """What was asked for makes no sense. The text says what would, in one sentence."""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of a fixed width: to ask the terminal for its own, argparse would load what no verb needs."""
+    """Help of a fixed width: to ask the terminal for its own, argparse would load a module that no verb needs."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=HELP_COLUMNS)
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong usage in one line."""
+    """Reports wrong usage in one line."""
 
     def __init__(self, prog: str, description: str, **more: Any) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=Formatter, **more)
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Prints the version of what is installed, looked up only when asked."""
+    """Prints the installed version, which is looked up only for this."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import PackageNotFoundError, version
@@ -44,7 +44,7 @@ class Version(argparse.Action):
 
 
 def reading_parser(prog: str, description: str, **more: Any) -> Parser:
-    """The arguments of a verb that reads an archive."""
+    """Return a parser with the arguments of a verb that reads an archive."""
     parser = Parser(prog, description, **more)
     parser.add_argument("archive", metavar="ARCHIVE", help="a path, or PATH#PREFIX for one of several in a file")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -52,7 +52,7 @@ def reading_parser(prog: str, description: str, **more: Any) -> Parser:
 
 
 def session_parser(prog: str, description: str, optional: bool = False, **more: Any) -> Parser:
-    """The same, and a session of it, which may be left out where it is `optional`."""
+    """Return the same with a session of the archive, which may be left out if `optional`."""
     parser = reading_parser(prog, description, **more)
     if optional:
         parser.add_argument("session", metavar="SESSION", nargs="?", help="an id, or the ref that ls shows; else all")
@@ -62,7 +62,7 @@ def session_parser(prog: str, description: str, optional: bool = False, **more: 
 
 
 def add_writing(parser: Parser, dry: bool = True) -> None:
-    """The options of a verb that writes."""
+    """Add the options of a verb that writes."""
     if dry:
         parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     parser.add_argument(

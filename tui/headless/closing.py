@@ -1,4 +1,4 @@
-"""The verbs that close sessions and look after what was kept: close, archive, reopen, trash. Without a screen."""
+"""The verbs that close sessions and manage the trash: close, archive, reopen, trash. Without a screen."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _trash(args: argparse.Namespace, zone: Zone) -> int:
 
 
 def _roots(place: str, zone: Zone) -> list[str]:
-    """What things were kept aside of: an archive, or where one was of which all is closed."""
+    """Return the archives that bundles are of: those at a place, or what was one before all of it was closed."""
     found: list[Archive] = open_archive(place, zone)
     for archive in found:
         if why := archive.info.lacks(Capability.RESTORE):

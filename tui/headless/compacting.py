@@ -1,4 +1,4 @@
-"""The verbs that compact a session by hand and take a compaction back. Without a screen."""
+"""The verbs that compact a session by hand and undo a compaction. Without a screen."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _compact(args: argparse.Namespace, zone: Zone) -> int:
 
 
 def _note(args: argparse.Namespace) -> str | None:
-    """The note as it was given, None where it was not."""
+    """Return the note that was given, None if none was."""
     if args.note_file is None:
         note: str | None = args.note
         return note
@@ -85,7 +85,7 @@ def _note(args: argparse.Namespace) -> str | None:
 
 
 def _configured(args: argparse.Namespace) -> str | None:
-    """The config's summarizer, for a compaction that is carried out and has no note. A dry run starts nothing."""
+    """Return the config's summarizer, for a compaction that is applied without a note. A dry run starts no command."""
     if args.dry_run or args.note is not None or args.note_file is not None:
         return None
     from sessionscope.tui.config import ConfigError, load
@@ -97,7 +97,7 @@ def _configured(args: argparse.Namespace) -> str | None:
 
 
 def _summarized(target: reading.NamedSession, action: Compact, command: str, args: argparse.Namespace) -> None:
-    """Compacts just what the user's command has read. A note that cannot be used is kept."""
+    """Compact exactly what the user's command has read. A note that cannot be used is saved."""
     from sessionscope.tui.external.save_note import save_note
     from sessionscope.tui.external.summarizer import NoteError, summarize
 

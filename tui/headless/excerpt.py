@@ -1,4 +1,4 @@
-"""The messages that a compaction takes out of the context, as text for a summarizer."""
+"""The messages that a compaction removes from the context, as text for a summarizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from . import reading
 
 
 def excerpt(reader: Reader, ref: Ref, cut: Cut) -> Iterator[str]:
-    """The messages that leave, as the model sees them: in its order, each under its seq and role. Raises StoreError."""
+    """Yield the messages that are compacted as the model is sent them: in that order, each with its seq and role.
+
+    Raises StoreError.
+    """
     place = {row.seq: at for at, row in enumerate(cut.leaves)}
     timeline = reader.timeline(ref, View.ALL, reader.outline(ref))
     rows = sorted(

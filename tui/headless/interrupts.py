@@ -1,4 +1,4 @@
-"""Interrupts while something is written: they stop it before anything is changed, or wait until it is done and told."""
+"""Interrupts during a write: they stop it before anything is changed, or wait until it is done and reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Interrupts:
-    """The signals that would end the process at any point, held back from `hold` to `release`.
+    """Holds back the signals that would end the process, from `hold` to `release`.
 
     A second Ctrl-C ends it all the same.
     """
@@ -22,7 +22,7 @@ class Interrupts:
 
     def hold(self) -> None:
         """Hold signals back from now on. Those that the process ignores stay ignored."""
-        # Not every system has these signals, and only a main thread may handle them.
+        # Not every system has these signals, and only the main thread may handle them.
         for name in _NAMES:
             with suppress(AttributeError, ValueError):
                 number = getattr(signal, name)
@@ -38,11 +38,11 @@ class Interrupts:
 
     @property
     def holding(self) -> bool:
-        """Return whether something may have been changed since the last `hold`."""
+        """Whether something may have been changed since the last `hold`."""
         return bool(self._previous)
 
     def pending(self) -> bool:
-        """Return whether a signal has come since `hold`: what has not changed anything yet should stop."""
+        """Return whether a signal has come since `hold`. Then what has not changed anything yet should stop."""
         return self.received is not None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -52,4 +52,4 @@ class Interrupts:
 
 
 INTERRUPTS = Interrupts()
-"""Those of this process."""
+"""The interrupts of this process."""

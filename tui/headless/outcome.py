@@ -1,10 +1,10 @@
-"""How a verb that writes may end otherwise than by a report: interrupted, or changed but not printed."""
+"""How a verb that writes may end without a report: interrupted, or done but not printed."""
 
 from __future__ import annotations
 
 
 class Interrupted(Exception):
-    """A signal ended an action before it changed anything. `status` is the exit status that says so."""
+    """A signal ended an action before it changed anything. `status` is the exit status for that."""
 
     def __init__(self, number: int) -> None:
         super().__init__("Interrupted; nothing was changed.")
@@ -12,7 +12,7 @@ class Interrupted(Exception):
 
 
 class NotPrinted(Exception):
-    """Something was changed, and that could not be printed. The text says it all the same, with `undo` as a command."""
+    """Something was changed, and that could not be printed. The text says so, with `undo` as a command."""
 
     def __init__(self, error: Exception, undo: str | None) -> None:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -19,12 +19,12 @@ _JOINER = "\u200d"
 
 
 def one_line(text: str) -> str:
-    """Text as a single visible line."""
+    """Return text as a single visible line."""
     return visible(" ".join(text.split()))
 
 
 def _widths(text: str) -> Iterator[int]:
-    """The terminal cells that each character of a visible text takes."""
+    """Yield the terminal cells that each character of a visible text takes."""
     joined = False
     for char in text:
         if char == _JOINER or joined or unicodedata.category(char) in ("Mn", "Me", "Cf"):
@@ -35,12 +35,12 @@ def _widths(text: str) -> Iterator[int]:
 
 
 def cells(text: str) -> int:
-    """How many terminal cells a visible text takes."""
+    """Return how many terminal cells a visible text takes."""
     return len(text) if text.isascii() else sum(_widths(text))
 
 
 def fit(text: str, width: int) -> str:
-    """A visible text in exactly `width` cells, cut with an ellipsis where it is longer."""
+    """Return a visible text in exactly `width` cells, cut with an ellipsis if it is longer."""
     if cells(text) > width:
         room, kept = width - 1, 0
         for size in _widths(text):
@@ -53,7 +53,7 @@ def fit(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int) -> str:
-    """A visible text in at least `width` cells, longer where it is."""
+    """Return a visible text in at least `width` cells."""
     return text + " " * (width - cells(text))
 
 
@@ -69,19 +69,19 @@ def _damage(damage: tuple[str, ...]) -> str:
 
 
 def archive(info: ArchiveInfo, sessions: int) -> Iterator[str]:
-    """The line above an archive's sessions, and what to know before trusting them."""
+    """Yield the line above an archive's sessions, and what to know before trusting them."""
     yield f"{one_line(info.name)} · {one_line(info.format)} · {sessions} session{'s' if sessions != 1 else ''}"
     if info.warning:
         yield f"{_DAMAGE} {one_line(info.warning)}"
 
 
 def group(name: str) -> str:
-    """The line above the sessions of a group."""
+    """Return the line above the sessions of a group."""
     return f"▾ {one_line(name)}"
 
 
 def branch(node: SessionNode, grouped: bool = False) -> str:
-    """A session as a line of the tree, further in where it stands below the line of its group."""
+    """Return a session as a line of the tree, indented further if it is below the line of its group."""
     found = node.summary
     kind = found.lifecycle if found.kind == "subagent" else "" if found.kind == "root" else found.kind
     words = _PLACES.get(node.place, "") + ("archived · " if found.status == "archived" else "")
@@ -96,12 +96,12 @@ def branch(node: SessionNode, grouped: bool = False) -> str:
 
 
 def sessions_head(width: int) -> str:
-    """The heads of the columns of `session`."""
+    """Return the column heads for `session`."""
     return f"{'SESSION':<{width}}  {'KIND':<9}  {'STATUS':<8}  {'ROWS':>7}  {'ACTIVE':>7}  {'FOLDS':>5}  {'':>4}  TITLE"
 
 
 def session(node: SessionNode, width: int, qualified: bool) -> str:
-    """A session as a line of a table, its id (or ref, where `qualified`) indented by depth."""
+    """Return a session as a line of a table, its id (or its ref if `qualified`) indented by depth."""
     found = node.summary
     name = visible(str(found.ref) if qualified else found.ref.id)
     kind = found.lifecycle if found.kind == "subagent" else found.kind
@@ -117,7 +117,7 @@ def session(node: SessionNode, width: int, qualified: bool) -> str:
 
 
 def message(row: TimelineRow, pieces: Iterator[Message]) -> Iterator[str]:
-    """A message as a line of its own and its content below, indented, as it comes in pieces."""
+    """Yield a message as a line of its own, and its content below, indented, as it comes in pieces."""
     if row.hole is not None:
         first, last = row.hole
         yield f"┄┄ rows {first} to {last} are gone\n" if first < last else f"┄┄ row {first} is gone\n"
@@ -149,7 +149,7 @@ def _head(row: TimelineRow) -> str:
 
 
 def _body(pieces: Iterator[Message], calls: list[ToolCall], damage: list[str]) -> Iterator[str]:
-    """The content with each line indented; collects the calls, and what is wrong with any piece."""
+    """Yield the content with each line indented. Collect the calls, and what is wrong with any piece."""
     fresh = True
     for piece in pieces:
         calls[:] = calls or piece.tool_calls
@@ -179,7 +179,7 @@ def _call(call: ToolCall) -> str:
 
 
 def compaction_lines(compaction: Compaction) -> Iterator[str]:
-    """A fold: what was folded into what, then the note's first words, then what is odd about it."""
+    """Yield a compaction: what was compacted into which note, then the note's first words, then anomalies."""
     rows = (
         "an unknown number of rows"
         if compaction.rows is None
@@ -203,7 +203,7 @@ def compaction_lines(compaction: Compaction) -> Iterator[str]:
 
 
 def archived(entry: Archived, source: str) -> Iterator[str]:
-    """A summary from the log beside the sessions: where it is from, then its first words."""
+    """Yield a summary from the log next to the sessions: where it is from, then its first words."""
     whose = "" if entry.of_this_session else ", of which session is not said"
     number = "?" if entry.number is None else entry.number
     yield f"{_LOG} {number}  {one_line(source)}{whose}  · {moment(entry.created_at)}"
@@ -213,7 +213,7 @@ def archived(entry: Archived, source: str) -> Iterator[str]:
 
 
 def unexplained(runs: tuple[tuple[int, int], ...]) -> str:
-    """The rows that are folded although no compaction took them."""
+    """Return the rows that are compacted although no compaction compacted them."""
     shown = ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
     return f"{_DAMAGE} folded, but no compaction explains it: {shown}"
 

@@ -1,4 +1,4 @@
-"""What a headless verb reads of an archive: in bounded bursts, so that the largest archive needs no more memory."""
+"""The reads of headless verbs: in bounded bursts, so that the largest archive needs no more memory than a small one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIECE = 8_388_608
 
 
 class SessionNode(Struct, frozen=True):
-    """A session at its place in the tree; `depth` is counted from the root."""
+    """A session at its place in the tree. `depth` is counted from the root."""
 
     summary: SessionSummary
     place: Place
@@ -54,9 +54,9 @@ class NamedSession(Struct, frozen=True):
 
 
 def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> NamedSession:
-    """The session that an id or a ref names in any layout of an archive.
+    """Return the session that an id or a ref names in any layout of an archive.
 
-    Raises UnknownSession where nothing answers to the name, or several sessions do: then with their refs.
+    Raises UnknownSession if no session has that name, or several do: then with their refs.
     """
     found: list[NamedSession] = []
     failures: list[UnknownSession] = []
@@ -70,13 +70,15 @@ def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Na
         refs = ", ".join(str(target.ref) for target in found)
         raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
     if not found:
-        # The longest one has candidates to offer.
+        # The longest message is the one that suggests candidates.
         raise max(failures, key=lambda error: len(str(error)))
     return found[0]
 
 
 def walk(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]:
-    """Every session, parents before their children and groups together, the latest active first, with exact counts."""
+    """Yield every session, parents before their children and groups together, the latest active first, with exact
+    counts.
+    """
     reader, layout = archive.reader(), archive.info.layout
     burst: list[tuple[int, int]] = []
     for step in _tree(session_table):
@@ -88,7 +90,7 @@ def walk(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]
 
 
 def _tree(session_table: SessionTable) -> Iterator[tuple[int, int]]:
-    """Positions and depths, depth first."""
+    """Yield positions and depths, depth first."""
     groups: dict[str | int, list[int]] = {}
     for at in session_table.roots():
         groups.setdefault(session_table.groups.get(at, at), []).append(at)
@@ -114,7 +116,7 @@ def _nodes(
 
 
 def _lost(session_table: SessionTable, layout: str, key: int, why: str) -> SessionSummary:
-    """What is known of a session whose pages cannot be read: what the session table says."""
+    """Return what the session table knows of a session whose pages cannot be read."""
     at = session_table.find(key) or 0
     parent = session_table.parents[at]
     return SessionSummary(
@@ -136,10 +138,10 @@ def _lost(session_table: SessionTable, layout: str, key: int, why: str) -> Sessi
 
 
 def rows(timeline: Timeline, view: View, first: int | None, last: int | None) -> Iterator[TimelineRow]:
-    """The rows of a timeline whose seqs lie between two, both included; None leaves that end open."""
+    """Yield the rows of a timeline whose seqs lie between two, both included. None leaves that end open."""
     start, stop = 0, timeline.length.value
     if view is not View.CONTEXT:
-        # Only in the context do notes stand elsewhere than where their seq is.
+        # Only in the context does a note have another place than its seq says.
         start = timeline.nearest(first) if first is not None else start
         stop = timeline.nearest(last) + 1 if last is not None else stop
     for at in range(start, stop, BURST):
@@ -160,7 +162,9 @@ def _unreadable(at: int, why: str) -> TimelineRow:
 
 
 def messages(reader: Reader, ref: Ref, found: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Iterator[Message]]]:
-    """Rows, each with its message in pieces: one unless it is very long, none for a hole or where it is unreadable."""
+    """Yield rows, each with its message in pieces: one piece unless it is very long, none for a hole or an
+    unreadable row.
+    """
     burst: list[TimelineRow] = []
     size = 0
     for row in found:
@@ -187,7 +191,7 @@ def _read(reader: Reader, ref: Ref, burst: list[TimelineRow]) -> Iterator[tuple[
         elif row.row in unreadable:
             yield replace(row, state=State.DAMAGED, damage=(unreadable[row.row],)), iter(())
         elif row.seq is not None:
-            # Gone since its line was read.
+            # Deleted since its row was read.
             yield TimelineRow(row=None, seq=None, state=State.HOLE, hole=(row.seq, row.seq)), iter(())
 
 
@@ -203,7 +207,7 @@ def _pieces(reader: Reader, ref: Ref, message: Message | None) -> Iterator[Messa
 
 
 def outlined(target: NamedSession, view: View, limits: Limits | None = None) -> tuple[Outline, Timeline]:
-    """The outline and the rows of the session that was named."""
+    """Return the outline and the rows of the session that was named."""
     outline = target.reader.outline(target.ref)
     return outline, target.reader.timeline(target.ref, view, outline, limits)
 
@@ -211,7 +215,7 @@ def outlined(target: NamedSession, view: View, limits: Limits | None = None) -> 
 def _piecemeal(
     read: Callable[[Sequence[U]], Sequence[T]], wanted: Sequence[U], instead: Callable[[U, str], T]
 ) -> list[T]:
-    """Reads all at once; around damaged pages in halves, until only what cannot be read is replaced."""
+    """Read everything at once. If pages are damaged, read halves, until only what cannot be read is replaced."""
     try:
         return list(read(wanted)) if wanted else []
     except Damaged as error:

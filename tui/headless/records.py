@@ -21,7 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Document:
-    """One JSON object that holds lists, on a stream. A with block; items are written at once, pure ASCII."""
+    """One JSON object with lists, on a stream, as a context manager. Items are written at once, in pure ASCII."""
 
     def __init__(self, out: TextIO, name: str) -> None:
         self._out, self._name, self._empty = out, name, True
@@ -35,12 +35,12 @@ class Document:
             self._out.write("]}\n" if self._empty else "\n]}\n")
 
     def begin(self, name: str) -> None:
-        """Ends the list and begins another."""
+        """End the list and begin another."""
         self._out.write(("]" if self._empty else "\n]") + f', "{name}": [')
         self._empty = True
 
     def add(self, item: dict[str, Any]) -> None:
-        """Writes an item. A value that is an iterator of texts is written as one string, piece by piece."""
+        """Write an item. A value that is an iterator of texts is written as one string, piece by piece."""
         self._out.write("\n" if self._empty else ",\n")
         self._empty = False
         if not any(isinstance(value, Iterator) for value in item.values()):
@@ -61,18 +61,18 @@ class Document:
 
 
 def dumps(value: Any, ascii_only: bool = True) -> str:
-    """A value as strict JSON, whatever it holds."""
+    """Return a value as strict JSON, whatever it holds."""
     encode = _ASCII if ascii_only else _UNICODE
     try:
         text = encode(value)
     except (ValueError, RecursionError):
         text = encode(_tamed(value, DEEPEST))
-    # The one control character that JSON would let through.
+    # The one control character that JSON does not escape.
     return text.replace("\x7f", "\\u007f")
 
 
 def _tamed(value: Any, depth: int) -> Any:
-    """What JSON cannot hold as text: NaN and infinities, and whatever is nested too deeply to be written."""
+    """Return what JSON can hold: NaN, infinities, and what is nested too deeply become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (dict, list)) and not depth:
@@ -83,7 +83,7 @@ def _tamed(value: Any, depth: int) -> Any:
 
 
 def moment(ms: int | None) -> str | None:
-    """Epoch milliseconds as ISO 8601 in UTC, None where that is no time."""
+    """Return epoch milliseconds as ISO 8601 in UTC, None if that is no time."""
     if ms is None:
         return None
     try:
@@ -93,7 +93,7 @@ def moment(ms: int | None) -> str | None:
 
 
 def session(node: SessionNode) -> dict[str, Any]:
-    """A session as `ls` promises it."""
+    """Return a session as `ls` promises it."""
     found = node.summary
     return {
         "ref": str(found.ref),
@@ -121,7 +121,10 @@ def _exactly(count: Count) -> int | None:
 
 
 def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
-    """A row of a timeline as `show` promises it. `pieces` are its message and what the content goes on with, if any."""
+    """Return a row of a timeline as `show` promises it.
+
+    `pieces` are its message, and more of its content if there is any.
+    """
     found = next(pieces, None)
     if found is None:
         name = f"{row.hole[0]}-{row.hole[1]}" if row.hole else row.row
@@ -169,7 +172,10 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def archived(entry: Archived) -> dict[str, Any]:
-    """A summary from the log beside the sessions. `of_session` is whether the log says that it is of this one."""
+    """Return a summary from the log next to the sessions.
+
+    `of_session` is whether the log says that it is of this one.
+    """
     return {
         "number": entry.number,
         "content": entry.text,
@@ -180,7 +186,7 @@ def archived(entry: Archived) -> dict[str, Any]:
 
 
 def compaction_record(compaction: Compaction) -> dict[str, Any]:
-    """A fold as `compactions` promises it. Counts are rows, figures tokens."""
+    """Return a compaction as `compactions` promises it. Counts are rows, figures are tokens."""
     return {
         "number": compaction.number,
         "from_seq": compaction.from_seq,

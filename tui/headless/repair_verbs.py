@@ -1,4 +1,4 @@
-"""The verbs that find what is wrong and put it right: doctor, repair, settle, restore. Without a screen."""
+"""The verbs that find and repair damage: doctor, repair, settle, restore. Without a screen."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _repair(args: argparse.Namespace, zone: Zone) -> int:
     try:
         left = tuple(archive.reader().findings(ref, cancel=INTERRUPTS.pending))
     except (StoreError, OSError) as error:
-        # What was done is told all the same.
+        # What was done is reported all the same.
         written.plan(done, (), args.json)
         with suppress(OSError):
             print(f"{PROGRAM}: The check after it failed: {plain.one_line(str(error))}", file=sys.stderr)
@@ -159,10 +159,10 @@ def _restore(args: argparse.Namespace, zone: Zone) -> int:
 def carry_out(
     archive: Archive, action: Action, args: argparse.Namespace, seen: CompactionPlan | None = None
 ) -> written.Done:
-    """The plan of an action, and what came of it unless it was only asked for or there is nothing to do.
+    """Return the plan of an action and, unless it is a dry run or there is nothing to do, its receipt.
 
-    Signals are held back from here on, until what was done is told. Raises Refused where a compaction would take
-    anything else than what was `seen` of it, Interrupted where a signal came before anything was changed.
+    Signals are held back from here on until the result is printed. Raises Refused if a compaction would not do exactly
+    what was `seen` of it, Interrupted if a signal came before anything was changed.
     """
     actions, progress = actions_for(archive, needed(action)), written.progress()
     plan = actions.plan(action, progress)
@@ -186,7 +186,7 @@ def carry_out(
 
 
 def undo_command(archive: Archive, undo: Action | None, offline: bool) -> str | None:
-    """The command line that undoes what was done, None where there is none."""
+    """Return the command line that undoes what was done, None if there is none."""
     place = f"{archive.info.location}#{archive.info.layout}" if archive.info.layout else archive.info.location
     words: list[str]
     if isinstance(undo, Restore):
@@ -201,7 +201,7 @@ def undo_command(archive: Archive, undo: Action | None, offline: bool) -> str | 
 
 
 def _the_archive(place: str, zone: Zone) -> Archive:
-    """The one archive at a place that has sessions. Raises UsageError where several have."""
+    """Return the one archive at a place that has sessions. Raises UsageError if several have."""
     archives = open_archive(place, zone)
     filled = [archive for archive in archives if len(archive.reader().session_table())] or archives
     if len(filled) > 1:
@@ -212,7 +212,7 @@ def _the_archive(place: str, zone: Zone) -> Archive:
 
 
 def severe(findings: Iterable[Finding]) -> bool:
-    """Whether there is anything among findings that somebody should know of."""
+    """Return whether any finding is at least a warning."""
     return any(finding.severity is not Severity.INFO for finding in findings)
 
 

@@ -1,4 +1,4 @@
-"""How findings, plans and receipts are printed, for people or as one JSON document."""
+"""Findings, plans and receipts, printed for people or as one JSON document."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from .outcome import NotPrinted
 
 MARKS = {Severity.ERROR: "‼", Severity.WARNING: "!", Severity.INFO: "·"}
 SHOWN = 40
-"""Changes of a plan that are printed for people; --json has all that the plan names."""
+"""How many changes of a plan are printed for people. --json has all that the plan names."""
 
 
 def progress() -> Progress:
-    """Says on a terminal's last line what is under way; nothing where stderr is no terminal."""
+    """Return a function that shows progress on a terminal's last line; one that does nothing if stderr is no
+    terminal.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
         return lambda what, done, total: None
 
     def tell(what: str, done: int, total: int) -> None:
         share = f"{done:,} of {total:,}" if total else f"{done:,}"
         ended = bool(total) and done >= total
-        # Nobody may be there to read it any longer, which is no reason to stop.
+        # The reader may be gone, which is no reason to stop.
         with suppress(OSError, ValueError):
             sys.stderr.write("\r\x1b[K" if ended else f"\r\x1b[K{plain.one_line(what)} {share}")
             sys.stderr.flush()
@@ -46,7 +48,7 @@ class FindingsReport(Protocol):
 
 
 def findings(as_json: bool) -> AbstractContextManager[FindingsReport]:
-    """A place for findings."""
+    """Return a context manager that findings are written to."""
     return _Document() if as_json else nullcontext(_Lines())
 
 
@@ -74,11 +76,11 @@ class _Document:
         self._document.add(finding_record(finding))
 
     def end(self, many: int) -> None:
-        """The document ends by itself."""
+        """Do nothing: the document ends by itself."""
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """A finding for people: what and where, then what can be done."""
+    """Return a finding for people: what and where, then what can be done."""
     where = spot(finding.place)
     lines = [
         f"{MARKS[finding.severity]} {finding.code}{f'  {where}' if where else ''}",
@@ -94,7 +96,7 @@ def finding_lines(finding: Finding) -> list[str]:
 
 
 def spot(place: Spot) -> str:
-    """Where something is, in a few words."""
+    """Return where something is, in a few words."""
     words = [plain.one_line(place.session.id)] if place.session is not None else []
     if place.file is not None and (place.session is None or place.session.file != place.file):
         words.append(plain.one_line(place.file))
@@ -106,7 +108,7 @@ def spot(place: Spot) -> str:
 
 
 def finding_record(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON."""
+    """Return a finding as JSON."""
     place = finding.place
     return {
         "code": finding.code,
@@ -139,7 +141,7 @@ def _place(place: Spot) -> dict[str, Any]:
 
 
 class Done(NamedTuple):
-    """The plan of an action, and where it was carried out what came of it and the command line that undoes it."""
+    """The plan of an action and, if it was applied, its receipt and the command line that undoes it."""
 
     plan: Plan
     receipt: Receipt | None = None
@@ -147,9 +149,9 @@ class Done(NamedTuple):
 
 
 def plan(done: Done, left: Sequence[Finding], as_json: bool) -> None:
-    """Print a plan, what came of it if it was carried out, and what is left to be known.
+    """Print a plan, its receipt if it was applied, and findings that are left.
 
-    Raises NotPrinted where that fails after something was changed.
+    Raises NotPrinted if that fails after something was changed.
     """
     try:
         if as_json:
@@ -183,7 +185,7 @@ def _plan_lines(plan: Plan, applied: bool) -> list[str]:
 
 
 def diff(change: Change) -> list[str]:
-    """A change as lines of a diff below the line that says where."""
+    """Return a change as lines of a diff, after the line that says where."""
     where = spot(change.place)
     lines = [f"{plain.one_line(change.what)}{f'  {where}' if where else ''}"]
     lines += [f"- {plain.one_line(change.before)}"] if change.before is not None else []
@@ -214,7 +216,7 @@ FATES = {Fate.DELETED: "✕", Fate.DETACHED: "↥", Fate.ROOT: "↥"}
 
 
 def _member_lines(plan: Plan) -> list[str]:
-    """The sessions of a plan as a tree with what becomes of each."""
+    """Return the sessions of a plan as a tree, with what happens to each."""
     return [
         f"  {'  ' * min(member.depth, 20)}{FATES[member.fate]} "
         f"{plain.one_line(member.title or member.preview or '(empty)')[:60]}  {plain.one_line(member.ref.id)}"
@@ -224,7 +226,7 @@ def _member_lines(plan: Plan) -> list[str]:
 
 
 def member_record(member: Member) -> dict[str, Any]:
-    """A session of a plan as JSON."""
+    """Return a session of a plan as JSON."""
     return {
         "id": member.ref.id,
         "ref": str(member.ref),
@@ -241,7 +243,7 @@ def member_record(member: Member) -> dict[str, Any]:
 
 
 def _compaction_record(plan: Plan) -> dict[str, Any]:
-    """What a compaction does to the context, where the plan is of one."""
+    """Return what a compaction does to the context, if the plan is of one."""
     compaction = plan.compaction
     if compaction is None:
         return {}
@@ -293,7 +295,7 @@ def _plan_record(done: Done, left: Sequence[Finding]) -> dict[str, Any]:
 
 
 def salvaged(found: Salvaged, as_json: bool) -> None:
-    """What a salvage saved, table by table, and what was lost."""
+    """Print what a salvage saved, table by table, and what was lost."""
     import msgspec
 
     if as_json:

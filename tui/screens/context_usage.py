@@ -1,4 +1,4 @@
-"""Context usage: what fills the model's context, what compactions saved, and how it grew over the rounds."""
+"""Context usage: the largest messages of the context, what compactions saved, and how it grew over the rounds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Archive, Certainty, Compaction, Ref
-from sessionscope.tui.text import render
+from sessionscope.tui.text import compaction_lines, glyphs, message_lines
 from sessionscope.tui.text.clock import human
 from sessionscope.tui.text.describe import Block
+from sessionscope.tui.text.fitting import fit, one_line
 from sessionscope.tui.widgets.biggest import Biggest
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import read_workers
@@ -19,11 +20,11 @@ from sessionscope.tui.workers.context_usage import NOTE_ROLE, ContextUsage, bar,
 from .pair import Pair
 
 BAR, SPARKS = 14, 28
-"""Cells of a bar and of the line over rounds."""
+"""Cells of a bar, and of the line over rounds."""
 
 
 class ContextUsageScreen(Pair[int | None]):
-    """Messages at the left or above, sums beside them. Dismissed with the seq to go to."""
+    """Messages at the left or above, sums beside them. Returns the seq to go to."""
 
     list_pane: Biggest
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,7 +54,7 @@ class ContextUsageScreen(Pair[int | None]):
 
     @on(read_workers.Failed)
     def _failed(self, event: read_workers.Failed) -> None:
-        self.list_pane.hint = render.one_line(event.text)
+        self.list_pane.hint = one_line(event.text)
         self.list_pane.refresh()
 
     def follow(self) -> None:
@@ -69,7 +70,7 @@ class ContextUsageScreen(Pair[int | None]):
 
 
 def usage_blocks(weight: ContextUsage) -> list[Block]:
-    """Sums by role, what each compaction saved, and the rounds as a line."""
+    """Return sums by role, what each compaction saved, and the rounds as a line."""
     roles = weight.by_role
     most = max((tokens for _, _, tokens in roles), default=0)
     blocks = [Block((("by role", "accent"),))]
@@ -78,8 +79,8 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
         blocks.append(
             Block(
                 (
-                    (f"{render.ROLES.get(role, role):<6}", ""),
-                    (f"{render.fit(bar(tokens, most, BAR), BAR)} ", style),
+                    (f"{message_lines.ROLES.get(role, role):<6}", ""),
+                    (f"{fit(bar(tokens, most, BAR), BAR)} ", style),
                     (f"{human(tokens):>5} {share(tokens, weight.tokens):>4}", ""),
                     (f"  {human(count)} message{'s' if count != 1 else ''}", "dim"),
                 )
@@ -98,7 +99,7 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
     if not compactions:
         blocks.append(Block((("no compaction is in force", "dim"),)))
     blocks.append(_head("over rounds"))
-    # A note without a row of its own does not tell when it came.
+    # A note that is no row of its own does not tell when it was written.
     since = any(compaction.note_seq is None for compaction in compactions)
     estimated = "estimated from the messages" + ", since the newest compaction" * since
     for values, known in ((weight.growth, estimated), (weight.sent, "recorded by the agent")):
@@ -116,7 +117,7 @@ def _head(text: str) -> Block:
 
 
 def _saved(compaction: Compaction, most: int) -> Block:
-    name = f"{render.NOTE}{compaction.number}"
+    name = f"{glyphs.NOTE}{compaction.number}"
     kept = bar(compaction.after_tokens or 0, most, BAR)
     gone = bar(compaction.before_tokens or 0, most, BAR)[len(kept) :]
     return Block(
@@ -124,6 +125,6 @@ def _saved(compaction: Compaction, most: int) -> Block:
             (f"{name:<6}", "note"),
             (kept, "title"),
             (f"{'░' * len(gone):<{BAR - len(kept)}} ", "dim"),
-            (render.tokens(compaction).removesuffix(f" {Certainty.RECORDED}"), ""),
+            (compaction_lines.tokens(compaction).removesuffix(f" {Certainty.RECORDED}"), ""),
         )
     )

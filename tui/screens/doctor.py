@@ -1,4 +1,4 @@
-"""The doctor: what is wrong with an archive, what would put it right, and the repair itself. Runs only when asked."""
+"""The doctor: findings of an archive, their repairs, and applying these. Runs only when asked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from textual.worker import Worker
 
 from sessionscope.store import Capability, Finding, Ref, Repair, Severity, Spot, StoreError
 from sessionscope.tui.dialogs.plan import PlanDialog
-from sessionscope.tui.sessions.session_catalog import OpenedArchive, SessionCatalog
-from sessionscope.tui.text import describe, render
+from sessionscope.tui.sessions.opened_archive import OpenedArchive
+from sessionscope.tui.sessions.session_catalog import SessionCatalog
+from sessionscope.tui.text import describe, session_lines
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.widgets.findings import HEAVIEST_FIRST, FindingsList
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import action_workers, read_workers
@@ -30,7 +32,7 @@ _PLURALS = {
 
 
 class Doctor(Pair[Spot | None]):
-    """Findings at the left or above, the one under the cursor beside it. Dismissed with the place to go to."""
+    """Findings at the left or above, the one under the cursor beside them. Returns the place to go to."""
 
     list_pane: FindingsList
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,11 +55,11 @@ class Doctor(Pair[Spot | None]):
         super().__init__(FindingsList(self.named, id="findings"))
         self._catalog, self.opened_archive, self._ref = catalog, opened_archive, ref
         self.narrowed = False
-        """Whether just the findings of one session are shown."""
+        """Whether only the findings of one session are shown."""
         self.found: list[Finding] = []
         self.looking = False
         self.incomplete = False
-        """Whether the last look failed, so that not all of what is wrong is known."""
+        """Whether the last check failed, so that some findings may be missing."""
         self._epoch = 0
         self._says = ""
         self._names: dict[Ref, str] = {}
@@ -67,32 +69,32 @@ class Doctor(Pair[Spot | None]):
         self.action_look()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide what changes the archive where this format offers no repair."""
+        """Hide what changes the archive if this format offers no repair."""
         changes = action in ("repair", "repair_all", "choose", "undo")
         return not changes or Capability.REPAIR in self.opened_archive.capabilities
 
     def named(self, ref: Ref) -> str:
-        """What a session is called; one bounded read the first time."""
+        """Return what a session is called. One bounded read the first time."""
         if ref not in self._names:
             try:
                 key = self.opened_archive.reader.key(ref)
                 found = self.opened_archive.reader.summaries([key]) if key is not None else []
             except StoreError:
                 found = []
-            self._names[ref] = render.title_of(found[0]) if found else render.one_line(ref.id)
+            self._names[ref] = session_lines.title_of(found[0]) if found else one_line(ref.id)
         return self._names[ref]
 
     # -- what is shown
 
     def show(self) -> None:
-        """Shows what is known by now."""
+        """Show what is known by now."""
         found = [finding for finding in self.found if not self.narrowed or finding.place.session == self._ref]
         self.list_pane.show(found, self._hint())
         self._show_detail()
         self._show_title()
 
     def _hint(self) -> str:
-        """What stands in the place of findings where there are none."""
+        """Return what to show if there are no findings."""
         if self.looking:
             return "looking…"
         if self.incomplete:
@@ -120,7 +122,7 @@ class Doctor(Pair[Spot | None]):
         right = self._says or words or ("" if self.looking else "nothing found")
         info = self.opened_archive.archive.info
         self.entitle(
-            [(" doctor  ", "tab"), (render.one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
+            [(" doctor  ", "tab"), (one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
             right,
             "note" if self._says else "dim",
             [(" FINDINGS", "strong"), (scope, "note")],
@@ -134,7 +136,7 @@ class Doctor(Pair[Spot | None]):
     # -- looking
 
     def action_look(self) -> None:
-        """Looks for what is wrong, from the start."""
+        """Check everything from the start."""
         self.found, self.looking, self.incomplete = [], True, False
         self._says = "looking…"
         epoch = self._begin()
@@ -150,7 +152,7 @@ class Doctor(Pair[Spot | None]):
         self.show()
 
     def _begin(self) -> int:
-        """The epoch of work that begins now; what comes of earlier work is not for anybody any more."""
+        """Begin work, and return its epoch. Answers of earlier work are ignored from now on."""
         self._epoch += 1
         return self._epoch
 
@@ -165,7 +167,7 @@ class Doctor(Pair[Spot | None]):
             sick: dict[Ref, Severity] = {}
             for finding in self.found:
                 if finding.place.session is not None:
-                    # The heaviest come first.
+                    # The worst come first.
                     sick.setdefault(finding.place.session, finding.severity)
             self.opened_archive.sick = sick
         self.show()
@@ -174,7 +176,7 @@ class Doctor(Pair[Spot | None]):
     def _progressed(self, event: action_workers.Progressed) -> None:
         if event.epoch == self._epoch and self._says:
             share = f" {round(100 * event.done / event.total)}%" if event.total else f" {human(event.done)}"
-            self._says = f"{render.one_line(event.what)}{share if event.done else ''}"
+            self._says = f"{one_line(event.what)}{share if event.done else ''}"
             self._show_title()
 
     @on(action_workers.GivenUp)
@@ -183,7 +185,7 @@ class Doctor(Pair[Spot | None]):
             self.incomplete = self.looking and bool(event.text)
             self.looking, self._says = False, ""
             if event.text:
-                self.notify(render.one_line(event.text), severity="error", markup=False)
+                self.notify(one_line(event.text), severity="error", markup=False)
             self.show()
 
     # -- repairing
@@ -266,12 +268,12 @@ class Doctor(Pair[Spot | None]):
 
     @on(action_workers.Applied)
     def _applied(self, event: action_workers.Applied) -> None:
-        # What was done is told whatever was begun since.
+        # What was done is shown whatever was begun since.
         self.opened_archive.done(event.plan.action, event.receipt)
         more = " · u takes it back" if event.receipt.undo is not None else ""
-        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        self.notify(f"{one_line(event.receipt.said)}{more}", markup=False)
         for note in event.receipt.notes:
-            self.notify(render.one_line(note), severity="warning", markup=False)
+            self.notify(one_line(note), severity="warning", markup=False)
         self._names.clear()
         self.action_look()
 
@@ -309,7 +311,7 @@ class Doctor(Pair[Spot | None]):
             self.show()
 
     def action_leave(self) -> None:
-        """Stops what is under way, unless that already changes something; with nothing under way, goes back."""
+        """Stop what is running, unless it already changes something. If nothing is running, go back."""
         if self._worker is not None and self._worker.is_running and self._says:
             self._worker.cancel()
             self.looking, self._says = False, ""

@@ -1,4 +1,4 @@
-"""A screen of two panes: a list, and beside or below it what belongs to the row under the cursor."""
+"""A screen of two panes: a list, and beside or below it the details of the row under the cursor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Pair(StyledScreen[Result]):
-    """What the panes show and which keys there are is left to each such screen."""
+    """Each such screen says what the panes show and which keys there are."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (10, "-low")]
@@ -41,23 +41,23 @@ class Pair(StyledScreen[Result]):
         yield KeyBar(id="pair-keys")
 
     def on_mount(self) -> None:
-        # A screen that was closed while it opened has nothing left to show itself on.
+        # A screen that was closed while it opened has nothing left to show.
         if self.list_pane.is_attached:
             self.list_pane.focus()
             self.begin()
 
     def begin(self) -> None:
-        """Shows what is known at first, and starts to look for the rest."""
+        """Show what is known at first, and begin to read the rest."""
 
     def follow(self) -> None:
-        """Shows what belongs to the row under the cursor."""
+        """Show what belongs to the row under the cursor."""
 
     @on(VirtualList.Highlighted)
     def _highlighted(self) -> None:
         self.follow()
 
     def entitle(self, left: Sequence[Piece], right: str, style: str, listed: Sequence[Piece], beside: str) -> None:
-        """Writes the titles of the screen, of the list with where its cursor stands, and of what is beside it."""
+        """Show the titles of the screen, of the list with the position of its cursor, and of the details."""
         here = self.list_pane.cursor + 1 if self.list_pane.count else 0
         self.query_one("#pair-title", Bar).show(left, [(f"{right} " if right else "", style)])
         self.query_one("#pair-left-title", Bar).show(listed, [(f"{here}/{self.list_pane.count} ", "dim")])

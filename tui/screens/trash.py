@@ -1,4 +1,4 @@
-"""The trash: what was closed, with its first words, and everything else that was kept aside of an archive."""
+"""The trash: closed sessions with their first words, and the other backups of an archive."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from textual.binding import Binding, BindingType
 
 from sessionscope.store import Bundled, Restore, StoreError, bundles
 from sessionscope.tui.dialogs.plan import PlanDialog
-from sessionscope.tui.sessions.session_catalog import OpenedArchive
-from sessionscope.tui.text import describe, render
+from sessionscope.tui.sessions.opened_archive import OpenedArchive
+from sessionscope.tui.text import describe, session_lines
+from sessionscope.tui.text.fitting import one_line
 from sessionscope.tui.widgets.kept import KeptList
 from sessionscope.tui.widgets.virtual_list import VirtualList
 from sessionscope.tui.workers import action_workers, read_workers
@@ -19,7 +20,7 @@ from .pair import Pair
 
 
 class Trash(Pair[None]):
-    """Bundles at the left or above, what the one under the cursor holds beside it."""
+    """Bundles at the left or above, the contents of the one under the cursor beside them."""
 
     list_pane: KeptList
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,12 +43,12 @@ class Trash(Pair[None]):
         self.look()
 
     def look(self) -> None:
-        """Shows what is kept now: some small files are read."""
+        """Show the bundles as they are now. Reads a few small files."""
         try:
             found = bundles(self.opened_archive.archive.info.root, None if self.everything else "trash")
         except (StoreError, OSError) as error:
             found = []
-            self.notify(render.one_line(str(error)), severity="error", markup=False)
+            self.notify(one_line(str(error)), severity="error", markup=False)
         self.list_pane.show(found, "nothing was kept" if self.everything else "the trash is empty")
         self.follow()
 
@@ -56,8 +57,8 @@ class Trash(Pair[None]):
         self.detail.show(describe.bundle_blocks(current) if current is not None else [])
         size = sum(one.size for one in self.list_pane.found)
         self.entitle(
-            [(" trash  ", "tab"), (render.one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
-            render.size_of(size),
+            [(" trash  ", "tab"), (one_line(self.opened_archive.name), "strong"), (f"  {info.format}", "dim")],
+            session_lines.size_of(size),
             "dim",
             [(" KEPT ASIDE" if self.everything else " CLOSED SESSIONS", "strong")],
             "HOLDS",
@@ -93,7 +94,7 @@ class Trash(Pair[None]):
         if event.epoch != self._epoch:
             return
         if not event.plan.offline and not event.plan.warnings:
-            # It can be taken back, so nobody is asked twice.
+            # It can be undone, so it asks no second time.
             self._apply(event)
             return
 
@@ -123,15 +124,15 @@ class Trash(Pair[None]):
             if self.opened_archive.undos and self.opened_archive.undos[-1] == event.receipt.undo
             else ""
         )
-        self.notify(f"{render.one_line(event.receipt.said)}{more}", markup=False)
+        self.notify(f"{one_line(event.receipt.said)}{more}", markup=False)
         for note in event.receipt.notes:
-            self.notify(render.one_line(note), severity="warning", markup=False)
+            self.notify(one_line(note), severity="warning", markup=False)
         self.look()
 
     @on(action_workers.GivenUp)
     def _given_up(self, event: action_workers.GivenUp) -> None:
         if event.epoch == self._epoch and event.text:
-            self.notify(render.one_line(event.text), severity="error", markup=False)
+            self.notify(one_line(event.text), severity="error", markup=False)
 
     def action_undo(self) -> None:
         if not self.opened_archive.undos:

@@ -1,45 +1,60 @@
-"""The session on the screen: what is known of it so far, and the questions the panes ask about it."""
+"""The open session: what is known of it so far, and what of it the timeline shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sessionscope.store import Audit, Compaction, Limits, Outline, Ref, SessionDetail, Timeline, Usage, View
 
-from .session_catalog import OpenedArchive
+from .opened_archive import OpenedArchive
+
+Runs = tuple[tuple[int, int], ...]
+"""Runs of seqs, each with its first and its last."""
 
 
 @dataclass(eq=False, repr=False)
 class CurrentSession:
-    """One opened session. `epoch` tells answers for it from those for what was open before."""
+    """One open session. Workers send its `epoch` with their answers, which tells them from answers for another one."""
 
     epoch: int
     opened_archive: OpenedArchive
     ref: Ref
     key: int
+    """Its storage key, which can change if the session is deleted and made again."""
     view: View = View.ALL
-    wanted: int | None = None
-    """A seq to go to as soon as the outline tells where it is."""
-    only_runs: tuple[tuple[int, int], ...] | None = None
-    """The runs of seqs to which the timeline is narrowed, None while it shows the view."""
+    only_runs: Runs | None = None
+    """The runs to which the timeline is narrowed, None if it shows the whole view."""
     limits: Limits | None = None
-    """How much the context view may hold, None for what the release itself sends."""
+    """The limits of the context view, None for those of the agent's own release."""
     outline: Outline | None = None
+    """The order and state of its messages, None until it is read."""
+    outline_seconds: float = 0.0
+    """How long the last full read of the outline took."""
     audit: Audit | None = None
     detail: SessionDetail | None = None
     usage: Usage | None = None
-    outline_cost: float = field(default=0.0)
-    """Seconds that the last full outline took, by which the next ones are spaced."""
-    missed: bool = False
-    """Whether the last session table did not find it."""
 
     @property
     def node(self) -> int | None:
-        """Its node in the library, None when it is gone. No read."""
+        """Its node in the catalog, None if it no longer exists. Reads nothing."""
         return self.opened_archive.find(self.key, self.ref.id)
 
+    # -- what is shown of it
+
+    def show_view(self, view: View) -> None:
+        """Choose a view, and show all of it."""
+        self.view, self.only_runs = view, None
+
+    def narrow_to(self, runs: Runs | None) -> None:
+        """Show only some runs of seqs, or with None the whole view again."""
+        self.only_runs = runs
+
+    def limit_context(self, limits: Limits | None) -> None:
+        """Choose the limits of the context view."""
+        self.limits = limits
+
     def rows(self) -> Timeline:
-        """The timeline as it is to be shown now. Bounded reads only."""
+        """Return the timeline that is to be shown, with bounded reads. Raises StoreError."""
         reader = self.opened_archive.reader
         if self.outline is None:
             self.outline = reader.outline_if_small(self.ref)
@@ -47,21 +62,47 @@ class CurrentSession:
             return reader.timeline_of_runs(self.ref, self.outline, self.only_runs)
         return reader.timeline(self.ref, self.view, self.outline, self.limits)
 
+    # -- what was read of it
+
+    def replace_key(self, key: int) -> None:
+        """Go on with a session that was made again under the same id."""
+        self.key, self.outline = key, None
+
+    def outline_read(self, outline: Outline, seconds: float) -> bool:
+        """Keep an outline and how long it took. Return whether it differs from the one before."""
+        changed = self.outline != outline
+        self.outline, self.outline_seconds = outline, seconds
+        return changed
+
+    def grow(self) -> bool:
+        """Add what was appended to the outline, with a bounded read. Return False if that needs a full read.
+
+        Raises StoreError.
+        """
+        grown = None if self.outline is None else self.opened_archive.reader.grown(self.ref, self.outline)
+        if grown is None:
+            return False
+        self.outline = grown
+        return True
+
+    def session_read(self, audit: Audit | None, detail: SessionDetail | None, usage: Usage | None) -> None:
+        """Keep the compactions, the bookkeeping and the usage."""
+        self.audit, self.detail, self.usage = audit, detail, usage
+
+    # -- questions about its compactions
+
     def compacted_by(self, seq: int | None) -> Compaction | None:
-        """The compaction in force that took a row, as far as that is known for certain."""
+        """Return the compaction in force that compacted a message, if it is known for certain which one did."""
         if seq is None or self.audit is None:
             return None
         for compaction in self.audit.compactions:
-            if (
-                compaction.rows is not None
-                and not compaction.undone
-                and any(a <= seq <= b for a, b in compaction.set_runs)
-            ):
+            in_force = compaction.rows is not None and not compaction.undone
+            if in_force and any(first <= seq <= last for first, last in compaction.set_runs):
                 return compaction
         return None
 
     def compaction_of_note(self, note_seq: int | None) -> Compaction | None:
-        """The compaction that a note stands for."""
+        """Return the compaction that a note stands for."""
         if note_seq is None or self.audit is None:
             return None
         return next((compaction for compaction in self.audit.compactions if compaction.note_seq == note_seq), None)

@@ -8,7 +8,7 @@ from sessionscope.store import now_ms
 
 
 def ago(then: int | None) -> str:
-    """How long ago, in at most three characters or so: 5s, 12m, 3h, 4d, 7w, 2y."""
+    """Return how long ago a time was, in about three characters: 5s, 12m, 3h, 4d, 7w, 2y."""
     if not then:
         return ""
     seconds = max(0, now_ms() - then) // 1000
@@ -19,7 +19,7 @@ def ago(then: int | None) -> str:
 
 
 def moment(then: int | None) -> str:
-    """A point in time with its zone, in the machine's own."""
+    """Return a point in time with its zone, which is the machine's."""
     if then is None:
         return "unknown"
     try:
@@ -29,7 +29,7 @@ def moment(then: int | None) -> str:
 
 
 def human(number: int | None) -> str:
-    """A size or token figure in at most five characters: 840, 1.2k, 34k, 5.6M."""
+    """Return a size or token figure in at most five characters: 840, 1.2k, 34k, 5.6M."""
     if number is None:
         return "?"
     value, units = float(number), ["", "k", "M", "G"]

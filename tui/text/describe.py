@@ -20,27 +20,28 @@ from sessionscope.store import (
     Usage,
 )
 
-from . import render
+from . import compaction_lines, finding_lines, glyphs, session_lines
 from .clock import human, moment
+from .fitting import one_line
 from .json_text import Span, json_spans
 from .visible import visible
 
 MODES = ("text", "markdown", "raw")
 PIECE = 65_536
 MARKDOWN_CHARS = 16_384
-"""Longer texts are shown as they are, since some Markdown takes seconds to lay out."""
+"""Longer texts are not rendered as Markdown, since some of it takes seconds to lay out."""
 ROUNDS, MEMBERS = 200, 500
 IF_OFFLINE = "Continue only if none is running."
 SALVAGE = "sessionscope repair ARCHIVE --salvage NEW.db"
 
 
 class Block(Struct, frozen=True):
-    """Text to be wrapped to the pane's width: `markdown` rendered as such, `spans` as they are."""
+    """Text to be wrapped to the width of a pane: `markdown` is rendered, `spans` are shown as they are."""
 
     spans: tuple[Span, ...] = ()
     markdown: str | None = None
     label: str | None = None
-    """What stands at the left of every line of the block, once."""
+    """What is shown once at the left of the block."""
 
 
 def _line(*spans: Span) -> Block:
@@ -56,9 +57,9 @@ def _fact(name: str, value: object) -> Block:
 
 
 def message_blocks(message: Message, mode: str, compacted_by: Compaction | None = None) -> list[Block]:
-    """Everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
+    """Return everything about a message: what it is, its text, its calls, its meta; or every column as it is stored."""
     blocks = [_title(message)]
-    blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in message.damage]
+    blocks += [_line((f"{glyphs.DAMAGE} {one_line(damage)}", "damage")) for damage in message.damage]
     if message.note is not None:
         note = message.note
         blocks.append(
@@ -68,7 +69,7 @@ def message_blocks(message: Message, mode: str, compacted_by: Compaction | None 
             )
         )
     if compacted_by is not None:
-        into = f"{render.NOTE}{compacted_by.note_seq}" if compacted_by.note_seq is not None else "the summary"
+        into = f"{glyphs.NOTE}{compacted_by.note_seq}" if compacted_by.note_seq is not None else "the summary"
         blocks.append(
             _line(
                 (f"folded into {into} by compaction {compacted_by.number}", "dim"), (f" ({compacted_by.set_is})", "dim")
@@ -92,9 +93,9 @@ def message_blocks(message: Message, mode: str, compacted_by: Compaction | None 
 
 
 def _title(message: Message) -> Block:
-    state = {State.COMPACTED.value: "compacted out"}.get(message.state, render.one_line(message.state))
-    role = render.one_line(message.role)
-    name = f" {render.one_line(message.name)}" if message.name else ""
+    state = {State.COMPACTED.value: "compacted out"}.get(message.state, one_line(message.state))
+    role = one_line(message.role)
+    name = f" {one_line(message.name)}" if message.name else ""
     style = "note" if message.note else "strong"
     line = message.raw.get("line")
     number = message.seq if message.seq is not None else f"line {line}" if line else message.row
@@ -110,7 +111,7 @@ def _when(message: Message) -> str:
     if message.send_index is not None:
         parts.append(f"send {message.send_index}")
     if message.tool_call_id:
-        parts.append(f"answers {render.one_line(message.tool_call_id)}")
+        parts.append(f"answers {one_line(message.tool_call_id)}")
     return " · ".join([*parts, f"{message.size:,} bytes"])
 
 
@@ -137,12 +138,12 @@ def _content(message: Message, mode: str) -> list[Block]:
 
 
 def _call(call: ToolCall) -> list[Block]:
-    id_ = f"  {render.one_line(call.id)}" if call.id else "  without an id"
-    title = Block((("\n", ""), (f"→ {render.one_line(call.name or '?')}", "accent"), (id_, "dim")))
+    id_ = f"  {one_line(call.id)}" if call.id else "  without an id"
+    title = Block((("\n", ""), (f"→ {one_line(call.name or '?')}", "accent"), (id_, "dim")))
     if not call.parsed:
         return [
             title,
-            _line((f"{render.DAMAGE} arguments are not valid JSON", "damage")),
+            _line((f"{glyphs.DAMAGE} arguments are not valid JSON", "damage")),
             Block(tuple(json_spans(call.arguments))),
         ]
     return [title] if call.arguments in (None, {}) else [title, Block(tuple(json_spans(call.arguments, 1)))]
@@ -157,11 +158,11 @@ def _raw(message: Message) -> list[Block]:
 
 
 def session_blocks(detail: SessionDetail, usage: Usage | None) -> list[Block]:
-    """Everything about a session that is not a message."""
+    """Return everything about a session that is not a message."""
     summary = detail.summary
-    blocks = [_line((render.title_of(summary), "strong"))]
+    blocks = [_line((session_lines.title_of(summary), "strong"))]
     damages = dict.fromkeys((*summary.damage, *detail.damage))
-    blocks += [_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in damages]
+    blocks += [_line((f"{glyphs.DAMAGE} {one_line(damage)}", "damage")) for damage in damages]
     blocks += [
         _fact("id", summary.ref.id),
         *([_fact("in file", summary.ref.file)] if summary.ref.file is not None else []),
@@ -205,7 +206,7 @@ def _open_calls(detail: SessionDetail) -> list[Block]:
     blocks: list[Block] = []
     if detail.unanswered:
         blocks.append(_head("unanswered calls, among the newest rows"))
-        blocks += [_line((f"⚠ {seq} ", "damage"), (render.one_line(name), "")) for seq, name in detail.unanswered]
+        blocks += [_line((f"⚠ {seq} ", "damage"), (one_line(name), "")) for seq, name in detail.unanswered]
     if detail.pending not in (None, {}):
         blocks += [_head("pending, as the agent noted it"), Block(tuple(json_spans(detail.pending)))]
     return blocks
@@ -226,7 +227,7 @@ def _usage(usage: Usage) -> list[Block]:
     ]
     for found in usage.rounds[:ROUNDS]:
         send = f"send {found.send_index} " if found.send_index is not None else ""
-        model = f"  {render.one_line(found.model)}" if found.model else ""
+        model = f"  {one_line(found.model)}" if found.model else ""
         blocks.append(
             _line(
                 (f"{send}round {found.round_index}  ", "dim"),
@@ -240,12 +241,12 @@ def _usage(usage: Usage) -> list[Block]:
 
 
 def note_blocks(note: str, mode: str) -> list[Block]:
-    """A note that is no row of its own."""
+    """Return a note that is no row of its own."""
     return [_line(("", "")), _text(note, mode)]
 
 
 def compaction_blocks(compaction: Compaction) -> list[Block]:
-    """A compaction's facts, to stand above its note."""
+    """Return the facts of a compaction, which are shown above its note."""
     runs = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in compaction.set_runs[:20])
     more = f" and {len(compaction.set_runs) - 20} runs more" if len(compaction.set_runs) > 20 else ""
     took = f"{compaction.rows} row{'s' if compaction.rows != 1 else ''}: {runs}{more} ({compaction.set_is})"
@@ -254,11 +255,11 @@ def compaction_blocks(compaction: Compaction) -> list[Block]:
         took = f"unknown; some of {runs}{more}" if runs else "unknown"
     return [
         _line(
-            (f"{render.NOTE}{compaction.number} ", "note"),
+            (f"{glyphs.NOTE}{compaction.number} ", "note"),
             ("compaction", "strong"),
             (" undone" if compaction.undone else "", "damage"),
         ),
-        *[_line((f"{render.DAMAGE} {anomalies}", "damage")) for anomalies in compaction.anomalies],
+        *[_line((f"{glyphs.DAMAGE} {anomalies}", "damage")) for anomalies in compaction.anomalies],
         _fact(
             "span",
             "rows that are no longer in the file"
@@ -266,7 +267,7 @@ def compaction_blocks(compaction: Compaction) -> list[Block]:
             else f"{compaction.from_seq} to {compaction.to_seq}, recorded",
         ),
         _fact("took", took),
-        _fact("tokens", render.tokens(compaction)),
+        _fact("tokens", compaction_lines.tokens(compaction)),
         _fact("when", f"{moment(compaction.created_at)}{round_}"),
         _fact(
             "note",
@@ -280,10 +281,10 @@ def compaction_blocks(compaction: Compaction) -> list[Block]:
 
 
 def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
-    """A summary from the log beside the sessions, whole."""
+    """Return a whole summary from the log next to the sessions."""
     return [
-        _line((f"{render.LOG} {entry.number if entry.number is not None else '?'} ", "accent"), ("summary", "strong")),
-        *[_line((f"{render.DAMAGE} {render.one_line(damage)}", "damage")) for damage in entry.damage],
+        _line((f"{glyphs.LOG} {entry.number if entry.number is not None else '?'} ", "accent"), ("summary", "strong")),
+        *[_line((f"{glyphs.DAMAGE} {one_line(damage)}", "damage")) for damage in entry.damage],
         _fact("from", source),
         _fact("when", moment(entry.created_at)),
         _fact("session", "this one" if entry.of_this_session else "not said"),
@@ -293,8 +294,8 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
 
 
 def finding_blocks(finding: Finding, session: str) -> list[Block]:
-    """What is wrong, where, and what can be done about it."""
-    glyph, style = render.SEVERITIES[finding.severity]
+    """Return what is wrong, where, and what can be done about it."""
+    glyph, style = glyphs.SEVERITIES[finding.severity]
     place = finding.place
     blocks = [_line((f"{glyph} {finding.code}", style), (f"  {finding.severity}", "dim"))]
     if place.session is not None:
@@ -325,12 +326,12 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
 
 
 def bundle_blocks(found: Bundled) -> list[Block]:
-    """What was kept aside: when, where, and the sessions in it."""
+    """Return what a bundle is: when it was made, where it is, and the sessions in it."""
     blocks = [
-        _line((render.one_line(found.what) or "(empty)", "strong")),
+        _line((one_line(found.what) or "(empty)", "strong")),
         _fact("kept", moment(found.kept_at)),
         _fact("size", f"{found.size:,} bytes"),
-        _fact("in", render.one_line("/".join(Path(found.path).parts[-3:]))),
+        _fact("in", one_line("/".join(Path(found.path).parts[-3:]))),
     ]
     if found.why:
         blocks.append(_fact("why", visible(found.why)))
@@ -338,12 +339,12 @@ def bundle_blocks(found: Bundled) -> list[Block]:
         blocks.append(_head("sessions"))
     for one in found.sessions[:MEMBERS]:
         depth = one.get("depth")
-        words = render.one_line(str(one.get("title") or one.get("preview") or "(empty)"))
+        words = one_line(str(one.get("title") or one.get("preview") or "(empty)"))
         blocks.append(
             _line(
                 ("  " * min(depth if isinstance(depth, int) else 0, 12), ""),
                 (words[:80], ""),
-                (f"  {render.one_line(str(one.get('messages')))}", "dim"),
+                (f"  {one_line(str(one.get('messages')))}", "dim"),
             )
         )
     if len(found.sessions) > MEMBERS:
@@ -352,14 +353,14 @@ def bundle_blocks(found: Bundled) -> list[Block]:
 
 
 def plan_blocks(plan: Plan, verb: str) -> list[Block]:
-    """What a plan would change, as a diff, and what to know before it is carried out."""
+    """Return what a plan would change, as a diff, and what to know before it is applied."""
     blocks = [_line((verb, "strong"))]
     blocks += [_line((visible(reason), "")) for reason in plan.reasons]
     blocks += [_line((f"! {visible(warning)}", "note")) for warning in plan.warnings]
     if plan.offline:
         blocks.append(_line((f"! {plan.offline} {IF_OFFLINE}", "note")))
     blocks += [_line(("", ""))] if plan.members else []
-    blocks += [Block(tuple(render.member_spans(member))) for member in plan.members[:MEMBERS]]
+    blocks += [Block(tuple(session_lines.member_spans(member))) for member in plan.members[:MEMBERS]]
     if len(plan.members) > MEMBERS:
         blocks.append(_line((f"… and {human(len(plan.members) - MEMBERS)} sessions more", "dim")))
     if plan.members:
@@ -370,8 +371,8 @@ def plan_blocks(plan: Plan, verb: str) -> list[Block]:
             filter(
                 None,
                 (
-                    render.one_line(change.place.session.id) if change.place.session else "",
-                    render.place_words(change.place),
+                    one_line(change.place.session.id) if change.place.session else "",
+                    finding_lines.place_words(change.place),
                 ),
             )
         )

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import render
+from .fitting import one_line
 from .visible import visible
 
 Span = tuple[str, str]
 """A text and the name of its style."""
 DEEPEST = 60
-"""Levels of nesting that are shown; deeper values are cut."""
+"""How many levels of nesting are shown. Deeper values are cut."""
 
 
 def json_spans(value: Any, indent: int = 0) -> list[Span]:
-    """A JSON value laid out for reading: keys before values, strings with their own line breaks."""
+    """Return a JSON value laid out for reading: keys before values, strings with their own line breaks."""
     pad = "  " * indent
     if indent > DEEPEST:
         return [(f"{pad}…\n", "hole")]
     if isinstance(value, dict) and value:
         spans: list[Span] = []
         for key, inner in value.items():
-            spans.append((f"{pad}{render.one_line(str(key))}: ", "dim"))
+            spans.append((f"{pad}{one_line(str(key))}: ", "dim"))
             spans += _inner(inner, indent)
         return spans
     if isinstance(value, list) and value:
@@ -46,7 +46,7 @@ def _inner(value: Any, indent: int) -> list[Span]:
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
         return visible(value, newlines=True)
-    # Seldom needed, and nothing else loads it at the start.
+    # Rarely needed, and nothing else loads it at the start.
     import json
 
     return visible(json.dumps(value, ensure_ascii=False, default=str))

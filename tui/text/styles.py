@@ -1,4 +1,4 @@
-"""The colours of text, named by what they mean and looked up once a screen: every pane on it writes with them."""
+"""The styles of text, named by what they mean. They are looked up once for each screen, and shared by its panes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class StyledScreen(GuardedDismiss[Result]):
-    """A screen whose panes write with named text styles. The style sheet gives each its look as `.text--NAME`."""
+    """A screen whose panes write with named text styles. The style sheet defines each as `.text--NAME`."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"text--{name}" for name in NAMES}
     _text_styles: dict[str, Style] | None = None
@@ -41,7 +41,7 @@ class StyledScreen(GuardedDismiss[Result]):
         self._text_styles = None
 
     def named_style(self, name: str) -> Style:
-        """The style of a name in the theme of the moment, without a background except for the cursors'."""
+        """Return the style of a name in the current theme, without a background except for the cursors'."""
         if self._text_styles is None:
             self._text_styles = {}
         found = self._text_styles.get(name)
@@ -54,12 +54,12 @@ class StyledScreen(GuardedDismiss[Result]):
 
 
 def named_style(widget: Widget, name: str) -> Style:
-    """A text style of the screen that a pane is on."""
+    """Return a text style of the screen that a pane is on."""
     return cast("StyledScreen[object]", widget.screen).named_style(name)
 
 
 def strip_of(widget: Widget, spans: Iterable[tuple[str, str]], width: int) -> Strip:
-    """Spans of text and style as one line on the background of a pane."""
+    """Return spans of text and style as one line on the background of a pane."""
     base = widget.rich_style
     segments = [Segment(text, base + named_style(widget, name) if name else base) for text, name in spans if text]
     return Strip(segments).adjust_cell_length(width, base)

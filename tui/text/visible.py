@@ -1,4 +1,4 @@
-"""Makes what a terminal would obey or hide visible, so that session text can only ever be looked at."""
+"""Makes visible what a terminal would interpret or hide, so that session text can only be shown."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FLAG, _FLAG_CHARS = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f", 8
 
 
 def visible(text: str, newlines: bool = False) -> str:
-    """`text` with every control character, bidi control, hidden joiner and lone surrogate shown in print.
+    """Return `text` with every control character, bidi control, hidden joiner and lone surrogate shown in print.
 
-    With `newlines`, line feeds stay and tabs are expanded to four columns; without, the result is one line.
+    With `newlines`, line feeds stay and tabs are expanded to four columns. Without, the result is one line.
     """
     if not newlines:
         return text if text.isascii() and text.isprintable() else _IN_LINE.sub(_show, text)
@@ -40,10 +40,10 @@ def _show(found: re.Match[str]) -> str:
 
 
 def _belongs(char: str, text: str, at: int) -> bool:
-    """Whether a character that could hide something has an honest use at its place."""
+    """Return whether a character that could hide something has an honest use at its place."""
     before, after = text[at - 1 : at], text[at + 1 : at + 2]
     if _in(char, _SELECTORS):
-        # The first one picks a glyph; more of them in a row carry hidden text.
+        # The first one picks a glyph. More of them in a row carry hidden text.
         return bool(before) and not _in(before, _SELECTORS)
     if char == "\u200d" and _in(after, _EMOJI):
         return _in(before, _EMOJI) or before == "\ufe0f"

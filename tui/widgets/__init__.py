@@ -1,1 +1,1 @@
-"""The panes and what they are made of; each module is one widget."""
+"""The panes and their parts. Each module is one widget."""

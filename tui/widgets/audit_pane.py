@@ -1,4 +1,4 @@
-"""The compaction audit: every fold of a session, with what it took and what it saved."""
+"""The compactions of a session, with what each compacted and what it saved."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Archived, Audit, Compaction
-from sessionscope.tui.text import render
+from sessionscope.tui.text import compaction_lines, glyphs
+from sessionscope.tui.text.fitting import fit
 
 from .virtual_list import Span, VirtualList
 
 
 class AuditPane(VirtualList):
-    """Three lines a compaction, the newest first; then rows that no compaction explains, and summaries from a log."""
+    """Three lines for each compaction, the newest first; then rows that no compaction explains, and summaries from a
+    log.
+    """
 
     LINES: ClassVar[int] = 3
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,7 +46,7 @@ What was folded into which note, how many rows that really took, tokens before a
         self.hint = ""
 
     def show(self, audit: Audit | None, hint: str = "no compaction yet") -> None:
-        """Shows another session's audit, keeping the cursor on a fold that is still there. None while it is read."""
+        """Show the compactions of another session, or None while they are read. Keep the cursor on the same number."""
         number = compaction.number if (compaction := self.compaction) else None
         self.audit = audit or Audit([])
         self.hint = hint
@@ -53,13 +56,13 @@ What was folded into which note, how many rows that really took, tokens before a
 
     @property
     def compaction(self) -> Compaction | None:
-        """The compaction under the cursor, None on anything else or where there is none."""
+        """The compaction under the cursor, None if there is none."""
         compactions = self.audit.compactions
         return compactions[-1 - self.cursor] if self.cursor < len(compactions) else None
 
     @property
     def entry(self) -> Archived | None:
-        """The summary from a log under the cursor, None on anything else."""
+        """The summary from a log under the cursor, None if there is none."""
         return self._entry(self.cursor)
 
     def _entry(self, index: int) -> Archived | None:
@@ -68,13 +71,13 @@ What was folded into which note, how many rows that really took, tokens before a
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
-        """The folded rows under the cursor, as runs of seqs."""
+        """The compacted rows under the cursor, as runs of seqs."""
         if (compaction := self.compaction) is not None:
             return compaction.set_runs
         return self.audit.unexplained if self.entry is None else ()
 
     def select(self, number: int) -> None:
-        """Puts the cursor on a compaction by its number."""
+        """Put the cursor on a compaction by its number."""
         for at, compaction in enumerate(reversed(self.audit.compactions)):
             if compaction.number == number:
                 self.cursor = at
@@ -82,12 +85,12 @@ What was folded into which note, how many rows that really took, tokens before a
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         compactions = self.audit.compactions
         if index < len(compactions):
-            return render.audit_lines(compactions[-1 - index], width)[line]
+            return compaction_lines.compaction_lines(compactions[-1 - index], width)[line]
         if (entry := self._entry(index)) is not None:
-            return render.archived_lines(entry, self.audit.source, width)[line]
+            return compaction_lines.archived_lines(entry, self.audit.source, width)[line]
         rows = sum(last - first + 1 for first, last in self.audit.unexplained)
-        texts = (f" {render.DAMAGE} {rows} folded row{'s' if rows != 1 else ''}", "    that no compaction explains", "")
-        return [(render.fit(texts[line], width), "damage" if line == 0 else "dim")]
+        texts = (f" {glyphs.DAMAGE} {rows} folded row{'s' if rows != 1 else ''}", "    that no compaction explains", "")
+        return [(fit(texts[line], width), "damage" if line == 0 else "dim")]
 
     def empty(self) -> str:
         return self.hint

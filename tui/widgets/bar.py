@@ -1,4 +1,4 @@
-"""One line of text with something at its left and something at its right."""
+"""One line of text, with one part at the left and one at the right."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sessionscope.tui.text.styles import named_style
 Piece = tuple[str, str] | tuple[str, str, str]
 """Text, style name, and maybe the action that a click runs."""
 LEAST_LEFT = 12
-"""Cells that the left needs before it gives the right its place."""
+"""How many cells the left needs before it leaves room to the right."""
 
 
 class Bar(Widget):
-    """The title of a pane, or of the whole screen. Text never is markup."""
+    """The title of a pane, or of the whole screen. Its text is never markup."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = """
@@ -35,7 +35,7 @@ class Bar(Widget):
         self._base: Style | None = None
 
     def show(self, left: Sequence[Piece], right: Sequence[Piece] = ()) -> None:
-        """Shows other pieces; nothing is painted if they are the same."""
+        """Show other pieces. Nothing is painted if they are the same."""
         if (left, right) != (self._left, self._right):
             self._left, self._right = left, right
             self.refresh()
@@ -46,7 +46,7 @@ class Bar(Widget):
 
     def _segments(self, pieces: Sequence[Piece]) -> list[Segment]:
         if self._base is None:
-            # Walks all ancestors, so it is asked for once a style sheet.
+            # Computing it walks all ancestors, so it is done once for each style sheet.
             self._base = self.rich_style
         found = []
         for text, name, *action in pieces:
@@ -60,7 +60,7 @@ class Bar(Widget):
         if width - right.cell_length < min(LEAST_LEFT, left.cell_length):
             right = Strip([])
         room = max(0, width - right.cell_length)
-        # What is cut on the left does not touch what stands on the right.
+        # A gap, so that a cut left part does not touch the right one.
         left = left.crop(0, room - 1) if right.cell_length and left.cell_length >= room else left
         return Strip.join([left.adjust_cell_length(room, self._base), right])
 

@@ -1,4 +1,4 @@
-"""The messages of a context, the biggest first: how much of it each one takes."""
+"""The messages of a context, the biggest first, with the share of each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from sessionscope.store import Candidate
-from sessionscope.tui.text import render
+from sessionscope.tui.text import glyphs, message_lines
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import fit, one_line
 from sessionscope.tui.workers.context_usage import ContextUsage, bar, context_usage_of, share
 
 from .virtual_list import Span, VirtualList
@@ -18,7 +19,7 @@ BAR, ROOMY = 12, 52
 
 
 class Biggest(VirtualList):
-    """One line a message: seq, role, how much it takes as a bar and in tokens, what it says."""
+    """One line for each message: seq, role, its size as a bar and in tokens, first words."""
 
     HELP = """\
 ### Context
@@ -37,7 +38,7 @@ agent recorded that
         self.hint = "weighing…"
 
     def show(self, weight: ContextUsage) -> None:
-        """Shows other messages."""
+        """Show other messages."""
         self.weight, self.hint = weight, "the model is sent nothing of it"
         self.set_count(len(weight.rows), 0)
 
@@ -51,18 +52,18 @@ agent recorded that
         rows = self.weight.rows
         row, most, digits = rows[index], rows[0].tokens, max(3, len(str(max(one.seq for one in rows[:1]))))
         cells = BAR if width >= ROOMY else BAR // 2
-        role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
-        glyph: Span = (render.NOTE, "note") if row.note else ("●", "title")
+        role = fit(one_line(message_lines.ROLES.get(row.role, row.role)), message_lines.ROLE_CELLS)
+        glyph: Span = (glyphs.NOTE, "note") if row.note else ("●", "title")
         left: list[Span] = [
             (f"{row.seq:>{digits}} ", "dim"),
             glyph,
             (f" {role} ", "note" if row.note else "dim"),
-            (f"{render.fit(bar(row.tokens, most, cells), cells)} ", "title"),
+            (f"{fit(bar(row.tokens, most, cells), cells)} ", "title"),
             (f"{human(row.tokens):>5} ", ""),
             (f"{share(row.tokens, self.weight.tokens):>4} ", "dim"),
         ]
-        used = digits + 3 + render.ROLE_WIDTH + 1 + cells + 1 + 6 + 5
-        return [*left, (render.fit(render.one_line(row.head), width - used), "")]
+        used = digits + 3 + message_lines.ROLE_CELLS + 1 + cells + 1 + 6 + 5
+        return [*left, (fit(one_line(row.head), width - used), "")]
 
     def empty(self) -> str:
         return self.hint

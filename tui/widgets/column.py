@@ -1,4 +1,4 @@
-"""A column of panes. Its own lines lie hidden below them, so they are made once and cost nothing to draw."""
+"""A column of panes. Its own lines are hidden below them, so they are made once and cost nothing to draw."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE = "▏"
 
 
 def plain_lines(widget: Widget, style: Style, crop: Region, edge: Style | None = None) -> list[Strip]:
-    """Empty lines for a region of a widget, with a thin line in its first cell if it has an edge."""
+    """Return empty lines for a region of a widget, with a thin line in the first cell if it has an edge."""
     blank = Segment(" " * widget.size.width, style)
     width = widget.outer_size.width
     strip = Strip([Segment(LINE, edge), blank] if edge is not None else [blank]).adjust_cell_length(width, style)
@@ -25,7 +25,7 @@ def plain_lines(widget: Widget, style: Style, crop: Region, edge: Style | None =
 
 
 class LeftBorder(Vertical):
-    """Draws a line at its left wherever the style sheet leaves it a cell of padding for it."""
+    """Draws a line at its left, if the style sheet gives it a cell of padding for that."""
 
     _base: Style | None = None
 

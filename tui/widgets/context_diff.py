@@ -1,4 +1,4 @@
-"""The context before and after a compaction, side by side: what leaves, what stays, and where the note will stand."""
+"""The context before and after a compaction, side by side: what is compacted, what stays, and the place of the note."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from sessionscope.store import Candidate, Context, Cut, tokens_of
-from sessionscope.tui.text import render
+from sessionscope.tui.text import compaction_lines, glyphs, message_lines
 from sessionscope.tui.text.clock import human
+from sessionscope.tui.text.fitting import fit, one_line
 from sessionscope.tui.text.styles import strip_of
 from sessionscope.tui.workers.context_usage import bar
 
@@ -22,25 +23,25 @@ ASKED, WIDENED = "▌", "╎"
 
 
 def halves(left: Sequence[Span], right: Sequence[Span], width: int) -> list[Span]:
-    """Two lists of spans in columns of the same width."""
+    """Return two lists of spans in columns of the same width."""
     room = (width - len(GAP)) // 2
     return [*_within(left, room), (GAP, "line"), *_within(right, room)]
 
 
 def _within(spans: Sequence[Span], room: int) -> list[Span]:
-    """Spans cut or padded to so many cells."""
+    """Return spans cut or padded to so many cells."""
     found: list[Span] = []
     for text, style in spans:
         size = cell_len(text)
         if size >= room:
-            return [*found, (render.fit(text, room), style)]
+            return [*found, (fit(text, room), style)]
         found.append((text, style))
         room -= size
     return [*found, (" " * room, "")]
 
 
 class ContextHead(Widget):
-    """How much the model sees now and would see after, in numbers and as two bars on one scale."""
+    """How much the model is sent now and would be sent after, in numbers and as two bars on one scale."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "ContextHead { height: 2; }"
@@ -51,14 +52,14 @@ class ContextHead(Widget):
         self._before, self._staying, self._note = 0, 0, ""
 
     def show(self, cut: Cut | None, note: str) -> None:
-        """Shows what a cut and a note do to the context; nothing without a cut."""
+        """Show what a cut and a note do to the context; nothing without a cut."""
         self._rows = len(cut.leaves) + len(cut.stays) if cut is not None else 0
         self._kept = len(cut.stays) if cut is not None else 0
         self._before, self._staying = (cut.before, cut.staying) if cut is not None else (0, 0)
         self.say(note)
 
     def say(self, note: str) -> None:
-        """Shows another note."""
+        """Show another note."""
         self._note = note
         self.refresh()
 
@@ -68,7 +69,7 @@ class ContextHead(Widget):
             return strip_of(self, [], width)
         room = (width - len(GAP)) // 2 - 1
         if y == 0:
-            saves, style = render.saving(before, after), "accent" if after <= before else "damage"
+            saves, style = compaction_lines.saving(before, after), "accent" if after <= before else "damage"
             left: list[Span] = [(" NOW ", "strong"), (_counted(self._rows, before), "")]
             right: list[Span] = [("AFTER ", "strong")]
             if room >= ROOMY:
@@ -87,7 +88,7 @@ def _counted(rows: int, tokens: int) -> str:
 
 
 class ContextDiff(RangedList):
-    """A line a message of the context: at the left as it is, at the right what stays of it."""
+    """One line for each message of the context: at the left as it is, at the right what stays of it."""
 
     HELP = """\
 ### Compacting
@@ -110,7 +111,7 @@ from the beginning, and `kept` never leaves
         self._digits = 3
 
     def take(self, context: Context) -> None:
-        """Shows another context, in which nothing is marked yet."""
+        """Show another context, in which nothing is selected yet."""
         self.context = context
         self._leaving = frozenset()
         self._digits = max([3, *(len(str(row.seq)) for row in context.rows[-1:]), len(str(context.highest))])
@@ -118,26 +119,26 @@ from the beginning, and `kept` never leaves
         self.set_count(len(context.rows) + context.note_last, 0)
 
     def show(self, cut: Cut | None, note: str) -> None:
-        """Shows what a cut takes away, and the note that it leaves."""
+        """Show what a cut removes, and the note that replaces it."""
         self._leaving = frozenset(row.seq for row in cut.leaves) if cut is not None else frozenset()
         self._first = cut.leaves[0].seq if cut is not None else 0
         self.say(note)
 
     def say(self, note: str) -> None:
-        """Shows another note."""
+        """Show another note."""
         self._note = note
         self.refresh()
 
     @property
     def wanted(self) -> tuple[int, int] | None:
-        """The seqs at the ends of the marked range, in the order of the context."""
+        """The seqs at the ends of the selected range, in the order of the context."""
         if self.marked is None or not self.context.rows:
             return None
         first, last = (self.context.rows[min(at, len(self.context.rows) - 1)] for at in self.marked)
         return first.seq, last.seq
 
     def reach(self, first: int, last: int) -> None:
-        """Marks the range from one message to another, as near as they can be found."""
+        """Select the range from one message to another, or the nearest ones."""
         places = {row.seq: at for at, row in enumerate(self.context.rows)}
         here = [at for seq, at in places.items() if first <= seq <= last]
         begin, end = places.get(first, min(here, default=0)), places.get(last, max(here, default=0))
@@ -146,7 +147,7 @@ from the beginning, and `kept` never leaves
         self.reveal()
 
     def reveal(self) -> None:
-        """Scrolls to the range: to its beginning too, if there is room for all of it."""
+        """Scroll to the range: to its beginning too, if there is room for all of it."""
         if self.marked is not None:
             first, last = self.marked
             self.scroll_to(
@@ -175,8 +176,8 @@ from the beginning, and `kept` never leaves
 
     def _line(self, row: Candidate, width: int, style: str) -> list[Span]:
         room = (width - len(GAP)) // 2 - 1
-        glyph = render.NOTE if row.note else "●"
-        role = render.fit(render.one_line(render.ROLES.get(row.role, row.role)), render.ROLE_WIDTH)
+        glyph = glyphs.NOTE if row.note else "●"
+        role = fit(one_line(message_lines.ROLES.get(row.role, row.role)), message_lines.ROLE_CELLS)
         kept: list[Span] = [("kept ", "accent")] if row.kept else []
         state = style or ("note" if row.note else "title")
         left: list[Span] = [
@@ -185,18 +186,18 @@ from the beginning, and `kept` never leaves
             (f"{role} ", style or "dim"),
             *kept,
         ]
-        return self._sized(left, render.one_line(row.head), row.tokens, room, style)
+        return self._sized(left, one_line(row.head), row.tokens, room, style)
 
     def _noted(self, width: int) -> list[Span]:
-        words = render.one_line(self._note[:400])
-        left: list[Span] = [(f"{'new':>{self._digits}} ", "note"), (f"{render.NOTE} ", "note")]
+        words = one_line(self._note[:400])
+        left: list[Span] = [(f"{'new':>{self._digits}} ", "note"), (f"{glyphs.NOTE} ", "note")]
         return self._sized(left, words or "(the note)", tokens_of(len(self._note)), (width - len(GAP)) // 2 - 1, "note")
 
     @staticmethod
     def _sized(left: list[Span], words: str, tokens: int, room: int, style: str) -> list[Span]:
         size = f" {human(tokens):>{TOKENS - 1}}" if room >= 30 else ""
         used = sum(cell_len(text) for text, _ in left)
-        return [*left, (render.fit(words, max(0, room - used - len(size))), style), (size, style or "dim")]
+        return [*left, (fit(words, max(0, room - used - len(size))), style), (size, style or "dim")]
 
     def empty(self) -> str:
         return "nothing of it is in the context"

@@ -1,11 +1,11 @@
-"""What the doctor found: one line a finding, the worst first."""
+"""The findings of the doctor: one line each, the worst first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
 from sessionscope.store import Finding, Ref, Severity
-from sessionscope.tui.text import render
+from sessionscope.tui.text import finding_lines
 
 from .virtual_list import Span, VirtualList
 
@@ -13,7 +13,7 @@ HEAVIEST_FIRST = list(Severity)
 
 
 class FindingsList(VirtualList):
-    """The findings of one archive. `named` tells what a session is called."""
+    """The findings of one archive. `named` returns what a session is called."""
 
     HELP = """\
 ### Doctor
@@ -33,7 +33,7 @@ What is wrong or odd, in this archive or in one of its sessions. Looking changes
         self.hint = ""
 
     def show(self, found: Sequence[Finding], hint: str = "") -> None:
-        """Shows other findings, keeping the cursor on the one it is on, or at its place."""
+        """Show other findings. Keep the cursor on the same one, or at its place."""
         before = self.current
         self.found, self.hint = found, hint
         cursor = next((at for at, finding in enumerate(found) if finding == before), self.cursor) if before else 0
@@ -47,7 +47,7 @@ What is wrong or odd, in this archive or in one of its sessions. Looking changes
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         finding = self.found[index]
         name = self._named(finding.place.session) if finding.place.session is not None else ""
-        return render.finding_line(finding, name, width)
+        return finding_lines.finding_line(finding, name, width)
 
     def empty(self) -> str:
         return self.hint

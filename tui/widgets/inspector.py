@@ -1,4 +1,4 @@
-"""The inspector: whatever the cursor is on, whole, as lines of text that can be read and selected."""
+"""The inspector: everything about what is under the cursor, as lines of text that can be read and selected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from sessionscope.tui.compat import resize_content
 from sessionscope.tui.text.describe import Block
-from sessionscope.tui.text.render import fit
+from sessionscope.tui.text.fitting import fit
 from sessionscope.tui.text.styles import named_style
 from sessionscope.tui.text.visible import visible
 
@@ -64,7 +64,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         self._base: Style | None = None
 
     def show(self, blocks: Sequence[Block], keep: bool = False) -> None:
-        """Shows other blocks from their top, or with `keep` from where it was scrolled to."""
+        """Show other blocks from their top, or with `keep` from where it was scrolled to."""
         self._blocks = blocks
         self._wrap()
         if not keep:
@@ -80,7 +80,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
             self._wrap()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        # One that is as high as its lines needs them before it has a size.
+        # An inspector as high as its lines needs them before it has a size.
         return len(self._wrapped(width - self.scrollbar_gutter.width))
 
     def _wrap(self) -> None:
@@ -91,7 +91,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
         self.refresh(layout=height is not None and height.is_auto and len(self._lines) != before)
 
     def _wrapped(self, width: int) -> list[Strip]:
-        """The blocks as lines of so many cells."""
+        """Return the blocks as lines of so many cells."""
         lines: list[Strip] = []
         if width <= 0:
             return lines
@@ -121,7 +121,7 @@ The whole message under the cursor, the note of a compaction, or everything abou
     def render_line(self, y: int) -> Strip:
         width, base = self.scrollable_content_region.width, self._base
         if base is None:
-            # Walks all ancestors, so it is asked for once a style sheet.
+            # Computing it walks all ancestors, so it is done once for each style sheet.
             base = self._base = self.rich_style
         index = self.scroll_offset.y + y
         if index >= len(self._lines):
@@ -148,7 +148,9 @@ The whole message under the cursor, the note of a compaction, or everything abou
 
 
 def _tamed(line: list[Segment]) -> Strip:
-    """A line without anything a terminal would obey: a Markdown parser decodes what was harmless in the source."""
+    """Return a line without anything that a terminal would interpret: a Markdown parser decodes what is harmless in
+    the source.
+    """
     return Strip([Segment(visible(text), style) for text, style, _ in line])
 
 
@@ -157,7 +159,7 @@ def _over(strip: Strip, style: Style) -> Strip:
 
 
 def _markdown_styles(styles: dict[str, Style]) -> dict[str, Style]:
-    """Rich's own Markdown colours assume a black terminal; ours come from the theme."""
+    """Return the theme's styles for Markdown: Rich's own assume a black terminal."""
     plain = {name: Style(color=style.color, bold=style.bold) for name, style in styles.items()}
     found = {f"markdown.h{level}": plain["title"] + Style(bold=True) for level in range(1, 8)}
     return found | {
@@ -176,12 +178,12 @@ def _markdown_styles(styles: dict[str, Style]) -> dict[str, Style]:
 
 
 def _markdown(text: str, dark: bool) -> Markdown:
-    # Imported on first use: nobody waits for a Markdown parser at start.
+    # Imported on first use: the start does not wait for a Markdown parser.
     from markdown_it import MarkdownIt
     from rich.markdown import Markdown
 
     content = Markdown("", code_theme="ansi_dark" if dark else "ansi_light", hyperlinks=False)
-    # Tags are what agents talk in; as HTML they would vanish from the page.
+    # Agents write in tags. As HTML they would vanish.
     parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
     content.parsed = parser.parse(text)
     return content

@@ -1,4 +1,4 @@
-"""What was kept aside of an archive: two lines a bundle, the newest first."""
+"""The bundles of an archive: two lines each, the newest first."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from sessionscope.store import Bundled
-from sessionscope.tui.text import render
+from sessionscope.tui.text import session_lines
 
 from .virtual_list import Span, VirtualList
 
 
 class KeptList(VirtualList):
-    """Bundles: what was closed and how much of it, then the first words of it."""
+    """Bundles: what was closed and how much of it, then its first words."""
 
     LINES: ClassVar[int] = 2
     HELP = """\
@@ -29,7 +29,7 @@ Sessions that were closed here, each with what went with it. They stay until `tr
         self.hint = ""
 
     def show(self, found: Sequence[Bundled], hint: str = "") -> None:
-        """Shows other bundles, keeping the cursor at its place."""
+        """Show other bundles, and keep the cursor at its place."""
         self.found, self.hint = found, hint
         self.set_count(len(found), max(0, min(self.cursor, len(found) - 1)))
 
@@ -39,7 +39,7 @@ Sessions that were closed here, each with what went with it. They stay until `tr
         return self.found[self.cursor] if self.cursor < len(self.found) else None
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
-        return render.bundle_line(self.found[index], line, width)
+        return session_lines.bundle_line(self.found[index], line, width)
 
     def empty(self) -> str:
         return self.hint

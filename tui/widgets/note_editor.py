@@ -1,4 +1,4 @@
-"""The editor of a note. Whatever is typed or pasted into it, nothing of it is obeyed by the terminal."""
+"""The editor of a note. Nothing that is typed or pasted into it is interpreted by the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNSHOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 class NoteEditor(TextArea):
-    """A text area without frills: no line numbers, no colours of a language."""
+    """A text area without line numbers and without syntax colours."""
 
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class NoteEditor(TextArea):
         )
 
     def get_line(self, line_index: int) -> Text:
-        """A line with a character for each of its own, so that the cursor stands where it seems to."""
+        """Return a line with one character for each of its own, so that the cursor is where it seems to be."""
         return Text(_shown(self.document.get_line(line_index)), end="", no_wrap=True)
 
 
@@ -39,6 +39,6 @@ def _shown(line: str) -> str:
 
 
 def _one(found: re.Match[str]) -> str:
-    # A tab is laid out by the editor itself.
+    # The editor itself lays out tabs.
     shown = visible(found[0]) if found[0] != "\t" else "\t"
     return shown if len(shown) == 1 else UNSHOWN

@@ -1,4 +1,4 @@
-"""The preview list: every session that passes the filter, flat, with the words it began with."""
+"""The previews: every session that passes the filter, as a flat list, with its first words."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
-from sessionscope.tui.text import render
+from sessionscope.tui.text import session_lines
 
 from .virtual_list import Span, VirtualList
 
 
 class PreviewList(VirtualList):
-    """Two lines a session: title and counts, then the preview and when something last happened."""
+    """Two lines for each session: title and counts, then the preview and the time of the last change."""
 
     LINES: ClassVar[int] = 2
     HELP = """\
@@ -39,7 +39,7 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         return self._shown[0] if self.count else None
 
     def rebuild(self, keep: bool = True) -> None:
-        """Shows the library as it is now; with `keep`, the cursor stays on its session and at its place."""
+        """Show the catalog as it is now. With `keep`, the cursor stays on its session and at its place."""
         offset = self.cursor - self.top
         self._shown = self.catalog.listed()
         node = self.catalog.node(self._key) if keep and self._key is not None else None
@@ -55,7 +55,7 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         self._remember()
 
     def select(self, node: int) -> None:
-        """Puts the cursor on a session without telling anybody."""
+        """Put the cursor on a session without posting a message."""
         if node in self._shown:
             with self.prevent(VirtualList.Highlighted):
                 self.cursor = self._shown.index(node)
@@ -64,7 +64,7 @@ All sessions, subagents too, in the order of the tree: title or first words, the
         node = self._shown[index]
         if self.catalog.summary(node) is None:
             self.catalog.load(self._shown[max(0, index - 4) : index + self.rows_visible + 4])
-        return render.preview_line(
+        return session_lines.preview_line(
             self.catalog.summary(node), line, width, self.catalog.key(node) in self.catalog.marked
         )
 

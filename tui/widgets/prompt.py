@@ -1,4 +1,6 @@
-"""The one-line prompt at the foot of the screen: a filter, a text to find, a seq, limits of the context."""
+"""The one-line prompt at the bottom of the screen: a filter, a text to find, a message number, limits of the
+context.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +58,9 @@ class Prompt(Horizontal):
     what = ""
 
     async def ask(self, what: str, text: str = "") -> None:
-        """Shows the prompt for one of `LABELS` and takes the focus."""
+        """Show the prompt for one of `LABELS` and take the focus."""
         if not self.children:
-            # Made when first needed: nobody asks before the first frame.
+            # Made on first use: nothing is asked before the first frame.
             await self.mount(
                 Label("", markup=False),
                 Input(select_on_focus=False, compact=True),

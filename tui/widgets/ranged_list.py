@@ -1,4 +1,4 @@
-"""A list in which a range of rows can be marked, with keys or by dragging."""
+"""A list in which a range of rows can be selected, with keys or by dragging."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .virtual_list import AboutRow, VirtualList
 
 
 class RangedList(VirtualList):
-    """Marks the rows from one end, where the range began, to the other, which shift or the held cursor moves."""
+    """Selects the rows from one end, where the range began, to the other, which shift or the held cursor moves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("shift+down,J", "stretch(1)", "Range down", show=False, id="range.down"),
@@ -20,7 +20,7 @@ class RangedList(VirtualList):
     ]
 
     class RangeChanged(AboutRow):
-        """Other rows are marked now, or none; `index` is the end that moved."""
+        """Other rows are selected now, or none. `index` is the end that moved."""
 
         def can_replace(self, message: object) -> bool:
             return isinstance(message, RangedList.RangeChanged) and message.view is self.view
@@ -28,10 +28,10 @@ class RangedList(VirtualList):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.markable = True
-        """Whether rows can be marked at all: only where something can be done with them."""
+        """Whether rows can be selected: only if something can be done with them."""
         self._ends: tuple[int, int] | None = None
         self._held = False
-        """Whether the cursor takes the second end along."""
+        """Whether the cursor moves the second end."""
         self._pressed: int | None = None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -39,24 +39,24 @@ class RangedList(VirtualList):
 
     @property
     def marked(self) -> tuple[int, int] | None:
-        """The first and the last row of the range, None where none is marked."""
+        """The first and the last row of the range, None if none is selected."""
         return (min(self._ends), max(self._ends)) if self._ends is not None else None
 
     def is_marked(self, index: int) -> bool:
         return self._ends is not None and min(self._ends) <= index <= max(self._ends)
 
     def mark(self, first: int, last: int) -> None:
-        """Marks a range; keys move its end at `last`."""
+        """Select a range. Keys move its end at `last`."""
         self._held = False
         self._set((first, last), last)
 
     def move_ends(self, first: int, last: int) -> None:
-        """Marks the same rows where they stand now."""
+        """Select the same rows at their new places."""
         if self._ends is not None:
             self._ends = (first, last) if self._ends[0] <= self._ends[1] else (last, first)
 
     def unmark(self) -> bool:
-        """Takes the mark away; whether there was any."""
+        """Select nothing. Return False if nothing was selected."""
         there, self._held = self._ends is not None, False
         if there:
             self._set(None, self.cursor)
@@ -76,7 +76,7 @@ class RangedList(VirtualList):
     # -- keys
 
     def action_stretch(self, by: int) -> None:
-        """Moves the second end of the range, which begins under the cursor where none is marked."""
+        """Move the second end of the range. If none is selected, it begins under the cursor."""
         if not self.count:
             return
         first, last = self._ends or (self.cursor, self.cursor)
@@ -84,7 +84,7 @@ class RangedList(VirtualList):
         self._set((first, self.cursor), self.cursor)
 
     def action_hold(self) -> None:
-        """Begins a range under the cursor that the cursor stretches; again, and the range stays as it is."""
+        """Begin a range under the cursor that the cursor stretches. A second time, the range stays as it is."""
         if self._held:
             self._held = False
         elif self.count:
@@ -105,7 +105,7 @@ class RangedList(VirtualList):
     def on_mouse_move(self, event: events.MouseMove) -> None:
         if self._pressed is None or event.button != 1 or event.shift:
             return
-        # Above or below the list, the rows that come next scroll into it.
+        # Above or below the list, the next rows scroll into it.
         index = max(0, min((self.scroll_offset.y + event.y) // self.LINES, self.count - 1))
         if index != self._pressed or self._ends is not None:
             self.capture_mouse()
@@ -113,7 +113,7 @@ class RangedList(VirtualList):
             self.mark(self._pressed, index)
 
     def on_leave(self, _event: events.Leave) -> None:
-        # Who drags on from elsewhere did not begin here.
+        # A drag that began elsewhere does not begin a range here.
         if self.app.mouse_captured is not self:
             self._pressed = None
 

@@ -1,4 +1,4 @@
-"""The session tree: roots and subagents of every archive, folded until asked, as two flat arrays."""
+"""The session tree: roots and subagents of every archive, collapsed at first, as two flat arrays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from sessionscope.tui.sessions.session_catalog import LOW, Key, SessionCatalog
-from sessionscope.tui.text import render
+from sessionscope.tui.sessions.opened_archive import POSITION_MASK
+from sessionscope.tui.sessions.session_catalog import Key, SessionCatalog
+from sessionscope.tui.text import session_lines
 
 from .virtual_list import Span, VirtualList
 
@@ -18,7 +19,7 @@ AHEAD = 8
 
 
 class SessionTree(VirtualList):
-    """One line a session. `node` is the one under the cursor, None in an empty tree."""
+    """One line for each session. `node` is the one under the cursor, None in an empty tree."""
 
     HELP = """\
 ### Sessions
@@ -43,7 +44,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         self.catalog = catalog
         self.expanded: set[int] = set()
         self._met: set[int] = set()
-        """Groups that were shown before: a new one is shown open, one that somebody folded stays so."""
+        """Groups that were shown before. A new one is expanded, one that the user collapsed stays collapsed."""
         self._shown, self._depths = array("q"), array("q")
 
     @property
@@ -51,7 +52,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         return self._shown[self.cursor] if self.count else None
 
     def rebuild(self, keep: bool = True) -> None:
-        """Shows the library as it is now; with `keep`, the cursor stays on its session and at its place."""
+        """Show the catalog as it is now. With `keep`, the cursor stays on its session and at its place."""
         key = self._key
         groups = self.catalog.groups()
         self.expanded |= groups - self._met
@@ -72,7 +73,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         except ValueError:
             return 0
 
-    # Positions change with the session table, so what must outlive one is kept as keys.
+    # Positions change with the session table, so what must outlast it is kept as keys.
     _key: Key | None = None
     _expanded_keys: frozenset[Key] = frozenset()
 
@@ -85,18 +86,18 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         self._remember()
 
     def before_session_table(self) -> None:
-        """Remembers, before the library takes a new session table, what is unfolded and where the cursor is."""
+        """Remember what is expanded and where the cursor is, before the catalog takes a new session table."""
         self._remember()
         self._expanded_keys = frozenset(self.catalog.key(node) for node in self.expanded)
 
     def after_session_table(self, keep: bool = True) -> None:
-        """Shows the new session table with the same sessions unfolded."""
+        """Show the new session table with the same sessions expanded."""
         nodes = (self.catalog.node(key) for key in self._expanded_keys)
         self.expanded = {node for node in nodes if node is not None}
         self.rebuild(keep)
 
     def select(self, node: int) -> None:
-        """Puts the cursor on a session, unfolding what hides it."""
+        """Put the cursor on a session, and expand what hides it."""
         wanted = self.catalog.path(node)
         if not wanted <= self.expanded:
             self.expanded |= wanted
@@ -114,12 +115,12 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
             group = self.catalog.opened_archive(node).group_name(node)
             if group is not None:
                 count = self._below(index) if self.catalog.words else self._children(node)
-                return render.group_line(group, depth, expanded, count, width)
-            return render.archive_line(self.catalog.opened_archive(node), node in self.expanded, width)
+                return session_lines.group_line(group, depth, expanded, count, width)
+            return session_lines.archive_line(self.catalog.opened_archive(node), node in self.expanded, width)
         if self.catalog.summary(node) is None:
             start = max(0, index - AHEAD)
             self.catalog.load(self._shown[start : index + self.rows_visible + AHEAD])
-        opened_archive, at = self.catalog.opened_archive(node), node & LOW
+        opened_archive, at = self.catalog.opened_archive(node), node & POSITION_MASK
         shown = (
             None
             if not opened_archive.session_table.child_count(at)
@@ -127,7 +128,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         )
         summary = self.catalog.summary(node)
         sick = opened_archive.sick.get(summary.ref) if summary is not None else None
-        return render.tree_line(
+        return session_lines.tree_line(
             summary,
             opened_archive.session_table.place(at),
             depth,
@@ -146,7 +147,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
     def _children(self, node: int) -> int:
         opened_archive = self.catalog.opened_archive(node)
         if node >= 0:
-            return opened_archive.session_table.child_count(node & LOW)
+            return opened_archive.session_table.child_count(node & POSITION_MASK)
         return (
             len(opened_archive.session_table)
             if opened_archive.group_name(node) is None
@@ -154,7 +155,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         )
 
     def _below(self, index: int) -> int:
-        """How many lines stand below a node."""
+        """Return how many lines are below a node."""
         end = index + 1
         while end < self.count and self._depths[end] > self._depths[index]:
             end += 1
@@ -213,5 +214,5 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
                 self.action_expand()
         elif event.chain > 1:
             self.action_choose()
-        # The base class would do its own part on top of it.
+        # The base class would do its own part as well.
         event.prevent_default()

@@ -1,4 +1,4 @@
-"""The timeline: one line a message, read a page at a time, any number of them."""
+"""The timeline: one line for each message, any number of them, read a page at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.message import Message
 
 from sessionscope.store import StoreError, TimelineRow
 from sessionscope.store import Timeline as Rows
-from sessionscope.tui.text import render
+from sessionscope.tui.text import message_lines
 
 from .ranged_list import RangedList
 from .virtual_list import Span
@@ -18,7 +18,7 @@ PAGE, PAGES = 64, 32
 
 
 class TimelinePane(RangedList):
-    """Shows the rows of a store timeline. The place is kept by seq whenever the rows are replaced."""
+    """Shows the rows of a store timeline. The cursor stays on its seq when the rows are replaced."""
 
     HELP = """\
 ### Timeline
@@ -40,7 +40,7 @@ what is proposed
 """
 
     class ReadFailed(Message):
-        """Rows could not be read; `text` says why."""
+        """Rows could not be read. `text` says why."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -55,10 +55,10 @@ what is proposed
         self._digits = 3
         self.failed = False
         self._seq: int | None = None
-        """Where the cursor was last seen to be, for when its row cannot be read."""
+        """The seq of the cursor's last row, in case that row cannot be read."""
 
     def show(self, rows: Rows | None, seq: int | None = None, *, follow: bool = False) -> None:
-        """Shows other rows with the cursor at a seq, or at the newest. Nothing of the old rows is kept."""
+        """Show other rows with the cursor at a seq, or at the newest. Nothing of the old rows is kept."""
         self._take(rows)
         self.unmark()
         count = self.count_of(rows)
@@ -68,9 +68,9 @@ what is proposed
         self.post_message(self.Highlighted(self, self.cursor))
 
     def update(self, rows: Rows) -> None:
-        """Shows newer rows of the same kind, with what is on the screen where it is.
+        """Show newer rows of the same kind, and keep what is on the screen in its place.
 
-        Whoever stands on the last row, and sees it, follows what is appended.
+        A visible cursor on the last row follows what is appended.
         """
         here = self.current
         seen = self.top <= self.cursor < self.top + self.rows_visible
@@ -87,7 +87,7 @@ what is proposed
         if following or (seq is None and here is None):
             self.set_count(count, max(0, count - 1), None)
         elif seq is None:
-            # Damage has no seq to be found by; its place only changes with what was before it.
+            # Damage has no seq to be found by. Its place only changes with what was before it.
             self.set_count(count, min(index, max(0, count - 1)), first, reveal=seen)
         else:
             index = rows.nearest(seq)
@@ -110,7 +110,7 @@ what is proposed
     # -- rows
 
     def row(self, index: int) -> TimelineRow | None:
-        """A row by index, read with its page unless that is at hand. None where it cannot be read."""
+        """Return a row by index, read with its page unless that is cached. None if it cannot be read."""
         if not 0 <= index < self.count or self.rows is None:
             return None
         return self._peek(index)
@@ -126,7 +126,7 @@ what is proposed
             try:
                 page = self.rows.window(number * PAGE, (number + 1) * PAGE)
             except StoreError as error:
-                # One failure stands for all until the rows are shown anew, or every line would fail by itself.
+                # Read nothing more until the rows are replaced, or every line would fail by itself.
                 self.failed = True
                 self.post_message(self.ReadFailed(str(error)))
                 return None
@@ -143,7 +143,7 @@ what is proposed
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """The seqs of the first and the last row that are marked and have one, None where none is."""
+        """The first and the last seq among the selected rows, None if there is none."""
         if self.marked is None:
             return None
         first, last = self.marked
@@ -155,7 +155,7 @@ what is proposed
         return (begin, end) if begin is not None and end is not None else None
 
     def go_to(self, seq: int) -> bool:
-        """Puts the cursor on a seq, or as near as can be; False where that seq is not shown."""
+        """Put the cursor on a seq, or as near as possible. Return False if that seq is not shown."""
         if self.rows is None or not self.count:
             return False
         index = self.rows.nearest(seq)
@@ -163,7 +163,7 @@ what is proposed
         return self.rows.locate(seq) is not None
 
     def place(self, index: int) -> None:
-        """Puts the cursor on a row and, unless it is on the screen, that row into the middle."""
+        """Put the cursor on a row and, unless it is on the screen, that row in the middle."""
         if not self.top <= index < self.top + self.rows_visible:
             self.scroll_to(y=max(0, index - self.rows_visible // 2), animate=False, immediate=True)
         self.cursor = index
@@ -178,14 +178,16 @@ what is proposed
         if row.role == "tool" and (index + 1) % PAGE:
             below = self.row(index + 1)
             last = below is None or below.role != "tool"
-        return render.timeline_line(row, width, self._digits, last, row.seq in self.unanswered, self.is_marked(index))
+        return message_lines.message_line(
+            row, width, self._digits, last, row.seq in self.unanswered, self.is_marked(index)
+        )
 
     def empty(self) -> str:
         return self.hint
 
 
 def _said(row: TimelineRow) -> tuple[object, ...]:
-    """What makes a row the same as before: an identity may change although the message did not."""
+    """Return what makes a row the same as before: an identity may change although the message did not."""
     return row.seq, row.hole, row.role, row.size, row.head
 
 

@@ -1,4 +1,4 @@
-"""A list of any length at constant memory: a row is asked for only when it is drawn."""
+"""A list of any length in constant memory: a row is read only when it is drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sessionscope.tui.compat import resize_content
 from sessionscope.tui.text.styles import named_style
 
 Span = tuple[str, str]
-"""A piece of a line: its text, and the name of a component style without the prefix, or nothing."""
+"""A piece of a line: its text, and the name of a text style or nothing."""
 
 MANY = 10**12
 
@@ -38,14 +38,14 @@ class AboutRow(Message):
 
 
 class VirtualList(ScrollView, can_focus=True):
-    """Draws `count` rows of `LINES` lines each. Subclasses give the lines of a row as spans.
+    """Draws `count` rows of `LINES` lines each. Subclasses return the lines of a row as spans.
 
-    The cursor is an index. Moving it paints two rows; nothing but what is on the screen is ever asked for.
+    The cursor is an index. Moving it paints two rows. Only what is on the screen is ever read.
     """
 
     ALLOW_SELECT = False
     HELP: ClassVar[str] = ""
-    """What the help says of it, as Markdown."""
+    """Its part of the help, as Markdown."""
     LINES: ClassVar[int] = 1
     DEFAULT_CSS = """
     VirtualList {
@@ -68,7 +68,7 @@ class VirtualList(ScrollView, can_focus=True):
     cursor: reactive[int] = reactive(0, repaint=False)
 
     class Highlighted(AboutRow):
-        """The cursor stands on another row now."""
+        """The cursor is on another row now."""
 
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, VirtualList.Highlighted) and message.view is self.view
@@ -84,24 +84,24 @@ class VirtualList(ScrollView, can_focus=True):
     # -- what subclasses give
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
-        """What line `line` of row `index` shows, in at most `width` cells; a longer line is cut."""
+        """Return what line `line` of row `index` shows, in at most `width` cells. A longer line is cut."""
         raise NotImplementedError
 
     def empty(self) -> str:
-        """What to say where there is no row at all."""
+        """Return what to show if there is no row."""
         return ""
 
     # -- size and place
 
     def set_count(self, count: int, cursor: int | None = None, top: int | None = None, reveal: bool = True) -> None:
-        """Takes another number of rows, keeping the cursor where it is unless told otherwise.
+        """Take another number of rows, and keep the cursor unless another index is given.
 
-        `top` is the index of the first row to show; unless `reveal`, that holds even if the cursor is elsewhere.
+        `top` is the index of the first row to show. Unless `reveal`, that holds even if the cursor is elsewhere.
         """
         self.count = count
         resize_content(self, Size(self.scrollable_content_region.width, count * self.LINES))
         if cursor is not None or self.cursor >= count:
-            # The rows changed under the cursor, so its watcher must not take the old place for a move.
+            # The rows changed under the cursor, so its watcher must not see a move.
             self.set_reactive(VirtualList.cursor, max(0, min(self.cursor if cursor is None else cursor, count - 1)))
         if top is not None:
             self.scroll_to(y=top * self.LINES, animate=False, immediate=True)
@@ -123,7 +123,7 @@ class VirtualList(ScrollView, can_focus=True):
         height = self.scrollable_content_region.height
         first, y = self.cursor * self.LINES, self.scroll_offset.y
         if not height:
-            # Before the first layout nothing is clamped yet, and what is set now is what the first frame shows.
+            # Before the first layout nothing is clamped, and this is what the first frame shows.
             self.set_scroll(0, first)
             return
         if first < y:
@@ -152,7 +152,7 @@ class VirtualList(ScrollView, can_focus=True):
         self._style_cache.clear()
 
     def style(self, name: str) -> Style:
-        """A text style on the background of the list."""
+        """Return a text style on the background of the list."""
         found = self._style_cache.get(name)
         if found is None:
             base = self.rich_style
@@ -170,7 +170,7 @@ class VirtualList(ScrollView, can_focus=True):
         strip = Strip(segments).adjust_cell_length(width, base)
         if index == self.cursor:
             cursor = self.style("cursor" if self.has_focus else "cursor-blurred")
-            # In focus the cursor's own colour is the only one sure to be read on its background.
+            # In focus, only the cursor's own colour is certain to be readable on its background.
             over = cursor if self.has_focus else Style(bgcolor=cursor.bgcolor)
             strip = Strip([Segment(text, (style or base) + over) for text, style, _ in strip], strip.cell_length)
         return strip
@@ -188,7 +188,7 @@ class VirtualList(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self, self.cursor))
 
     def row_at(self, y: int) -> int | None:
-        """The row at a line of the widget, None below the last."""
+        """Return the row at a line of the widget, None below the last."""
         index = (self.scroll_offset.y + y) // self.LINES
         return index if index < self.count else None
 

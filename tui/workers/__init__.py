@@ -1,1 +1,1 @@
-"""What runs beside the screen; each function posts its result as a message."""
+"""The bodies of background workers. Each posts its results as messages."""

@@ -1,9 +1,10 @@
-"""What runs beside the screen when something is looked for, planned, or put right; each result is a posted message."""
+"""Background work of the doctor and of actions. Each function is the body of one worker and posts its results."""
 
 from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -35,13 +36,14 @@ from sessionscope.store import (
 from sessionscope.tui.external.summarizer import NoteError, summarize
 from sessionscope.tui.headless.excerpt import excerpt
 
-from .read_workers import Post
+from .reporting import Post, reporting
 
-TELL_EVERY_S = 0.1
+REPORT_EVERY_S = 0.1
+"""Seconds between two messages about progress: more often nobody could read them."""
 
 
 class Job(Struct, frozen=True):
-    """What works on the note, or carries the compaction out: that goes on until it says whether it was done."""
+    """A worker of the compaction dialog. One that `writes` is waited for, since it may have written already."""
 
     epoch: int
     writes: bool
@@ -50,7 +52,7 @@ class Job(Struct, frozen=True):
 
 @dataclass(eq=False, repr=False)
 class Progressed(Message):
-    """How far some work is."""
+    """The progress of a worker."""
 
     epoch: int
     what: str
@@ -60,7 +62,7 @@ class Progressed(Message):
 
 @dataclass(eq=False, repr=False)
 class FindingsRead(Message):
-    """Some more of what the doctor finds; `complete` says that it was the last."""
+    """More findings of the doctor. `complete` says that these are the last."""
 
     epoch: int
     findings: list[Finding]
@@ -69,7 +71,7 @@ class FindingsRead(Message):
 
 @dataclass(eq=False, repr=False)
 class Planned(Message):
-    """What an action would do."""
+    """The plan of an action."""
 
     epoch: int
     plan: Plan
@@ -77,7 +79,7 @@ class Planned(Message):
 
 @dataclass(eq=False, repr=False)
 class Applied(Message):
-    """What was done."""
+    """A plan that was carried out."""
 
     epoch: int
     plan: Plan
@@ -86,7 +88,7 @@ class Applied(Message):
 
 @dataclass(eq=False, repr=False)
 class GivenUp(Message):
-    """Some work was not done; `text` says why in one sentence, empty where somebody stopped it."""
+    """An action failed. `text` says why in one sentence; it is empty if the user stopped it."""
 
     epoch: int
     text: str
@@ -94,7 +96,7 @@ class GivenUp(Message):
 
 @dataclass(eq=False, repr=False)
 class RangeCut(Message):
-    """What a range of a context takes, None with the reason why it takes nothing."""
+    """The messages that a range compacts, or None and in `text` the reason why it compacts none."""
 
     epoch: int
     cut: Cut | None
@@ -103,7 +105,7 @@ class RangeCut(Message):
 
 @dataclass(eq=False, repr=False)
 class Overtaken(Message):
-    """What was wanted makes no sense, mostly as the context has become this one; `text` says why."""
+    """A compaction that cannot be done. `text` says why; mostly the context has changed to this one."""
 
     epoch: int
     context: Context
@@ -112,48 +114,48 @@ class Overtaken(Message):
 
 @dataclass(eq=False, repr=False)
 class Noted(Message):
-    """A note that the user's command made."""
+    """A note that the user's command wrote."""
 
     epoch: int
     note: str
 
 
 def look(post: Post, archive: Archive, ref: Ref | None, epoch: int, cancel: Cancel) -> None:
-    """Looks for what is wrong with an archive, or one session of it."""
-    with _Reporting(post, epoch):
+    """Read the findings of the doctor for an archive, or for one session of it."""
+    with _reporting(post, epoch):
         some: list[Finding] = []
-        due = time.monotonic() + TELL_EVERY_S
+        due = time.monotonic() + REPORT_EVERY_S
         complete = False
         try:
-            for finding in archive.reader().findings(ref, _telling(post, epoch), cancel):
+            for finding in archive.reader().findings(ref, _progress(post, epoch), cancel):
                 some.append(finding)
                 if time.monotonic() >= due:
                     post(FindingsRead(epoch, some, False))
-                    some, due = [], time.monotonic() + TELL_EVERY_S
+                    some, due = [], time.monotonic() + REPORT_EVERY_S
             complete = True
         finally:
-            # What was found before something failed is told all the same.
+            # Findings that were read before something failed are shown too.
             post(FindingsRead(epoch, some, complete))
 
 
 def plan(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:
-    """Plans an action; nothing is changed."""
-    with _Reporting(post, epoch):
-        post(Planned(epoch, actions_for(archive, needed(action)).plan(action, _telling(post, epoch), cancel)))
+    """Plan an action. Nothing is changed."""
+    with _reporting(post, epoch):
+        post(Planned(epoch, actions_for(archive, needed(action)).plan(action, _progress(post, epoch), cancel)))
 
 
 def apply(post: Post, archive: Archive, planned: Plan, epoch: int, cancel: Cancel) -> None:
-    """Carries a plan out that somebody has seen and confirmed, also that no agent is running where that matters."""
-    with _Reporting(post, epoch):
+    """Carry out a confirmed plan. If it names a reason in `offline`, the user confirmed that no agent is running."""
+    with _reporting(post, epoch):
         actions = actions_for(archive, needed(planned.action))
-        receipt = actions.apply(planned, _telling(post, epoch), cancel, offline=bool(planned.offline))
+        receipt = actions.apply(planned, _progress(post, epoch), cancel, offline=bool(planned.offline))
         post(Applied(epoch, planned, receipt))
 
 
 def undo(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:
-    """Takes something back."""
-    with _Reporting(post, epoch):
-        actions, progress = actions_for(archive, needed(action)), _telling(post, epoch)
+    """Undo an action: plan and carry out the action that reverses it."""
+    with _reporting(post, epoch):
+        actions, progress = actions_for(archive, needed(action)), _progress(post, epoch)
         planned = actions.plan(action, progress, cancel)
         if planned.empty:
             raise Misused("nothing is left to be taken back.")
@@ -163,24 +165,24 @@ def undo(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cance
 def plan_range(
     post: Post, archive: Archive, ref: Ref, span: tuple[int, int], stored: bool, epoch: int, cancel: Cancel
 ) -> None:
-    """Plans a compaction of the rows between two seqs, in the order in which they are `stored` or of the context."""
-    with _Reporting(post, epoch):
+    """Plan a compaction from one seq to another, in the order of the file (`stored`) or of the context."""
+    with _reporting(post, epoch):
         actions = actions_for(archive, Capability.COMPACT)
         first, last = stored_range(archive.reader().context(ref), *span) if stored else span
-        post(Planned(epoch, actions.plan(Compact(ref, first, last, ""), _telling(post, epoch), cancel)))
+        post(Planned(epoch, actions.plan(Compact(ref, first, last, ""), _progress(post, epoch), cancel)))
 
 
 def propose(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
-    """Plans a compaction that keeps the newest exchanges, fewer of them where the session is short."""
-    with _Reporting(post, epoch):
+    """Plan a compaction that keeps the newest exchanges, fewer of them if the session is short."""
+    with _reporting(post, epoch):
         actions = actions_for(archive, Capability.COMPACT)
         action = Compact(ref, None, None, "", usual_exchanges(archive.reader().context(ref)))
-        post(Planned(epoch, actions.plan(action, _telling(post, epoch), cancel)))
+        post(Planned(epoch, actions.plan(action, _progress(post, epoch), cancel)))
 
 
 def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None:
-    """Works out what a range takes."""
-    with _Reporting(post, epoch):
+    """Find out which messages a range compacts."""
+    with _reporting(post, epoch):
         try:
             post(RangeCut(epoch, plan_cut(context, first, last), ""))
         except Misused as error:
@@ -188,9 +190,9 @@ def cut(post: Post, context: Context, first: int, last: int, epoch: int) -> None
 
 
 def compact(post: Post, archive: Archive, action: Compact, seen: CompactionPlan, epoch: int, cancel: Cancel) -> None:
-    """Carries a compaction out that does what was seen. One that would do anything else by now is planned only."""
-    with _Reporting(post, epoch):
-        actions, progress = actions_for(archive, Capability.COMPACT), _telling(post, epoch)
+    """Compact if that does exactly what the user has seen in `seen`. Otherwise only plan it anew."""
+    with _reporting(post, epoch):
+        actions, progress = actions_for(archive, Capability.COMPACT), _progress(post, epoch)
         try:
             planned = actions.plan(action, progress, cancel)
         except Misused as error:
@@ -205,45 +207,34 @@ def compact(post: Post, archive: Archive, action: Compact, seen: CompactionPlan,
 
 
 def note(post: Post, archive: Archive, ref: Ref, cut: Cut, command: str, epoch: int, cancel: Cancel) -> None:
-    """Has the user's command write a note of what leaves."""
-    with _Reporting(post, epoch):
+    """Let the user's command write a note about the messages that are compacted."""
+    with _reporting(post, epoch):
         pieces = excerpt(archive.reader(), ref, cut)
-        post(Noted(epoch, summarize(command, pieces, _telling(post, epoch), cancel)))
+        post(Noted(epoch, summarize(command, pieces, _progress(post, epoch), cancel)))
 
 
-def _telling(post: Post, epoch: int) -> Progress:
-    """Progress as messages, not more often than anybody can see."""
+def _progress(post: Post, epoch: int) -> Progress:
+    """Return a progress function that posts a message at most every `REPORT_EVERY_S` seconds."""
     due = 0.0
 
     def tell(what: str, done: int, total: int) -> None:
         nonlocal due
         now = time.monotonic()
         if now >= due:
-            due = now + TELL_EVERY_S
+            due = now + REPORT_EVERY_S
             post(Progressed(epoch, what, done, total))
 
     return tell
 
 
-class _Reporting:
-    """Turns what a worker raises into a message."""
+def _reporting(post: Post, epoch: int) -> AbstractContextManager[None]:
+    """Post `GivenUp` for what is raised inside, without a text if the user stopped it."""
 
-    def __init__(self, post: Post, epoch: int) -> None:
-        self._post, self._epoch = post, epoch
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if error is None:
-            return True
-        if not isinstance(error, Exception):
-            return False
+    def message_for(error: Exception) -> GivenUp:
         if isinstance(error, Cancelled):
-            text = ""
-        elif isinstance(error, (StoreError, OSError, NoteError)):
-            text = str(error)
-        else:
-            text = f"Unexpected error: {error!r}. Look again before you repeat it."
-        self._post(GivenUp(self._epoch, text))
-        return True
+            return GivenUp(epoch, "")
+        if isinstance(error, (StoreError, OSError, NoteError)):
+            return GivenUp(epoch, str(error))
+        return GivenUp(epoch, f"Unexpected error: {error!r}. Look again before you repeat it.")
+
+    return reporting(post, message_for)

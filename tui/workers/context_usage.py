@@ -15,22 +15,22 @@ _ROLES = ("system", NOTE_ROLE, "user", "assistant", "tool")
 
 
 class ContextUsage(Struct, frozen=True):
-    """The messages that the model is sent, the biggest first, and what is known beside them."""
+    """The messages that the model is sent, the biggest first, with compactions and usage."""
 
     rows: tuple[Candidate, ...]
     audit: Audit | None = None
     usage: Usage | None = None
     growth: Sequence[int] = ()
-    """Tokens of the context at each call of the model, estimated."""
+    """The estimated tokens of the context at each call of the model."""
 
     @property
     def tokens(self) -> int:
-        """All of it, estimated."""
+        """The estimated tokens of all messages."""
         return sum(row.tokens for row in self.rows)
 
     @property
     def by_role(self) -> list[tuple[str, int, int]]:
-        """Role, messages and tokens of each that there is, in the order in which a conversation has them."""
+        """Role, messages and tokens of each role that occurs, in the order in which a conversation has them."""
         found: dict[str, list[int]] = {role: [] for role in (*_ROLES, OTHER)}
         for row in self.rows:
             found[NOTE_ROLE if row.note else row.role if row.role in _ROLES else OTHER].append(row.tokens)
@@ -38,7 +38,7 @@ class ContextUsage(Struct, frozen=True):
 
     @property
     def sent(self) -> list[int]:
-        """Tokens that were sent in each round, as recorded, the oldest first."""
+        """The recorded tokens that were sent in each round, the oldest first."""
         rounds = sorted(self.usage.rounds if self.usage is not None else [], key=lambda found: found.created_at or 0)
         return [found.prompt_tokens for found in rounds if found.prompt_tokens is not None]
 
@@ -46,23 +46,28 @@ class ContextUsage(Struct, frozen=True):
 def context_usage_of(
     rows: Sequence[Candidate], audit: Audit | None = None, usage: Usage | None = None, growth: Sequence[int] = ()
 ) -> ContextUsage:
-    """Return the context usage of messages; what is not known may be left out."""
+    """Return the context usage of messages. What is not known may be left out."""
     return ContextUsage(tuple(sorted(rows, key=lambda row: (-row.tokens, row.seq))), audit, usage, growth)
 
 
 def bar(part: int, whole: int, cells: int) -> str:
-    """A part of a whole as a bar in at most so many cells, to an eighth of one; never nothing for something."""
+    """Return a part of a whole as a bar in at most so many cells, to an eighth of one; never an empty bar for
+    something.
+    """
     eighths = max(round(8 * cells * part / whole), part > 0) if whole else 0
     return ("█" * (eighths // 8) + PARTS[eighths % 8]).rstrip()
 
 
 def share(part: int, whole: int) -> str:
-    """A part of a whole in percent."""
+    """Return a part of a whole in percent."""
     return f"{round(100 * part / whole)}%" if whole else ""
 
 
 def sparkline(values: Sequence[int], cells: int) -> str:
-    """Values as a line of blocks from 0 to the greatest; of more values than cells, each cell shows its greatest."""
+    """Return values as a line of blocks from 0 to the greatest.
+
+    With more values than cells, each cell shows its greatest.
+    """
     if not values:
         return ""
     cells = min(cells, len(values))

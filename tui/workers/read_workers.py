@@ -1,12 +1,14 @@
-"""What runs beside the screen: each function is a worker's whole work, and its result is a message that is posted."""
+"""Background reads. Each function is the body of one worker and posts its results as messages."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from msgspec import Struct
 from textual.message import Message
 from textual.worker import get_current_worker
 
@@ -19,6 +21,7 @@ from sessionscope.store import (
     Changes,
     Order,
     Outline,
+    Reader,
     Ref,
     SessionDetail,
     SessionTable,
@@ -29,15 +32,18 @@ from sessionscope.store import (
 )
 
 from .context_usage import ContextUsage, context_usage_of
+from .reporting import Post, reporting
 
 T = TypeVar("T")
-Post = Callable[[Message], object]
-PREVIEWS_A_BURST, TELL_EVERY_S = 200, 0.25
+PREVIEWS_PER_READ = 200
+"""How many previews are read at once: between two reads the worker can be cancelled."""
+PREVIEWS_EVERY_S = 0.25
+"""Seconds between two messages about previews: the lists are built anew for each."""
 
 
 @dataclass(eq=False, repr=False)
 class SessionTableRead(Message):
-    """A session table of an archive, and what changed since the one `before` it."""
+    """A session table of an archive, and what changed since the one `before` it; `seconds` is how long that took."""
 
     opened_archive: int
     session_table: SessionTable
@@ -48,7 +54,7 @@ class SessionTableRead(Message):
 
 @dataclass(eq=False, repr=False)
 class Outlined(Message):
-    """Which rows a session has."""
+    """The outline of a session; `seconds` is how long reading it took."""
 
     epoch: int
     outline: Outline
@@ -57,9 +63,9 @@ class Outlined(Message):
 
 @dataclass(eq=False, repr=False)
 class SessionRead(Message):
-    """What a session is beyond its rows, as far as that can be read; `trouble` says why some of it cannot.
+    """Compactions, bookkeeping and usage of a session. `trouble` says why one of them could not be read.
 
-    `began` is when the reading began, in seconds of the monotonic clock: what was done before that is in it.
+    `began` is when the read began, in seconds of the monotonic clock. What was written before that is included.
     """
 
     epoch: int
@@ -72,7 +78,7 @@ class SessionRead(Message):
 
 @dataclass(eq=False, repr=False)
 class ContextUsageRead(Message):
-    """What fills the context of a session."""
+    """The context usage of a session."""
 
     epoch: int
     weight: ContextUsage
@@ -80,16 +86,20 @@ class ContextUsageRead(Message):
 
 @dataclass(eq=False, repr=False)
 class PreviewsMatched(Message):
-    """Keys of sessions whose preview holds every word of the filter."""
+    """The storage keys of all sessions so far whose preview holds every word of the filter."""
 
     opened_archive: int
     epoch: int
-    found: set[int]
+    session_table: SessionTable
+    """The session table that was gone through: a key has a meaning only in it."""
+    matches: set[int]
+    read: dict[int, str]
+    """Previews that were read since the last such message, by storage key."""
 
 
 @dataclass(eq=False, repr=False)
 class TextFound(Message):
-    """The next hit of a search in a session, None where there is none."""
+    """The seq of the next message that holds the text, None if there is none."""
 
     epoch: int
     text: str
@@ -98,9 +108,9 @@ class TextFound(Message):
 
 @dataclass(eq=False, repr=False)
 class Failed(Message):
-    """A worker could not do its work; `text` says why in one sentence, `again` whether it may work later.
+    """A read failed. `text` says why in one sentence, and `again` whether a later try may succeed.
 
-    Whether a session is `gone` for good, a session table tells.
+    `gone` says that the session was not found. Only a session table tells whether it stays so.
     """
 
     text: str
@@ -111,13 +121,13 @@ class Failed(Message):
 
 
 def stopped() -> bool:
-    """Whether the worker that asks is not wanted any more: the `cancel` of what it runs."""
+    """Return whether the calling worker was cancelled. This is the `cancel` of what it runs."""
     return get_current_worker().is_cancelled
 
 
-def count(post: Post, archive: Archive, opened_archive: int, before: SessionTable, cancel: Cancel) -> None:
-    """Takes a session table and compares it with the one before."""
-    with _Reporting(post, opened_archive=opened_archive):
+def read_session_table(post: Post, archive: Archive, opened_archive: int, before: SessionTable, cancel: Cancel) -> None:
+    """Read the session table of an archive and compare it with the one before."""
+    with _reporting(post, opened_archive=opened_archive):
         began = time.perf_counter()
         session_table = archive.reader().session_table(cancel)
         post(
@@ -128,8 +138,8 @@ def count(post: Post, archive: Archive, opened_archive: int, before: SessionTabl
 
 
 def read_session(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Outline | None, cancel: Cancel) -> None:
-    """Reads a session's outline unless it is at hand, then its audit, bookkeeping and usage, each for itself."""
-    with _Reporting(post, epoch=epoch):
+    """Read the outline of a session unless it is given, then its compactions, bookkeeping and usage."""
+    with _reporting(post, epoch=epoch):
         reader, began = archive.reader(), time.monotonic()
         if outline is None:
             outline = reader.outline(ref, cancel)
@@ -144,7 +154,7 @@ def read_session(post: Post, archive: Archive, ref: Ref, epoch: int, outline: Ou
 
 
 def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What a read gives, or why it cannot. Raises Busy, as then nothing is lost but time."""
+    """Return what a read returns, or why it failed. Raises Busy: then a later try may succeed."""
     try:
         return read(), None
     except Busy:
@@ -154,8 +164,8 @@ def _part(read: Callable[[], T]) -> tuple[T | None, str | None]:
 
 
 def measure_context(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: Cancel) -> None:
-    """Weighs the messages that the model is sent of a session."""
-    with _Reporting(post, epoch=epoch):
+    """Read the messages that the model is sent, and how large they are."""
+    with _reporting(post, epoch=epoch):
         reader = archive.reader()
         outline = reader.outline(ref, cancel)
         sent = reader.timeline(ref, View.CONTEXT, outline)
@@ -166,66 +176,95 @@ def measure_context(post: Post, archive: Archive, ref: Ref, epoch: int, cancel: 
         post(ContextUsageRead(epoch, context_usage_of(rows, audit, usage, growth)))
 
 
-def match_previews(
-    post: Post,
-    archive: Archive,
-    opened_archive: int,
-    session_table: SessionTable,
-    order: Order,
-    known: dict[int, str],
-    words: tuple[str, ...],
-    epoch: int,
-    cancel: Cancel,
-) -> None:
-    """Compares the words with every preview, reading those that are not known yet, the first in order first."""
-    needles = [word.casefold() for word in words]
-    found: set[int] = set()
-    told, due = 0, 0.0
-    with _Reporting(post):
-        reader, line = archive.reader(), session_table.sorted(range(len(session_table)), order)
-        for start in range(0, len(line), PREVIEWS_A_BURST):
-            if cancel():
-                return
-            positions = line[start : start + PREVIEWS_A_BURST]
-            missing = [session_table.keys[at] for at in positions if session_table.keys[at] not in known]
-            if missing:
-                known.update(reader.previews(missing))
-            found |= {
-                session_table.keys[at]
-                for at in positions
-                if (text := known.get(session_table.keys[at], "").casefold())
-                and all(needle in text for needle in needles)
-            }
-            if len(found) > told and time.monotonic() >= due:
-                told, due = len(found), time.monotonic() + TELL_EVERY_S
-                post(PreviewsMatched(opened_archive, epoch, set(found)))
-        if len(found) > told:
-            post(PreviewsMatched(opened_archive, epoch, found))
+class PreviewQuery(Struct, frozen=True):
+    """What to find in the previews of one archive."""
+
+    epoch: int
+    opened_archive: int
+    """The archive, by its index among those that are open."""
+    session_table: SessionTable
+    order: Order
+    """The first sessions in this order are read first."""
+    known_previews: dict[int, str]
+    """Previews that were read already, by storage key."""
+    words: tuple[str, ...]
+    """What a preview must hold, in upper or lower case."""
 
 
-def find(
+def match_previews(post: Post, archive: Archive, query: PreviewQuery, cancel: Cancel) -> None:
+    """Compare the words with every preview. Read the previews that are not known yet.
+
+    Posts `PreviewsMatched` at most every `PREVIEWS_EVERY_S` seconds and once at the end, also if it is cancelled:
+    what was read until then need not be read again.
+    """
+    with _reporting(post):
+        matching = _MatchingPreviews(query)
+        positions = query.session_table.sorted(range(len(query.session_table)), query.order)
+        reader, due = archive.reader(), 0.0
+        try:
+            for start in range(0, len(positions), PREVIEWS_PER_READ):
+                if cancel():
+                    return
+                matching.add(
+                    reader, [query.session_table.keys[at] for at in positions[start : start + PREVIEWS_PER_READ]]
+                )
+                if matching.has_news and time.monotonic() >= due:
+                    due = time.monotonic() + PREVIEWS_EVERY_S
+                    post(matching.message())
+        finally:
+            if matching.has_news:
+                post(matching.message())
+
+
+class _MatchingPreviews:
+    """The sessions that match so far, and the previews that were read since the last message."""
+
+    def __init__(self, query: PreviewQuery) -> None:
+        self._query = query
+        self._words = [word.casefold() for word in query.words]
+        self._matches: set[int] = set()
+        self._posted_matches = 0
+        self._read: dict[int, str] = {}
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something that no message has told yet."""
+        return len(self._matches) > self._posted_matches or bool(self._read)
+
+    def add(self, reader: Reader, keys: list[int]) -> None:
+        """Match some sessions by their storage keys. Raises StoreError."""
+        known = self._query.known_previews
+        new = reader.previews([key for key in keys if key not in known])
+        self._read.update(new)
+        for key in keys:
+            preview = (known.get(key) or new.get(key, "")).casefold()
+            if preview and all(word in preview for word in self._words):
+                self._matches.add(key)
+
+    def message(self) -> PreviewsMatched:
+        """Return all matches so far and the previews that were read since the last message."""
+        read, self._read = self._read, {}
+        self._posted_matches = len(self._matches)
+        query = self._query
+        return PreviewsMatched(query.opened_archive, query.epoch, query.session_table, set(self._matches), read)
+
+
+def find_text(
     post: Post, archive: Archive, ref: Ref, epoch: int, text: str, start: int, forward: bool, cancel: Cancel
 ) -> None:
-    """Looks for the next message that holds a text."""
-    with _Reporting(post):
+    """Find the next message that holds a text."""
+    with _reporting(post):
         post(TextFound(epoch, text, archive.reader().find(ref, text, start, forward, cancel)))
 
 
-class _Reporting:
-    """Turns what a worker raises into a message; a cancelled one has nothing to say."""
+def _reporting(post: Post, epoch: int | None = None, opened_archive: int | None = None) -> AbstractContextManager[None]:
+    """Post `Failed` for what is raised inside, and nothing for a worker that was cancelled."""
 
-    def __init__(self, post: Post, epoch: int | None = None, opened_archive: int | None = None) -> None:
-        self._post, self._epoch, self._opened_archive = post, epoch, opened_archive
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if error is None or isinstance(error, Cancelled):
-            return True
-        if not isinstance(error, Exception):
-            return False
-        text = str(error) if isinstance(error, StoreError) else f"something unforeseen went wrong: {error!r}"
+    def message_for(error: Exception) -> Failed | None:
+        if isinstance(error, Cancelled):
+            return None
+        text = str(error) if isinstance(error, StoreError) else f"Unexpected error: {error!r}."
         gone = isinstance(error, UnknownSession)
-        self._post(Failed(text, gone or isinstance(error, Busy), self._epoch, self._opened_archive, gone))
-        return True
+        return Failed(text, gone or isinstance(error, Busy), epoch, opened_archive, gone)
+
+    return reporting(post, message_for)

@@ -1,1 +1,1 @@
-"""What is wrong in a folder of session files."""
+"""Findings in a folder of session files."""

@@ -1,4 +1,4 @@
-"""The checks of one session file. Pure; the repairs are in `write/fixes.py`.
+"""The checks of one session file. Pure. The repairs are in `write/fixes.py`.
 
 Severity follows nanobot: an error is what it loses, hides, or fails a turn for.
 """
@@ -11,7 +11,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Trouble
+from sessionscope.store.io.spans import Fidelity, Trouble
+from sessionscope.store.model import wording
 from sessionscope.store.model.findings import KEEP, Choice, Finding, Severity
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.nanobot.format.file_head import Metadata, metadata_of
@@ -42,7 +43,7 @@ _LOST = {
 
 
 class Subject(Struct, frozen=True):
-    """A file as a doctor knows it: what it is called, whose it is, and how its release names it."""
+    """The file that is checked: its name, its key, and how its release names it."""
 
     ref: Ref
     file: str
@@ -51,7 +52,7 @@ class Subject(Struct, frozen=True):
     later: bool
 
     def spot(self, item: Item | None = None) -> Spot:
-        """The place of the file, or of a piece of it."""
+        """Return the place of the file, or of a piece of it."""
         if item is None:
             return Spot(self.ref, file=self.file)
         return Spot(self.ref, item.id, item.seq, self.file, item.line, item.start, item.stop)
@@ -60,12 +61,12 @@ class Subject(Struct, frozen=True):
 def finding(
     code: str, severity: Severity, place: Spot, message: str, fix: str = "", choices: tuple[Choice, ...] = ()
 ) -> Finding:
-    """Return a finding; its first choice is to keep all as it is."""
+    """Return a finding. Its first choice is to keep all as it is."""
     return Finding(code, severity, place, message, fix, (KEEP, *choices) if choices else ())
 
 
 def check_file(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
-    """Run all checks of a file; findings come in the order of the file."""
+    """Run all checks of a file. Findings come in the order of the file."""
     yield from _damage(subject, scanned)
     yield from _metadata(subject, scanned)
     yield from _values(subject, scanned)
@@ -83,7 +84,7 @@ def _damage(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     reported_utf16 = False
     for item in rows_without_seq(scanned):
         if item.code == "utf-16":
-            # All of a file is, so that one word about it will do.
+            # The whole file is UTF-16, so one finding about it is enough.
             if reported_utf16:
                 continue
             reported_utf16 = True
@@ -179,7 +180,7 @@ def _metadata(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
 
 
 def metadata_of_scan(scanned: MessageScan) -> Metadata | None:
-    """The metadata that counts, None without any."""
+    """Return the metadata that counts, None without any."""
     return metadata_of(scanned.values) if scanned.head is not None else None
 
 
@@ -243,7 +244,7 @@ def _own_key(subject: Subject) -> str:
 
 
 def is_date(value: Any) -> bool:
-    """Whether it is a time as nanobot writes it."""
+    """Return whether a value is a time as nanobot writes it."""
     try:
         return isinstance(value, str) and bool(datetime.fromisoformat(value))
     except ValueError:
@@ -328,26 +329,24 @@ def _pairs(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
         by_row.setdefault(call.at, []).append(call.name or call.id)
     open_turn = turn_of(scanned)
     for at, names in by_row.items():
-        shown = ", ".join(name[:40] for name in names[:5])
         if at >= consolidated and not open_turn:
             yield finding(
                 "unanswered-calls",
                 Severity.WARNING,
                 subject.spot(rows[at]),
-                f"Nobody answered {len(names)} "
-                f"of its calls ({shown}), and no turn is open that would; settle answers them.",
+                wording.unanswered_calls(names),
             )
     if open_turn:
         yield finding(
             "open-turn",
             Severity.INFO,
             subject.spot(scanned.head),
-            f"A turn is open: {open_turn}. Its agent may go on with it; if it never will, settle ends it.",
+            wording.open_turn(open_turn),
         )
 
 
 def turn_of(scanned: MessageScan) -> str:
-    """What is open in a session by its metadata, in words; empty where nothing is."""
+    """Return what is unfinished in a session by its metadata, in words; empty if nothing is."""
     values = scanned.values.get("metadata")
     values = values if isinstance(values, dict) else {}
     if isinstance(values.get("runtime_checkpoint"), dict):
@@ -369,7 +368,7 @@ def _tail(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
 
 
 def repeated(scanned: MessageScan) -> int:
-    """How many of the last messages repeat as many before them, the most there are; 0 or at least 2."""
+    """Return the largest number of last messages that repeat as many before them; 0 or at least 2."""
     prints = [item.print for item in scanned.rows]
     for size in range(min(len(prints) // 2, LONGEST_TAIL), 1, -1):
         if prints[-1] == prints[-1 - size] and prints[-size:] == prints[-2 * size : -size]:

@@ -1,4 +1,4 @@
-"""Looks a folder of session files over: each file by itself, then what stands beside them. It only reads."""
+"""Checks of a folder of session files: each file by itself, then the files next to it. Reads only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEAD_BYTES, ID_CHARS = 65_536, 32
 
 
 class Looked(Struct):
-    """A file that was looked at: how it is known, what is in it, and when it was written last."""
+    """A file that was scanned: its subject, its contents, and when it was written last."""
 
     subject: Subject
     scanned: MessageScan
@@ -41,7 +41,7 @@ class Looked(Struct):
 
 
 def findings(folder: Folder, name: str | None, progress: Progress, cancel: Cancel) -> Iterator[Finding]:
-    """What is wrong with all files of a folder, or with one by its name. Raises Cancelled."""
+    """Yield what is wrong with all files of a folder, or with one by its name. Raises Cancelled."""
     names = sorted(entry.name for entry in folder.files())
     keys: dict[str, list[Looked]] = {}
     wanted = [one for one in names if name is None or one == name]
@@ -69,18 +69,18 @@ def findings(folder: Folder, name: str | None, progress: Progress, cancel: Cance
 
 
 def is_log(folder: Folder, name: str, file: OpenFile) -> bool:
-    """Whether it is nanobot's log of summaries, which is no session."""
+    """Return whether a file is nanobot's log of summaries, which is no session."""
     return read_file_head(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False).log
 
 
 def look(folder: Folder, name: str, file: OpenFile, cancel: Cancel) -> Looked:
-    """Goes over a file."""
+    """Scan a file."""
     scanned = scan_messages(file, cancel)
     return Looked(subject_of(folder, name, file, scanned), scanned, file.stat.mtime_ns)
 
 
 def subject_of(folder: Folder, name: str, file: OpenFile, scanned: MessageScan) -> Subject:
-    """How a file is known."""
+    """Return the subject for a file."""
     head = read_file_head(folder.name_of(name), file.read(0, HEAD_BYTES), file.size <= HEAD_BYTES, preview=False)
     key = scanned.values.get("key")
     id_ = key if isinstance(key, str) and key else head.key
@@ -88,7 +88,7 @@ def subject_of(folder: Folder, name: str, file: OpenFile, scanned: MessageScan) 
 
 
 def of_file(folder: Folder, found: Looked, file: OpenFile, names: list[str]) -> Iterator[Finding]:
-    """What is wrong with one file, and with what stands beside it."""
+    """Yield what is wrong with one file, and with the files next to it."""
     name = folder.name_of(found.subject.file)
     if name.temporary:
         yield from _temporary(folder, found, name, names)
@@ -109,18 +109,18 @@ def of_file(folder: Folder, found: Looked, file: OpenFile, names: list[str]) -> 
 
 
 def complete(scanned: MessageScan) -> bool:
-    """Whether a temporary file is a whole save: a metadata line, and nothing that is broken."""
+    """Return whether a temporary file is a whole save: a metadata line, and nothing that is broken."""
     items = scanned.items
     return bool(items) and items[0] is scanned.head and all(not item.code for item in items)
 
 
 def main_of(name: FileName) -> str:
-    """The file that a temporary one was to become."""
+    """Return the file that a temporary one was meant to become."""
     return f"{name.stem}{ENDING}"
 
 
 def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) -> Iterator[Finding]:
-    """What a save that was cut off left: it may hold the newest save, or half of one."""
+    """Yield what is wrong with a save that was cut off: it may hold the newest save, or half of one."""
     main, whole, many = main_of(name), complete(found.scanned), len(found.scanned.rows)
     place = found.subject.spot()
     size = _size(folder, main) if main in names else 0
@@ -156,7 +156,7 @@ def _temporary(folder: Folder, found: Looked, name: FileName, names: list[str]) 
 
 
 def _same(folder: Folder, one: str, other: str) -> bool:
-    """Whether two files hold the same. In windows."""
+    """Return whether two files hold the same bytes. Reads in windows."""
     with opening(os.path.join(folder.path, one)) as first, opening(os.path.join(folder.path, other)) as second:
         return first.size == second.size and all(
             first.read(at, at + CHUNK) == second.read(at, at + CHUNK) for at in range(0, first.size, CHUNK)
@@ -164,7 +164,7 @@ def _same(folder: Folder, one: str, other: str) -> bool:
 
 
 def _size(folder: Folder, name: str) -> int:
-    """Bytes of a file that holds anything but blanks."""
+    """Return the bytes of a file, 0 if it holds only blanks."""
     try:
         with opening(os.path.join(folder.path, name)) as file:
             return file.size if file.read(0, HEAD_BYTES).strip(b"\0 \t\r\n") else 0
@@ -201,7 +201,7 @@ def _sidecar(folder: Folder, found: Looked, file: OpenFile) -> Iterator[Finding]
 
 
 def _invisible(folder: Folder, found: Looked, names: list[str]) -> Iterator[Finding]:
-    """A session that 0.3.5 moved to its own folder under a name that it does not list."""
+    """Yield a finding for a session that 0.3.5 moved to its own folder under a name that it does not list."""
     moved = len(folder.layout) == ID_CHARS or (Path(folder.path) / ".workspace").is_file()
     if not moved or found.subject.naming is not Naming.LOSSY or folder.only is not None:
         return
@@ -231,5 +231,5 @@ def _one_key(key: str, some: list[Looked]) -> Iterator[Finding]:
 
 
 def checkpoint_name(subject: Subject) -> str:
-    """The sidecar of a file."""
+    """Return the name of the sidecar of a file."""
     return f"{subject.stem}{CHECKPOINT}"

@@ -1,4 +1,6 @@
-"""From the bytes of a session's file to the rows of a `Session`, whose file that is, and what two writers did to it."""
+"""Loads the rows of a `Session` from the bytes of its file, checks whose file it is, and merges what two writers
+did.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from sessionscope.store.io.jsonlines import Fidelity, SpanKind, Trouble, scan
+from sessionscope.store.io.jsonlines import scan
+from sessionscope.store.io.spans import Fidelity, Span, SpanKind, Trouble
 from sessionscope.store.nanobot.format.file import Stat, stat_of
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated
@@ -36,32 +39,33 @@ _OWN = {"_type", "key", *_DATES, "metadata", "last_consolidated", SAVE, PENDING}
 
 
 def read_steadily(path: Path) -> tuple[bytes, Stat] | None:
-    """A file that nobody wrote while it was read; None where somebody did each time. Raises OSError."""
+    """Return a file that nobody wrote while it was read, None if somebody did at every try. Raises OSError."""
     for _ in range(_TRIES):
         with open(path, "rb") as file:
             before = stat_of(os.fstat(file.fileno()))
             data = file.read()
             file.seek(0)
             again = file.read(PAGE)
-            # A save under way says so in the first line before it adds a row, and changes that when it is done.
+            # A save under way says so in the first line before it appends a row, and changes that when it is done.
             if stat_of(os.fstat(file.fileno())) == before and len(data) == before.size and data[:PAGE] == again:
                 return data, before
     return None
 
 
 def read_rows(data: bytes) -> tuple[list[dict[str, Any]], Base]:
-    """The rows of a file that can be used, and where they stand; `stat` is left to the caller."""
-    return _plain(data) or _closely(data)
+    """Return the usable rows of a file and their positions. The caller sets `stat`."""
+    return _plain(data) or _analysed(data)
 
 
 def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
-    """The rows of a file that is as a save leaves it; None where it takes a closer look."""
+    """Return the rows of a file that is as a save leaves it. None means that it needs a full analysis."""
     lines = data.splitlines(True)
     try:
         head, *rows = _decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-    # Between two braces an object has a comma, so lines from brace to brace, as many as objects, are one object each.
+    # An object has a comma between two braces. So lines from brace to brace, as many as there are objects, are one
+    # object each.
     plain = (
         len(lines) == len(rows) + 1
         and data.endswith(b"\n")
@@ -79,52 +83,88 @@ def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
     )
 
 
-def _closely(data: bytes) -> tuple[list[dict[str, Any]], Base]:
-    rows: list[dict[str, Any]] = []
-    starts, stops = array("q"), array("q")
-    head: dict[str, Any] | None = None
-    line, harm, later, others = b"", False, False, 0
+def _analysed(data: bytes) -> tuple[list[dict[str, Any]], Base]:
+    """Return the rows of any file, as far as they can be used."""
+    loading = _Loading()
     for span in scan(data):
-        value, text = span.value, data[span.start : span.stop]
+        loading.add(span, data[span.start : span.stop])
+    return loading.rows, loading.base(len(data))
+
+
+class _Loading:
+    """The rows and the metadata of a file, taken span by span."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._starts, self._stops = array("q"), array("q")
+        self._head: dict[str, Any] | None = None
+        self._line = b""
+        """The metadata line, empty if it is not the first or not sound."""
+        self._harm = False
+        """Whether something was not understood, or belongs to a save that never ended."""
+        self._other_lines = 0
+        """How many blank lines and private lines there are. A rewrite in place does not expect them."""
+        self._later = False
+
+    def add(self, span: Span, text: bytes) -> None:
+        """Take the next span of the file, with its bytes."""
         if span.kind is SpanKind.BLANK:
-            others += 1
-            continue
-        pending = head.get(PENDING) if head else None
+            self._other_lines += 1
+            return
+        value = span.value
         damaged = value is None or span.fidelity is not Fidelity.EXACT or not _HARMLESS.issuperset(span.troubles)
-        harm = harm or damaged
-        if value is None or (type(pending) is int and span.start >= pending):
-            harm = True
+        if damaged:
+            self._harm = True
+        if value is None or self._is_pending(span):
+            self._harm = True
         elif value.get("_type") == METADATA:
-            # A message may call itself metadata. Of several lines the last counts, as in every release of nanobot.
-            harm = harm or head is not None or not _usable(value)
-            if head is None or "role" not in value:
-                head, line = value, text if not span.start and not damaged and text.endswith(b"\n") else b""
+            self._add_metadata(value, text if span.start == 0 and not damaged else b"")
         elif value.get("_type") == PROVIDER_STATE:
-            later, others = True, others + 1
+            self._later = True
+            self._other_lines += 1
         else:
-            single = not damaged and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
-            rows.append(value)
-            starts.append(span.start if single else -1)
-            stops.append(span.stop)
-    found = head or {}
-    unfinished = found.pop(PENDING, None) is not None
-    whole = not harm and not unfinished and not others and -1 not in starts
-    return rows, Base(
-        None,
-        starts,
-        stops,
-        len(data),
-        prints_of(rows),
-        found,
-        line if whole else b"",
-        harm,
-        unfinished,
-        later or "last_archived" in found,
-    )
+            is_one_line = not damaged and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
+            self.rows.append(value)
+            self._starts.append(span.start if is_one_line else -1)
+            self._stops.append(span.stop)
+
+    def _is_pending(self, span: Span) -> bool:
+        """Return whether a span belongs to a save that never ended."""
+        pending = self._head.get(PENDING) if self._head else None
+        return type(pending) is int and span.start >= pending
+
+    def _add_metadata(self, value: dict[str, Any], line: bytes) -> None:
+        """Take a metadata line. `line` is empty if it cannot be rewritten in place.
+
+        Of several the last counts, as in every release of nanobot, but a message may claim to be metadata.
+        """
+        if self._head is not None or not _usable(value):
+            self._harm = True
+        if self._head is None or "role" not in value:
+            self._head = value
+            self._line = line if line.endswith(b"\n") else b""
+
+    def base(self, size: int) -> Base:
+        """Return what a file of `size` bytes held."""
+        head = self._head or {}
+        unfinished = head.pop(PENDING, None) is not None
+        can_rewrite_in_place = not (self._harm or unfinished or self._other_lines or -1 in self._starts)
+        return Base(
+            None,
+            self._starts,
+            self._stops,
+            size,
+            prints_of(self.rows),
+            head,
+            self._line if can_rewrite_in_place else b"",
+            self._harm,
+            unfinished,
+            self._later or "last_archived" in head,
+        )
 
 
 def _usable(head: Mapping[str, Any]) -> bool:
-    """Whether all that a metadata line says is kept when it is written anew; an offset that cannot be is reported."""
+    """Return whether everything in a metadata line is kept when it is rewritten. An impossible offset is logged."""
     dates = [head.get(name) for name in _DATES]
     return isinstance(head.get("metadata", {}), (dict, type(None))) and all(not one or _date(one) for one in dates)
 
@@ -137,9 +177,9 @@ def _date(text: Any) -> datetime | None:
 
 
 def take_head(session: Session, head: Mapping[str, Any]) -> None:
-    """What a metadata line says, as far as it can be used; what cannot is reported."""
+    """Set what a metadata line says, as far as it can be used. What cannot be used is logged."""
     values = head.get("metadata")
-    # Whoever changes the session's must not change what it is compared with.
+    # A change of the session's metadata must not change what it is compared with later.
     session.metadata = deepcopy(values) if isinstance(values, dict) else {}
     for name in _DATES:
         found = _date(head.get(name))
@@ -152,7 +192,7 @@ def take_head(session: Session, head: Mapping[str, Any]) -> None:
 
 
 def offset_of(key: str, stored: Any, count: int) -> int:
-    """How many of `count` rows are consolidated; what cannot be is reported, and counts as 0."""
+    """Return how many of `count` rows are consolidated. An impossible offset is logged and counts as 0."""
     offset = consolidated(stored, count)
     if offset != stored or type(stored) is bool:
         _log.warning("%s: last_consolidated is %r of %d messages; it counts as 0", key, stored, count)
@@ -160,12 +200,15 @@ def offset_of(key: str, stored: Any, count: int) -> int:
 
 
 def others_in(head: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a metadata line that no session has a place for; they stay in its file."""
+    """Return the members of a metadata line that a session has no field for. They stay in its file."""
     return {name: value for name, value in head.items() if name not in _OWN}
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left of saves; nobody may be writing. What is all there is of a session stays."""
+    """Remove what killed processes left of saves.
+
+    Nobody may be writing. A leftover that is all there is of a session stays.
+    """
     for name in os.listdir(folder):
         found = _LEFT_BEHIND.fullmatch(name)
         if found and (folder / found["name"]).exists():
@@ -173,9 +216,9 @@ def sweep(folder: Path) -> None:
 
 
 def same_file(path: Path, key: str) -> bool:
-    """Whether the file of another key is this one, as where the system makes no difference of case; else it is a copy.
+    """Return whether the file of another key is this one, as on a system that ignores case. Otherwise it is a copy.
 
-    Both namings count, that of 0.2.0 and that of 0.3.
+    Both ways of naming files count, that of 0.2.0 and that of 0.3.
     """
     if path.stem in (safe_key(key), encoded(key)):
         return True
@@ -185,7 +228,7 @@ def same_file(path: Path, key: str) -> bool:
 
 
 def foreign(folder: Path, key: str, base: Base | None) -> str | None:
-    """Why a key's file, or the lack of one, is not for a manager of 0.2.0's files; None where it is."""
+    """Return why a key's file, or its absence, is not for a manager of 0.2.0's files; None if it is."""
     name = f"{safe_key(key)}.jsonl"
     if base is None:
         later = f"{encoded(key)}.jsonl"
@@ -198,18 +241,19 @@ def foreign(folder: Path, key: str, base: Base | None) -> str | None:
 
 
 def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, Any]], now: Base) -> bool:
-    """Whether what others wrote could be taken into a session: rows added on both sides, or a change by one alone.
+    """Return whether what others wrote could be merged into a session: rows added on both sides, or a change by one
+    side.
 
-    `base` is what the session was made of, None where somebody built it by hand: that one may only replace what it
-    begins with. `rows` and `now` are what its file holds now, of which `now` gets the session's own prints.
+    `base` is what the session was loaded from, None if it was built by hand: such a session may only replace rows that
+    it begins with. `rows` and `now` are what the file holds now; `now` gets the session's own prints.
     """
     began, known = (base, len(base.prints)) if base else (nothing(), len(now.prints))
     created = [one.get("created_at") for one in (began.head, now.head)]
     if all(created) and created[0] != created[1]:
-        # It was deleted, and this is another.
+        # It was deleted, and this is another one.
         return False
     if base and now.prints == base.prints:
-        # Ours may be other rows by now, and then an offset of theirs counts what is not there.
+        # Our rows may be others by now. Then an offset of theirs would count rows that do not exist.
         if own.prints[:known] != base.prints and base.head.get("last_consolidated") != now.head.get(
             "last_consolidated"
         ):
@@ -232,9 +276,10 @@ def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, An
 
 
 def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, Any], known: int, more: bool) -> bool:
-    """Whether what others changed in the metadata could be taken into the session; what only one changed counts.
+    """Return whether others' changes of the metadata could be merged into the session. A change by only one side
+    counts.
 
-    `base` is the metadata that both began with. `more` says that they added rows, behind the first `known`.
+    `base` is the metadata that both began with. `more` says that others added rows, after the first `known`.
     """
     was, now, own = (_texts(one) for one in (base.get("metadata"), theirs.get("metadata"), session.metadata))
     offset, offset_was, offset_now = (
@@ -249,7 +294,7 @@ def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, A
             return False
         offset = offset_now
     elif more and offset != offset_now and consolidated(offset, known) != offset:
-        # Theirs come before the rows that this counts.
+        # Their rows come before the rows that this counts.
         offset = known
     for name in changed:
         if name in now:
@@ -266,7 +311,7 @@ def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, A
 
 
 def _texts(values: Any) -> dict[str, str]:
-    """Values that can be compared: as they stand, 1 is the same as True."""
+    """Return values as text, for comparing: as values, 1 equals True."""
     if not isinstance(values, dict):
         return {}
     return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
@@ -274,7 +319,7 @@ def _texts(values: Any) -> dict[str, str]:
 
 def head_line(session: Session, base: Base | None) -> dict[str, Any]:
     """Return the metadata line of a session, in nanobot's order. Raises Unwritable."""
-    # Looked at by itself, for the place.
+    # Checked by itself, so that an error names the place.
     line_of(session.metadata, "metadata")
     times = {}
     for name in ("created_at", "updated_at"):

@@ -1,4 +1,4 @@
-"""Values and messages as lines of a session's file, or an error that says where the value is that cannot be one."""
+"""Values and messages as lines of a session's file, or an error that says which value cannot be written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 
 
 class Unwritable(TypeError):
-    """A value cannot be written as JSON; the text says where it stands."""
+    """A value cannot be written as JSON. The text says where it is."""
 
 
 def line_of(value: Any, place: str) -> bytes:
-    """A value as a line, as nanobot writes it: NaN and Infinity as they are, which it reads.
+    """Return a value as a line, as nanobot writes it: NaN and Infinity as they are, since nanobot reads them.
 
     Half of a surrogate pair, for which UTF-8 has no bytes, is written as the escape that it came from. Raises
     Unwritable with the place of the value that cannot be written.
@@ -31,7 +31,7 @@ def line_of(value: Any, place: str) -> bytes:
 
 
 def row_line(row: Any, at: int) -> bytes:
-    """The line of a session's row, of which `at` is the index. Raises Unwritable."""
+    """Return the line of a session's row, of which `at` is the index. Raises Unwritable."""
     if not isinstance(row, dict):
         raise Unwritable(f"messages[{at}] cannot be written: a message is a dict.")
     if row.get("_type") in (METADATA, PROVIDER_STATE):
@@ -46,7 +46,7 @@ def _inside(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _check_keys(value: Any, place: str) -> None:
-    """JSON has only text for keys, so two that read the same as text would become one."""
+    """Raise Unwritable for keys that would become the same text: JSON has only text for keys."""
     stack = [value]
     for inner in stack:
         if isinstance(inner, dict):
@@ -67,7 +67,7 @@ def _check_keys(value: Any, place: str) -> None:
 
 
 def _where(value: Any, place: str) -> str:
-    """The innermost place that cannot be written."""
+    """Return the innermost place that cannot be written."""
     met: set[int] = set()
     while id(value) not in met:
         met.add(id(value))

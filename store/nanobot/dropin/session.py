@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FILE_MAX_MESSAGES = 2000
-"""Rows that a session keeps unless a caller asks for another number."""
+"""How many rows a session keeps unless a caller asks for another number."""
 
 _sanitize_assistant_replay_text = sanitize
 _text_preview = preview
@@ -50,28 +50,28 @@ _message_preview_text = message_preview
 
 
 def safe_filename(name: str) -> str:
-    """A name without the characters that a file system may refuse, each replaced by "_", and without blanks around it.
+    """Return a name with each character that a file system may refuse replaced by "_", and without blanks around it.
 
-    Several names share one result, and an empty one is possible.
+    Several names may give the same result, and it may be empty.
     """
     return safe_name(name)
 
 
 def safe_key(key: str) -> str:
-    """The stem of the file that holds the session of this key in 0.2.0's layout; several keys may share one."""
+    """Return the stem of the file of a session's key in 0.2.0's layout. Several keys may share one."""
     return safe_name(key)
 
 
 class SessionChanged(OSError):
-    """A session's file is not what this session was made of; it was left alone. The text says what to do."""
+    """A session's file is not what the session was loaded from, and was not changed. The text says what to do."""
 
 
 @dataclass
 class Session:
-    """A conversation of nanobot's: its rows, and how many of them, from the first, are consolidated into its memory.
+    """A conversation of nanobot's: its rows, and how many of the first are consolidated into its memory.
 
-    Fields are taken as they come. What one row holds never breaks a method, and a `last_consolidated` that cannot be
-    (no integer, negative, beyond the last row) counts as 0. Times are local, without a zone.
+    Fields are taken as they come. Nothing in a row breaks a method. An impossible `last_consolidated` (no integer,
+    negative, beyond the last row) counts as 0. Times are local, without a zone.
     """
 
     key: str
@@ -84,7 +84,7 @@ class Session:
     _annotate_message_time = staticmethod(annotate_message_time)
 
     def add_message(self, role: str, content: str, **kwargs: Any) -> None:
-        """Adds a row of the present time behind the others; `kwargs` are more of its fields, and may set the time."""
+        """Add a row with the present time after the others. `kwargs` are more of its fields, and may set the time."""
         now = datetime.now()
         self.messages.append({"role": role, "content": content, "timestamp": now.isoformat(), **kwargs})
         self.updated_at = now
@@ -92,17 +92,17 @@ class Session:
     def get_history(
         self, max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False
     ) -> list[dict[str, Any]]:
-        """The messages that the model would be sent of those not yet consolidated, oldest first.
+        """Return the messages that the model would be sent of those not yet consolidated, oldest first.
 
-        At most `max_messages` rows are looked at (0 and less mean 120); of what they give, the newest are kept that fit
-        `max_tokens` (0 and less: all), at least one. `include_timestamps` writes above a user's text when it came.
-        Values are those of the rows, not copies.
+        At most `max_messages` rows are used (0 and less mean 120). Of their messages, the newest that fit `max_tokens`
+        are kept (0 and less: all), at least one. `include_timestamps` writes its time above a user's text. Values are
+        those of the rows, not copies.
         """
         waiting = self.messages[self._consolidated() :]
         return history(waiting, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps)
 
     def clear(self) -> None:
-        """Drops all rows, and the summary of earlier ones; other metadata stays."""
+        """Drop all rows, and the summary of earlier ones. Other metadata stays."""
         self.messages = []
         self.last_consolidated = 0
         self.updated_at = datetime.now()
@@ -110,10 +110,10 @@ class Session:
             self.metadata.pop("_last_summary", None)
 
     def retain_recent_legal_suffix(self, max_messages: int) -> None:
-        """Keeps at most so many of the newest rows, from a user's on, and none of a tool without its call before it.
+        """Keep at most so many of the newest rows, from a user's on, and no tool result without its call before it.
 
-        Where the turn under way is longer, the question that began it is kept, and the newest of what came since.
-        0 and less clear the session; where there are no more rows than that, nothing happens.
+        If the turn under way is longer, the question that began it is kept, with the newest rows since. 0 and less
+        clear the session. If there are no more rows than that, nothing happens.
         """
         if max_messages <= 0:
             self.clear()
@@ -123,10 +123,10 @@ class Session:
     def enforce_file_cap(
         self, on_archive: Callable[[list[dict[str, Any]]], object] | None = None, limit: int = FILE_MAX_MESSAGES
     ) -> None:
-        """Drops rows as `retain_recent_legal_suffix(limit)` does, and gives `on_archive` those that it loses.
+        """Drop rows as `retain_recent_legal_suffix(limit)` does, and give `on_archive` those that are lost.
 
-        That is one call with each dropped row that was not consolidated, oldest first; none where there is no such row.
-        If it raises, the session is as it was. A `limit` of 0 and less is none.
+        That is one call with each dropped row that was not consolidated, oldest first; no call if there is none. If it
+        raises, the session is unchanged. A `limit` of 0 and less is no limit.
         """
         if limit <= 0 or len(self.messages) <= limit:
             return
@@ -135,7 +135,7 @@ class Session:
         staying = set(kept)
         lost = [row for at, row in enumerate(self.messages) if at >= known and at not in staying]
         try:
-            # The callback finds the session without them, as upstream's does.
+            # The callback sees the session without them, as upstream's does.
             self._keep(kept)
             if lost and on_archive:
                 on_archive(lost)
@@ -154,9 +154,9 @@ class Session:
 
 
 def _retained(messages: list[dict[str, Any]], limit: int) -> list[int]:
-    """The indexes of at most `limit` rows that stay, ascending. Needs more rows than that.
+    """Return the indexes of at most `limit` rows to keep, ascending. There must be more rows than that.
 
-    Where no user's row is among the newest, upstream keeps the rows behind the last one and drops the newest instead.
+    If no user's row is among the newest, upstream keeps the rows after the last one and drops the newest instead.
     """
     rows = legible(messages)
     users = [at for at, row in enumerate(rows) if row.get("role") == "user"]

@@ -1,7 +1,8 @@
-"""`SessionManager`: a drop-in for nanobot 0.2.0's, that keeps every row which that would lose.
+"""`SessionManager`: a drop-in for nanobot 0.2.0's that keeps every row which upstream's would lose.
 
-Source: nanobot 0.2.0, `session/manager.py`. Files have its names and its shape, so that either reads what the other
-wrote. A session knows what its file held when it was read or written last; a save compares, and writes what changed.
+Source: nanobot 0.2.0, `session/manager.py`. Files have its names and its format, so that either reads what the other
+wrote. A session remembers what its file held when it was last read or written; a save compares, and writes what
+changed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from typing import Any
 
 from sessionscope.store.io.bundle import BundleKind, keep
 from sessionscope.store.io.files import replace_file, sync_folder
-from sessionscope.store.model.errors import StoreError
-from sessionscope.store.nanobot.format.file import beginning, stat_of
-from sessionscope.store.nanobot.format.file_head import Metadata, read_file_head
-from sessionscope.store.nanobot.format.names import LOCK, FileName, Naming, guessed_key
+from sessionscope.store.nanobot.format.file import stat_of
+from sessionscope.store.nanobot.format.names import LOCK
 
-from .loading import foreign, head_line, merge, read_rows, read_steadily, same_file, stands, sweep, take_head
+from .listed_file import listed_file
+from .loading import foreign, head_line, merge, read_rows, read_steadily, stands, sweep, take_head
 from .row_lines import Unwritable, line_of, row_line
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import (
@@ -44,8 +44,10 @@ from .writing import (
 
 __all__ = ["FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "Unwritable"]
 
-WAIT_S, POLL_S, HEAD_BYTES = 30.0, 0.005, 65_536
-"""The lock of a sessions folder, which 0.3.5 takes as well, how long and often it is tried, what a listing reads."""
+WAIT_S = 30.0
+"""How many seconds to wait for the lock of a sessions folder, which 0.3.5 takes as well."""
+POLL_S = 0.005
+"""Seconds between two tries."""
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +72,10 @@ class SessionManager:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The one who may write in the folder, within itself too. Raises OSError where another does not let go."""
+        """Hold the lock of the folder, against other processes and within this one.
+
+        Raises OSError if it stays taken.
+        """
         from filelock import FileLock, Timeout
 
         with self._threads:
@@ -97,9 +102,9 @@ class SessionManager:
     # -- reading
 
     def get_or_create(self, key: str) -> Session:
-        """The session of a key, from the cache or its file; a new one, not saved yet, where there is none.
+        """Return the session of a key, from the cache or its file; a new one, not saved yet, if there is none.
 
-        Raises OSError where the file cannot be read now, SessionChanged where it is another key's or release's.
+        Raises OSError if the file cannot be read now, SessionChanged if it belongs to another key or release.
         """
         session = self._cache.get(key)
         if session is None:
@@ -112,7 +117,7 @@ class SessionManager:
         return session
 
     def _load(self, key: str) -> Session | None:
-        """The session in a key's file, None where there is none or nothing but damage. Raises as `get_or_create`."""
+        """Return the session in a key's file, None if there is none or only damage. Raises as `get_or_create` does."""
         path = self._get_session_path(key)
         self._adopt(key, path)
         try:
@@ -131,11 +136,11 @@ class SessionManager:
         return session
 
     def _repair(self, key: str) -> Session | None:
-        """As `_load`, which reads what can be read."""
+        """Do the same as `_load`, which reads what can be read."""
         return self._load(key)
 
     def _read(self, path: Path) -> tuple[list[dict[str, Any]], Base]:
-        """The rows of a file and what else it holds, no save under way. Raises OSError."""
+        """Return the rows of a file and what else it holds, while no save is under way. Raises OSError."""
         found = read_steadily(path)
         if found:
             rows, base = read_rows(found[0])
@@ -148,7 +153,7 @@ class SessionManager:
         return rows, base
 
     def _adopted(self, key: str) -> bytes | None:
-        """The bytes of a key's file of the first releases, where it belongs to this workspace."""
+        """Return the bytes of a key's file of the first releases, if it belongs to this workspace."""
         legacy = self._get_legacy_session_path(key)
         if not legacy.is_file() or legacy == self._get_session_path(key):
             return None
@@ -158,7 +163,7 @@ class SessionManager:
         return data if stored == key or (not stored and self.workspace.resolve() == default.resolve()) else None
 
     def _adopt(self, key: str, path: Path) -> None:
-        """Moves a session of the first releases here, if this is the workspace that it belongs to."""
+        """Move a session of the first releases to this folder, if it belongs to this workspace."""
         if path.exists() or self._adopted(key) is None:
             return
         with self._locked():
@@ -169,7 +174,10 @@ class SessionManager:
                 legacy.unlink()
 
     def read_session_file(self, key: str) -> dict[str, Any] | None:
-        """What a key's file holds now, None where there is none: key, created_at, updated_at, metadata, messages."""
+        """Return what a key's file holds now: key, created_at, updated_at, metadata, messages.
+
+        None if there is none.
+        """
         try:
             rows, base = self._read(self._get_session_path(key))
         except FileNotFoundError:
@@ -199,45 +207,23 @@ class SessionManager:
         }
 
     def list_sessions(self) -> list[dict[str, Any]]:
-        """All sessions, the latest first: key, created_at, updated_at, title, preview, path. One row each file."""
-        found = []
-        for path in self.sessions_dir.glob("*.jsonl"):
-            size = HEAD_BYTES
-            try:
-                data, _ = beginning(str(path), size)
-                if len(data) == size and b"\n" not in data:
-                    # A turn under way may have its whole state in the metadata line.
-                    size *= 64
-                    data, _ = beginning(str(path), size)
-            except StoreError as error:
-                _log.warning("%s cannot be listed: %s", path.name, error)
-                continue
-            head = read_file_head(FileName(path.stem, False), data, len(data) < size)
-            if not data.strip() or not head.session:
-                continue
-            metadata = head.metadata or Metadata()
-            known = head.naming is Naming.BASE64 or (metadata.key and same_file(path, metadata.key))
-            found.append(
-                {
-                    "key": head.key if known else guessed_key(path.stem),
-                    "created_at": metadata.created_at,
-                    "updated_at": metadata.updated_at,
-                    "title": metadata.title or "",
-                    "preview": head.preview,
-                    "path": str(path),
-                }
-            )
-        return sorted(found, key=lambda one: str(one["updated_at"] or ""), reverse=True)
+        """Return all sessions, the latest first: key, created_at, updated_at, title, preview, path.
+
+        One row for each file.
+        """
+        listed = [listed_file(path) for path in self.sessions_dir.glob("*.jsonl")]
+        sessions = [session for session in listed if session is not None]
+        return sorted(sessions, key=lambda session: str(session["updated_at"] or ""), reverse=True)
 
     # -- writing
 
     def save(self, session: Session, *, fsync: bool = False) -> None:
-        """Writes what changed since the session was read or saved last: whole, or not at all.
+        """Write what changed since the session was last read or written: whole, or not at all.
 
-        Rows that were only added are appended, anything else replaces the file. Where another writer only added rows
-        too, these are taken in before ours. With `fsync` it is safe from a power failure when this returns. Raises
-        SessionChanged where both changed the same, with ours kept aside, Unwritable (a TypeError) for a value that JSON
-        cannot hold, OSError; the file is as it was then.
+        Rows that were only added are appended; anything else replaces the file. If another writer only added rows too,
+        they are merged in before ours. With `fsync` it is safe from a power failure when this returns. Raises
+        SessionChanged if both changed the same, with ours backed up, Unwritable (a TypeError) for a value that JSON
+        cannot hold, OSError; then the file is unchanged.
         """
         with self._locked():
             path = self._get_session_path(session.key)
@@ -248,13 +234,13 @@ class SessionManager:
             if self._written(session, path, base, own, fsync):
                 self._cache[session.key] = session
             else:
-                # Who wrote last is in the cache: it has all that is in the file.
+                # The last writer is in the cache: it has everything that is in the file.
                 self._cache.setdefault(session.key, session)
 
     def append(self, session: Session, messages: Sequence[dict[str, Any]], *, fsync: bool = False) -> None:
-        """Adds rows to a session and writes just these: costs what they hold, however long the session is.
+        """Add rows to a session and write only these. Costs what they hold, however long the session is.
 
-        Changes of earlier rows wait for the next `save`. Raises as `save` does; the session is as it was then.
+        Changes of earlier rows wait for the next `save`. Raises as `save` does; then the session is unchanged.
         """
         added = list(messages)
         if not added:
@@ -282,14 +268,14 @@ class SessionManager:
                 ):
                     self.save(session, fsync=fsync)
             except BaseException:
-                # They are the last ones, whatever was taken in before them.
+                # They are the last ones, whatever was merged in before them.
                 del session.messages[len(session.messages) - len(added) :]
                 session.updated_at = before
                 raise
             self._cache[session.key] = session
 
     def _written(self, session: Session, path: Path, base: Base, own: Own, sync: bool) -> bool:
-        """Writes a session over a file that holds what `base` says; whether there was anything to write."""
+        """Write a session over a file that holds what `base` says. Return whether there was anything to write."""
         known = len(base.prints)
         if base.line and own.prints[:known] == base.prints:
             if len(own.rows) == known and written(own.head) == written(base.head):
@@ -317,7 +303,10 @@ class SessionManager:
     # -- what others wrote meanwhile
 
     def _met(self, session: Session, path: Path, base: Base | None, own: Own) -> Base:
-        """What a session's file holds now; rows that others added are taken in. Raises SessionChanged."""
+        """Return what a session's file holds now, with rows that others added merged into the session.
+
+        Raises SessionChanged.
+        """
         try:
             with open(path, "rb", buffering=0) as file:
                 if base and base.stands(file):
@@ -335,10 +324,10 @@ class SessionManager:
         if reason := foreign(self.sessions_dir, session.key, now):
             raise self._changed(session, own, reason)
         if base and base.tried and base.tried == now.head.get(SAVE):
-            # Ours, of which it came to light only afterwards that something was wrong.
+            # The file is ours, and an error came only after it was written.
             return now
         if base and own.prints == base.prints and base.head and written(own.head) == written(base.head):
-            # Nothing of ours is to be saved, so theirs counts.
+            # There is nothing of ours to save, so theirs counts.
             session.messages[:] = rows
             take_head(session, now.head)
             own.prints = now.prints[:]
@@ -359,7 +348,7 @@ class SessionManager:
     # -- all of them
 
     def flush_all(self) -> int:
-        """Saves every cached session durably; how many. What cannot be saved is logged and stops no other."""
+        """Save every cached session durably, and return how many. What cannot be saved is logged and stops no other."""
         flushed = 0
         for key, session in list(self._cache.items()):
             try:
@@ -370,11 +359,14 @@ class SessionManager:
         return flushed
 
     def invalidate(self, key: str) -> None:
-        """Forgets the cached session of a key."""
+        """Forget the cached session of a key."""
         self._cache.pop(key, None)
 
     def delete_session(self, key: str) -> bool:
-        """Removes the file of a key, and its copy of the first releases; whether there was one of this very key."""
+        """Remove the file of a key and its copy of the first releases.
+
+        Return whether there was one of this very key.
+        """
         self.invalidate(key)
         found = False
         with self._locked():

@@ -1,9 +1,9 @@
-"""How a session is written: prints that tell whether a row changed, and the metadata line as a slot.
+"""How a session is written: prints tell whether a row changed, and the metadata line is a slot of fixed size.
 
-The first line is padded with spaces, which nanobot reads and keeps, so that it can be written anew in its place while
-rows are appended behind the last. While that is under way it says from which byte on rows are not yet part of the
-session; whoever finds that said later leaves them out, since the save that wrote them never ended. Each save gives it
-another `save_id`, so that two which look alike from outside are told apart.
+The first line is padded with spaces, which nanobot reads and keeps, so it can be rewritten in place while rows are
+appended at the end. During that, it says from which byte on rows are not yet part of the session. A reader that finds
+this later leaves these rows out, since the save that wrote them never ended. Each save writes another `save_id`, which
+tells two saves apart that look alike from outside.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _print = msgspec.msgpack.Encoder().encode
 
 
 def prints_of(rows: Sequence[Any]) -> array[int]:
-    """A number for each row that another value anywhere in it makes another; it holds for this process alone."""
+    """Return a print for each row: a number that differs if any value in the row does. Valid only in this process."""
     try:
         return array("q", map(hash, map(_print, rows)))
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -50,7 +50,7 @@ def prints_of(rows: Sequence[Any]) -> array[int]:
 
 
 def _number(row: Any) -> int:
-    # Half a surrogate pair, a huge integer, a type of somebody's own; what nobody can write is found when it is.
+    # Half a surrogate pair, a huge integer, or a custom type. What nobody can write is found when it is written.
     for encoded in (_print, lambda one: marshal.dumps(one, _MARSHAL), json.dumps):
         with suppress(TypeError, ValueError, OverflowError, RecursionError):
             return hash(encoded(row))
@@ -58,7 +58,7 @@ def _number(row: Any) -> int:
 
 
 def same_rows(rows: Sequence[Any], prints: Sequence[int], stored: Sequence[int]) -> bool:
-    """Whether rows of these prints are those that a file holds, in which `{1: 2}` has become `{"1": 2}`."""
+    """Return whether rows with these prints are those in a file, in which `{1: 2}` has become `{"1": 2}`."""
 
     def as_stored(at: int) -> int:
         with suppress(Unwritable):
@@ -74,11 +74,12 @@ def same_rows(rows: Sequence[Any], prints: Sequence[int], stored: Sequence[int])
 
 
 class Base(Struct):
-    """What a session's file held when it was read or written last: where each row stands, its print, the metadata.
+    """What a session's file held when it was last read or written: the position and print of each row, and the
+    metadata.
 
-    A row that starts at -1 stands there otherwise than as a line of its own. `line` is the first line, empty where that
-    is no metadata line to be written in its place. `harm` says that not all bytes were taken over, so that they are
-    kept aside before the file is written anew, `unfinished` that a save never ended, `later` that nanobot 0.3 wrote it.
+    A row that starts at -1 is not on a line of its own. `line` is the first line, empty if it is no metadata line that
+    can be rewritten in place. `harm` says that not all bytes were understood, so the file is backed up before it is
+    rewritten. `unfinished` says that a save never ended, `later` that nanobot 0.3 wrote it.
     """
 
     stat: Stat | None
@@ -94,7 +95,7 @@ class Base(Struct):
     tried: str = ""
 
     def stands(self, file: FileIO) -> bool:
-        """Whether a file is surely what this one was: stat alone does not tell two saves within one tick apart."""
+        """Return whether a file is surely unchanged: stat alone does not tell two saves within one tick apart."""
         certain = self.line and SAVE in self.head and not self.harm
         return (
             bool(certain) and stat_of(os.fstat(file.fileno())) == self.stat and file.read(len(self.line)) == self.line
@@ -102,7 +103,7 @@ class Base(Struct):
 
 
 def nothing() -> Base:
-    """What a session of which there is no file is made of."""
+    """Return the base of a session that has no file."""
     return Base(None, array("q"), array("q"), 0, array("q"), {})
 
 
@@ -110,16 +111,16 @@ _known: dict[int, tuple[weakref.ref[Session], Path, Base]] = {}
 
 
 def base_of(session: Session, path: Path) -> Base | None:
-    """What a session was made of when it was read from or written to this file; None for one built by hand, or a copy.
+    """Return what a session was loaded from or saved as in this file; None for one built by hand, or a copy.
 
-    It is no attribute, because a copy would share it and not the rows that were saved since.
+    It is no attribute, because a copy would share it but not the rows that were saved since.
     """
     found = _known.get(id(session))
     return found[2] if found and found[0]() is session and found[1] == path else None
 
 
 def remember(session: Session, path: Path, base: Base) -> None:
-    """Makes this what `base_of` gives."""
+    """Set what `base_of` returns."""
     number = id(session)
     _known[number] = weakref.ref(session, lambda _: _known.pop(number, None)), path, base
 
@@ -134,7 +135,7 @@ class Own(Struct):
 
 
 def own_of(rows: list[Any], base: Base, head: dict[str, Any], begin: int = 0) -> Own:
-    """What rows of a session, from `begin` on, are now, compared with what it was made of. Raises Unwritable."""
+    """Return what rows of a session, from `begin` on, are now, compared with its base. Raises Unwritable."""
     prints = prints_of(rows)
     first, last = common(prints, base.prints)
     there = set(base.prints[first : len(base.prints) - last])
@@ -145,7 +146,7 @@ def own_of(rows: list[Any], base: Base, head: dict[str, Any], begin: int = 0) ->
 
 
 def common(one: array[int], other: array[int]) -> tuple[int, int]:
-    """How many items two arrays begin with alike, and how many of the others they end with alike."""
+    """Return how many items two arrays share at the beginning, and how many of the others at the end."""
 
     def most(limit: int, alike: Callable[[int], bool]) -> int:
         if alike(limit):
@@ -165,14 +166,15 @@ def common(one: array[int], other: array[int]) -> tuple[int, int]:
 
 
 def written(head: Mapping[str, Any]) -> bytes:
-    """What a metadata line says, without what a save adds."""
+    """Return a metadata line without what a save adds, for comparing."""
     return line_of({name: value for name, value in head.items() if name not in (PENDING, SAVE)}, "metadata")
 
 
 def slot_of(head: Mapping[str, Any], like: bytes = b"") -> bytes | None:
-    """A metadata line padded in the middle and at the end: as `like` is, None where it does not fit, or with room.
+    """Return a metadata line padded in the middle and at the end: to the length of `like` (None if it does not fit), or
+    with spare room.
 
-    What each save changes stands in front, so that it is within the first page however long the rest.
+    What each save changes comes first, so that it is within the first page however long the rest is.
     """
     ordered = {name: head[name] for name in _NAMES if name in head} | dict(head)
     text = line_of(ordered, "metadata")[:-1]
@@ -184,12 +186,14 @@ def slot_of(head: Mapping[str, Any], like: bytes = b"") -> bytes | None:
 
 
 def another(head: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata as another save writes it."""
+    """Return the metadata as another save writes it."""
     return {**head, SAVE: token_hex(8)}
 
 
 def change(old: bytes, new: bytes) -> tuple[int, bytes]:
-    """Where two texts of one length differ, from the first byte to the last: where that is, and the new bytes."""
+    """Return the first position at which two texts of one length differ, and the new bytes up to the last such
+    position.
+    """
     difference, size = int.from_bytes(old) ^ int.from_bytes(new), len(old)
     if not difference:
         return 0, b""
@@ -201,7 +205,9 @@ def change(old: bytes, new: bytes) -> tuple[int, bytes]:
 
 
 def within_a_page(old: bytes, new: bytes) -> bool:
-    """Whether one may be written over the other so that, whenever the process dies, either is there whole."""
+    """Return whether a text can be written over another so that, whenever the process dies, one of them is there
+    whole.
+    """
     at, data = change(old, new)
     return not data or at // PAGE == (at + len(data) - 1) // PAGE
 
@@ -212,7 +218,10 @@ def within_a_page(old: bytes, new: bytes) -> bool:
 def append_rows(
     path: Path, base: Base, head: Mapping[str, Any], lines: Sequence[bytes], prints: array[int], sync: bool
 ) -> bool:
-    """Whether the metadata fit into their place, and rows were appended to the file of `base`. Raises as `append`."""
+    """Write the metadata in place and append rows to the file of `base`. Return False if the metadata does not fit.
+
+    Raises as `append` does.
+    """
     if not base.line:
         return False
     coming = another(head)
@@ -225,12 +234,12 @@ def append_rows(
     ):
         return False
     at = base.end
-    # Who may not write in a file may still replace it, as upstream does.
+    # A user who may not write to a file may still replace it, as upstream does.
     if not os.access(path, os.W_OK):
         return False
     with open(path, "r+b", buffering=0) as file:
         status = os.fstat(file.fileno())
-        # A copy that shares its bytes with this file is somebody's backup.
+        # A hard link to this file is a backup, which must not change.
         if stat_of(status) != base.stat or status.st_nlink > 1:
             return False
         base.tried = coming[SAVE]
@@ -245,9 +254,9 @@ def append_rows(
 
 
 def append(file: FileIO, base: Base, before: bytes, after: bytes, lines: bytes, sync: bool) -> None:
-    """Appends lines to the file of `base`: `before` is its first line while that is under way, `after` once it is done.
+    """Append lines to the file of `base`. `before` is its first line while that is under way, `after` once it is done.
 
-    Whenever the process dies the session is as before or as after. Raises OSError, having taken back what it can.
+    Whenever the process dies, the session is as before or as after. Raises OSError, after undoing what it can.
     """
     fd, first = file.fileno(), base.line
     try:
@@ -255,14 +264,14 @@ def append(file: FileIO, base: Base, before: bytes, after: bytes, lines: bytes, 
             _write(file, *change(base.line, before))
             _write(file, base.end, lines)
             first = before
-            # Else the disk might have the metadata of rows that it does not have.
+            # Otherwise the disk might have the metadata of rows that it does not have.
             if sync:
                 os.fsync(fd)
         _write(file, *change(first, after))
         if sync:
             os.fsync(fd)
     except BaseException:
-        # Whoever reads it next finds a save that did not end, if this fails as well.
+        # If this fails as well, the next reader finds a save that did not end.
         with suppress(OSError):
             os.ftruncate(fd, base.end)
             _write(file, 0, base.line)
@@ -279,9 +288,9 @@ def _write(file: FileIO, at: int, data: bytes) -> None:
 
 
 def whole_file(slot: bytes, own: Own, base: Base, path: Path, made: Base) -> Iterator[bytes]:
-    """The bytes of a whole file: lines of rows that stand unchanged in the old one are copied as they are.
+    """Yield the bytes of a whole file. Lines of unchanged rows are copied from the old one.
 
-    `made` gets to know where each row stands. Raises OSError where the old file is no longer that of `base`.
+    `made` gets the positions of the rows. Raises OSError if the old file is no longer that of `base`.
     """
     first, last = common(own.prints, base.prints) if base.line else (0, 0)
     there = {base.prints[at]: at for at in range(first, len(base.prints) - last) if base.starts[at] >= 0}
@@ -309,7 +318,7 @@ def whole_file(slot: bytes, own: Own, base: Base, path: Path, made: Base) -> Ite
 
 
 def _moved(base: Base, start: int, stop: int, at: int, made: Base) -> int:
-    """Notes that rows of the old file, one behind the other, now begin at byte `at`; where they end."""
+    """Record that consecutive rows of the old file now begin at byte `at`. Return where they end."""
     if start == stop:
         return at
     by = at - base.starts[start]
@@ -319,7 +328,7 @@ def _moved(base: Base, start: int, stop: int, at: int, made: Base) -> int:
 
 
 def _copied(old: FileIO | None, base: Base, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes of rows of the old file that stand one behind the other."""
+    """Yield the bytes of consecutive rows of the old file."""
     if old is None or start == stop:
         return
     at, end = base.starts[start], base.stops[stop - 1]

@@ -1,1 +1,1 @@
-"""The folder and its files: names, places, lines, and what the model is sent."""
+"""nanobot's folders and files: names, lines, and what the model is sent."""

@@ -7,20 +7,20 @@ from math import floor
 
 
 class Clock:
-    """Reads ISO times; one without a zone is in `zone`, or in the machine's where that is None."""
+    """Reads ISO times. One without a zone is in `zone`, or in the machine's zone if that is None."""
 
     def __init__(self, zone: tzinfo | None = None) -> None:
         self.zone = zone
 
     def ms(self, text: object) -> int | None:
-        """Epoch milliseconds, None where the value is no such time."""
+        """Return epoch milliseconds, None if the value is no such time."""
         if not isinstance(text, str):
             return None
         try:
             found = datetime.fromisoformat(text)
             if found.tzinfo is None and self.zone is not None:
                 found = found.replace(tzinfo=self.zone)
-            # Of a float alone the last millisecond would be a matter of luck.
+            # Computed from whole seconds: the float of the sum may be one millisecond off.
             return floor(found.timestamp()) * 1000 + found.microsecond // 1000
         except (ValueError, OverflowError, OSError):
             return None

@@ -1,7 +1,7 @@
-"""What the folds that were made by hand left in a nanobot session's metadata: each with what it replaced. Pure.
+"""The log of compactions made by hand, in a nanobot session's metadata: each with what it replaced. Pure.
 
-nanobot stores an offset and one summary, and carries members of the metadata that it does not know along. The trail is
-such a member: it only grows, numbers the folds, and holds what an undo puts back.
+nanobot stores an offset and one summary, and keeps metadata members that it does not know. The log is such a member. It
+only grows, numbers the compactions, and holds what an undo restores.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ OFFSETS = ("last_consolidated", "last_archived")
 
 
 class LoggedCompaction(Struct, frozen=True, omit_defaults=True):
-    """A fold of the messages after `before` up to `after`; `first` and `last` are digests of the ends of that range.
+    """A compaction of the messages after `before` up to `after`.
 
-    `summary` and `offsets` are what stood there before, as it stood; `note` is the digest of the note that was put
-    there. `at` is when, `undone` when it was taken back, both as nanobot writes times.
+    `first` and `last` are digests of the ends of that range. `summary` and `offsets` are the values that it replaced.
+    `note` is the digest of its note. `at` is when it was made and `undone` when it was undone, both as nanobot writes
+    times.
     """
 
     number: int
@@ -38,7 +39,7 @@ class LoggedCompaction(Struct, frozen=True, omit_defaults=True):
 
 
 def read_compaction_log(metadata: Mapping[str, Any]) -> list[LoggedCompaction]:
-    """The folds, oldest first; what is no fold is passed over."""
+    """Return the compactions, oldest first. Entries that are no compactions are skipped."""
     return list(_compactions(metadata.get(COMPACTION_LOG)))
 
 
@@ -55,13 +56,13 @@ def _compactions(stored: Any) -> Iterator[LoggedCompaction]:
 
 
 def appended(metadata: Mapping[str, Any], compaction: LoggedCompaction) -> list[Any]:
-    """The trail with a fold at its end; what was in it stays as it is."""
+    """Return the log with a compaction added. Everything else in it stays as it is."""
     stored = metadata.get(COMPACTION_LOG)
     return [*(stored if isinstance(stored, list) else ()), msgspec.to_builtins(compaction)]
 
 
 def marked(metadata: Mapping[str, Any], compaction: LoggedCompaction, at: str) -> list[Any]:
-    """The trail with a fold marked as taken back."""
+    """Return the log with a compaction marked as undone."""
     return [
         one | {"undone": at} if isinstance(one, dict) and one.get("number") == compaction.number else one
         for one in metadata[COMPACTION_LOG]
@@ -69,19 +70,21 @@ def marked(metadata: Mapping[str, Any], compaction: LoggedCompaction, at: str) -
 
 
 def next_number(compaction_log: list[LoggedCompaction], offset: int, summary: str | None) -> int:
-    """The number of the next fold; one that nanobot made itself before the first of them counts as 1."""
+    """Return the number of the next compaction. One that nanobot made before the first of them counts as 1."""
     if compaction_log:
         return compaction_log[-1].number + 1
     return 2 if offset or summary else 1
 
 
 def newest(compaction_log: list[LoggedCompaction]) -> LoggedCompaction | None:
-    """The newest fold that was not taken back."""
+    """Return the newest compaction that was not undone."""
     return next((compaction for compaction in reversed(compaction_log) if compaction.undone is None), None)
 
 
 def in_force(metadata: Mapping[str, Any], offset: int) -> int:
-    """How many folds stand: those by hand that still reach into what is folded, and nanobot's before and after them."""
+    """Return how many compactions are in force: those by hand that still reach into what is compacted, and nanobot's
+    own.
+    """
     compaction_log, summary = read_compaction_log(metadata), metadata.get(SUMMARY)
     if not compaction_log:
         return int(offset > 0 or summary_text(summary) is not None)
@@ -94,11 +97,11 @@ def in_force(metadata: Mapping[str, Any], offset: int) -> int:
 
 
 def summary_text(summary: Any) -> str | None:
-    """The text of a summary as nanobot stores it, None where there is none."""
+    """Return the text of a summary as nanobot stores it, None if there is none."""
     text = summary.get("text") if isinstance(summary, Mapping) else summary
     return text if isinstance(text, str) and text else None
 
 
 def seal(note: str) -> str:
-    """Tells one note from another."""
+    """Return a digest of a note."""
     return blake2b(note.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

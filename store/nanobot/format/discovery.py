@@ -1,7 +1,7 @@
-"""From a path to the folders of session files that it means, in every release's layout. Nothing is moved or made.
+"""From a path to the folders of session files that it means, in the layout of every release. Moves and makes nothing.
 
-Until 0.3.4 sessions stand in `sessions` of the workspace, in the first releases in `~/.nanobot/sessions` for all
-workspaces, and since 0.3.5 there in a folder for each workspace, named by an id that the workspace keeps.
+Until 0.3.4 sessions are in `sessions` of the workspace, in the first releases in `~/.nanobot/sessions` for all
+workspaces. Since 0.3.5 they are there in a folder for each workspace, named by an id that the workspace stores.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ _ID, _LOOK, _MARKER_BYTES = re.compile(r"[0-9a-f]{32}"), 16_384, 4_096
 
 
 class Log(Struct, frozen=True):
-    """Where a workspace keeps its summaries. `shown` is the path as people know it."""
+    """The log in which a workspace keeps its summaries. `shown` is the path as people know it."""
 
     path: str
     shown: str
 
 
 class Folder(Struct, frozen=True):
-    """A folder of session files. `layout` tells it from others that the same path means, `only` a file named alone."""
+    """A folder of session files.
+
+    `layout` tells it from others that the same path means; `only` is a single file that was named.
+    """
 
     path: str
     layout: str
@@ -41,11 +44,11 @@ class Folder(Struct, frozen=True):
     only: str | None = None
 
     def files(self) -> Iterator[os.DirEntry[str]]:
-        """The files that may be sessions, in no order. Raises OSError."""
+        """Yield the files that may be sessions, in no order. Raises OSError."""
         with os.scandir(self.path) as entries:
             for entry in entries:
                 name = entry.name
-                # Of thousands nearly all are plain names, for which that is enough.
+                # Nearly all of thousands are plain names, for which this is enough.
                 wanted = (
                     name == self.only
                     if self.only is not None
@@ -55,12 +58,12 @@ class Folder(Struct, frozen=True):
                     yield entry
 
     def name_of(self, file: str) -> FileName:
-        """What a file of the folder is by its name; one that was named alone may be called anything."""
+        """Return what a file of the folder is by its name. A single file that was named may be called anything."""
         return file_name(file) or FileName(os.path.splitext(file)[0], False)
 
 
 def _holds(question: Callable[[], bool]) -> bool:
-    """What an entry of a folder says of itself; False for a link that leads in a circle."""
+    """Return what an entry of a folder says of itself, False for a link that leads in a cycle."""
     try:
         return question()
     except OSError:
@@ -68,7 +71,7 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 
 def is_session_file(path: Path, content: bool = False) -> bool:
-    """Whether a file is named like a session's or begins like one; with `content` the name does not count."""
+    """Return whether a file is named like a session's, or begins like one. With `content` the name does not count."""
     if not content and file_name(path.name) is not None:
         return True
     try:
@@ -81,9 +84,9 @@ def is_session_file(path: Path, content: bool = False) -> bool:
 
 
 def folders(path: Path) -> list[Folder]:
-    """The folders of sessions that a path means: one itself, a workspace, nanobot's home, or a single file.
+    """Return the folders of sessions that a path means: one itself, a workspace, nanobot's home, or a single file.
 
-    Raises NotAnArchive where there is none.
+    Raises NotAnArchive if there is none.
     """
     if path.is_file():
         return [Folder(str(path.parent), "", path.name, _log(Path(os.path.abspath(path.parent))), path.name)]
@@ -102,7 +105,7 @@ def any_folder(path: Path) -> bool:
 
 def _below(path: Path) -> Iterator[Folder]:
     full = Path(os.path.abspath(path))
-    # One that is empty may be that of a workspace in which nothing was said yet, or of which all was closed.
+    # An empty one may belong to a workspace in which nothing was said yet, or whose sessions were all closed.
     if _any(path) or place_of(full).is_dir() or (full.name == SESSIONS and not os.listdir(path)):
         name = f"{full.parent.name}/{full.name}" if full.name == SESSIONS else full.name
         yield Folder(str(path), "", name, _log(full))
@@ -116,7 +119,9 @@ def _below(path: Path) -> Iterator[Folder]:
 
 
 def _workspace(path: Path) -> Iterator[Folder]:
-    """The sessions of one workspace: its own folder, its place in nanobot's home, and what the first releases left."""
+    """Yield the sessions of one workspace: its own folder, its folder in nanobot's home, and what the first releases
+    left.
+    """
     full, own, id_ = Path(os.path.abspath(path)), path / SESSIONS, _workspace_id(path)
     home = path.parent if full.parent.name == HOME else Path.home() / HOME
     away = home / SESSIONS / id_ if id_ is not None else None
@@ -129,7 +134,7 @@ def _workspace(path: Path) -> Iterator[Folder]:
 
 
 def _workspaces(path: Path) -> Iterator[Folder]:
-    """The folders of workspaces in nanobot's home, and what its migrations could not place."""
+    """Yield the folders of workspaces in nanobot's home, and what its migrations could not assign."""
     if not path.is_dir():
         return
     with os.scandir(path) as entries:
@@ -143,7 +148,7 @@ def _workspaces(path: Path) -> Iterator[Folder]:
 
 
 def _any(path: Path) -> bool:
-    """Whether a folder has a file that is a session's, or might be one that was emptied."""
+    """Return whether a folder has a file that is a session's, or might be one that was emptied."""
     try:
         return any(is_session_file(Path(entry.path), content=True) for entry in Folder(str(path), "", "").files())
     except OSError:
@@ -151,12 +156,15 @@ def _any(path: Path) -> bool:
 
 
 def _workspace_id(workspace: Path) -> str | None:
-    """The id under which a workspace's sessions stand in nanobot's home. Only what looks like one is believed."""
+    """Return the id under which a workspace's sessions are in nanobot's home, if it looks like one."""
     return _line(workspace / HOME / "workspace-id", _ID)
 
 
 def _workspace_name(folder: Path) -> str:
-    """What to call a workspace: the last part of the path that its folder notes, which is shown and never followed."""
+    """Return what to call a workspace: the last part of the path that its folder records.
+
+    The path is shown, never followed.
+    """
     noted = _line(folder / ".workspace", re.compile(r"[^\n]+"))
     name = re.split(r"[/\\]", noted.rstrip("/\\"))[-1] if noted else ""
     return f"{name} {folder.name[:8]}".lstrip()
@@ -171,14 +179,14 @@ def _line(path: Path, pattern: re.Pattern[str]) -> str | None:
 
 
 def _log(sessions: Path) -> Log | None:
-    """The log of summaries of the workspace that a sessions folder belongs to."""
+    """Return the log of summaries of the workspace that a sessions folder belongs to."""
     if _ID.fullmatch(sessions.name):
         return _log_of(sessions.parent, sessions.name)
     return _log_in(sessions.parent) if sessions.name == SESSIONS else None
 
 
 def _log_of(sessions: Path, id_: str) -> Log | None:
-    """The log of the usual workspace, if that has this id."""
+    """Return the log of the usual workspace, if that has this id."""
     workspace = sessions.parent / WORKSPACE
     return _log_in(workspace) if _workspace_id(workspace) == id_ else None
 

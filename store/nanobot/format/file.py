@@ -1,4 +1,4 @@
-"""A session's file, read in bounded pieces: each read opens it anew and holds nothing afterwards."""
+"""Reads of a session's file in bounded pieces. Each read opens it anew and holds nothing afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Stat(Struct, frozen=True, gc=False):
-    """What a file looks like from outside: inode, size in bytes, modification time in nanoseconds."""
+    """The status of a file: inode, size in bytes, modification time in nanoseconds."""
 
     inode: int
     size: int
@@ -29,14 +29,14 @@ def stat_of(found: os.stat_result) -> Stat:
 
 
 class OpenFile:
-    """A file while it is read. `size` in bytes is what it had when it was opened; what comes later is not seen."""
+    """A file while it is read. `size` in bytes is that of when it was opened; what is appended later is not seen."""
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self._fd, self.stat = fd, stat_of(status)
         self.size = status.st_size
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop`, fewer where the file ends before that."""
+        """Return bytes `start` to `stop`, fewer if the file ends before that."""
         at, stop = max(0, start), min(stop, self.size)
         pieces = []
         os.lseek(self._fd, at, os.SEEK_SET)
@@ -61,10 +61,10 @@ class Held(OpenFile):
 
 @contextmanager
 def opening(path: str) -> Iterator[OpenFile]:
-    """A file to read for a moment.
+    """Open a file for one read.
 
-    Raises UnknownSession where it is gone, Damaged where it may not be read or is no regular file, Busy where the
-    system cannot read it now.
+    Raises UnknownSession if it does not exist, Damaged if it may not be read or is no regular file, Busy if the system
+    cannot read it now.
     """
     try:
         fd = os.open(path, _FLAGS)
@@ -82,9 +82,10 @@ def opening(path: str) -> Iterator[OpenFile]:
 
 
 def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, Stat]:
-    """The first `size` bytes of a file, and what it looks like, in as few calls as can be. Raises as `opening` does.
+    """Return the first `size` bytes of a file and its status, with as few system calls as possible. Raises as `opening`
+    does.
 
-    With the number of an open `folder`, `path` is the name of a file in there, which need not be looked for.
+    With the descriptor of an open `folder`, `path` is the name of a file in it, which saves a look-up.
     """
     try:
         fd = os.open(path, _FLAGS, dir_fd=folder)
@@ -97,13 +98,13 @@ def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, S
 
 
 def read(path: str, work: Callable[[OpenFile], T]) -> T:
-    """What `work` makes of the file. Raises as `opening` does."""
+    """Return the result of `work` on the file. Raises as `opening` does."""
     with opening(path) as file:
         return work(file)
 
 
 def trouble(path: str, error: OSError) -> UnknownSession | Damaged | Busy:
-    """A failure of the system in our own words."""
+    """Return the error of the store for an error of the system."""
     reason = (error.strerror or str(error)).lower()
     if isinstance(error, FileNotFoundError):
         return UnknownSession(f"{path}: the file is gone.")

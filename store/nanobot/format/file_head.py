@@ -1,7 +1,7 @@
-"""What the beginning of a session's file tells: the metadata line, and the first words that were said. Pure.
+"""The beginning of a session's file: the metadata line, and the first words that were said. Pure.
 
-nanobot lists a session by its first line and loads the last metadata line wherever that stands; the first is what a
-list of sessions can afford to read.
+nanobot lists a session by its first line, but loads the last metadata line wherever it is. A list of sessions can only
+afford to read the first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from sessionscope.store.io.jsonlines import Fidelity, leading, scan
+from sessionscope.store.io.jsonlines import leading, scan
+from sessionscope.store.io.spans import Fidelity
 
 from .message_preview import message_preview
 from .names import FileName, Naming, channel_of, key_of, naming
@@ -21,7 +22,7 @@ METADATA, PROVIDER_STATE, KEY_CHARS = "metadata", "provider_state", 1_000
 
 
 class Metadata(Struct, frozen=True):
-    """A metadata line. A value is None where the line does not have it or it is of no use."""
+    """A metadata line. A value is None if the line does not have it or it cannot be used."""
 
     key: str | None = None
     created_at: Any = None
@@ -34,7 +35,7 @@ class Metadata(Struct, frozen=True):
 
     @property
     def title(self) -> str | None:
-        """The title that somebody gave the session, None without one."""
+        """The title that the session was given, None without one."""
         title = self.values.get("title")
         return title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None
 
@@ -52,14 +53,14 @@ class Metadata(Struct, frozen=True):
 
 
 class FileHead(Struct, frozen=True):
-    """What a list needs to know of one file. `first` is the time at which its first message came, as it stands."""
+    """What a list needs to know of one file. `first` is the time of its first message, as it is stored."""
 
     name: FileName
     metadata: Metadata | None
     preview: str
     first: str | None
     session: bool
-    """Whether anything in it says that it is a session's file; an empty one might be."""
+    """Whether anything in it says that it is a session's file. An empty one might be."""
     log: bool = False
     """Whether it is nanobot's log of summaries instead."""
 
@@ -82,7 +83,7 @@ class FileHead(Struct, frozen=True):
 
 
 class Line(Struct, gc=False):
-    """The members of a record that a list needs; msgspec steps over the others."""
+    """The members of a record that a list needs. msgspec skips the others."""
 
     _type: Any = None
     key: Any = None
@@ -100,14 +101,14 @@ _REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, Re
 
 
 def metadata_in(line: Line) -> Metadata:
-    """The values of a metadata line that is whole."""
+    """Return the values of a whole metadata line."""
     return _metadata(
         line.key, line.created_at, line.updated_at, line.metadata, line.last_consolidated, line.last_archived, True
     )
 
 
 def metadata_of(record: Mapping[str, Any], whole: bool = True) -> Metadata:
-    """A metadata record's values; what is of the wrong type is named."""
+    """Return a metadata record's values. Those of the wrong type are named."""
     get = record.get
     return _metadata(
         get("key"),
@@ -141,7 +142,7 @@ def _metadata(
 
 
 def read_file_head(name: FileName, data: bytes, complete: bool, preview: bool = True) -> FileHead:
-    """The head of a file from its first bytes; `complete` says that these are all it has."""
+    """Return the head of a file from its first bytes. `complete` says that these are all of them."""
     if not preview and (found := _first_lines(name, data, complete)) is not None:
         return found
     metadata: Metadata | None = None
@@ -171,9 +172,10 @@ def _is_log(record: Mapping[str, Any]) -> bool:
 
 
 def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
-    """The metadata line, and when the first message came, of a file that begins with just these, whole and plain.
+    """Return the metadata line and the time of the first message, if a file begins with just these two, whole and
+    plain.
 
-    A list of thousands has no time for more; None where it takes a closer look.
+    A list of thousands has no time for more. None means that it needs a full analysis.
     """
     cut = data.find(b"\n") + 1
     stop = data.find(b"\n", cut) + 1
@@ -193,7 +195,10 @@ def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
 
 
 def _first_lines(name: FileName, data: bytes, complete: bool) -> FileHead | None:
-    """The head of a file that begins as it should, previews left out; None where it takes a closer look."""
+    """Return the head of a file that begins as it should, without previews.
+
+    None means that it needs a full analysis.
+    """
     metadata: Metadata | None = None
     at, size = 0, len(data)
     while at < size:
@@ -220,13 +225,13 @@ def _first_lines(name: FileName, data: bytes, complete: bool) -> FileHead | None
 
 
 def _records(data: bytes, complete: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
-    """The records of the beginning of a file, and whether each is whole."""
+    """Yield the records of the beginning of a file, and whether each is whole."""
     cut = len(data) if complete else data.rfind(b"\n") + 1
     for span in scan(data[:cut]):
         if span.value is not None:
             yield span.value, span.fidelity is not Fidelity.PARTIAL
     if cut < len(data):
-        # Of a line longer than what was read the leading fields are whole; of a text what there is of it will do.
+        # The leading fields of a line longer than what was read are whole. Of a text, its beginning is enough.
         found = leading(data[cut:])
         if found.fields:
             yield found.fields | ({found.key: found.text} if found.key is not None else {}), False

@@ -1,8 +1,8 @@
 """What nanobot sends its model of a session: the window, where it may begin, and how it fits a budget of tokens. Pure.
 
-Source: nanobot 0.2.0 and, where a caller says `later`, 0.3.5: `session/manager.py` (`Session.get_history`) and
-`utils/helpers.py`. Where one row is malformed upstream raises and the turn fails; here that row is left out, or its odd
-field counts as absent, and the window stands.
+Source: nanobot 0.2.0 and, if a caller says `later`, 0.3.5: `session/manager.py` (`Session.get_history`) and
+`utils/helpers.py`. If one row is malformed, upstream raises and the turn fails. Here that row is left out, or its bad
+field counts as absent, and the window stays.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sessionscope.store.rules.preview import sanitize
 
 ScannedMessage = Mapping[str, Any]
 WINDOW = 120
-"""Messages that are sent unless a caller asks for another number."""
+"""How many messages are sent unless a caller asks for another number."""
 _SENT = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking_blocks")
 _WORTH_SENDING = ("tool_calls", "reasoning_content", "thinking_blocks")
 _OVERHEAD, _APPS = 4, 8
@@ -29,14 +29,13 @@ def history(
     include_timestamps: bool = False,
     later: bool = False,
 ) -> list[dict[str, Any]]:
-    """The messages that the model would be sent out of those not yet consolidated, oldest first.
+    """Return the messages that the model would be sent of those not yet consolidated, oldest first.
 
-    At most `max_messages` rows are looked at (0 and less mean 120); of what they give, the newest are kept that fit
-    `max_tokens` (0 and less: all), at least one. `include_timestamps` writes above a user's text when it came. Values
-    are those of the rows, not copies.
-
-    With `later`, what 0.3.5 sends: 0 and less mean all rows, no text carries its time, a user's text names the command
-    line apps attached to it where the row holds no runtime context yet, and a token is reckoned for each byte.
+    At most `max_messages` rows are used (0 and less mean 120). Of their messages, the newest that fit `max_tokens` are
+    kept (0 and less: all), at least one. `include_timestamps` writes its time above a user's text. Values are those of
+    the rows, not copies. With `later` it is what 0.3.5 sends: 0 and less mean all rows, no text carries its time, a
+    user's text names the command line apps attached to it unless the row already holds runtime context, and each byte
+    counts as a token.
     """
     return [
         entry
@@ -54,8 +53,8 @@ def sent(
     include_timestamps: bool = False,
     later: bool = False,
 ) -> list[tuple[int, dict[str, Any]]]:
-    """What `history` gives, each entry with the index in `messages` of the row that it was made of; indexes ascend."""
-    # From the end of a list, 0 means all of it.
+    """Return what `history` returns, each entry with the index in `messages` of its row. Indexes ascend."""
+    # As a slice from the end of a list, 0 means all of it.
     limit = max_messages if max_messages > 0 else 0 if later else WINDOW
     window = legible(messages[-limit:])
     first = _first_turn(window)
@@ -73,7 +72,9 @@ def sent(
 
 
 def failure(messages: Sequence[Any], max_messages: int = WINDOW, later: bool = False) -> tuple[int, str] | None:
-    """The first row for which upstream raises instead of sending anything, by its index, and why; None for none."""
+    """Return the first row for which upstream raises instead of sending anything, by its index, and why; None for
+    none.
+    """
     limit = max_messages if max_messages > 0 else 0 if later else WINDOW
     window = legible(messages[-limit:])
     skipped, first = len(messages) - len(window), _first_turn(window)
@@ -93,21 +94,21 @@ def failure(messages: Sequence[Any], max_messages: int = WINDOW, later: bool = F
 
 
 def legible(rows: Iterable[Any]) -> list[ScannedMessage]:
-    """The rows, with an empty one in the place of each that is no object."""
-    # A dict is told at once; an abstract class takes its time.
+    """Return the rows, with an empty one for each that is no object."""
+    # Recognising a dict is fast; an abstract class is slow.
     return [row if isinstance(row, (dict, Mapping)) else {} for row in rows]
 
 
 def consolidated(offset: Any, count: int) -> int:
-    """How many of `count` rows are consolidated by what a session says of it: 0 where that cannot be.
+    """Return how many of `count` rows are consolidated by the stored offset, 0 if it makes no sense.
 
-    Source: nanobot 0.3.5, `Session.__post_init__`; 0.2.0 trusts the value, and hides the history or raises.
+    Source: nanobot 0.3.5, `Session.__post_init__`. 0.2.0 trusts the value, and hides the history or raises.
     """
     return offset if isinstance(offset, int) and not isinstance(offset, bool) and 0 <= offset <= count else 0
 
 
 def _first_turn(window: Sequence[ScannedMessage]) -> int:
-    """Where the first turn begins: at a user's message, or at the delivery that it answers; 0 where there is none."""
+    """Return where the first turn begins: at a user message, or at the delivery that it answers; 0 if there is none."""
     first = _first_user(window)
     if first is None:
         return 0
@@ -119,7 +120,7 @@ def _first_user(messages: Iterable[ScannedMessage]) -> int | None:
 
 
 def find_legal_message_start(messages: Sequence[ScannedMessage]) -> int:
-    """The first index from which every tool result follows the call that it answers."""
+    """Return the first index from which every tool result follows the call that it answers."""
     declared: set[str] = set()
     start = 0
     for at, message in enumerate(messages):
@@ -139,7 +140,7 @@ def find_legal_message_start(messages: Sequence[ScannedMessage]) -> int:
 
 
 def _entry(message: ScannedMessage, include_timestamps: bool, later: bool) -> dict[str, Any] | None:
-    """A message as it is sent, None where it is not."""
+    """Return a message as it is sent, None if it is not sent."""
     role = message.get("role")
     if message.get("_command") or "role" not in message:
         return None
@@ -161,12 +162,14 @@ def _with_media(content: str, media: Any, later: bool) -> str:
     if not isinstance(media, list) or not media:
         return content
     crumbs = "\n".join(image_placeholder_text(path) for path in media if isinstance(path, str) and path)
-    # 0.2.0 leaves a blank line where a list names no path.
+    # 0.2.0 leaves a blank line if a list names no path.
     return content if later and not crumbs else _above(content, crumbs)
 
 
 def _with_apps(content: str, message: ScannedMessage) -> str:
-    """A user's text above a line for each app attached to it, where no runtime context of the row says so already."""
+    """Return a user's text above a line for each app attached to it, unless the row's runtime context says so
+    already.
+    """
     apps = message.get("cli_apps")
     if not isinstance(apps, list) or isinstance(message.get("_runtime_context"), dict):
         return content
@@ -186,7 +189,7 @@ def _above(content: str, lines: str) -> str:
 
 
 def annotate_message_time(message: ScannedMessage, content: Any) -> Any:
-    """A user's text behind the time at which it came, where the row has one; any other content as it is."""
+    """Return a user's text after the time of the message, if the row has one; any other content unchanged."""
     timestamp = message.get("timestamp")
     if not timestamp or not isinstance(content, str) or message.get("role") != "user":
         return content
@@ -194,12 +197,14 @@ def annotate_message_time(message: ScannedMessage, content: Any) -> Any:
 
 
 def image_placeholder_text(path: str | None, *, empty: str = "[image]") -> str:
-    """What stands for an image in text."""
+    """Return what stands for an image in text."""
     return f"[image: {path}]" if path else empty
 
 
 def _fitting(messages: list[dict[str, Any]], max_tokens: int, tokens: Callable[[ScannedMessage], int]) -> int:
-    """Where the newest messages begin that fit: at a user's, the last of those even where it does not fit."""
+    """Return where the newest messages that fit begin: at a user message, and at the last one even if it does not
+    fit.
+    """
     used, start = 0, len(messages)
     while start:
         used += tokens(messages[start - 1])
@@ -215,15 +220,15 @@ def _fitting(messages: list[dict[str, Any]], max_tokens: int, tokens: Callable[[
 
 
 def estimate_message_tokens(message: ScannedMessage) -> int:
-    """About how many tokens a message takes, at least 4: a quarter of its characters, and 4.
+    """Return the estimated tokens of a message, at least 4: a quarter of its characters, plus 4.
 
-    That is upstream's estimate where it has no vocabulary of cl100k_base, which it would fetch over the network.
+    Upstream uses this estimate if it has no vocabulary of cl100k_base, which it would fetch over the network.
     """
     return len("\n".join(_counted(message))) // 4 + _OVERHEAD
 
 
 def later_message_tokens(message: ScannedMessage) -> int:
-    """The same of 0.3.5, which reckons a token for each byte, so that no script takes more than it says."""
+    """Return the estimate of 0.3.5, which counts each byte as a token, so that no script takes more than estimated."""
     return len("\n".join(_counted(message)).encode("utf-8", "surrogatepass")) + _OVERHEAD
 
 

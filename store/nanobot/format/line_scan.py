@@ -1,7 +1,7 @@
-"""Goes over a session's file line by line, in nanobot's own way, and gathers where each row begins.
+"""Scans a session's file line by line, as nanobot does, and collects where each row begins.
 
-Lines are told apart by a decoder that steps over their bodies. What that refuses is read as nanobot reads it; lines
-that it would not load either are looked at closely, together, up to the next one that it would.
+A decoder that skips the bodies tells lines apart. A line that it refuses is read as nanobot reads it. Lines that
+nanobot would not load either are analysed together, up to the next one that it would load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from sessionscope.store.io.jsonlines import Span, SpanKind, scan
+from sessionscope.store.io.jsonlines import scan
+from sessionscope.store.io.spans import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.protocols import Cancel, never
 
@@ -25,9 +26,9 @@ from .file_head import METADATA, PROVIDER_STATE
 from .lines import METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES, FileOutline, UnloadedLine, seal_of
 
 CHUNK, REGION = 1 << 20, 1 << 23
-"""Bytes that are read at once, and the most of damage in a row that are looked at together."""
+"""How many bytes are read at once, and how many bytes of consecutive damage are analysed together at most."""
 LONG = 4_300
-"""The longest integer that Python reads; a line no longer than that cannot hold a longer one."""
+"""The longest integer, in digits, that Python reads. A line that is no longer cannot hold a longer one."""
 NO_UTF8, TOO_LONG, TOO_DEEP, NO_OBJECT = (
     "bytes that are not UTF-8",
     "an integer of more than 4300 digits",
@@ -42,7 +43,7 @@ _BLANK, _BAD = object(), object()
 
 
 class _Probe(Struct, gc=False):
-    """All that is decoded of a line that is only to be told apart."""
+    """What is decoded of a line to tell what it is."""
 
     _type: Any = UNSET
 
@@ -52,7 +53,7 @@ _REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, Re
 
 
 class LineScan:
-    """Goes over a file from byte `at` on. Raises Busy where the file shrinks meanwhile."""
+    """A scan of a file from byte `at` on. Raises Busy if the file shrinks meanwhile."""
 
     def __init__(self, file: OpenFile, cancel: Cancel, at: int = 0) -> None:
         self._file, self._cancel, self.at = file, cancel, at
@@ -64,12 +65,12 @@ class LineScan:
         self.provider: tuple[int, int] | None = None
         self.lost: dict[str, int] = {}
         self._spoken = False
-        """Whether a message was met: what nanobot keeps for itself stands before all of them."""
+        """Whether there was a message: nanobot's private lines come before all messages."""
         self._region: list[bytes] = []
         self._region_at = self._region_line = self._region_size = 0
 
     def resume(self, outline: FileOutline) -> None:
-        """Goes on behind the rows of an outline that nothing appended can change."""
+        """Continue after the rows of an outline that nothing appended can change."""
         last = outline.resumes + 1
         if not last:
             return
@@ -84,7 +85,7 @@ class LineScan:
         self._spoken = True
 
     def run(self) -> None:
-        """Goes to the end. Raises Cancelled."""
+        """Scan to the end. Raises Cancelled."""
         while self.at < self._file.size:
             if self._cancel():
                 raise Cancelled("stopped")
@@ -92,7 +93,7 @@ class LineScan:
         self._flush()
 
     def _chunk(self) -> bytes:
-        """Whole lines from here on: the last one too where it ends with the file."""
+        """Return whole lines from here on, including the last one of the file."""
         step = CHUNK
         while True:
             stop = min(self.at + step, self._file.size)
@@ -127,11 +128,14 @@ class LineScan:
                     self.starts.append(start)
                     self._spoken = True
             self.line += 1
-        # The last line of the file may not have ended.
+        # The last line of the file may have no line break.
         self.line -= not data.endswith(_ENDS)
 
     def _as_nanobot(self, line: bytes) -> Any:
-        """What nanobot makes of a line: the type of its record, or whether it is blank or none; notes what is fatal."""
+        """Return what nanobot makes of a line: the type of its record, or whether it is blank or no record.
+
+        Note what is fatal.
+        """
         try:
             text = line.decode().strip()
             if not text:
@@ -152,7 +156,7 @@ class LineScan:
         return _BAD
 
     def _private(self, kind: str, start: int) -> None:
-        """A line of nanobot's own: no row, unless it stands among the messages."""
+        """Count a private line of nanobot. It is a row only if it comes after a message."""
         if kind == METADATA:
             first = not self.metadata
             self.metadata.append((start, self.at))
@@ -170,17 +174,17 @@ class LineScan:
     # -- damage
 
     def _refused(self, text: bytes, start: int) -> None:
-        """Puts a line that nanobot does not load to those before it."""
+        """Add a line that nanobot does not load to those before it."""
         if not self._region:
             self._region_at, self._region_line, self._region_size = start, self.line, 0
         self._region.append(text)
         self._region_size += len(text)
-        # Cut between two lines, UTF-16 would be another text from there on.
+        # Cut between two lines, UTF-16 would become another text.
         if self._region_size > REGION and not self._region[0].startswith(_WIDE) and b"\0" not in self._region[0][:4]:
             self._flush()
 
     def _flush(self) -> None:
-        """Takes what can be saved of the lines that nanobot does not load."""
+        """Add the rows that can be saved of the lines that nanobot does not load."""
         data = b"".join(self._region)
         self._region = []
         if self.too_long(len(data)):
@@ -192,14 +196,17 @@ class LineScan:
 
     @staticmethod
     def too_long(size: int) -> bool:
-        """Whether damage is a line that no writer meant: looking into it could take longer than somebody will wait."""
+        """Return whether damage is a line that no writer meant, and that would take too long to analyse."""
         return size > 2 * REGION
 
 
 def spans_of(data: bytes, line: int) -> Iterator[tuple[int, Span]]:
-    """The spans of lines that nanobot does not load, each with the line that it begins on; the first is `line`."""
+    """Yield the spans of lines that nanobot does not load, each with the line that it begins on.
+
+    The first is `line`.
+    """
     before = 0
-    # To nanobot, which reads text, a CR alone ends a line too.
+    # nanobot reads text, in which a CR alone ends a line too.
     for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
         line += _breaks(data, before, span.start)
         before = span.start
@@ -207,7 +214,7 @@ def spans_of(data: bytes, line: int) -> Iterator[tuple[int, Span]]:
 
 
 def _breaks(data: bytes, start: int = 0, stop: int | None = None) -> int:
-    """How many lines end in a part of some bytes, as a text file counts them; CR and LF together end one."""
+    """Return how many lines end in some bytes, as a text file counts them: CR and LF together end one."""
     stop = len(data) if stop is None else stop
     return data.count(b"\n", start, stop) + data.count(b"\r", start, stop) - data.count(b"\r\n", start, stop + 1)
 
@@ -223,9 +230,10 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def outline_rows(file: OpenFile, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
-    """The rows of a file, states left to whoever knows the offset. Only what comes behind `before` is read, if given.
+    """Return the rows of a file, without states, which depend on the offset. With `before`, only what follows it is
+    read.
 
-    Raises Cancelled, and Busy where the file shrinks meanwhile.
+    Raises Cancelled, and Busy if the file shrinks meanwhile.
     """
     line_scan = LineScan(file, cancel)
     if before is not None:
@@ -234,7 +242,7 @@ def outline_rows(file: OpenFile, cancel: Cancel, before: FileOutline | None = No
 
 
 def outline_tail(file: OpenFile, size: int) -> FileOutline:
-    """The rows in the last `size` bytes of a file, as if it had no others."""
+    """Return the rows in the last `size` bytes of a file, as if it had no others."""
     start = file.size - size
     if start <= 0:
         return outlined(file, LineScan(file, never), False)
@@ -243,7 +251,7 @@ def outline_tail(file: OpenFile, size: int) -> FileOutline:
 
 
 def outlined(file: OpenFile, line_scan: LineScan, certain: bool = True) -> FileOutline:
-    """The outline that a walk makes; `sure` unless only what was appended is read."""
+    """Return the outline that a scan makes. It is `certain` unless only what was appended was read."""
     line_scan.run()
     return FileOutline(
         states={},

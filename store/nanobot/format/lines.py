@@ -1,7 +1,7 @@
-"""Which rows a session's file has and where each begins: a line index that gives any row without parsing the others.
+"""The rows of a session's file and where each begins: an index by which any row is read without parsing the others.
 
-A row is a message that nanobot loads, which has a seq, or a stray: damage, what was saved from it, or a private line
-in the wrong place. `walk` makes the index.
+A row is a message that nanobot loads, which has a seq, or a row without seq: damage, what was saved from it, or a
+private line in the wrong place. `line_scan` makes the index.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES = (
     "provider state among the messages",
 )
 SEALED, FIRST, SAMPLES, WHOLE = 256, 4_096, 16, 65_536
-"""Bytes of the last row and of the first line, and rows, by which a file is known that was only appended to; rows of so
-many bytes together count whole."""
+"""How a file that was only appended to is recognised: bytes of the last row and of the first line, sampled rows, and
+the size of a group of rows that is compared whole.
+"""
 
 
 class UnloadedLine(Struct, frozen=True):
-    """A row without a seq: on which line it stands (from 1; 0 is not known), and why nanobot does not load it."""
+    """A row without a seq: its line (from 1; 0 if unknown), and why nanobot does not load it."""
 
     line: int
     why: tuple[str, ...]
@@ -36,8 +37,8 @@ class UnloadedLine(Struct, frozen=True):
 class FileOutline(Outline, frozen=True, kw_only=True):
     """The rows of one file. Row i, from 0, begins at byte `starts[i]` and ends where the next one begins.
 
-    `strays` are the rows without a seq, ascending, and `odd` says of each why. `metadata` and `provider` are the bytes
-    (start, stop) of the metadata lines that nanobot loads, in order, and of its provider's state.
+    `rows_without_seq` are ascending, and `unloaded_lines` says of each why it has none. `metadata` and `provider` are
+    the bytes (start, stop) of the metadata lines that nanobot loads, in order, and of its provider's state.
     """
 
     starts: array[int]
@@ -46,22 +47,24 @@ class FileOutline(Outline, frozen=True, kw_only=True):
     metadata: tuple[tuple[int, int], ...] = ()
     provider: tuple[int, int] | None = None
     lost: tuple[tuple[str, int], ...] = ()
-    """Why releases give the whole file up, each with its line."""
+    """Why releases give up the whole file, each with its line."""
     breaks: int = 0
     """How many lines end before `end`."""
     stat: Stat | None = None
     seal: int = 0
-    """A check of the first line and of some rows, which stay as they are where the file is only appended to."""
+    """A checksum of the first line and of some rows, which stay the same if the file is only appended to."""
     certain: bool = True
-    """Whether all of the file was read for it, not just what seems to have been appended since."""
+    """Whether the whole file was read for it, rather than only what seems to have been appended."""
 
     @property
     def messages(self) -> int:
-        """How many messages nanobot loads, unless it gives the file up."""
+        """How many messages nanobot loads, unless it gives up the file."""
         return len(self.starts) - len(self.rows_without_seq)
 
     def holds(self, file: OpenFile) -> bool:
-        """Whether the rows still stand where they did: in the same file, to which at most something was appended."""
+        """Return whether the rows are still in the same places: in the same file, to which at most something was
+        appended.
+        """
         return file.stat == self.stat or (
             self.stat is not None
             and file.stat.inode == self.stat.inode
@@ -71,14 +74,14 @@ class FileOutline(Outline, frozen=True, kw_only=True):
 
     @property
     def resumes(self) -> int:
-        """The last row that nothing appended can change, so that only what follows is read again; -1 for none."""
+        """The last row that nothing appended can change, after which a scan can resume; -1 for none."""
         row = len(self.starts) - 2
         while row >= 0 and self.unloaded(row) is not None:
             row -= 1
         return row
 
     def row_of(self, seq: int) -> int:
-        """The row of a seq from 1 to `messages`."""
+        """Return the row of a seq from 1 to `messages`."""
         low, high = seq - 1, seq - 1 + len(self.rows_without_seq)
         while low < high:
             middle = (low + high) // 2
@@ -89,26 +92,26 @@ class FileOutline(Outline, frozen=True, kw_only=True):
         return low
 
     def seq_of(self, row: int) -> int:
-        """The seq of a row that is no stray."""
+        """Return the seq of a row that has one."""
         return row + 1 - bisect_left(self.rows_without_seq, row)
 
     def span(self, row: int) -> tuple[int, int]:
-        """Where a row's bytes begin and end."""
+        """Return where a row's bytes begin and end."""
         return self.starts[row], self.starts[row + 1] if row + 1 < len(self.starts) else self.end
 
     @property
     def needs_full_read(self) -> bool:
-        """Never: rows with odd seqs are found again as cheaply as others."""
+        """False: rows without a seq are found again as cheaply as others."""
         return False
 
     def unloaded(self, row: int) -> UnloadedLine | None:
-        """What is wrong with a row, None where it is a message."""
+        """Return what is wrong with a row, None if it is a message."""
         at = bisect_left(self.rows_without_seq, row)
         return self.unloaded_lines[at] if at < len(self.rows_without_seq) and self.rows_without_seq[at] == row else None
 
 
 def seal_of(file: OpenFile, starts: array[int], end: int) -> int:
-    """A check of a file's first line, of its last row, and of some rows between them."""
+    """Return a checksum of a file's first line, of its last row, and of some rows between them."""
     check = crc32(file.read(0, min(FIRST, starts[0] if starts else end)))
     if starts and end - starts[0] <= WHOLE:
         return crc32(file.read(starts[0], end), check)
@@ -120,7 +123,9 @@ def seal_of(file: OpenFile, starts: array[int], end: int) -> int:
 
 
 def stretches(outline: FileOutline) -> Iterator[tuple[bool, int, int]]:
-    """All rows in order, as (whether they have seqs, first, last): seqs of messages, or twice the row of a stray."""
+    """Yield all rows in order, as (whether they have seqs, first, last): seqs of messages, or twice the same row
+    without seq.
+    """
     seq, before = 1, 0
     for row in outline.rows_without_seq:
         if row > before:

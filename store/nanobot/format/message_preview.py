@@ -1,4 +1,4 @@
-"""The line that stands for one nanobot message in a list: without what only its model is to read. Pure.
+"""The preview of one nanobot message, without what only its model is to read. Pure.
 
 Source: nanobot 0.2.0, `utils/subagent_channel_display.py` and `session/manager.py` (`_message_preview_text`); for the
 runtime context 0.3.5, `runtime_context.py`.
@@ -13,13 +13,15 @@ from typing import Any
 from sessionscope.store.rules.preview import preview
 
 LIMIT = 800
-# ASCII, so that a position is one in the text itself, and no dotted or long letter passes for another.
+# ASCII, so that positions are valid in the text itself, and no similar letter of another script matches.
 _RESULT = tuple(re.compile(mark, re.IGNORECASE | re.ASCII) for mark in (r"\nresult:\n", r"\nresult:"))
 _INSTRUCTION = re.compile(r"summarize this naturally", re.IGNORECASE | re.ASCII)
 
 
 def message_preview(message: Mapping[str, Any]) -> str:
-    """At most 120 characters on one line: the preview of a message's content, of a subagent's report its result."""
+    """Return at most 120 characters on one line: the preview of a message's content, or of a subagent's report its
+    result.
+    """
     content = without_runtime_context(message)
     if message.get("injected_event") == "subagent_result" and isinstance(content, str):
         content = scrub_subagent_announce_body(content)
@@ -27,10 +29,11 @@ def message_preview(message: Mapping[str, Any]) -> str:
 
 
 def scrub_subagent_announce_body(content: str) -> str:
-    """What a person reads of a subagent's report: its header, a blank line, and at most 800 characters of its result.
+    """Return what people read of a subagent's report: its header, a blank line, and at most 800 characters of its
+    result.
 
-    The task before the result and the instruction behind it are for the model. A text without a result is given as its
-    header, or whole where it has none.
+    The task before the result and the instruction after it are for the model. Of a text without a result, it is the
+    header, or everything if there is none.
     """
     text = content.replace("\r\n", "\n").strip()
     first = next(iter(text.splitlines()), "")
@@ -45,10 +48,11 @@ def scrub_subagent_announce_body(content: str) -> str:
 
 
 def without_runtime_context(message: Mapping[str, Any]) -> Any:
-    """A message's content without the context that nanobot 0.3 added behind it for the model, if it ends with that.
+    """Return a message's content without the context that nanobot 0.3 added after it for the model, if it ends with
+    that.
 
     The row says what was added: the end of a text, or the last blocks of a list. A text that was made a list since is
-    looked for at the end of its last block. The row stays as it is.
+    looked for at the end of its last block. The row is not changed.
     """
     content, marker = message.get("content"), message.get("_runtime_context")
     if marker is None or not isinstance(marker, Mapping) or marker.get("version") != 1:

@@ -1,7 +1,7 @@
-"""What became of the rows that left the model's context: nanobot's one note, and its log of all summaries.
+"""The compactions of a nanobot session: its one note, and the log of all summaries.
 
-nanobot folds a prefix: rows up to an offset are consolidated, and the newest summary stands for all of them. Every
-summary that was ever written is in `memory/history.jsonl` of the workspace; since 0.3.0 it says of which session.
+nanobot compacts a prefix: rows up to an offset are consolidated, and the newest summary stands for all of them. Every
+summary that was ever written is in `memory/history.jsonl` of the workspace. Since 0.3.0 it says of which session.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ from .context import Offset
 from .record import plain
 
 BYTES, ENTRIES, TEXT_CHARS, HEAD_CHARS = 1 << 20, 200, 32_000, 200
-"""How much of the end of the log is read, and how many entries of it and characters of each are kept."""
+"""How many bytes of the end of the log are read, how many of its entries are kept, and how many characters of each
+text and each head.
+"""
 
 OVERWRITTEN = "an agent wrote over it: its messages are in the context again"
 
 
 def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | None, clock: Clock) -> Audit:
-    """The fold in force, and the entries of the log that are this session's or may be."""
+    """Return the compactions, and the entries of the log that are or may be of this session."""
     entries = _entries(log, key, clock) if log is not None else []
     summary = metadata.summary if metadata is not None else None
-    # The latest summary stands in both places; where they agree, the log tells when it was written.
+    # The newest summary is in both places. If they agree, the log tells when it was written.
     own = next((entry for entry in reversed(entries) if summary is not None and entry.text == summary), None)
     return Audit(
         _compactions(metadata, offset, own, clock),
@@ -45,10 +47,10 @@ def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | Non
 
 
 def _compactions(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
-    """Nanobot's own fold, those that were made by hand, and what nanobot folded after them."""
+    """Return nanobot's own compaction, those that were made by hand, and what nanobot compacted after them."""
     compaction_log = read_compaction_log(metadata.values) if metadata is not None else []
     summary = metadata.summary if metadata is not None else None
-    # Each fold by hand keeps the note that it replaced; the newest note stands in the metadata itself.
+    # Each compaction by hand keeps the note that it replaced. The newest note is in the metadata itself.
     notes = [*(summary_text(compaction.summary) for compaction in compaction_log), summary]
     before = min(compaction_log[0].before if compaction_log else offset.value, offset.value)
     found = [_own_compaction(1, 0, before, notes[0], own, offset.anomaly)] if before or notes[0] else []
@@ -70,7 +72,7 @@ def _own_compaction(
     said = [anomaly] if anomaly else []
     if summary is None:
         said.append("no summary is stored for these rows")
-    # An idle session is cut to its end: then the rows are gone from the file, and only the summary tells of them.
+    # An idle session is cut to its end. Then the rows are gone from the file, and only the summary tells of them.
     runs: tuple[Run, ...] = ((before + 1, after),) if after > before else ()
     return Compaction(
         number=number,
@@ -114,7 +116,7 @@ def _by_hand(compaction: LoggedCompaction, offset: int, note: str | None, clock:
 
 
 def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
-    """The newest entries of the log that do not belong to another session, oldest first."""
+    """Return the newest entries of the log that do not belong to another session, oldest first."""
     try:
         data, cut = read(log.path, lambda file: (file.read(file.size - BYTES, file.size), file.size > BYTES))
     except UnknownSession:

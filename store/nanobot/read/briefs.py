@@ -1,4 +1,4 @@
-"""What a listing keeps of each session file, and which files belong to another: forks and leftovers of saves."""
+"""What a listing keeps of each session file, and which files belong to others: forks, and leftovers of saves."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Brief(Struct, frozen=True, gc=False):
 
 
 def forks(briefs: dict[str, Brief]) -> dict[str, str]:
-    """The file that each fork came from: no release notes it, but both begin with the very same message."""
+    """Return the file that each fork came from. No release records it, but both begin with the very same message."""
     if len({brief.first for brief in briefs.values()}) == len(briefs):
         return {}
     begun: dict[str, str] = {}
     same: dict[str, list[str]] = {}
     for name, brief in briefs.items():
-        # A time without its microseconds may be that of two messages.
+        # Two messages may share a time without microseconds.
         if brief.first is not None and "." in brief.first and not brief.temporary and brief.created_at:
             other = begun.setdefault(brief.first, name)
             if other != name:
@@ -46,7 +46,7 @@ def forks(briefs: dict[str, Brief]) -> dict[str, str]:
 
 
 def leftovers(briefs: dict[str, Brief], folder: Folder) -> dict[str, str]:
-    """The file that each leftover was to take the place of, where that is there."""
+    """Return the file that each leftover was meant to replace, if that exists."""
     found: dict[str, str] = {}
     for name, brief in briefs.items():
         if brief.temporary and (whole := f"{folder.name_of(name).stem}{ENDING}") in briefs:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Span, SpanKind
+from sessionscope.store.io.spans import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.file_head import METADATA
@@ -24,7 +24,7 @@ _BREAKS = (b"\n", b"\r")
 
 
 class Sort(StrEnum):
-    """What a piece is."""
+    """The kind of a piece."""
 
     MESSAGE = "message"
     METADATA = "metadata"
@@ -33,7 +33,7 @@ class Sort(StrEnum):
 
 
 class Private(Struct, frozen=True):
-    """A whole line that nanobot keeps for itself, and on which line it stands."""
+    """A whole private line of nanobot, and its line number."""
 
     sort: Sort
     start: int
@@ -42,7 +42,7 @@ class Private(Struct, frozen=True):
 
 
 class Region(Struct, frozen=True):
-    """Lines in a row that nanobot does not load; `whole` where they are too long to be looked into."""
+    """Consecutive lines that nanobot does not load. `whole` says that they are too long to be analysed."""
 
     start: int
     stop: int
@@ -51,7 +51,7 @@ class Region(Struct, frozen=True):
 
 
 class ByteSpans(Struct, frozen=True):
-    """The rows of a file, and what stands between them."""
+    """The rows of a file, and what is between them."""
 
     outline: FileOutline
     privates: tuple[Private, ...]
@@ -59,7 +59,7 @@ class ByteSpans(Struct, frozen=True):
 
 
 class Piece(Struct, gc=False):
-    """Bytes `start` to `stop` of a file; `data` are these, of a very long message its beginning.
+    """Bytes `start` to `stop` of a file. `data` are these bytes, or the beginning of a very long message.
 
     `seq` is that of a message, `span` what a part is.
     """
@@ -78,7 +78,7 @@ class Piece(Struct, gc=False):
 
 
 class _SpanScan(LineScan):
-    """A walk that remembers what an outline has no need of."""
+    """A scan that keeps what an outline does not need."""
 
     def __init__(self, file: OpenFile, cancel: Cancel) -> None:
         super().__init__(file, cancel)
@@ -106,7 +106,7 @@ def find_spans(file: OpenFile, cancel: Cancel) -> ByteSpans:
 
 
 def parts(file: OpenFile, region: Region) -> Iterator[Piece]:
-    """What lines that nanobot does not load are made of."""
+    """Yield the parts of lines that nanobot does not load."""
     data = _all(file, region.start, region.stop) if not region.whole else b""
     if region.whole:
         span = Span(region.start, region.stop, region.line, SpanKind.DAMAGE)
@@ -127,7 +127,7 @@ def parts(file: OpenFile, region: Region) -> Iterator[Piece]:
 
 
 def pieces(file: OpenFile, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
-    """All pieces in order. Raises Cancelled, and Busy where the file shrinks meanwhile."""
+    """Yield all pieces in order. Raises Cancelled, and Busy if the file shrinks meanwhile."""
     outline = found.outline
     others: list[Private | Region] = sorted((*found.privates, *found.regions), key=lambda one: one.start)
     at, window, seq, line = 0, _Window(file, cancel), 0, 1
@@ -167,7 +167,7 @@ def _special(file: OpenFile, other: Private | Region) -> Iterator[Piece]:
 
 
 def first_line(data: bytes) -> bytes:
-    """The first line of some bytes, with what ends it."""
+    """Return the first line of some bytes, with its line break."""
     cut = data.find(b"\n") + 1
     if b"\r" in data[: cut or None]:
         return data.splitlines(True)[0]
@@ -175,7 +175,7 @@ def first_line(data: bytes) -> bytes:
 
 
 def breaks(data: bytes) -> int:
-    """How many lines end in some bytes, as a text file counts them."""
+    """Return how many lines end in some bytes, as a text file counts them."""
     return data.count(b"\n") + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)
 
 
@@ -187,7 +187,7 @@ def _all(file: OpenFile, start: int, stop: int) -> bytes:
 
 
 class _Window:
-    """Reads a file onwards, much at a time; of what is very long only the beginning."""
+    """Reads a file forwards, a large window at a time. Of something very long, only the beginning is kept."""
 
     def __init__(self, file: OpenFile, cancel: Cancel) -> None:
         self._file, self._cancel = file, cancel

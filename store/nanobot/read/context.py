@@ -1,7 +1,7 @@
-"""What the release that wrote a session would send its model of it now, row by row.
+"""What the release that wrote a session would send its model now, row by row.
 
-0.2.x loads the file, cuts off what is consolidated by Python's own slicing, and sends at most 120 messages; 0.3.x takes
-an offset that cannot be for 0, and sends all the rest. Both give up a file for some kinds of damage.
+0.2.x loads the file, cuts off what is consolidated by a Python slice, and sends at most 120 messages. 0.3.x takes an
+impossible offset for 0, and sends all the rest. Both give up a file for some kinds of damage.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .message_scan import MessageScan, ScannedMessage
 from .record import MESSAGE_BYTES, decode, plain
 
 BYTES = 2_000_000
-"""The newest bytes that are looked at while a screen waits: more than most models take."""
+"""How many of the newest bytes are read on the event loop: more than most models take."""
 FORGIVEN_LATER = NO_OBJECT
-"""What 0.3.x steps over where earlier releases give the file up."""
+"""What 0.3.x skips, while earlier releases give up the file."""
 HEAD_CHARS = 200
 """Characters of a message that the compaction dialog lists."""
 HEAD_BYTES = 1 << 20
-"""The longest message that is decoded for that."""
+"""The longest message, in bytes, that is decoded for that."""
 _NOT_STORED = "not stored and so not shown: the system prompt, memory, tools and the real limits"
 
 
 class Offset(Struct, frozen=True):
-    """How many messages count as consolidated, and what is wrong with how that is stored, empty where nothing is.
+    """How many messages count as consolidated, and what is wrong with how that is stored, empty if nothing is.
 
-    `stored` is the value that the file holds, `broken` says that no turn works with it.
+    `stored` is the value in the file. `broken` says that no turn works with it.
     """
 
     value: int
@@ -46,7 +46,7 @@ class Offset(Struct, frozen=True):
 
 
 def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
-    """Where the rows begin that the model may still see."""
+    """Return where the rows begin that the model may still be sent."""
     if metadata is None:
         return Offset(0, None)
     if later:
@@ -69,7 +69,7 @@ def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
 
 
 def loaded_metadata(file: OpenFile, outline: FileOutline) -> Metadata | None:
-    """The metadata line that counts when the session is loaded: the last one. None where there is none."""
+    """Return the metadata line that counts when the session is loaded: the last one. None if there is none."""
     if not outline.metadata:
         return None
     start, stop = outline.metadata[-1]
@@ -79,7 +79,7 @@ def loaded_metadata(file: OpenFile, outline: FileOutline) -> Metadata | None:
 
 
 def lost(outline: FileOutline, later: bool) -> str:
-    """Why the release loads nothing of the file, empty where it does load it."""
+    """Return why the release loads nothing of the file, empty if it does load it."""
     for why, line in outline.lost:
         if not (later and why == FORGIVEN_LATER):
             return f"{why}, on line {line}"
@@ -87,14 +87,14 @@ def lost(outline: FileOutline, later: bool) -> str:
 
 
 class Sent(Struct, frozen=True):
-    """What is sent: by seq, in order, and in words what this cannot know."""
+    """What is sent: by seq, in order, and in words what is not known of it."""
 
     entries: Mapping[int, Mapping[str, Any]]
     about: str
 
 
 def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Sent:
-    """The messages that are sent of a file. At most `BYTES` of it are read."""
+    """Return the messages that are sent of a file. Reads at most `BYTES` of it."""
     if why := lost(outline, later):
         return Sent({}, f"nanobot loads nothing of this file: {why}")
     if offset.broken:
@@ -105,7 +105,7 @@ def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, l
         first = max(first, last - limit + 1)
     asked, first = first, _within_reach(outline, first, last)
     rows = _records(file, outline, first, last)
-    # To 0.2.x, no limit is its own; who asks for none gets all.
+    # To 0.2.x, no limit means its own. A user who asks for no limit gets all.
     limit = limit or max(1, len(rows))
     if limits == Limits() and (broken := failure(rows, limit, later)) is not None:
         return Sent({}, f"no turn works: of message {first + broken[0]} {broken[1]}")
@@ -131,7 +131,9 @@ def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, l
 
 
 def _within_reach(outline: FileOutline, first: int, last: int) -> int:
-    """The first seq from `first` on whose row begins in the newest `BYTES`, `last + 1` where not even the last does."""
+    """Return the first seq from `first` on whose row begins in the newest `BYTES`, `last + 1` if not even the last
+    does.
+    """
     low, high = first, last + 1
     while low < high:
         middle = (low + high) // 2
@@ -155,7 +157,7 @@ def _records(file: OpenFile, outline: FileOutline, first: int, last: int) -> lis
 
 
 def context_of(scanned: MessageScan, data: bytes, offset: int) -> Context:
-    """The messages that are not consolidated; a result belongs to the newest call of its id before it."""
+    """Return the messages that are not consolidated. A result belongs to the newest call of its id before it."""
     known: dict[str, int] = {}
     found = []
     for at, item in enumerate(scanned.rows):
@@ -179,7 +181,7 @@ def context_of(scanned: MessageScan, data: bytes, offset: int) -> Context:
 
 
 def _head(line: bytes, row: ScannedMessage | None) -> str:
-    """What a message says first, or which tools it calls."""
+    """Return how a message begins, or which tools it calls."""
     found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
     words = plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
     return words or ", ".join(name for _, name in (row.calls if row is not None else None) or () if name)

@@ -1,4 +1,4 @@
-"""What a session is beyond its messages: its file, channel, goal, the turn that is open, and calls nobody answered."""
+"""What a session is beyond its messages: its file, channel, goal, unfinished turn, and calls without a result."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from .links import value_of
 from .record import MESSAGE_BYTES, decode, plain
 
 NEWEST, SIDECAR_BYTES, TEXT_CHARS = 200, 1 << 25, 2_000
-"""How many of the newest rows are looked through for calls without a result; what is read of a sidecar; and what is
-kept of a text."""
+"""How many of the newest rows are searched for calls without a result, how many bytes of a sidecar are read, and how
+many characters of a text are kept.
+"""
 Fact = tuple[str, str]
 _SHOWN = {"title", "_last_summary", "goal_state", "thread_goal", "runtime_checkpoint", "pending_user_turn"}
 
 
 class Sidecar(Struct, frozen=True):
-    """The checkpoint file beside a session: what it holds, and why nanobot does not use it, empty where it does."""
+    """The checkpoint file next to a session: what it holds, and why nanobot does not use it, empty if it does."""
 
     name: str
     values: Mapping[str, Any]
@@ -36,7 +37,7 @@ class Sidecar(Struct, frozen=True):
 
 
 def unanswered(file: OpenFile, outline: FileOutline) -> tuple[tuple[int, str], ...]:
-    """(seq, name or id) of calls that nobody answered, among the newest rows."""
+    """Return (seq, name or id) of the calls without a result among the newest rows."""
     waiting: dict[str, tuple[int, str]] = {}
     for seq in range(max(1, outline.messages - NEWEST + 1), outline.messages + 1):
         value = value_of(file, outline, seq)
@@ -48,10 +49,10 @@ def unanswered(file: OpenFile, outline: FileOutline) -> tuple[tuple[int, str], .
 
 
 def sidecar(folder: str, head: FileHead, metadata: Metadata | None, messages: int, mtime_ns: int) -> Sidecar | None:
-    """The checkpoint beside a session's file, None where there is none.
+    """Return the checkpoint next to a session's file, None if there is none.
 
-    Source: nanobot 0.3.5, `session/manager.py`: it is used where it is not older than the file and was made for just
-    this state of it.
+    Source: nanobot 0.3.5, `session/manager.py`: it is used if it is not older than the file and was made for this very
+    state of it.
     """
     name = f"{head.name.stem}{CHECKPOINT}"
     try:
@@ -79,7 +80,7 @@ def sidecar(folder: str, head: FileHead, metadata: Metadata | None, messages: in
 
 
 def provider_state(file: OpenFile, outline: FileOutline) -> Any:
-    """What nanobot's provider keeps in the file, None where it keeps nothing there."""
+    """Return what nanobot's provider stores in the file, None if it stores nothing."""
     if outline.provider is None:
         return None
     start, stop = outline.provider
@@ -87,7 +88,7 @@ def provider_state(file: OpenFile, outline: FileOutline) -> Any:
 
 
 def damage(outline: FileOutline, head: FileHead, metadata: Metadata | None, offset: Offset) -> tuple[str, ...]:
-    """What is wrong with a session as a whole, and what nanobot makes of it."""
+    """Return what is wrong with a session as a whole, and what nanobot makes of it."""
     why, many = lost(outline, head.later), len(outline.rows_without_seq)
     return tuple(
         filter(
@@ -113,7 +114,7 @@ def damage(outline: FileOutline, head: FileHead, metadata: Metadata | None, offs
 def facts(
     head: FileHead, metadata: Metadata | None, beside: Sidecar | None, provider: Any, size: int
 ) -> tuple[Fact, ...]:
-    """What else there is to know, as (what it is, what it holds), the most telling first."""
+    """Return what else there is to know, as (what it is, its value), the most useful first."""
     values = metadata.values if metadata is not None else {}
     return tuple(
         (label, text[:TEXT_CHARS])
@@ -209,5 +210,5 @@ def _file(head: FileHead, size: int) -> Iterator[Fact]:
 
 
 def other(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata that is not told elsewhere."""
+    """Return the metadata that is not shown elsewhere."""
     return {key: value for key, value in values.items() if key not in _SHOWN}

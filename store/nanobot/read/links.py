@@ -1,4 +1,4 @@
-"""Where a row leads to: a call to its result and back, a subagent's report to the call that sent it off."""
+"""Links of a row: from a call to its result and back, and from a subagent's report to the call that started it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from sessionscope.store.rules.values import Damages, tool_calls
 from .record import LONG_ROW_BYTES, decode, plain
 
 NEAR, WHOLE, REACH, BURST = 300, 1 << 17, 2_000_000, 1 << 20
-"""How many rows around one are looked at and how many bytes of the file at most, up to which length a row is decoded
-whole, and how many bytes a search reads at once."""
+"""How many rows around one are searched, the longest row in bytes that is decoded whole, how many bytes of the file
+are read at most, and how many a search reads at once.
+"""
 _SEARCHED = ("content", "tool_calls", "name")
 
 
 def value_of(file: OpenFile, outline: FileOutline, seq: int) -> Mapping[str, Any]:
-    """What is stored of a message; of a very long one, what its first bytes tell."""
+    """Return what is stored of a message or, if it is very long, what its first bytes hold."""
     start, stop = outline.span(outline.row_of(seq))
     whole = stop - start <= WHOLE
     return decode(file.read(start, stop if whole else start + LONG_ROW_BYTES), whole, None).value
 
 
 def follow(file: OpenFile, outline: FileOutline, seq: int) -> tuple[int, Certainty, str] | None:
-    """The seq that a row leads to, how that is known, and what it is; None where it leads nowhere."""
+    """Return the seq that a row leads to, how that is known, and what it is; None if it leads nowhere."""
     value = value_of(file, outline, seq)
     before = _near(outline, range(seq - 1, max(0, seq - NEAR - 1), -1))
     if value.get("injected_event") == "subagent_result" and value.get("subagent_task_id"):
@@ -45,7 +46,7 @@ def follow(file: OpenFile, outline: FileOutline, seq: int) -> tuple[int, Certain
 
 
 def _near(outline: FileOutline, seqs: range) -> range:
-    """Those seqs whose rows are within reach of the first."""
+    """Return those seqs whose rows are within reach of the first."""
     if not seqs:
         return seqs
     begin = outline.starts[outline.row_of(seqs[0])]
@@ -68,7 +69,7 @@ def _call(file: OpenFile, outline: FileOutline, id_: str, before: Iterable[int])
 def _sender(
     file: OpenFile, outline: FileOutline, task: str, before: Iterable[int]
 ) -> tuple[int, Certainty, str] | None:
-    """The row that told the task's id: no release records the call itself."""
+    """Return the row that mentions the task's id. No release records the call itself."""
     for at in before:
         value = value_of(file, outline, at)
         if value.get("role") == "tool" and f"(id: {task})" in plain(value.get("content")):
@@ -83,7 +84,7 @@ def _sender(
 
 
 def find(file: OpenFile, outline: FileOutline, words: str, start: int, forward: bool, cancel: Cancel) -> int | None:
-    """The seq of the next message from `start` on, or before it, that holds `words` in any case."""
+    """Return the seq of the next message from `start` on, or before it, that holds `words` in any case."""
     needle = words.casefold()
     at, step = (max(1, start), 1) if forward else (min(start, outline.messages), -1)
     while 1 <= at <= outline.messages:

@@ -1,4 +1,4 @@
-"""The sessions of a folder by what the beginnings of their files tell, read again only where a file changed."""
+"""The sessions of a folder, from the beginnings of their files. A file is read again only if it has changed."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ from .briefs import Brief, forks, leftovers
 from .context import offset_of
 
 HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
-"""What is read of a file for its summary, for a session table, and at most for a metadata line."""
+"""How many bytes of a file are read for its summary, for a session table, and at most for a metadata line."""
 FEW, FEW_FILES, HOT, TURN = 300, 1_200, 64, 250
-"""Sessions that are counted at once, in a folder of files that each look asks for; of more, those it asks for each time
-and in turn."""
+"""How many sessions are counted on the event loop, how many files a look checks at once, and of more, how many it
+checks each time and how many in turn.
+"""
 UNDER_WAY_S = 10
-"""How old a temporary file is at least before it counts as left behind."""
+"""Seconds after which a temporary file counts as left behind."""
 KIND, LEFTOVER, FORK = "root", "leftover", "fork"
 
 
 class Listing:
-    """Which files there are, by keys that last as long as the archive is open. Shared between threads."""
+    """The files of a folder, by keys that last as long as the archive is open. Shared between threads."""
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
@@ -60,7 +61,7 @@ class Listing:
         self._lock = Lock()
 
     def key(self, name: str) -> int:
-        """The key of a file."""
+        """Return the key of a file."""
         known = self._keys.get(name)
         if known is not None:
             return known
@@ -71,7 +72,7 @@ class Listing:
             return self._keys[name]
 
     def _keys_of(self, names: Iterable[str]) -> dict[str, int]:
-        """The keys of all files, of which these have one now."""
+        """Return the keys of all files. These have one from now on."""
         with self._lock:
             keys = self._keys
             for name in names:
@@ -81,13 +82,13 @@ class Listing:
             return keys
 
     def name(self, key: int) -> str | None:
-        """The file of a key."""
+        """Return the file of a key."""
         return self._names[key] if 0 <= key < len(self._names) else None
 
     # -- all of them
 
     def _scan(self) -> list[tuple[str, Stat | None]]:
-        """Every file, with what it looks like if it was read before."""
+        """Return every file, with its status if it was read before."""
         found: list[tuple[str, Stat | None]] = []
         try:
             for entry in self._folder.files():
@@ -97,21 +98,21 @@ class Listing:
                         status = entry.stat()
                     except FileNotFoundError:
                         continue
-                    # A save that is under way has a temporary file too; it is gone in a moment.
+                    # A save that is under way has a temporary file too, for a moment.
                     fresh = not name.endswith(ENDING) and time.time() - status.st_mtime < UNDER_WAY_S
                     if not fresh or self._folder.only is not None:
                         found.append((name, stat_of(status)))
                 else:
                     found.append((name, None))
         except FileNotFoundError:
-            # A folder that went away has no sessions any more; one that cannot be read now may still have them.
+            # A folder that no longer exists has no sessions. One that cannot be read now may still have them.
             return []
         except OSError as error:
             raise trouble(self._folder.path, error) from error
         return found
 
     def small(self) -> bool:
-        """Whether there are few sessions."""
+        """Return whether there are few sessions."""
         many = 0
         try:
             for many, _ in enumerate(self._folder.files(), 1):
@@ -122,7 +123,7 @@ class Listing:
         return many <= FEW
 
     def newest(self, limit: int) -> list[str]:
-        """The files that were written last, the newest first."""
+        """Return the files that were written last, the newest first."""
         try:
             written = ((entry.stat().st_mtime_ns, entry.name) for entry in self._folder.files())
             return [name for _, name in nlargest(limit, written)]
@@ -130,7 +131,7 @@ class Listing:
             raise trouble(self._folder.path, error) from error
 
     def session_table(self, cancel: Cancel) -> SessionTable:
-        """Every session. Files that are as they were are not read again. Raises Cancelled."""
+        """Return the table of all sessions. Files that have not changed are not read again. Raises Cancelled."""
         briefs: dict[str, Brief] = {}
         known_briefs = self._briefs
         with _open_folder(self._folder.path) as folder:
@@ -166,9 +167,9 @@ class Listing:
         )
 
     def _brief(self, name: str, folder: int | None) -> Brief | None:
-        """What is told of a file by its first lines; None where it is no session's, or gone.
+        """Return what the first lines of a file tell, None if it is no session's or no longer exists.
 
-        `folder` is the number of its folder, None where the system opens none.
+        `folder` is the descriptor of its folder, None if the system opens no folders.
         """
         try:
             data, stat = beginning(name if folder is not None else self._path(name), LINE_BYTES, folder)
@@ -191,7 +192,7 @@ class Listing:
         return self._described(name, stat, data, head.metadata, head.first)
 
     def _plain(self, name: str, stat: Stat, data: bytes, line: Line, first: str | None) -> Brief:
-        """The same as `_described`, in fewer steps, for a file that begins as nearly all do."""
+        """Return the same as `_described`, in fewer steps, for a file that begins as nearly all do."""
         messages, offset = _rows_in(data, stat.size, True), line.last_consolidated
         if line.last_archived is not UNSET or type(offset) is not int or not 0 <= offset <= messages:
             return self._described(name, stat, data, metadata_in(line), first)
@@ -231,11 +232,11 @@ class Listing:
         )
 
     def ref(self, session_table: SessionTable, at: int) -> Ref:
-        """The ref of a session by its position."""
+        """Return the ref of a session by its position."""
         return Ref(self._folder.layout, session_table.ids[at], self.name(session_table.keys[at]))
 
     def names_for(self, session_table: SessionTable, at: int) -> tuple[str, ...]:
-        """What a person may call a session besides its key."""
+        """Return what a user may call a session besides its key."""
         file = self.name(session_table.keys[at]) or ""
         return (
             str(self.ref(session_table, at)),
@@ -245,7 +246,7 @@ class Listing:
         )
 
     def source_of(self, name: str) -> Ref | None:
-        """The session that a fork's file came from, None for any other."""
+        """Return the session that a fork's file came from, None for any other."""
         if not self._briefs:
             self.session_table(never)
         source = self._parents.get(name)
@@ -253,7 +254,7 @@ class Listing:
         return Ref(self._folder.layout, brief.id, source) if brief is not None else None
 
     def file_of(self, key: str) -> str | None:
-        """The file of the one session with this key."""
+        """Return the file of the only session with this key."""
         if not self._briefs:
             self.session_table(never)
         found = [name for name, brief in self._briefs.items() if brief.id == key and not brief.temporary]
@@ -262,7 +263,7 @@ class Listing:
     # -- one of them
 
     def head(self, name: str, file: OpenFile) -> tuple[FileHead, bytes]:
-        """What the beginning of a file tells, previews included, and that beginning."""
+        """Return the head of a file, with its preview, and the bytes that it was read from."""
         data = file.read(0, HEAD_BYTES)
         if len(data) < file.size and b"\n" not in data:
             data = file.read(0, LONGEST)
@@ -271,7 +272,7 @@ class Listing:
     def summary(
         self, name: str, head: FileHead, file: OpenFile, data: bytes, outline: FileOutline | None
     ) -> SessionSummary:
-        """A session in a line; counts are exact where its rows are known."""
+        """Return the summary of a session. Counts are exact if its rows are known."""
         metadata = head.metadata
         if outline is not None:
             messages = Count(outline.messages)
@@ -312,7 +313,7 @@ class Listing:
         return source.id if source is not None else None
 
     def unreadable(self, name: str, why: str) -> SessionSummary:
-        """What stands for a file that cannot be read."""
+        """Return a summary for a file that cannot be read."""
         key = self._guess(name)
         return SessionSummary(
             ref=Ref(self._folder.layout, key, name),
@@ -338,14 +339,14 @@ class Listing:
     # -- changes
 
     def stamp(self) -> Stamp:
-        """What the folder and its files look like; of many files just the newest, and the others in turn."""
+        """Return the status of the folder and its files; of many files only the newest, and the others in turn."""
         folder = _stat(self._folder.path)
         log = _stat(self._folder.log.path) if self._folder.log is not None else None
         if len(self._briefs) <= FEW:
             return folder, log, tuple(sorted((name, _stat(self._path(name))) for name in self._everything()))
         names = list(self._briefs)
         self._turn = (self._turn + TURN) % len(names)
-        # A file that is looked at in turn counts only where it differs from what is known of it.
+        # A file that is checked in turn counts only if it differs from what is known of it.
         differ = tuple(
             name
             for name in names[self._turn : self._turn + TURN]
@@ -354,7 +355,7 @@ class Listing:
         return folder, log, tuple(_stat(self._path(name)) for name in self._hot), differ
 
     def _everything(self) -> list[str]:
-        """All files of the folder: a checkpoint beside a session tells of it too."""
+        """Return all files of the folder: a checkpoint next to a session matters too."""
         try:
             with os.scandir(self._folder.path) as entries:
                 names = [entry.name for entry in islice(entries, FEW_FILES + 1)]
@@ -368,7 +369,7 @@ class Listing:
 
 @contextmanager
 def _open_folder(path: str) -> Iterator[int | None]:
-    """A folder by whose number its files are opened sooner; None where the system has no such thing."""
+    """Open a folder, whose descriptor makes opening its files faster; None if the system cannot do that."""
     try:
         fd = os.open(path, os.O_RDONLY) if os.open in os.supports_dir_fd else None
     except OSError:
@@ -388,7 +389,9 @@ def _stat(path: str) -> Stat | None:
 
 
 def _rows_in(data: bytes, size: int, metadata: bool) -> int:
-    """How many messages a file of `size` bytes has: counted where `data` is all of it, else reckoned from its lines."""
+    """Return how many messages a file of `size` bytes has: counted if `data` is all of it, else estimated from its
+    lines.
+    """
     lines = data.count(b"\n")
     if len(data) < size:
         lines = lines * size // (data.rfind(b"\n") + 1) if lines else 1

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Trouble
 from sessionscope.store.io.jsontokens import has_lone_surrogate
+from sessionscope.store.io.spans import Fidelity, Trouble
 from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.lines import UnloadedLine
@@ -23,7 +23,7 @@ from .byte_spans import Piece, Sort, find_spans, pieces
 from .record import RowId, decode
 
 MARK = "_sessionscope"
-"""The member of a message that a repair could save only in part; it says so to whoever reads it later."""
+"""The member by which a message says that a repair saved only a part of it."""
 PENDING = "pending_from"
 CODES = {
     Trouble.TRUNCATED: "truncated-line",
@@ -44,12 +44,12 @@ CODES = {
 }
 """A code for each kind of damage that the codec tells apart."""
 BESIDE = "beside-damage"
-"""The code of what is whole, but shares its line with what is not."""
+"""The code of a whole record that shares its line with damage."""
 _LOSES_A_ROW = {Trouble.TRUNCATED, Trouble.TORN, Trouble.NESTED}
 
 
 class ScannedMessage(Struct, gc=False):
-    """A message, as far as a doctor needs it. `calls` is None where they are no list; `role` None without one."""
+    """A message, as far as the doctor needs it. `calls` is None if they are no list; `role` is None without one."""
 
     role: Any
     calls: tuple[tuple[str, str], ...] | None
@@ -62,8 +62,9 @@ class ScannedMessage(Struct, gc=False):
 
 
 class Item(Struct, gc=False):
-    """A piece of the file. `value` is what could be saved of a piece that nanobot does not load; `print` tells rows
-    apart.
+    """A piece of the file.
+
+    `value` is what could be saved of a piece that nanobot does not load. `print` is a checksum that tells rows apart.
     """
 
     sort: Sort
@@ -94,19 +95,19 @@ class Item(Struct, gc=False):
 
     @property
     def state(self) -> bool:
-        """Whether it is what nanobot's provider keeps."""
+        """Whether it is the state of nanobot's provider."""
         return self.sort is Sort.STATE or (self.value is not None and self.value.get("_type") == PROVIDER_STATE)
 
     @property
     def message(self) -> bool:
-        """Whether it is a message, or one can be made of it; what only calls itself metadata is."""
+        """Whether it is a message, or one can be made of it. A message that only claims to be metadata counts."""
         if self.sort is Sort.PART:
             return self.value is not None and isinstance(self.value.get("role"), str) and not self.state
         return self.sort is Sort.MESSAGE or (self.sort is Sort.METADATA and self.poses)
 
     @property
     def poses(self) -> bool:
-        """Whether a message calls itself metadata."""
+        """Whether a message claims to be metadata."""
         return self.metadata and self.value is not None and "role" in self.value
 
     @property
@@ -192,7 +193,7 @@ def _row(data: bytes, whole: bool) -> ScannedMessage:
 
 
 def row_of(value: Mapping[str, Any], surrogate: bool = False) -> ScannedMessage:
-    """What a doctor needs to know of a message."""
+    """Return what the doctor needs to know of a message."""
     calls: tuple[tuple[str, str], ...] | None = ()
     stored = value.get("tool_calls")
     if stored and not isinstance(stored, list):
@@ -219,7 +220,7 @@ def _name(call: Mapping[str, Any]) -> str:
 
 
 def _head(items: Sequence[Item]) -> Item | None:
-    """The metadata that counts: the last line that nanobot loads, else the last of those that are saved best."""
+    """Return the metadata that counts: the last line that nanobot loads, else the last of those that are saved best."""
     own = [item for item in items if item.metadata and not item.poses]
     for fidelity in Fidelity:
         for loaded in (True, False):
@@ -230,7 +231,7 @@ def _head(items: Sequence[Item]) -> Item | None:
 
 
 class Opening(Struct, frozen=True):
-    """A call that nobody answered: of which row, by its position among the rows, and its id and name."""
+    """A call without a result: the position of its row among the rows, its id and its name."""
 
     at: int
     id: str
@@ -238,7 +239,7 @@ class Opening(Struct, frozen=True):
 
 
 def pair(rows: Sequence[ScannedMessage]) -> tuple[list[Opening], list[int]]:
-    """The calls that nobody answered, and the positions of results that no call before them asked for.
+    """Return the calls without a result, and the positions of results without a call before them.
 
     Source: nanobot 0.2.0, `find_legal_message_start`: a result without an id is legal, and so is a second one.
     """
@@ -257,7 +258,7 @@ def pair(rows: Sequence[ScannedMessage]) -> tuple[list[Opening], list[int]]:
 
 
 def dumps(value: Any) -> bytes:
-    """A line as nanobot writes it; half a surrogate pair stays the escape that it was."""
+    """Return a line as nanobot writes it. Half a surrogate pair stays the escape that it was."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         return text.encode() + b"\n"
@@ -266,7 +267,7 @@ def dumps(value: Any) -> bytes:
 
 
 def readable(value: Any) -> Any:
-    """A value in which half a surrogate pair, which nanobot cannot write, is a replacement character."""
+    """Return a value in which half a surrogate pair, which nanobot cannot write, is a replacement character."""
     if isinstance(value, str):
         return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in value)
     if isinstance(value, list):
@@ -277,5 +278,5 @@ def readable(value: Any) -> Any:
 
 
 def rows_without_seq(scanned: MessageScan) -> Iterator[Item]:
-    """The pieces that nanobot does not load."""
+    """Yield the pieces that nanobot does not load."""
     return (item for item in scanned.items if item.sort is Sort.PART)

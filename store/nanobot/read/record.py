@@ -1,7 +1,7 @@
-"""The bytes of one row -> what a timeline and the inspector show of it. Bounded: a row may be longer than memory.
+"""From the bytes of one row to what a timeline and the inspector show of it. Bounded: a row may be longer than memory.
 
-A row's identity holds where its bytes are, a check of them, and of a stray what is wrong with it, so that a row can be
-read again without an outline, and is not taken for another once the file was rewritten.
+A row's identity holds its position, a checksum and, for a row without seq, what is wrong with it. So a row can be read
+again without an outline, and is not mistaken for another once the file is rewritten.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Leading, SpanKind, Trouble, leading, scan
+from sessionscope.store.io.jsonlines import Leading, leading, scan
 from sessionscope.store.io.jsontokens import unescape
+from sessionscope.store.io.spans import Fidelity, SpanKind, Trouble
 from sessionscope.store.model.rows import Message, State, TimelineRow
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.file import OpenFile
@@ -31,8 +32,10 @@ from sessionscope.store.nanobot.format.message_preview import without_runtime_co
 from sessionscope.store.rules.values import Damages, character_at, names_in, tool_calls, words_of
 
 ROW_BYTES, LONG_ROW_BYTES, MESSAGE_BYTES, CHECKED, BACK = 16_384, 4_096, 8_388_608, 256, 64
-"""A row of up to so many bytes is decoded for a line of the timeline; of a longer one its beginning; a row for the
-inspector; bytes that tell a row from another; and that are looked back to find where a character begins."""
+"""The longest row, in bytes, that is decoded for a timeline, how much is decoded of a longer one, the longest that
+is decoded for the inspector, how many bytes a checksum covers, and how many bytes to look back for the beginning of a
+character.
+"""
 HEAD_CHARS, NAME_CHARS, CALLS, PIECE = 200, 2_000, 50, 65_536
 _LIES = {Fidelity.LOSSY: "some of it is lost", Fidelity.PARTIAL: "only its first fields were saved"}
 _WHYS = [str(trouble) for trouble in Trouble] + [UNLOADED, METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES]
@@ -51,7 +54,7 @@ _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class RowId(Struct, frozen=True):
-    """Where a row is: its bytes, its seq or what makes it a stray, and a check of its first bytes once it was read."""
+    """The position of a row, its seq or why it has none, and a checksum of its first bytes once it was read."""
 
     start: int
     stop: int
@@ -60,7 +63,7 @@ class RowId(Struct, frozen=True):
     check: int = 0
 
     def spelled(self, data: bytes) -> str:
-        """The identity as text, given the first bytes of the row."""
+        """Return the identity as text, given the first bytes of the row."""
         place = f"{self.start}-{self.stop}-{crc32(data[:CHECKED]):08x}"
         if self.unloaded is None:
             return f"{place}-{self.seq or 0}"
@@ -70,7 +73,7 @@ class RowId(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> RowId | None:
-        """A row's identity from its text, None where it is none."""
+        """Return a row's identity from its text, None if it is none."""
         found = _ID.fullmatch(text)
         if found is None:
             return None
@@ -82,7 +85,7 @@ class RowId(Struct, frozen=True):
 
 
 def row_at(file: OpenFile, outline: FileOutline, seq: int) -> str:
-    """The identity of the row with a seq, as text. Reads its first bytes."""
+    """Return the identity of the row with a seq, as text. Reads its first bytes."""
     start, stop = outline.span(outline.row_of(seq))
     return RowId(start, stop, seq).spelled(file.read(start, min(stop, start + CHECKED)))
 
@@ -96,7 +99,7 @@ class Record(Struct, frozen=True):
 
 
 def decode(data: bytes, complete: bool, unloaded: UnloadedLine | None) -> Record:
-    """A row from its bytes; `complete` says that these are all."""
+    """Decode a row from its bytes. `complete` says that these are all of them."""
     damage: list[str] = []
     if unloaded is not None:
         place = f"line {unloaded.line}: " if unloaded.line else ""
@@ -120,7 +123,7 @@ def decode(data: bytes, complete: bool, unloaded: UnloadedLine | None) -> Record
 
 
 def state_of(row: RowId, offset: int | None) -> str:
-    """The state a row is shown in: what is consolidated has left the model's context. Empty where that is not known."""
+    """Return the state in which a row is shown: a consolidated one has left the context. Empty if that is not known."""
     if row.unloaded is not None:
         return _DAMAGED
     if row.seq is None or offset is None:
@@ -129,7 +132,7 @@ def state_of(row: RowId, offset: int | None) -> str:
 
 
 class _Read:
-    """The members that every reader of a row needs, leniently."""
+    """The members that every reader of a row needs, read leniently."""
 
     def __init__(self, record: Record, private: bool, clock: Clock) -> None:
         self.value, self.damages = record.value, Damages()
@@ -157,12 +160,12 @@ class _Read:
 
 
 def bytes_for_line(start: int, stop: int) -> int:
-    """Where what is read of a row for a line of the timeline ends."""
+    """Return where the bytes end that are read of a row for a timeline."""
     return stop if stop - start <= ROW_BYTES else start + LONG_ROW_BYTES
 
 
 def timeline_row(row: RowId, offset: int, data: bytes, clock: Clock) -> TimelineRow:
-    """One line of a timeline from the first bytes of a row, at most `ROW_BYTES` of them."""
+    """Return a row of a timeline from the first bytes of a row, at most `ROW_BYTES` of them."""
     complete = len(data) >= row.stop - row.start
     record = decode(data, complete, row.unloaded)
     found = _Read(record, _private(row.unloaded), clock)
@@ -195,7 +198,7 @@ def _private(unloaded: UnloadedLine | None) -> bool:
 
 
 def label_of(value: Mapping[str, Any]) -> str:
-    """What kind of a message it is beyond its role, in a word; empty for a plain one."""
+    """Return what kind of a message it is beyond its role, in a word; empty for a plain one."""
     if _LABELS.keys().isdisjoint(value):
         return ""
     if value.get("injected_event") == "subagent_result":
@@ -204,14 +207,14 @@ def label_of(value: Mapping[str, Any]) -> str:
 
 
 def words_in(content: Any) -> str:
-    """A content as words: its text, or JSON where it is neither text nor blocks."""
+    """Return a content as text: itself, or JSON if it is neither text nor blocks."""
     if isinstance(content, (str, list)):
         return words_of(content)
     return plain(content) if content is not None else ""
 
 
 def _size(value: Mapping[str, Any]) -> int:
-    """Bytes of content and tool calls together."""
+    """Return the bytes of content and tool calls together."""
     content, calls = value.get("content"), value.get("tool_calls")
     size = _bytes(plain(content)) if content is not None else 0
     return size + _bytes(plain(calls)) if calls is not None else size
@@ -222,7 +225,7 @@ def _bytes(text: str) -> int:
 
 
 def plain(value: Any) -> str:
-    """A value as text: itself, or as JSON."""
+    """Return a value as text: itself, or as JSON."""
     if isinstance(value, str):
         return value
     try:
@@ -232,9 +235,9 @@ def plain(value: Any) -> str:
 
 
 def message(file: OpenFile, row: RowId, offset: int | None, clock: Clock, start: int, stop: int) -> Message | None:
-    """A message with bytes `start` to `stop` of its content, None where its bytes are not there any more.
+    """Return a message with bytes `start` to `stop` of its content, None if its bytes are no longer there.
 
-    In a row longer than `MESSAGE_BYTES` places in the content are counted in bytes as they are stored.
+    In a row longer than `MESSAGE_BYTES`, positions in the content are counted in bytes as they are stored.
     """
     complete = row.stop - row.start <= MESSAGE_BYTES
     data = file.read(row.start, row.stop if complete else row.start + PIECE)
@@ -251,7 +254,7 @@ def message(file: OpenFile, row: RowId, offset: int | None, clock: Clock, start:
         whole = plain(value).encode("utf-8", "surrogatepass") if value is not None else b""
         size = len(whole)
         begin = character_at(whole, min(start, size))
-        # No character has more than four bytes, so each piece holds one.
+        # No character has more than four bytes, so each piece holds at least one.
         end = character_at(whole, max(stop, begin + 4)) if max(stop, begin + 4) < size else size
         text = whole[begin:end].decode("utf-8", "surrogatepass")
         parts = value if isinstance(value, list) and (begin, end) == (0, size) else None
@@ -278,7 +281,7 @@ def message(file: OpenFile, row: RowId, offset: int | None, clock: Clock, start:
 
 
 def _as_stored(file: OpenFile, row: RowId, rest: Leading, start: int, stop: int) -> tuple[str, int, int, int]:
-    """A piece of a string too long to be decoded whole, where it begins and ends, and the size of all."""
+    """Return a piece of a string too long to be decoded whole, where it begins and ends, and the size of all."""
     base = row.start + rest.at
     size = row.stop - base
     before = max(0, start - BACK)
@@ -290,7 +293,7 @@ def _as_stored(file: OpenFile, row: RowId, rest: Leading, start: int, stop: int)
 
 
 def _boundary(data: bytes, at: int) -> int:
-    """Where the character or escape begins that goes on at byte `at` of a string as stored."""
+    """Return where the character or escape begins that continues at byte `at` of a string as stored."""
     for slash in range(max(0, at - 5), at):
         escapes = data[slash : slash + 1] == b"\\" and (slash - len(data[:slash].rstrip(b"\\"))) % 2 == 0
         if escapes and slash + (6 if data[slash + 1 : slash + 2] == b"u" else 2) > at:

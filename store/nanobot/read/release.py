@@ -12,11 +12,13 @@ from sessionscope.store.nanobot.format.file_head import read_file_head
 from sessionscope.store.nanobot.format.names import Naming
 
 SAMPLED_FILES, SAMPLED_BYTES = 50, 2_048
-"""How many files are looked at, and how much of the beginning of each."""
+"""How many files are sampled, and how many bytes of the beginning of each."""
 
 
 def release_of(folder: Folder) -> str:
-    """The releases that wrote a folder, as far as its files tell: their names, and what only some of them store."""
+    """Return the releases that wrote a folder, as far as its files tell by their names and by what only some
+    releases store.
+    """
     namings: set[Naming] = set()
     keyed = dated = False
     try:

@@ -1,4 +1,6 @@
-"""A session's rows by their place in a view: a display tells which stand where, a read at those bytes gives them."""
+"""The rows of a session by their index in a view: a display tells which row is at which index, and a read gets its
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ NEAR = 262_144
 
 
 def display_of(outline: FileOutline, view: View) -> Display:
-    """The lines of a view in storage order; damage stands in its place among all rows."""
+    """Return the lines of a view in storage order. In the view of all rows, damage is shown in its place."""
     if view is View.ALL:
         return Display(
             (StretchKind.ROWS if plain_ else StretchKind.WITHOUT_SEQ, first, last)
@@ -34,7 +36,7 @@ def display_of(outline: FileOutline, view: View) -> Display:
 class FileTimeline:
     """A `Timeline` of the rows of one file.
 
-    `sent` has by seq what the model is sent instead of what is stored, in a view of that.
+    In the context view, `sent` gives by seq what the model is sent instead of what is stored.
     """
 
     def __init__(
@@ -72,9 +74,9 @@ class FileTimeline:
         return found
 
     def rows(self, file: OpenFile, rows: Sequence[tuple[int, int | None]]) -> list[TimelineRow]:
-        """The rows by number and seq, near ones in one read."""
+        """Return the rows by number and seq, near ones in one read."""
         if not self._outline.holds(file):
-            # It was saved anew a moment ago; whoever watches it asks again with the new outline.
+            # It was rewritten a moment ago. Whoever watches it asks again with the new outline.
             return [TimelineRow(row=None, seq=seq, state="", head="…") for _, seq in rows]
         spans = [self._outline.span(row) for row, _ in rows]
         found: list[TimelineRow] = []
@@ -99,7 +101,7 @@ class FileTimeline:
 
 
 class Tail:
-    """The newest rows of a file whose outline is still to be made: without seqs, as those before are not counted."""
+    """The newest rows of a file whose outline is still to be made: without seqs, since those before are not counted."""
 
     about = ""
     highest = digits = 0

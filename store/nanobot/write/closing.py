@@ -1,4 +1,6 @@
-"""Closing nanobot's sessions: which files go, what speaks against it, and what is left where it is."""
+"""Closing nanobot's sessions: which files are moved to the trash, what speaks against it, and what is left
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sessionscope.store.io.bundle import BundleKind, read_manifest
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused, UnknownSession
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Close, Fate, Member, Plan, Restore
@@ -20,7 +23,7 @@ from .file_edits import OFFLINE, FileEdit, Files, Look, digest, digest_without_u
 
 
 class CloseInputs(Protocol):
-    """What has to be read of a folder to close sessions of it."""
+    """What is read of a folder to close sessions in it."""
 
     def file_of(self, ref: Ref) -> str | None: ...
     def session(self, ref: Ref) -> SessionDetail: ...
@@ -29,7 +32,9 @@ class CloseInputs(Protocol):
 
 
 def legacy_folder(folder: Folder) -> Path | None:
-    """Where the first releases kept the sessions of all workspaces, None for that folder itself or one named alone."""
+    """Return where the first releases kept the sessions of all workspaces, None for that folder itself or a single
+    file.
+    """
     path = Path(os.path.abspath(folder.path))
     home = next((above for above in path.parents if above.name == HOME), Path.home() / HOME)
     legacy = home / SESSIONS
@@ -37,14 +42,14 @@ def legacy_folder(folder: Folder) -> Path | None:
 
 
 def plan_close(reading: CloseInputs, folder: Folder, files: Files, action: Close) -> Plan:
-    """What closing sessions would do. Raises UnknownSession."""
+    """Return what closing sessions would do. Raises UnknownSession."""
     members: list[Member] = []
     targets: dict[tuple[bool, str], FileEdit] = {}
     left: list[str] = []
     for ref in dict.fromkeys(action.refs):
         name = reading.file_of(ref)
         if name is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         detail = reading.session(Ref(ref.layout, ref.id, name))
         members.append(_member(detail))
         members += _forks(reading, detail, {one.id for one in action.refs})
@@ -74,9 +79,9 @@ def plan_close(reading: CloseInputs, folder: Folder, files: Files, action: Close
 
 def _member(detail: SessionDetail) -> Member:
     summary = detail.summary
-    against = ["a turn is open"] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
-    many = len(detail.unanswered)
-    against += [f"{many} {'call is' if many == 1 else 'calls are'} not answered"] if many else []
+    against = [wording.TURN_IS_OPEN] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
+    if detail.unanswered:
+        against.append(wording.calls_without_result(len(detail.unanswered)))
     return Member(
         summary.ref,
         Fate.DELETED,
@@ -92,7 +97,7 @@ def _member(detail: SessionDetail) -> Member:
 
 
 def _forks(reading: CloseInputs, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
-    """What began with this session's messages stays as it is: nobody keeps a link that could be cut."""
+    """Yield the forks of a session. They stay as they are, since no file records a link to cut."""
     session_table = reading.session_table()
     at = session_table.find(detail.summary.key)
     for child in session_table.children(at) if at is not None else ():
@@ -112,7 +117,7 @@ def _forks(reading: CloseInputs, detail: SessionDetail, asked: set[str]) -> Iter
 
 
 def _files_of(folder: Folder, files: Files, detail: SessionDetail, name: str) -> Iterator[tuple[bool, str]]:
-    """The files of a session: its own, a checkpoint, what killed saves left, and a copy of the first releases'."""
+    """Yield the files of a session: its own, a checkpoint, what killed saves left, and a copy of the first releases."""
     yield False, name
     stem = folder.name_of(name).stem
     for other in sorted(os.listdir(folder.path)):
@@ -126,7 +131,7 @@ def _files_of(folder: Folder, files: Files, detail: SessionDetail, name: str) ->
 
 
 def _left(folder: Folder, key: str) -> Iterator[str]:
-    """What a session has elsewhere, which is told of and not touched."""
+    """Yield, in words, what a session has elsewhere. That is only reported."""
     path = Path(os.path.abspath(folder.path))
     results = path.parent / HOME / "tool-results" / safe_name(key.replace(":", "_"))
     home = next((above for above in path.parents if above.name == HOME), Path.home() / HOME)
@@ -139,7 +144,10 @@ def _left(folder: Folder, key: str) -> Iterator[str]:
 
 
 def plan_restore(files: Files, action: Restore) -> Plan:
-    """What comes back of a repair or from the trash. Raises Refused where nothing can, Misused, NotAnArchive."""
+    """Return what a repair or the trash would restore.
+
+    Raises Refused if nothing can be restored, Misused, NotAnArchive.
+    """
     folder = Path(action.bundle)
     found = read_manifest(folder)
     if found.kind not in (BundleKind.BACKUP, BundleKind.TRASH) or found.more.get("archive") != "nanobot":
@@ -154,7 +162,7 @@ def plan_restore(files: Files, action: Restore) -> Plan:
             if digest(data) not in (before, after) and digest_without_undone(data) != settled:
                 if not closed:
                     raise Refused(f"{name} has changed since; nothing was done.")
-                notes.append(f"{name} is there already and is not overwritten")
+                notes.append(wording.is_not_overwritten(name))
                 continue
             old = (folder / kept).read_bytes() if kept is not None else None
             if digest(old) != before:
@@ -189,7 +197,7 @@ def plan_restore(files: Files, action: Restore) -> Plan:
 
 
 def _check_names(name: str, kept: str | None) -> None:
-    """No path from a bundle is obeyed: names of files are all that counts."""
+    """Raise for a name from a bundle that is a path: only names of files are accepted."""
     for one in (name, kept):
         if one is not None and (os.path.basename(one) != one or one in ("", ".", "..")):
             raise ValueError(f"{one} is no name of a file")

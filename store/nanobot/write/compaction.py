@@ -1,8 +1,8 @@
-"""Compacting the beginning of a nanobot session by hand, as its own consolidation does, and taking that back.
+"""Compacting the beginning of a nanobot session by hand, as its own consolidation does, and undoing that.
 
-nanobot folds a prefix: rows up to an offset are consolidated, and one summary stands for all of them. So a fold moves
-the offset to the end of a turn and puts its note in the place of the summary. What was there before stands in a member
-of the metadata of our own, which nanobot carries along: by that a fold is taken back exactly, or refused.
+nanobot compacts a prefix: rows up to an offset are consolidated, and one summary stands for all of them. So a
+compaction moves the offset to the end of a turn and replaces the summary by its note. What it replaced is in a metadata
+member of our own, which nanobot keeps. With it, a compaction is undone exactly, or refused.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, CompactionPlan, Uncompact
@@ -41,7 +42,10 @@ SHOWN = 200
 
 
 def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
-    """How many messages are consolidated. Raises Refused for a session that is damaged or in the midst of a turn."""
+    """Return how many messages are consolidated.
+
+    Raises Refused for a session that is damaged or in the middle of a turn.
+    """
     if any(one.fixable for one in check_file(subject, scanned)) or scanned.head is None:
         raise Refused(f"{subject.file}: it is damaged; repair it first.")
     if waits or turn_of(scanned):
@@ -52,7 +56,10 @@ def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
 def plan_compaction(
     subject: Subject, scanned: MessageScan, data: bytes, action: Compact, waits: bool, now: datetime
 ) -> tuple[FixedFile, CompactionPlan, list[str]]:
-    """The file with a prefix folded, what that does to the context, and in words how. Raises Misused, Refused."""
+    """Return the file with a prefix compacted, what that does to the context, and in words how.
+
+    Raises Misused, Refused.
+    """
     check_note(action.note)
     offset = _ready(subject, scanned, waits)
     context = context_of(scanned, data, offset)
@@ -98,7 +105,7 @@ def _metadata(scanned: MessageScan) -> dict[str, Any]:
 
 
 def _print(scanned: MessageScan, data: bytes, at: int) -> str:
-    """Tells one message from another, however its line is written: nanobot writes all of them anew."""
+    """Return a digest of a message, however its line is written: nanobot rewrites all lines."""
     item = scanned.rows[at]
     line = data[item.start : item.stop].strip()
     try:
@@ -110,7 +117,7 @@ def _print(scanned: MessageScan, data: bytes, at: int) -> str:
 def plan_undo(
     subject: Subject, scanned: MessageScan, data: bytes, action: Uncompact, waits: bool, now: datetime
 ) -> tuple[FixedFile, int, list[str]]:
-    """The file with a fold taken back, how many rows that is, and in words what. Raises Misused, Refused."""
+    """Return the file with a compaction undone, how many rows that is, and in words what. Raises Misused, Refused."""
     offset = _ready(subject, scanned, waits)
     inner = _metadata(scanned)
     compaction_log = read_compaction_log(inner)
@@ -119,7 +126,7 @@ def plan_undo(
         made = ", ".join(str(one.number) for one in compaction_log if one.undone is None)
         raise Misused(f"there is no compaction {action.number} that was made here; there is {made or 'none'}.")
     if found.undone is not None:
-        raise Misused(f"compaction {action.number} was taken back already.")
+        raise Misused(wording.already_undone(action.number))
     last = newest(compaction_log)
     if last is not None and last is not found:
         raise Refused(f"compaction {action.number} cannot be taken back before compaction {last.number}.")
@@ -143,7 +150,7 @@ def plan_undo(
 
 
 def _stands(scanned: MessageScan, data: bytes, metadata: Mapping[str, Any], compaction: LoggedCompaction) -> bool:
-    """Whether the messages of a fold and its note are still what it left."""
+    """Return whether the messages of a compaction and its note are still what it left."""
     note = summary_text(metadata.get(SUMMARY))
     return (
         compaction.after <= len(scanned.rows)
@@ -155,7 +162,7 @@ def _stands(scanned: MessageScan, data: bytes, metadata: Mapping[str, Any], comp
 
 
 def _written(subject: Subject, scanned: MessageScan, data: bytes, values: Mapping[str, Any]) -> bytes:
-    """The file with another metadata line, all else as it is."""
+    """Return the file with another metadata line, and everything else unchanged."""
     head = scanned.head
     if head is None or head.sort is not Sort.METADATA:
         raise Refused(f"{subject.file}: it is damaged; repair it first.")

@@ -1,4 +1,4 @@
-"""Files of a sessions folder that get other bytes or go, and how what they held is kept and comes back."""
+"""Changes of files in a sessions folder, and how what they held is backed up and restored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.bundle import Bundle, BundleKind
 from sessionscope.store.io.files import FolderLock, replace_file, sync_folder
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Damaged, Refused, StoreError
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.nanobot.format.compaction_log import COMPACTION_LOG, read_compaction_log
@@ -33,10 +34,10 @@ class Look(Struct, frozen=True):
 
 
 class FileEdit(Struct, frozen=True):
-    """What a file is to hold, None for nothing, and what it holds now, as a digest; None where it is not there.
+    """What a file is to hold, None for nothing, and a digest of what it holds now, None if it does not exist.
 
-    `out` are the bytes of the old one, as (start, stop), that the new one lacks. `legacy` says that it stands in the
-    folder of the first releases. `look` is what a file that comes back looked like.
+    `out` are the bytes of the old one, as (start, stop), that the new one lacks. `legacy` says that it is in the folder
+    of the first releases. `look` is what a restored file looked like.
     """
 
     name: str
@@ -48,12 +49,14 @@ class FileEdit(Struct, frozen=True):
 
 
 def digest(data: bytes | None) -> str | None:
-    """Tells what a file holds; None for one that is not there."""
+    """Return a digest of what a file holds, None for one that does not exist."""
     return None if data is None else blake2b(data, digest_size=16).hexdigest()
 
 
 def digest_without_undone(data: bytes | None) -> str | None:
-    """Tells what a file holds but for compactions that were made here and undone: these leave only a log of theirs."""
+    """Return a digest of what a file holds without compactions that were made here and undone: these leave only log
+    entries.
+    """
     if data is None:
         return None
     line, newline, rest = data.partition(b"\n")
@@ -71,19 +74,19 @@ def digest_without_undone(data: bytes | None) -> str | None:
 
 
 class Files:
-    """The files of one folder, and of that of the first releases, which may be gone."""
+    """The files of one folder, and of that of the first releases, which may not exist."""
 
     def __init__(self, folder: Path, legacy: Path | None) -> None:
         self.folder, self.legacy = folder, legacy
 
     def path(self, name: str, legacy: bool = False) -> Path:
-        """Where a file stands. Raises Refused where a bundle names what cannot be."""
+        """Return the path of a file. Raises Refused if a bundle names something that cannot be one."""
         if legacy and self.legacy is None:
             raise Refused(f"{name}: the folder of the first releases is not known here.")
         return (self.legacy if legacy and self.legacy is not None else self.folder) / name
 
     def data(self, name: str, legacy: bool = False) -> bytes | None:
-        """What a file holds, None where it is not there. Raises Damaged."""
+        """Return what a file holds, None if it does not exist. Raises Damaged."""
         try:
             return self.path(name, legacy).read_bytes()
         except FileNotFoundError:
@@ -92,7 +95,7 @@ class Files:
             raise Damaged(f"{self.path(name, legacy)}: cannot be read ({error.strerror}).") from None
 
     def check(self, targets: Sequence[FileEdit]) -> None:
-        """Raises Refused where a file is not what was planned on."""
+        """Raise Refused if a file is not what the plan was made from."""
         for target in targets:
             if digest(self.data(target.name, target.legacy)) != target.before:
                 raise Refused(f"{target.name} has changed since this was planned; nothing was changed. Look again.")
@@ -100,7 +103,7 @@ class Files:
     def keep(
         self, targets: Sequence[FileEdit], kind: BundleKind, what: str, why: str, more: dict[str, Any] | None = None
     ) -> Path:
-        """Keeps all files that change as they are, and by itself what the new ones lack; safe when this returns."""
+        """Back up all files that change and, separately, what the new ones lack. Synced when this returns."""
         try:
             bundle = Bundle(Path(os.path.realpath(self.folder)), kind, what, why)
         except OSError as error:
@@ -141,9 +144,9 @@ class Files:
             raise
 
     def replace(self, targets: Sequence[FileEdit], bundle: Path | None, progress: Progress, changed: list[str]) -> None:
-        """Make files what they are to be: all of them, or none where one cannot be or an interrupt comes.
+        """Write or remove files: all of them, or none if one fails or an interrupt comes.
 
-        What others changed since `check` is left alone. Raises Refused; where something could not be put back, it says
+        What others changed since `check` is left alone. Raises Refused; if something could not be put back, it says
         what each file holds now, and that the old contents are in `bundle`. However it ends, `changed` gets the names
         of the files that are not what they were.
         """
@@ -154,7 +157,7 @@ class Files:
                 data, look = self._held(target)
                 if digest(data) != target.before:
                     raise Refused(f"{target.name} has changed since this was planned; nothing was changed. Look again.")
-                # Noted before it is true, as an interrupt may come between any two steps.
+                # Noted before it is true, since an interrupt may come between any two steps.
                 began.append((target, data, look))
                 self._put(target)
             changed[:] = [target.name for target in targets]
@@ -173,7 +176,7 @@ class Files:
         return f"{said}. {self._states(targets, bundle)}" if left else f"{said}; nothing was changed."
 
     def _states(self, targets: Sequence[FileEdit], bundle: Path | None) -> str:
-        """Say what each file holds now, where some could not be put back."""
+        """Return what each file holds now, in words, if some could not be put back."""
         words: list[str] = []
         for target in targets:
             found = self._digest_now(target)
@@ -189,7 +192,7 @@ class Files:
             return ""
 
     def _held(self, target: FileEdit) -> tuple[bytes | None, Look | None]:
-        """What a file holds and looks like now."""
+        """Return what a file holds and looks like now."""
         data = self.data(target.name, target.legacy)
         if data is None:
             return None, None
@@ -197,7 +200,7 @@ class Files:
         return data, Look(status.st_mtime_ns, stat.S_IMODE(status.st_mode))
 
     def _put_back(self, target: FileEdit, data: bytes | None, look: Look | None) -> bool:
-        """Make a file what it was before `replace` came to it; whether it is that now."""
+        """Make a file what it was before `replace` came to it. Return whether it is that now."""
         if self._digest_now(target) == target.before:
             return True
         if self._digest_now(target) != digest(target.after):
@@ -207,7 +210,7 @@ class Files:
         return self._digest_now(target) == target.before
 
     def _put(self, target: FileEdit) -> None:
-        """Make a file what it is to be. Raises OSError."""
+        """Write or remove a file. Raises OSError."""
         path = self.path(target.name, target.legacy)
         if target.after is None:
             path.unlink(missing_ok=True)
@@ -219,22 +222,19 @@ class Files:
         if look is not None:
             os.utime(path, ns=(look.mtime_ns, look.mtime_ns))
         elif status is not None and path.with_name(f"{path.name.removesuffix(ENDING)}.checkpoint.json").exists():
-            # To 0.3.5 a checkpoint that is older than its session is none.
+            # 0.3.5 ignores a checkpoint that is older than its session.
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def refusal(self, error: OSError) -> Refused:
-        """Why nothing can be backed up."""
-        return Refused(
-            f"{self.folder}: what would change cannot be backed up beside it ({error.strerror or error}); "
-            "nothing was changed."
-        )
+        """Return the error for a backup that cannot be made."""
+        return Refused(wording.cannot_back_up(self.folder, error))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps out everybody who writes with this, and takes the lock of 0.3.5 and our own manager.
+        """Take our own lock, and that of 0.3.5 and our own manager.
 
-        That lock's file is made where it is missing, and stays: a writer that comes later has to find the same one.
-        Raises Refused where another holds either for too long, or where it cannot be taken.
+        The file of that lock is made if it is missing, and stays: a later writer must find the same one. Raises Refused
+        if another holds either for too long, or if it cannot be taken.
         """
         from filelock import FileLock, Timeout
 

@@ -1,7 +1,6 @@
-"""A session's file put right: rows that are sound are copied as bytes, and whatever is taken out is named. Pure.
+"""Repairs of a session's file: sound rows are copied as bytes, and whatever is removed is reported. Pure.
 
-It is given the findings that are wanted and mends just these. The metadata line is written anew only where something of
-it changes, in its own order.
+Only the wanted findings are fixed. The metadata line is rewritten only if something in it changes, in its own order.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity
+from sessionscope.store.io.spans import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
 from sessionscope.store.nanobot.doctor.checks import DATES, Subject, check_file, is_date, repeated
 from sessionscope.store.nanobot.format.file import Held
@@ -34,7 +33,7 @@ from sessionscope.store.nanobot.read.message_scan import (
 
 ROUNDS = 8
 Wanted = Mapping[tuple[str, int | None], str]
-"""The choice taken, empty for a safe fix, by the code of a finding and the byte at which its place begins."""
+"""The choice made, empty for a safe fix, by the code of a finding and the byte at which its place begins."""
 
 
 class FixedFile(Struct, frozen=True):
@@ -46,12 +45,12 @@ class FixedFile(Struct, frozen=True):
 
 
 def wanted_of(taken: Sequence[tuple[Finding, str]]) -> Wanted:
-    """Findings that are to be mended, as `mend` takes them."""
+    """Return the findings to fix in the form that `apply_fixes` takes."""
     return {(one.code, one.place.start): choice for one, choice in taken}
 
 
 def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> Wanted:
-    """What is fixable in a file that was mended once, so that nothing is left for a second repair."""
+    """Return what is fixable in a file that was fixed once, so that a second repair finds nothing."""
     return {
         (one.code, one.place.start): ""
         for one in check_file(subject, scanned)
@@ -60,7 +59,7 @@ def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> W
 
 
 def apply_fixes(subject: Subject, data: bytes, wanted: Wanted, mtime_ns: int) -> FixedFile:
-    """A file with what is wanted put right. `mtime_ns` dates what nothing else does."""
+    """Return a file with the wanted findings fixed. `mtime_ns` is its date if nothing in it has one."""
     return _Fixing(subject, data, wanted, mtime_ns).done()
 
 
@@ -70,7 +69,7 @@ class _Fixing:
         self.scanned = scan_messages(Held(data))
         self.codes = {code for code, _ in wanted}
         self.lines: list[tuple[bytes, bool]] = []
-        """What the file will hold behind the metadata line, and of each whether it is copied from within a line."""
+        """The new lines after the metadata line, each with whether it is copied from within a line."""
         self.count = self.head_at = 0
         self.out: list[tuple[int, int]] = []
         self.changes: list[Change] = []
@@ -78,13 +77,13 @@ class _Fixing:
         self.boundary = self._boundary()
 
     def _boundary(self) -> int:
-        """How many rows count as consolidated, of those that the file once had."""
+        """Return how many rows count as consolidated, of those that the file once had."""
         scanned = self.scanned
         metadata = metadata_of(scanned.values) if scanned.head is not None else None
         return offset_of(metadata, sum(item.once_a_row for item in scanned.items), self.subject.later).value
 
     def _choice(self, code: str, item: Item | None) -> str | None:
-        """The choice taken for a finding, None where it is not wanted."""
+        """Return the choice made for a finding, None if it is not wanted."""
         return self.wanted.get((code, item.start if item is not None else None))
 
     def done(self) -> FixedFile:
@@ -116,7 +115,7 @@ class _Fixing:
         return FixedFile(data, tuple(self.out), tuple(self.changes))
 
     def _joined(self) -> list[bytes]:
-        """The lines, each ended but where the next piece of the same one follows."""
+        """Return the lines with their line breaks, except before a piece of the same line."""
         follows = [*(part for _, part in self.lines), False][1:]
         return [
             data if data.endswith((b"\n", b"\r")) or (part and more) else data + b"\n"
@@ -124,19 +123,19 @@ class _Fixing:
         ]
 
     def _line(self, data: bytes) -> None:
-        """A message that nanobot will load."""
+        """Add a message that nanobot will load."""
         self.lines.append((data, False))
         self.count += 1
 
     # -- pieces
 
     def _bytes(self, item: Item) -> bytes:
-        """A line as it stands, ended where the file ended before that was done."""
+        """Return a line as it is, with a line break if the file ended before it."""
         data = self.data[item.start : item.stop]
         return data if data.endswith((b"\n", b"\r")) else data + b"\n"
 
     def _state(self, item: Item, kept: list[bytes]) -> None:
-        """What the provider keeps: behind the metadata line, or where it stands if that is not to be changed."""
+        """Add the provider's state: after the metadata line, or in its place if that is not to be changed."""
         if item.sort is Sort.STATE and self.lines and self._choice("state-misplaced", item) is None:
             self.lines.append((self._bytes(item), False))
             return
@@ -168,7 +167,7 @@ class _Fixing:
         return _text(self.data[item.start : min(item.stop, item.start + 2_000)])
 
     def _part(self, item: Item) -> None:
-        """What nanobot does not load: as much of it as makes a message becomes one, the rest is taken out."""
+        """Make a message of as much as possible of what nanobot does not load, and remove the rest."""
         if not self._fixes(item):
             self.lines.append((self.data[item.start : item.stop], True))
         elif not item.message or item.value is None:
@@ -186,7 +185,7 @@ class _Fixing:
             self._rewritten(item, dumps(_marked(readable(item.value), item.fidelity, _why(item))), "a message")
 
     def _other_metadata(self, item: Item) -> None:
-        """A metadata line that is not the one that counts."""
+        """Handle a metadata line that is not the one that counts."""
         if item.poses and self._choice("message-as-metadata", item) is not None and item.value is not None:
             self._rewritten(
                 item, dumps(_a_message(item.value, Fidelity.LOSSY, "it called itself metadata")), "a message"
@@ -234,7 +233,7 @@ class _Fixing:
     # -- metadata
 
     def _head(self) -> bytes:
-        """The metadata line, written anew only where it changes; empty where there is none and none is wanted."""
+        """Return the metadata line, rewritten only if it changes; empty if there is none and none is wanted."""
         scanned, head = self.scanned, self.scanned.head
         if head is None:
             if self._choice("metadata-missing", None) is None:
@@ -263,14 +262,14 @@ class _Fixing:
         return self._placed(line, moves)
 
     def _placed(self, line: bytes, moves: bool) -> bytes:
-        """The line, if it becomes the first one; else it stays where it is."""
+        """Return the line if it becomes the first one; else it stays in its place."""
         if moves or not self.head_at:
             return line
         self.lines.insert(self.head_at, (line, False))
         return b""
 
     def _values(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The metadata line's values with what is wanted of them put right."""
+        """Return the metadata line's values with the wanted findings fixed."""
         head = self.scanned.head
         if head is not None and head.fidelity is not Fidelity.EXACT:
             values = self._completed(readable(values))
@@ -288,7 +287,7 @@ class _Fixing:
         return self._offsets(values)
 
     def _offsets(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Offsets count other rows where some before them were taken out or put in."""
+        """Return offsets corrected for rows that were removed or added before them."""
         bad = self._choice("bad-offset", self.scanned.head) is not None
         for name in ("last_consolidated", "last_archived"):
             stored = values.get(name)
@@ -301,7 +300,7 @@ class _Fixing:
         return values
 
     def _completed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """A metadata line of which some is missing, in the release's own order."""
+        """Return a metadata line with missing members added, in the release's own order."""
         found: dict[str, Any] = {"_type": METADATA}
         key = values.get("key")
         if not (isinstance(key, str) and key) and self.subject.naming is Naming.BASE64:
@@ -315,7 +314,7 @@ class _Fixing:
         return found | {name: value for name, value in values.items() if name not in found}
 
     def _dates(self) -> dict[str, str]:
-        """When the session began and ended, by its metadata, its messages, or its file."""
+        """Return when the session began and ended, by its metadata, its messages, or its file."""
         values = self.scanned.values
         stamps = [item.row.timestamp for item in self.scanned.rows if item.row and is_date(item.row.timestamp)]
         stamps = stamps or [values[name] for name in DATES if is_date(values.get(name))]
@@ -324,7 +323,7 @@ class _Fixing:
 
 
 def _plain(raw: bytes, value: Any) -> bool:
-    """Whether bytes can stand as a line of their own, as nanobot reads them."""
+    """Return whether bytes can be a line of their own, as nanobot reads them."""
     if b"\n" in raw or b"\r" in raw or b"\0" in raw:
         return False
     try:
@@ -342,7 +341,7 @@ def _marked(value: Mapping[str, Any], fidelity: Fidelity, why: str) -> dict[str,
 
 
 def _a_message(value: Mapping[str, Any], fidelity: Fidelity, why: str) -> dict[str, Any]:
-    """What called itself metadata, as the message that it is."""
+    """Return what claimed to be metadata as the message that it is."""
     return _marked(
         {name: inner for name, inner in value.items() if name != "_type"},
         Fidelity.LOSSY if fidelity is Fidelity.EXACT else fidelity,

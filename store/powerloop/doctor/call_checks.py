@@ -1,9 +1,10 @@
-"""What may be wrong with the tool calls of a session, their results, and the turn that waits for these. Pure."""
+"""Checks of the tool calls of a session, their results, and the turn that waits for them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
@@ -44,13 +45,12 @@ def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[CheckResu
     for at, calls in open_calls(facts, pairs).items():
         left = [call for call in calls if call.id not in waits]
         if left:
-            names = ", ".join(str(call.name or call.id or "?")[:40] for call in left[:5])
+            names = [call.name or call.id or "?" for call in left]
             yield check_result(
                 "unanswered-calls",
                 Severity.WARNING,
                 facts.spot(facts.rows[at]),
-                f"Nobody answered "
-                f"{len(left)} of its calls ({names}), and no turn is open that would; settle answers them.",
+                wording.unanswered_calls(names),
             )
 
 
@@ -112,7 +112,7 @@ def pending(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
             "open-turn",
             Severity.INFO,
             place,
-            f"A turn is open: it waits for {what}. Its agent may go on with it; if it never will, settle ends it.",
+            wording.open_turn(f"it waits for {what}"),
         )
     elif not waits or waits <= {id_ for row in facts.rows for id_, _ in row.calls}:
         yield check_result(

@@ -46,6 +46,6 @@ def count_rows(many: int) -> str:
 
 
 def named_seqs(runs: Sequence[tuple[int, int]]) -> str:
-    """Return runs of seqs, each as its first and last seq, in words; of many only the first."""
+    """Return runs of seqs, each as its first and last seq, in words. Of many, only the first are named."""
     shown = [f"{first}" if first == last else f"{first}-{last}" for first, last in runs[:6]]
     return ", ".join([*shown, "…"] if len(runs) > 6 else shown)

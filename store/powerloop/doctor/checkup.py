@@ -1,4 +1,4 @@
-"""Looks a power-loop database over: the file, the tables, each session, and what binds them. It only reads."""
+"""Checks of a whole power-loop database: the file, the tables, each session, and the session tree. Reads only."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_session(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
 def check_sessions(
     conn: sqlite3.Connection, layout: Layout, keys_: Collection[int], between: bool
 ) -> Iterator[CheckResult]:
-    """Check some sessions, and if `between` the tree, in a transaction that is open already."""
+    """Check some sessions and, if `between`, the tree, in a transaction that is open already."""
     for key in keys_:
         facts = read_facts(conn, layout, key)
         if facts is not None:
@@ -78,7 +78,7 @@ def check_sessions(
 
 
 def _some(conn: sqlite3.Connection, layout: Layout, left: list[int]) -> tuple[int, list[CheckResult]]:
-    """Looks at the next sessions, as many as one burst has time for."""
+    """Check the next sessions, as many as one burst has time for."""
     found: list[CheckResult] = []
     rows = 0
     for at, key in enumerate(left[:BURST_SESSIONS]):
@@ -97,7 +97,7 @@ def _ref(conn: sqlite3.Connection, layout: Layout, key: int | None) -> Ref | Non
 
 
 def _burst(read: Read, cancel: Cancel, work: Callable[[sqlite3.Connection], T]) -> T:
-    """A read that stops soon where nobody waits for it any more."""
+    """Run a read that stops soon after it is cancelled."""
 
     def guarded(conn: sqlite3.Connection) -> T:
         conn.set_progress_handler(cancel, STEPS)

@@ -1,4 +1,4 @@
-"""What may be wrong with the compactions of a session: notes, audit rows, messages out of the context. Pure."""
+"""Checks of the compactions of a session: notes, audit rows, and messages out of the context. Pure."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _note_unrecorded(facts: SessionFacts, row: MessageFacts, number: int, spans:
 
 
 def _spans(facts: SessionFacts) -> Iterator[CheckResult]:
-    """What is strange about recorded folds: all of it is what that release allows, so it is only told."""
+    """Yield what is strange about recorded compactions. Their release allows all of it, so it is only reported."""
     seen: set[tuple[Any, Any]] = set()
     for audit_row in facts.audit.compactions:
         place = (

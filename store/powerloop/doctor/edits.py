@@ -1,4 +1,4 @@
-"""Changes of rows as plain data: what a fix would do is what a person sees, what is carried out, and what is undone."""
+"""Changes of rows as plain data: a plan shows them, an action applies them, and a restore reverses them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from sessionscope.store.model.rows import Spot
 from sessionscope.store.powerloop.format.layout import Layout
 
 Touched = tuple[str, int]
-"""A table by its plain name, and a row of it by its rowid."""
+"""A row: the plain name of its table, and its rowid."""
 
 
 class Edit(Struct, frozen=True):
-    """One row changed: new where `rowid` is None, gone where `values` is, else these columns get other values."""
+    """A change of one row. It is inserted if `rowid` is None, deleted if `values` is None, and else these columns
+    change.
+    """
 
     table: str
     rowid: int | None
@@ -34,7 +36,7 @@ class StoredRow(Struct, frozen=True):
     values: tuple[Any, ...]
 
     def seal(self) -> str:
-        """Differs for every other row; the type of each value counts."""
+        """Return a value that differs for every other row. The type of each value counts."""
         seal = blake2b(digest_size=16)
         for name, value in zip(self.columns, self.values, strict=True):
             data = value.raw if isinstance(value, BrokenText) else value
@@ -46,14 +48,14 @@ class StoredRow(Struct, frozen=True):
 
 
 def read_row(conn: sqlite3.Connection, table: str, rowid: int) -> StoredRow | None:
-    """A row of a table, which is named as the file has it and quoted; None where there is none."""
+    """Return a row of a table, given its full name in quotes; None if it does not exist."""
     cursor = conn.execute(f"SELECT * FROM {table} WHERE rowid = ?", (rowid,))
     found = cursor.fetchone()
     return StoredRow(tuple(column[0] for column in cursor.description), tuple(found)) if found else None
 
 
 def basis_of(conn: sqlite3.Connection, layout: Layout, edits: Iterable[Edit]) -> str:
-    """Names the rows that edits change as they are now."""
+    """Return a value that identifies the rows that edits change, as they are now."""
     basis = blake2b(digest_size=16)
     for table, rowid in touched(edits):
         row = read_row(conn, layout.table(table), rowid)
@@ -62,7 +64,7 @@ def basis_of(conn: sqlite3.Connection, layout: Layout, edits: Iterable[Edit]) ->
 
 
 def touched(edits: Iterable[Edit]) -> list[Touched]:
-    """The rows that edits change, each once."""
+    """Return the rows that edits change, each once."""
     return list(dict.fromkeys((edit.table, edit.rowid) for edit in edits if edit.rowid is not None))
 
 
@@ -72,7 +74,7 @@ def count(edits: Sequence[Edit]) -> int:
 
 
 def apply(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit]) -> list[Touched]:
-    """Carries edits out, in order; all rows that changed. Raises sqlite3.Error."""
+    """Apply edits in order, and return all rows that changed. Raises sqlite3.Error."""
     changed: dict[Touched, None] = {}
     for edit in edits:
         table, values = layout.table(edit.table), edit.values
@@ -92,7 +94,7 @@ def apply(conn: sqlite3.Connection, layout: Layout, edits: Sequence[Edit]) -> li
 
 
 def changes(conn: sqlite3.Connection, layout: Layout, edits: Iterable[Edit]) -> Iterator[Change]:
-    """Edits as a diff, a line for each value."""
+    """Yield edits as a diff, a line for each value."""
     for edit in edits:
         old = read_row(conn, layout.table(edit.table), edit.rowid) if edit.rowid is not None else None
         if edit.rowid is None:

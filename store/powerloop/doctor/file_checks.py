@@ -1,4 +1,4 @@
-"""What is wrong with a database file as a whole, whether or not it opens."""
+"""Checks of a database file as a whole, whether or not it opens."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DAMAGED = "damaged-pages"
 
 
 def examine(path: Path, archives: Sequence[Archive], error: StoreError | None) -> Iterator[Finding]:
-    """What a file says of itself although it opens, or why it does not. It only reads."""
+    """Yield what is wrong with a file although it opens, or why it does not. Reads only."""
     return _beside(path, archives) if error is None else _of_file(path, error)
 
 
 def _beside(path: Path, archives: Sequence[Archive]) -> Iterator[Finding]:
-    """What a file says of itself although it opens."""
+    """Yield what is wrong with a file although it opens."""
     for aside in {archive.aside for archive in archives}:
         if aside and "journal" in aside:
             yield Finding(
@@ -39,7 +39,10 @@ def _beside(path: Path, archives: Sequence[Archive]) -> Iterator[Finding]:
 
 
 def _quiet_look(path: Path, archive: Archive) -> Finding | None:
-    """Whether the end of the file is missing, as long as nobody writes it: a writer's own may come a moment later."""
+    """Return a finding if the end of the file is missing.
+
+    While a process writes the file, its end may come a moment later.
+    """
     before = archive.stamp()
     try:
         if any(os.path.exists(f"{path}{suffix}") for suffix in ("-wal", "-journal")):
@@ -53,7 +56,7 @@ def _quiet_look(path: Path, archive: Archive) -> Finding | None:
 
 
 def _image(path: Path) -> Image | None:
-    """The pages of a file, None where there is no file that can be read."""
+    """Return the pages of a file, None if there is no readable file."""
     try:
         return Image(os.path.realpath(path)) if path.is_file() and os.access(path, os.R_OK) else None
     except (OSError, ValueError):
@@ -61,7 +64,9 @@ def _image(path: Path) -> Image | None:
 
 
 def _of_file(path: Path, error: StoreError) -> Iterator[Finding]:
-    """Findings about a file that does not open, none where it is not there, may not be read, or is something else."""
+    """Yield findings about a file that does not open; none if it does not exist, may not be read, or is something
+    else.
+    """
     image = _image(path)
     if image is None:
         return

@@ -1,4 +1,4 @@
-"""Room between the rows of a session for what is missing, made by moving the later rows on. Pure."""
+"""Room for missing rows between the rows of a session, made by renumbering the later rows. Pure."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .edits import Edit
 
 
 class Rooms(Struct, frozen=True):
-    """Where rows are put in between: each with the seq that the first of them gets among those as they are, and how
-    many they are.
+    """The rooms of a session: for each, the present seq before which its rows are inserted, and how many rows it is
+    for.
     """
 
     made: tuple[tuple[int, int], ...]
 
     def moved(self, seq: Any) -> Any:
-        """The seq of a row once there is room; anything but a seq stays what it is."""
+        """Return the new seq of a row. Anything but a seq is returned unchanged."""
         return seq + sum(many for first, many in self.made if first <= seq) if type(seq) is int else seq
 
     def start(self, first: int) -> int:
-        """The first seq of the room at `first`, or of a gap there, once there is room."""
+        """Return the first seq of the room at `first`, or of a gap there, after renumbering."""
         return first + sum(many for before, many in self.made if before < first)
 
 
 def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:
-    """Moves rows on so that there is room, and with them whatever names them."""
+    """Return the edits that renumber rows to make room, and change everything that names them."""
     moved = rooms.moved
     edits: list[Edit] = []
-    # The last first: no two rows may have one seq, not even for a moment.
+    # The last row first: no two rows may share a seq, not even for a moment.
     for row in reversed(facts.rows):
         values: dict[str, Any] = {"seq": moved(row.seq)} if moved(row.seq) != row.seq else {}
         if isinstance(row.meta, dict):
@@ -51,7 +51,7 @@ def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:
 
 
 def count_on(facts: SessionFacts, highest: int) -> list[Edit]:
-    """Lets the next message get a seq above `highest`."""
+    """Return the edits after which the next message gets a seq above `highest`."""
     stored = facts.state.get("next_seq") if facts.state else None
     if facts.state_rowid is None or (type(stored) is int and stored > highest):
         return []
@@ -59,7 +59,7 @@ def count_on(facts: SessionFacts, highest: int) -> list[Edit]:
 
 
 def _moved_meta(meta: dict[str, Any], moved: Any) -> dict[str, Any]:
-    """The meta column of a note whose span moves; nothing where it does not."""
+    """Return the new meta column of a note whose span moves; nothing if it does not move."""
     changed = {key: moved(meta[key]) for key in ("from_seq", "to_seq", "ord") if moved(meta.get(key)) != meta.get(key)}
     runs = meta.get("fold_seqs")
     if isinstance(runs, list):

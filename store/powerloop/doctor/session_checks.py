@@ -1,4 +1,4 @@
-"""What may be wrong with a session's bookkeeping, its values and its messages. Pure."""
+"""Checks of a session's bookkeeping, its values and its messages. Pure."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: MessageFacts, column: 
 
 
 def _note_meta(facts: SessionFacts, layout: Layout, row: MessageFacts) -> dict[str, Any]:
-    """What a note says of its fold, as far as the audit says it too."""
+    """Return what the meta of a note should say of its compaction, as far as the audit row tells."""
     audit_row = (
         next((audit_row for audit_row in facts.audit_rows if audit_row.note_seq == row.seq), None) if row.note else None
     )

@@ -20,11 +20,11 @@ from .edits import Edit
 
 _BASE = ("messages", "session_state", "compactions", "usage_rounds")
 OWNERLESS = 1_000
-"""How many sessions that are gone are told of, a table."""
+"""For each table, how many sessions that no longer exist are reported."""
 
 
 class TreeNode(Struct, frozen=True, gc=False):
-    """A session and what it says of its parent."""
+    """A session, with what it says of its parent."""
 
     key: int
     id: Any
@@ -49,7 +49,7 @@ def tree_nodes(conn: sqlite3.Connection, layout: Layout) -> list[TreeNode]:
 
 
 def check_tree(conn: sqlite3.Connection, layout: Layout) -> Iterator[CheckResult]:
-    """Check parents, cycles and depths. A pass over all sessions."""
+    """Check parents, cycles and depths. Reads all sessions."""
     if not layout.has("sessions", "parent_session_id"):
         return
     found = tree_nodes(conn, layout)
@@ -105,7 +105,10 @@ def _circles(parents: list[int]) -> Iterator[list[int]]:
 
 
 def _depths(layout: Layout, found: list[TreeNode], parents: list[int]) -> Iterator[CheckResult]:
-    """A child is one deeper than its parent; whoever outlived its parent keeps its depth, and so do those below."""
+    """Check depths: a child is one deeper than its parent.
+
+    One that outlived its parent keeps its depth, and so do those below.
+    """
     right: list[int | None] = [None] * len(found)
     for start in range(len(found)):
         path: list[int] = []

@@ -1,4 +1,4 @@
-"""Stored values -> what they mean, one value at a time: a bad one is named and kept as text, never raised."""
+"""Lenient decoding of stored values, one at a time: a bad value is reported and kept as text, never raised."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sessionscope.store.model.rows import NoteSpan
 from sessionscope.store.rules.values import Damages, character_at
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
-"""What a column of integers can hold."""
+"""The smallest and the largest value of an INTEGER column."""
 
 
 def text(value: object, what: str, damages: Damages) -> str | None:
-    """A value of a TEXT column. BLOBs and invalid UTF-8 come back readable, and are noted."""
+    """Return the value of a TEXT column. BLOBs and invalid UTF-8 come back readable, and are reported."""
     if value is None:
         return None
     if isinstance(value, BrokenText):
@@ -31,7 +31,7 @@ def text(value: object, what: str, damages: Damages) -> str | None:
 
 
 def number(value: object, what: str, damages: Damages) -> int | None:
-    """A value of an INTEGER column, None where it is something else."""
+    """Return the value of an INTEGER column, None if it is something else."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     damages.note(f"{what} is not a whole number")
@@ -39,7 +39,7 @@ def number(value: object, what: str, damages: Damages) -> int | None:
 
 
 def decode_bytes(data: bytes, what: str, damages: Damages) -> str:
-    """Bytes of a TEXT value that neither begin nor end within a character."""
+    """Decode bytes of a TEXT value that begin and end at character boundaries."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -48,13 +48,15 @@ def decode_bytes(data: bytes, what: str, damages: Damages) -> str:
 
 
 class Cells:
-    """The large columns of one table, read in bounded pieces: a page of rows never loads a body it does not show."""
+    """The large columns of one table, read in bounded pieces, so that a page of rows never loads a body it does not
+    show.
+    """
 
     def __init__(self, conn: sqlite3.Connection, table: str) -> None:
         self._conn, self._table = conn, table
 
     def read(self, column: str, rowid: int, kind: str, start: int, stop: int) -> tuple[bytes, int]:
-        """Bytes `start` to `stop` of a TEXT or BLOB value, and its size; nothing for any other kind of value."""
+        """Return bytes `start` to `stop` of a TEXT or BLOB value, and its size; nothing for any other kind of value."""
         if kind not in ("text", "blob"):
             return b"", 0
         with self._conn.blobopen(self._table, column, rowid, readonly=True) as blob:
@@ -64,7 +66,7 @@ class Cells:
             return blob.read(max(0, min(stop, size) - start)), size
 
     def head(self, column: str, rowid: int, kind: str, limit: int, what: str, damages: Damages) -> tuple[str, int]:
-        """At most `limit` bytes of a value as text, and the size of the whole."""
+        """Return at most `limit` bytes of a value as text, and the size of the whole."""
         data, size = self.read(column, rowid, kind, 0, limit)
         if kind == "blob":
             damages.note(f"{what} is a BLOB, not text")
@@ -73,7 +75,7 @@ class Cells:
 
 
 def note_span(name: str | None, meta: Any) -> NoteSpan | None:
-    """What a compaction note says of itself, None for any other message."""
+    """Return what a compaction note says of itself, None for any other message."""
     if name != "compact_note":
         return None
     values = meta if isinstance(meta, dict) else {}
@@ -81,7 +83,7 @@ def note_span(name: str | None, meta: Any) -> NoteSpan | None:
 
 
 def recorded_runs(meta: Any) -> tuple[tuple[int, int], ...] | None:
-    """The exact set of folded seqs, where a note records it as runs."""
+    """Return the exact set of compacted seqs, if a note records it as runs."""
     runs = meta.get("fold_seqs") if isinstance(meta, dict) else None
     if not isinstance(runs, list):
         return None

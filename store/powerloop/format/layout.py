@@ -1,7 +1,7 @@
-"""Which of power-loop's tables and columns a file really has, found by looking, never by a version number.
+"""The power-loop tables and columns that a file really has, found by reading its schema, never by a version number.
 
-A layout is a table prefix; one file may hold several. Version stamps only refine the label where tables cannot: they
-lie in files that a later release stamped without migrating.
+A layout is a table prefix; one file may hold several. Version stamps only refine the label if tables cannot: they are
+wrong in files that a later release stamped without migrating.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .obstacles import Obstacle, obstacles, written_tables
 
 NOTE_NAME = "compact_note"
 NEWEST_STAMP, NEWEST_USER_VERSION = 9, 2
-"""The newest schema that is known: of the prefixed layouts, and of the unprefixed ones of the synchronous store."""
+"""The newest known schema versions: of the prefixed layouts, and of the unprefixed one of the synchronous store."""
 
 _NEEDED = {
     "sessions": {"session_id"},
@@ -47,14 +47,14 @@ _BY_TABLES_UNPREFIXED = (
 
 
 class NoSessions(NotAnArchive):
-    """The file is a sound database without tables of sessions of any release that is known."""
+    """The file is a sound database without session tables of any known release."""
 
 
 class Layout(Struct, frozen=True):
     """One set of power-loop tables. `tables` maps a table's plain name to its columns.
 
-    `release` is the range of releases that make such tables, `by_ord` whether these put a note where its `meta.ord`
-    says, `poisoned` whether no release can load it because it was stamped as newer than it is.
+    `release` is the range of releases that make such tables. `by_ord` says whether these sort a note by its `meta.ord`.
+    `poisoned` says whether no release can load it because it was stamped as newer than it is.
     """
 
     prefix: str
@@ -63,28 +63,28 @@ class Layout(Struct, frozen=True):
     by_ord: bool
     poisoned: bool
     obstacles: tuple[Obstacle, ...] = ()
-    """What in the file's schema acts by itself when these tables are written, so that they are only read."""
+    """Triggers and foreign keys that act when these tables are written. With any of them, the tables are only read."""
 
     def name(self, table: str) -> str:
-        """A table's full name, as the file has it."""
+        """Return a table's full name, as the file has it."""
         return self.prefix + table
 
     def table(self, table: str) -> str:
-        """A table's full name, quoted for a statement."""
+        """Return a table's full name, quoted for a statement."""
         return quoted(self.name(table))
 
     def has(self, table: str, column: str | None = None) -> bool:
-        """Whether the file has a table, or a column of it."""
+        """Return whether the file has a table, or a column of it."""
         columns = self.tables.get(table)
         return columns is not None and (column is None or column in columns)
 
     def column(self, table: str, column: str) -> str:
-        """A column for a SELECT, NULL under its name where the file has none."""
+        """Return a column for a SELECT, or NULL under its name if the file has none."""
         return column if self.has(table, column) else f"NULL AS {column}"
 
     @property
     def chars(self) -> str:
-        """How many characters the model reads of a message, its content and its calls, for a SELECT."""
+        """How many characters the model is sent of a message, its content and its calls, for a SELECT."""
         lengths = [
             f"ifnull(length({column}), 0)" for column in ("content", "tool_calls_json") if self.has("messages", column)
         ]
@@ -92,12 +92,12 @@ class Layout(Struct, frozen=True):
 
 
 def schema_version(conn: sqlite3.Connection) -> int:
-    """A number that changes with every change of a table."""
+    """Return a number that changes with every change of a table."""
     return int(conn.execute("PRAGMA schema_version").fetchone()[0])
 
 
 def layouts(conn: sqlite3.Connection) -> list[Layout]:
-    """Every layout in a file, the unprefixed one first. Reads the schema and a version stamp."""
+    """Return every layout in a file, the unprefixed one first. Reads the schema and a version stamp."""
     names = [str(name) for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     user_version = int(conn.execute("PRAGMA user_version").fetchone()[0])
     known = set(names)
@@ -106,7 +106,7 @@ def layouts(conn: sqlite3.Connection) -> list[Layout]:
     for prefix in prefixes:
         if not all(prefix + table in known for table in _NEEDED):
             continue
-        # A longer prefix is a layout of its own, so its tables are not ours.
+        # A longer prefix is a layout of its own, so its tables do not belong to this one.
         others = [other for other in prefixes if len(other) > len(prefix) and other.startswith(prefix)]
         tables = {
             name[len(prefix) :]: _columns(conn, name)
@@ -121,7 +121,7 @@ def layouts(conn: sqlite3.Connection) -> list[Layout]:
 
 
 def newer(conn: sqlite3.Connection, layout: Layout) -> str | None:
-    """Why tables may hold what we know nothing of, None where they do not."""
+    """Return why tables may hold something unknown, None if they do not."""
     stamp = _stamp(conn, layout)
     if stamp is not None and stamp > NEWEST_STAMP:
         return f"was written by a release later than we know (schema {stamp})"

@@ -1,4 +1,4 @@
-"""The compactions of a session with what each really took, and what it used of the model."""
+"""The compactions of a session with the rows that each compacted, and the token usage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _chunks(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
 def _stored(
     conn: sqlite3.Connection, layout: Layout, owner: Owner
 ) -> tuple[list[dict[str, int | None]], list[Damages], dict[int, _Note]]:
-    """The audit rows with what is wrong with each, and the notes that they name."""
+    """Return the audit rows with what is wrong with each, and the notes that they name."""
     shown = ", ".join(layout.column("compactions", column) for column in _COLUMNS)
     stored = conn.execute(
         f"SELECT {shown} FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq",
@@ -53,9 +53,10 @@ def _stored(
 
 
 def audit(read: Read, layout: Layout, owner: Owner, outline: Outline) -> Audit:
-    """Every fold that is recorded, oldest first. Two bursts: two statements, and two more for each 500 folds.
+    """Return every recorded compaction, oldest first.
 
-    Working out what each fold took happens between the bursts, so that it holds up nobody.
+    Two bursts: two statements, and two more for each 500 compactions. What each compacted is worked out between the
+    bursts, so that it blocks no writer.
     """
     if not layout.has("compactions"):
         return Audit([], tuple(outline.runs(State.COMPACTED)))
@@ -148,7 +149,7 @@ def _notes(conn: sqlite3.Connection, layout: Layout, owner: Owner, seqs: list[in
 
 
 def _tokens(compaction: CompactionRecord, note: _Note | None) -> tuple[int | None, int | None, Certainty]:
-    """The audit row's figures, else what the note's meta repeats of them."""
+    """Return the figures of the audit row, else those that the note's meta repeats."""
     before, after, damages = compaction.before_tokens, compaction.after_tokens, Damages()
     if note:
         before = before if before is not None else number(note.meta.get("original_tokens"), "", damages)
@@ -159,7 +160,7 @@ def _tokens(compaction: CompactionRecord, note: _Note | None) -> tuple[int | Non
 def _split(
     conn: sqlite3.Connection, layout: Layout, owner: Owner, seqs: Sequence[Run], taken: dict[int, Taken]
 ) -> set[int]:
-    """Folds at whose edges a tool result is parted from the call before it."""
+    """Return the numbers of compactions that separate a tool result from its call at their edges."""
     edges: dict[int, list[int]] = {}
     for at, compaction in taken.items():
         if compaction.rows is None or compaction.undone or len(compaction.runs) > EDGES:
@@ -181,7 +182,7 @@ def _split(
 
 
 def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
-    """Usage by round and in total, and how much of the session that is."""
+    """Return usage by round and in total, and how much of the session that covers."""
     if not layout.has("usage_rounds"):
         return Usage([], 0, 0, 0, None, "this release recorded no usage")
     columns = (
@@ -221,7 +222,7 @@ def usage(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Usage:
 
 
 def last_sent(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int | None:
-    """Tokens of the context as the agent recorded them of its last call; None where it did not, or compacted since."""
+    """Return the tokens that the agent recorded of its last call, None if it recorded none or has compacted since."""
     if not layout.has("usage_rounds", "prompt_tokens"):
         return None
     found = conn.execute(

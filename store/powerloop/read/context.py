@@ -1,10 +1,11 @@
-"""What the model sees of a session, each message with its size in tokens, estimated."""
+"""The context of a session: what the model is sent, with estimated tokens for each message."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Candidate, Context, tokens_of
 from sessionscope.store.model.errors import UnknownSession
 from sessionscope.store.powerloop.format.layout import Layout
@@ -15,16 +16,16 @@ from .session_facts import MessageFacts, SessionFacts, read_facts
 from .tool_call_pairs import pair_tool_calls
 
 WHOLE_SEQ = "typeof(seq) = 'integer'"
-"""What can be named by its seq; others stay as they are."""
+"""The condition for rows that can be named by a seq. Others are left as they are."""
 
 
 def context_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> Context:
-    """What the model sees of a session, in its order. Raises UnknownSession."""
+    """Return what the model is sent of a session, in that order. Raises UnknownSession."""
     return context_in(layout, facts_of(conn, layout, id_, bodies=True))
 
 
 def context_in(layout: Layout, facts: SessionFacts) -> Context:
-    """The same of a session that was read."""
+    """Return the same for a session whose facts were read."""
     answers = pair_tool_calls(facts.rows).answers
     found, elsewhere = [], False
     for at, row in enumerate(facts.rows):
@@ -54,7 +55,7 @@ def context_in(layout: Layout, facts: SessionFacts) -> Context:
 
 
 def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
-    """Every message's seq, role and tokens, in the order in which they were written."""
+    """Yield every message's seq, role and tokens, in the order in which they were written."""
     for seq, role, size in conn.execute(
         f"SELECT seq, role, {layout.chars} FROM {layout.table('messages')} WHERE {owner.condition} "
         f"AND {WHOLE_SEQ} ORDER BY seq",
@@ -64,7 +65,7 @@ def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tu
 
 
 def _called(row: MessageFacts) -> str:
-    """What stands for a message that says nothing itself."""
+    """Return the names of the calls of a message without a content."""
     return ", ".join(name for _, name in row.calls if name)
 
 
@@ -74,9 +75,9 @@ def _place(layout: Layout, note: MessageFacts) -> int:
 
 
 def facts_of(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -> SessionFacts:
-    """What there is to know of a session by its id. Raises UnknownSession."""
+    """Return the facts of a session by its id. Raises UnknownSession."""
     key = sessions.rowid_of(conn, layout, id_)
     facts = read_facts(conn, layout, key, bodies) if key is not None else None
     if facts is None:
-        raise UnknownSession(f"session {id_!r} is gone.")
+        raise UnknownSession(wording.session_is_gone(id_))
     return facts

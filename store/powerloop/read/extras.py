@@ -1,4 +1,4 @@
-"""What later releases keep beside a session: leases, statistics, todos, notes, timers, queued input."""
+"""What later releases store next to a session: leases, statistics, todos, notes, timers, queued input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sessionscope.store.rules.values import Damages
 from .messages import Owner
 
 _LIMIT, _CHARS = 5, 500
-# Table, what to call a row of it, the columns to show; a row is shown as "column value" where it has more than one.
+# Table, what to call a row of it, and the columns to show. A row with more than one is shown as "column value".
 _KINDS = (
     ("session_leases", "lease", ("owner_id", "expires_at")),
     ("session_stats", "statistics", ("sends", "rounds", "llm_calls", "tool_calls", "total_tokens")),
@@ -26,7 +26,7 @@ _KINDS = (
 
 
 def extras(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[tuple[str, str], ...]:
-    """(what it is, what it holds) for the first few rows of each table that knows the session."""
+    """Return (what it is, its value) for the first few rows of each table that mentions the session."""
     found: list[tuple[str, str]] = []
     for table, label, wanted in _KINDS:
         if not layout.has(table, "session_id"):

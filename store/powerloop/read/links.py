@@ -1,6 +1,6 @@
-"""Where a row leads to: a call to its result, a spawning call to the child session, and both ways back.
+"""Links of a row: from a call to its result, from a spawning call to the child session, and back.
 
-power-loop never fills `spawn_tool_call_id`, so the way from a call to a child is mostly inferred from names and times.
+power-loop never fills `spawn_tool_call_id`, so the child of a call is mostly inferred from names and times.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NEAR, CHILDREN, BYTES, FIND_ROWS = 300, 500, 262_144, 5_000
 
 
 class Caller(Struct, frozen=True):
-    """An assistant row that calls tools. `until` is when a call's child was there at the latest, by the call's id."""
+    """An assistant row that calls tools. `until` gives, by a call's id, the time before which its child was created."""
 
     seq: int
     created_at: int
@@ -32,7 +32,7 @@ class Caller(Struct, frozen=True):
 
 
 class Child(Struct, frozen=True):
-    """A subagent as its parent's calls can be matched with it."""
+    """A subagent, with what its parent's calls can be matched by."""
 
     id: str
     created_at: int
@@ -54,7 +54,8 @@ def _callers(
     times = {
         answers: created for _, _, created, answers, _ in rows if isinstance(answers, str) and isinstance(created, int)
     }
-    # A call without a result here may have one further on, so its child came before whatever follows the last row.
+    # A call without a result here may have one further on. Then its child was created before whatever follows the last
+    # row.
     whole = not rows or max(row[1] for row in rows) < last
     end = HIGHEST if whole else max((row[2] for row in rows if isinstance(row[2], int)), default=HIGHEST)
     for rowid, seq, created, _, kind in rows:
@@ -101,7 +102,10 @@ def _spec_name(call: ToolCall) -> str | None:
 
 
 def match(callers: Iterable[Caller], children: list[Child]) -> dict[str, tuple[int, ToolCall, Certainty]]:
-    """Child id -> the call that spawned it. Recorded ids first, then by spec name and time: each call has one child."""
+    """Return, for each child id, the call that spawned it.
+
+    Recorded ids are matched first, then spec names and times. Each call has one child.
+    """
     calls = [(caller, call) for caller in callers for call in caller.calls]
     by_id = {call.id: (caller.seq, call) for caller, call in calls if call.id}
     found: dict[str, tuple[int, ToolCall, Certainty]] = {}
@@ -130,7 +134,9 @@ def match(callers: Iterable[Caller], children: list[Child]) -> dict[str, tuple[i
 
 
 def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq: int) -> Link | None:
-    """From a spawning call to its child, from a call to its first result, from a result to its call."""
+    """Return the link from a spawning call to its child, from a call to its first result, or from a result to its
+    call.
+    """
     if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
         return None
     messages = layout.table("messages")
@@ -165,7 +171,7 @@ def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq
 def spawner(
     conn: sqlite3.Connection, layout: Layout, ref: Ref, parent: Ref, owner: Owner, created_at: int
 ) -> Link | None:
-    """The row in the parent that started a session; the parent alone where no call of it fits."""
+    """Return the row in the parent that started a session, or the parent alone if none of its calls fits."""
     if not layout.has("messages", "tool_calls_json"):
         return Link(parent, None, None, Certainty.RECORDED, "the parent session")
     at = _seq_at(conn, layout, owner, created_at)
@@ -177,7 +183,7 @@ def spawner(
 
 
 def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: int) -> int:
-    """The first seq written at or after a time, by halving: rows are written in order of time."""
+    """Return the first seq written at or after a time, by bisection: rows are written in order of time."""
     messages = layout.table("messages")
 
     def probe(seq: int) -> tuple[int, int] | None:
@@ -202,7 +208,10 @@ def _seq_at(conn: sqlite3.Connection, layout: Layout, owner: Owner, created_at: 
 def find(
     conn: sqlite3.Connection, layout: Layout, owner: Owner, like: str, start: int, forward: bool
 ) -> tuple[int | None, int | None]:
-    """The first seq from `start` on, up or down, whose text is LIKE `like`, or else where to go on; a bounded step."""
+    """Search a bounded number of rows from `start` on, up or down, for text that is LIKE `like`.
+
+    Returns the first seq that matches, or else where to go on.
+    """
     columns = [column for column in ("content", "tool_calls_json", "name") if layout.has("messages", column)]
     condition = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns)
     from_here = (

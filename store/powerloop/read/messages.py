@@ -1,4 +1,4 @@
-"""Message rows: a window of a timeline, and one message whole. Bodies are read in bounded pieces."""
+"""Message rows: a window of a timeline, and one whole message. Bodies are read in bounded pieces."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _KEY, _SEPARATOR = re.compile(r"@?-?[0-9]{1,19}"), re.compile(r"[\s,]*")
 
 
 class Owner(Struct, frozen=True):
-    """How a statement names one session: a condition with one parameter."""
+    """How a statement selects one session: a condition with one parameter."""
 
     condition: str
     value: str | int
 
 
 def select(layout: Layout) -> str:
-    """The beginning of every statement that reads message rows for `timeline_row` or `message`."""
-    # A name is short; one that is not must not fill a page of rows, let alone a pane.
+    """Return the beginning of every statement that reads message rows for `timeline_row` or `message`."""
+    # Names are short. One that is not must not fill a page of rows.
     columns = [
         f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN substr({column}, 1, {NAME_CHARS}) ELSE {column} END"
         if layout.has("messages", column)
         else "NULL"
         for column in _COLUMNS
     ]
-    # Bodies are opened as BLOBs afterwards; numbers in a TEXT column cannot be, and are small.
+    # Bodies are opened as BLOBs afterwards. Numbers in a TEXT column cannot be, and are small.
     for body in _BODIES:
         has = layout.has("messages", body)
         columns.append(f"typeof({body})" if has else "'null'")
@@ -49,7 +49,7 @@ def select(layout: Layout) -> str:
 
 
 def by_seqs(layout: Layout, owner: Owner, seqs: Sequence[int]) -> tuple[str, list[str | int]]:
-    """A statement for the rows with these ascending seqs, by the primary key."""
+    """Return a statement for the rows with these ascending seqs, by the primary key."""
     head = f"{select(layout)} WHERE {owner.condition} AND seq "
     if len(seqs) == seqs[-1] - seqs[0] + 1:
         return f"{head}BETWEEN ? AND ? ORDER BY seq", [owner.value, seqs[0], seqs[-1]]
@@ -57,17 +57,17 @@ def by_seqs(layout: Layout, owner: Owner, seqs: Sequence[int]) -> tuple[str, lis
 
 
 def by_rowids(layout: Layout, rowids: Sequence[int]) -> tuple[str, list[str | int]]:
-    """A statement for rows by their storage keys."""
+    """Return a statement for rows by their storage keys."""
     return f"{select(layout)} WHERE rowid IN ({','.join('?' * len(rowids))})", list(rowids)
 
 
 def state_of(seq: object, stored: object) -> str:
-    """The state a row is shown in: as stored, unless that or its seq is of a type no state or seq has."""
+    """Return the state in which a row is shown: as stored, unless its state or its seq has a type that is not valid."""
     return str(stored) if isinstance(stored, str) and isinstance(seq, int) else State.DAMAGED.value
 
 
 def highest_seq(conn: sqlite3.Connection, layout: Layout, owner: Owner, lowest: bool = False) -> int:
-    """The highest (or lowest) seq of a session that is a number, 0 where there is none."""
+    """Return the highest (or lowest) seq of a session that is a number, 0 if there is none."""
     row = conn.execute(
         f"SELECT seq FROM {layout.table('messages')} WHERE {owner.condition} AND seq < 1e300 "
         f"AND typeof(seq) = 'integer' ORDER BY seq {'ASC' if lowest else 'DESC'} LIMIT 1",
@@ -77,7 +77,7 @@ def highest_seq(conn: sqlite3.Connection, layout: Layout, owner: Owner, lowest: 
 
 
 class _Decoded:
-    """The columns every reader of a message row needs, decoded."""
+    """The columns that every reader of a message row needs, decoded."""
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         self.damages = damages = Damages()
@@ -99,14 +99,14 @@ class _Decoded:
         self.row = str(self.seq) if self.seq is not None else f"@{self.rowid}"
 
     def head(self, cells: Cells, column: str, limit: int) -> tuple[str, int]:
-        """At most `limit` bytes of a body as text, and its size."""
+        """Return at most `limit` bytes of a body as text, and its size."""
         if self.plain[column] is not None:
             shown = text(self.plain[column], _spoken(column), self.damages) or ""
             return shown, len(shown)
         return cells.head(column, self.rowid, self.kinds[column], limit, _spoken(column), self.damages)
 
     def json(self, cells: Cells, column: str, limit: int) -> tuple[Any, int]:
-        """A JSON body no longer than `limit` bytes, decoded; a longer one is left undecoded."""
+        """Return a JSON body of at most `limit` bytes, decoded; a longer one is left undecoded."""
         stored, size = self.head(cells, column, limit)
         decode = parse_object if column == "meta_json" else parse
         return (decode(stored, _spoken(column), self.damages) if size <= limit else None), size
@@ -117,7 +117,7 @@ def _spoken(column: str) -> str:
 
 
 def timeline_row(cells: Cells, row: tuple[Any, ...]) -> TimelineRow:
-    """One line of a timeline from a row of `by_seqs` or `by_rowids`."""
+    """Return a row of a timeline from a row of `by_seqs` or `by_rowids`."""
     found = _Decoded(row)
     meta, _ = found.json(cells, "meta_json", META_BYTES)
     head, size = found.head(cells, "content", HEAD_BYTES)
@@ -149,14 +149,14 @@ def timeline_row(cells: Cells, row: tuple[Any, ...]) -> TimelineRow:
 
 
 def _encoded(meta: Any) -> bool:
-    """Whether the content column holds a multimodal list as JSON (power-loop 3.5.0 and later)."""
+    """Return whether the content column holds a multimodal list as JSON (power-loop 3.5.0 and later)."""
     return isinstance(meta, dict) and meta.get("content_encoding") == "json"
 
 
 def _first_blocks(stored: str) -> list[Any]:
-    """The blocks that are whole in the beginning of an encoded content, and a sign that there are more."""
+    """Return the whole blocks in the beginning of an encoded content, and a sign that there are more."""
     blocks: list[Any] = []
-    # Imported where it is needed: few contents are lists too long to be read whole.
+    # Imported only here: few contents are lists too long to be read whole.
     import json
 
     decoder, at = json.JSONDecoder(), stored.find("[") + 1
@@ -171,7 +171,7 @@ def _first_blocks(stored: str) -> list[Any]:
 
 
 def preview_line(cells: Cells, row: tuple[Any, ...]) -> str:
-    """The preview of a message from a row of `select`."""
+    """Return the preview of a message from a row of `select`."""
     found = _Decoded(row)
     content: Any
     content, size = found.head(cells, "content", HEAD_BYTES)
@@ -181,7 +181,7 @@ def preview_line(cells: Cells, row: tuple[Any, ...]) -> str:
 
 
 class MessageTimeline:
-    """A `Timeline` of message rows: a display tells which seqs stand where, one statement reads a window of them."""
+    """A `Timeline` of message rows. A display tells which seq is at which index; one statement reads a window."""
 
     def __init__(self, read: Read, layout: Layout, owner: Owner, display: Display, exact: bool, about: str) -> None:
         self._read, self._layout, self._owner, self._display = read, layout, owner, display
@@ -231,7 +231,7 @@ def _hole(first: int, last: int) -> TimelineRow:
 
 
 def key_of(row: str) -> int | None:
-    """The number in a row's identity, a seq or (after `@`) a storage key; None where it is neither."""
+    """Return the number in a row's identity, a seq or (after `@`) a storage key; None if it is neither."""
     if not _KEY.fullmatch(row):
         return None
     key = int(row.removeprefix("@"))
@@ -239,7 +239,7 @@ def key_of(row: str) -> int | None:
 
 
 def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, start: int, stop: int) -> Message | None:
-    """One message with bytes `start` to `stop` of its content, None where it is gone."""
+    """Return one message with bytes `start` to `stop` of its content, None if it no longer exists."""
     key = key_of(row)
     if key is None:
         return None
@@ -286,12 +286,12 @@ def message(conn: sqlite3.Connection, layout: Layout, owner: Owner, row: str, st
 def _content(
     cells: Cells, found: _Decoded, meta: Any, start: int, stop: int
 ) -> tuple[str | None, int, int, int, list[Any] | None]:
-    """The piece of content with whole characters, where it starts and stops, the size of all, and its blocks."""
+    """Return the piece of content with whole characters, where it starts and stops, the size of all, and its blocks."""
     kind = found.kinds["content"]
     if found.plain["content"] is not None or kind == "null":
         shown = text(found.plain["content"], "content", found.damages)
         return shown, 0, len(shown or ""), len(shown or ""), None
-    # The three bytes before tell whether a character is cut; no character has more than four, so each piece holds one.
+    # The three bytes before show whether a character is cut. No character has more than four, so each piece holds one.
     before = max(0, start - 3)
     data, size = cells.read("content", found.rowid, kind, before, max(stop, start + 4))
     if kind == "blob":

@@ -1,7 +1,7 @@
-"""From a session's index to its outline: which seqs are in which state.
+"""The outline of a session from its index: which seqs are in which state.
 
-A run of a million rows is found by counting it, which the database does without a row leaving it; only where rows of
-a state lie scattered are they read one by one.
+A run of a million rows is found by counting it, which the database does without returning a row. Rows are read one by
+one only if those of a state are scattered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEQS_A_BURST, FEW, STATES = 400_000, 2_048, 16
 
 
 def states_of(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple[dict[str, list[Run]], list[int]]:
-    """Runs of seqs by state, and the storage keys of rows whose seq is no number. Raises Cancelled."""
+    """Return the runs of seqs by state, and the storage keys of rows whose seq is no number. Raises Cancelled."""
     plain = read(lambda conn: _plain_states(conn, layout, owner))
     if plain is None:
         return _walk(read, layout, owner, cancel)
@@ -30,7 +30,7 @@ def states_of(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple
 
 
 def _plain_states(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[str] | None:
-    """The states that a session's rows are in, by one seek each; None where a state or a seq is of another type."""
+    """Return the states of a session's rows, one seek each; None if a state or a seq has a type that is not valid."""
     messages = layout.table("messages")
     without_seq = conn.execute(
         f"SELECT 1 FROM {messages} WHERE {owner.condition} AND typeof(seq) <> 'integer' LIMIT 1", (owner.value,)
@@ -51,15 +51,15 @@ def _plain_states(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> lis
 
 
 class _Counting:
-    """Finds runs by halving: as many rows as seqs between two ends is a run, none is a hole."""
+    """Finds runs by bisection: if there are as many rows as seqs between two ends, they are a run; if none, a hole."""
 
     def __init__(self, read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> None:
         self._read, self._owner, self._cancel = read, owner, cancel
         self._where = f"FROM {layout.table('messages')} WHERE {owner.condition} AND state = ?"
 
     def state(self, state: str) -> list[Run]:
-        """The runs of one state."""
-        # Each end by a seek of its own: asked for together they would cost a pass over the whole state.
+        """Return the runs of one state."""
+        # One seek for each end: asked for together, they would cost a pass over the whole state.
         ends = [self._ask(f"SELECT {end}(seq) {self._where}", state)[0][0] for end in ("min", "max")]
         runs: list[Run] = []
         stack = [(ends[0], ends[1])] if ends[0] is not None else []
@@ -86,7 +86,7 @@ class _Counting:
 
 
 def _walk(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple[dict[str, list[Run]], list[int]]:
-    """Row by row, for sessions with a state or seq of another type."""
+    """Return the same row by row, for sessions with a state or seq of an invalid type."""
     messages = layout.table("messages")
     runs: dict[str, list[Run]] = {}
     rows_without_seq: list[int] = []
@@ -96,7 +96,7 @@ def _walk(read: Read, layout: Layout, owner: Owner, cancel: Cancel) -> tuple[dic
             raise Cancelled("stopped")
 
         def burst(conn: sqlite3.Connection, last: int | None = last) -> list[tuple[Any, Any, int]]:
-            # By its storage key, as a state or seq of another type would not find its way back as a parameter.
+            # By its storage key, since a state or seq of another type does not survive as a parameter.
             after = f"(SELECT state, seq FROM {messages} WHERE rowid = {last})"
             more = f"AND (state, seq) > {after}" if last is not None else ""
             return conn.execute(

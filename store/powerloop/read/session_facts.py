@@ -1,4 +1,4 @@
-"""Everything that the doctor and a compaction need to know of one session, read at once. Bodies stay on disk."""
+"""The facts of one session that the doctor and a compaction need, read at once and without bodies."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SEQ_COLUMNS = (
     ("hook_events", "message_seq"),
     ("follow_up_queue", "delivered_seq"),
 )
-"""Where later releases name a message by its seq."""
+"""The columns in which later releases name a message by its seq."""
 _ACTIVE, _COMPACTED = State.ACTIVE.value, State.COMPACTED.value
 
 
 class CallFacts(Struct, frozen=True):
-    """A tool call, by the position of its row and its own in there."""
+    """A tool call, by the position of its row and its own position in that row."""
 
     row: int
     at: int
@@ -52,9 +52,10 @@ class CallFacts(Struct, frozen=True):
 
 
 class MessageFacts(Struct, gc=False):
-    """A message. `bad` are columns whose JSON does not parse, `odd` those in which it is not what it should be.
+    """A message.
 
-    `size` counts the characters of its content and its calls, `head` is how the content begins; of a facts with bodies.
+    `bad` are columns whose JSON does not parse, `odd` those in which it is not of the expected kind. If bodies were
+    asked for, `size` counts the characters of its content and its calls, and `head` is how the content begins.
     """
 
     rowid: int
@@ -97,10 +98,10 @@ class AuditRow(Struct, frozen=True):
 
 
 class SessionFacts(Struct):
-    """The facts of a session. `session` and `state` are columns as they are stored; `state` is None if it has no row.
+    """The facts of a session.
 
-    `strays` are the rowids of messages whose seq is no whole number; `mentions` are (table, rowid, column, seq) of
-    other tables.
+    `session` and `state` are columns as they are stored; `state` is None if it has no row. `rows_without_seq` are the
+    rowids of messages whose seq is no whole number. `mentions` are (table, rowid, column, seq) of other tables.
     """
 
     ref: Ref
@@ -116,7 +117,7 @@ class SessionFacts(Struct):
     mentions: list[tuple[str, int, str, int]]
 
     def spot(self, row: MessageFacts | None = None) -> Spot:
-        """The place of the session, or of a row of it."""
+        """Return the place of the session, or of a row of it."""
         return Spot(self.ref, str(row.seq), row.seq) if row is not None else Spot(self.ref)
 
     @property
@@ -125,12 +126,14 @@ class SessionFacts(Struct):
 
 
 def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
-    """The storage keys of all sessions."""
+    """Return the storage keys of all sessions."""
     return [key for (key,) in conn.execute(f"SELECT rowid FROM {layout.table('sessions')} ORDER BY rowid")]
 
 
 def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> SessionFacts | None:
-    """One session by its storage key, None where it is gone; with `bodies` also their lengths and beginnings."""
+    """Return one session by its storage key, None if it no longer exists; with `bodies` also their lengths and
+    beginnings.
+    """
     session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
     if session is None:
         return None
@@ -229,7 +232,7 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
 
 
 def _value(stored: Any, column: str, bad: list[str]) -> Any:
-    """What a JSON column holds, None where it does not parse."""
+    """Return what a JSON column holds, None if it does not parse."""
     damages = Damages()
     plain = type(stored) is str and not isinstance(stored, BrokenText)
     value = parse(stored, column, damages) if plain else None
@@ -247,7 +250,7 @@ def _object(stored: Any, column: str, bad: list[str], unusual: list[str]) -> Any
 
 
 def troubles(values: dict[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns whose JSON does not parse, and those that hold no object."""
+    """Return the columns whose JSON does not parse, and those that hold no object."""
     bad: list[str] = []
     unusual: list[str] = []
     for column in columns:

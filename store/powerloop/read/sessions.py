@@ -1,4 +1,4 @@
-"""Session rows: summaries for lists, the session table of all, and one session in full."""
+"""Session rows: summaries for lists, entries of the session table, and one session in full."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ _SPAN = ("from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens")
 
 
 def owner_of(layout: Layout, rowid: int, stored: object) -> Owner:
-    """How statements name the session: by its id, or by its row where the id is no plain text."""
+    """Return how statements select the session: by its id, or by its row if the id is no plain text."""
     if type(stored) is str:
         return Owner("session_id = ?", stored)
     return Owner(f"session_id = (SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?)", rowid)
 
 
 def id_text(rowid: int, stored: object) -> str:
-    """A session's id for people; a damaged one gets the row into its name so that it stays unique."""
+    """Return a session's id for people. A damaged one includes the row, so that it stays unique."""
     if type(stored) is str:
         return stored
     return f"{text(stored, '', Damages()) or 'null'}@{rowid}"
 
 
 def rowid_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> int | None:
-    """The storage key of the session that is shown with this id, None where there is none."""
+    """Return the storage key of the session that is shown with this id, None if there is none."""
     sessions = layout.table("sessions")
     try:
         row = conn.execute(f"SELECT rowid FROM {sessions} WHERE session_id = ?", (id_,)).fetchone()
@@ -78,7 +78,7 @@ def rowid_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> int | None:
 
 
 def title_of(metadata: Any) -> str | None:
-    """`metadata.title`, then `metadata.name`, whichever is a non-empty string."""
+    """Return `metadata.title`, then `metadata.name`, whichever is a non-empty string."""
     values = metadata if isinstance(metadata, dict) else {}
     for key in ("title", "name"):
         value = values.get(key)
@@ -127,7 +127,7 @@ class _Session:
         return cells.head(column, self.key, self.kinds[column], limit, column.removesuffix("_json"), self.damages)
 
     def json(self, cells: Cells, column: str) -> Any:
-        """An object where the column holds one, else whatever it is; the beginning as text where it is too long."""
+        """Return an object if the column holds one, else whatever it is; the beginning as text if it is too long."""
         stored, size = self.body(cells, column, JSON_BYTES)
         if size > JSON_BYTES:
             return stored
@@ -135,7 +135,7 @@ class _Session:
 
 
 def origin(row: tuple[Any, ...]) -> tuple[str | None, int]:
-    """The parent that a raw session row names, and when the session was created."""
+    """Return the parent that a raw session row names, and when the session was created."""
     session = _Session(row)
     return session.parent_id, session.created_at or 0
 
@@ -143,9 +143,10 @@ def origin(row: tuple[Any, ...]) -> tuple[str | None, int]:
 def summary(
     conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner, exact: bool = False
 ) -> SessionSummary:
-    """A session's line in a list. At most a few hundred index entries and fifty messages are looked at.
+    """Return the summary of a session.
 
-    `exact` counts every message, which costs a pass over the session's index entries.
+    Reads at most a few hundred index entries and fifty messages. `exact` counts every message, which costs a pass over
+    the session's index entries.
     """
     session = _Session(row)
     metadata = session.json(Cells(conn, layout.name("sessions")), "metadata_json")
@@ -193,7 +194,7 @@ def _compactions_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner
 
 
 def preview_of(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
-    """The first user message that has something to show, else the first assistant's."""
+    """Return the first user message that has something to show, else the first assistant message."""
     cells = Cells(conn, layout.name("messages"))
     fallback = ""
     for row in conn.execute(
@@ -209,12 +210,12 @@ def preview_of(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
 
 
 def rows_by_key(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Raw session rows by their keys."""
+    """Return raw session rows by their storage keys."""
     return conn.execute(f"{_select(layout)} WHERE rowid IN ({','.join('?' * len(keys))})", list(keys)).fetchall()
 
 
 def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[int]:
-    """Keys of the newest created sessions without a parent, newest first."""
+    """Return the storage keys of the newest created sessions without a parent, newest first."""
     where = "WHERE parent_session_id IS NULL " if layout.has("sessions", "parent_session_id") else ""
     return [
         key
@@ -225,7 +226,7 @@ def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[in
 
 
 def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) -> Iterator[TableEntry]:
-    """What a session table keeps of the next `limit` sessions after a key."""
+    """Yield the table entries of the next `limit` sessions after a key."""
     columns = ", ".join(
         layout.column("sessions", column) for column in ("parent_session_id", "created_at", "updated_at", "kind")
     )
@@ -258,7 +259,7 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
 
 
 def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner) -> SessionDetail:
-    """Everything about a session that is not a message; bodies up to their bounds."""
+    """Return everything about a session that is not a message, with bodies up to their bounds."""
     session, cells = _Session(row), Cells(conn, layout.name("sessions"))
     prompt, prompt_size = session.body(cells, "system_prompt", PROMPT_BYTES)
     columns = ", ".join(layout.column("session_state", column) for column in _COUNTERS)
@@ -298,7 +299,7 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
 
 
 def unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: int) -> tuple[tuple[int, str], ...]:
-    """Calls without an answer among the newest rows that the model still sees."""
+    """Return the calls without a result among the newest rows in the context."""
     if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
         return ()
     cells, damages = Cells(conn, layout.name("messages")), Damages()

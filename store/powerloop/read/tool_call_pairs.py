@@ -12,7 +12,7 @@ from .session_facts import CallFacts, MessageFacts, SessionFacts
 
 
 class ToolCallPairs(Struct):
-    """Tool calls and their results, by the positions of their messages: `orphans` are results without a call."""
+    """Tool calls and their results, by the positions of their messages. `orphans` are results without a call."""
 
     answers: dict[int, CallFacts]
     unanswered: list[CallFacts]
@@ -83,7 +83,7 @@ def dumps(value: Any) -> str:
 
 
 def first_free(facts: SessionFacts, at: int) -> int:
-    """Return the seq behind a message and the results that directly follow it, where results of its calls belong."""
+    """Return the seq after a message and the results that directly follow it, where results of its calls belong."""
     last = at
     while last + 1 < len(facts.rows) and facts.rows[last + 1].role == "tool":
         last += 1

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.sql import quoted
 from sessionscope.store.io.sqlitefile import uri_of
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Refused, UnknownSession
 from sessionscope.store.model.plans import Close, Fate, Member, Plan
 from sessionscope.store.model.rows import Ref
@@ -83,7 +84,7 @@ def _steps(conn: sqlite3.Connection, layout: Layout, action: Close, nodes: Seque
     for ref in action.refs:
         key = sessions.rowid_of(conn, layout, ref.id)
         if key is None or key not in index_by_key:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         asked.append(index_by_key[key])
     lifecycles = _lifecycles(conn, layout)
     return close(parents, lambda index: lifecycles.get(nodes[index].key, ""), asked, action.cascade)
@@ -174,9 +175,9 @@ def _described_member(
     ).fetchone()
     calls = sessions.unanswered(conn, layout, owner, highest_seq(conn, layout, owner))
     if pending and pending[0]:
-        against.append("a turn is open")
+        against.append(wording.TURN_IS_OPEN)
     if calls:
-        against.append(f"{_counted(len(calls), 'call')} {'is' if len(calls) == 1 else 'are'} not answered")
+        against.append(wording.calls_without_result(len(calls)))
     return Member(
         summary.ref,
         step.fate,

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Cut
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
@@ -27,8 +28,6 @@ SHOWN_CHANGES = 200
 """How many messages of a compaction a plan lists."""
 _MIXED_SEQ = "(seq * 2654435761 % 2147483647) * (seq * 40503 % 65521) % 1000003"
 """SQL for a hash of a seq. Its sum also tells apart sets of rows whose seqs, and their squares, have equal sums."""
-CHANGED = "The session has changed since this was planned; nothing was done. Look again."
-"""The error for a session that is not as it was planned on."""
 
 
 class CompactionWork(Struct, frozen=True):
@@ -144,7 +143,7 @@ def plan_undo(conn: sqlite3.Connection, layout: Layout, action: Uncompact) -> Pl
         numbers = ", ".join(str(other.number) for other in facts.audit.compactions if not other.undone)
         raise Misused(f"there is no compaction {action.number}; there is {numbers or 'none'}.")
     if compaction.undone:
-        raise Misused(f"compaction {action.number} was taken back already.")
+        raise Misused(wording.already_undone(action.number))
     _check_undoable(facts, compaction)
     owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     rows = compaction.rows or 0
@@ -274,10 +273,10 @@ def _unchanged_session(conn: sqlite3.Connection, layout: Layout, work: Compactio
     """Return the owner and the stored id of a session. Raises Refused if it has changed since the plan."""
     row = conn.execute(f"SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?", (work.key,)).fetchone()
     if row is None:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
     owner = sessions.owner_of(layout, work.key, row[0])
     if _seal(conn, layout, owner) != work.seal:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
     return owner, row[0]
 
 
@@ -308,7 +307,7 @@ def _change_state(
             (owner.value, *run),
         ).rowcount
     if changed != work.rows:
-        raise Refused(CHANGED)
+        raise Refused(wording.SESSION_CHANGED)
 
 
 def _insert_audit_row(

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.bundle import BundleKind, Manifest, read_manifest
 from sessionscope.store.io.sql import quoted
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import NotAnArchive, Refused
 from sessionscope.store.model.plans import Fate, Member, Plan, Restore
 from sessionscope.store.model.rows import Ref
@@ -56,7 +57,7 @@ def _trash_bundle(folder: Path, manifest: Manifest) -> TrashBundle:
         links = tuple((int(key), id_, parent) for key, id_, parent in more["links"])
         return TrashBundle(folder, str(more["layout"]), tuple(map(str, more["tables"])), tuple(more["sessions"]), links)
     except (KeyError, TypeError, ValueError) as error:
-        raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
+        raise NotAnArchive(wording.bad_manifest(folder, error)) from None
 
 
 def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, bundle: TrashBundle) -> Plan:
@@ -67,9 +68,7 @@ def plan(conn: sqlite3.Connection, layout: Layout, action: Restore, bundle: Tras
     if not restored:
         raise Refused(f"{bundle.folder}: all of its sessions are there already, and none is overwritten.")
     warnings = tuple(
-        f"session {member.ref.id!r} is there already and is not overwritten"
-        for member in members
-        if member.ref.id in existing
+        wording.is_not_overwritten(f"session {member.ref.id!r}") for member in members if member.ref.id in existing
     )
     messages = sum(member.messages for member in restored)
     subject = "session comes" if len(restored) == 1 else "sessions come"

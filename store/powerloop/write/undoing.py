@@ -13,6 +13,7 @@ from msgspec import Struct
 from sessionscope.store.io.bundle import BundleKind, read_manifest
 from sessionscope.store.io.sql import quoted
 from sessionscope.store.io.sqlitefile import BrokenText, decode_text, distrust_schema, uri_of
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Misused, NotAnArchive, Refused
 from sessionscope.store.model.findings import Change, cut
 from sessionscope.store.model.plans import Action
@@ -96,7 +97,7 @@ def read_undo_bundle(folder: Path) -> UndoBundle:
         )
         return UndoBundle(folder / ROWS_FILE, str(more["layout"]), manifest.why, rows)
     except (KeyError, TypeError, ValueError) as error:
-        raise NotAnArchive(f"{folder}: its manifest cannot be read ({error}).") from None
+        raise NotAnArchive(wording.bad_manifest(folder, error)) from None
 
 
 def check_restorable(conn: sqlite3.Connection, layout: Layout, bundle: UndoBundle) -> None:

@@ -12,6 +12,7 @@ from sessionscope.store.io.bundle import Bundle, BundleKind
 from sessionscope.store.io.clock import now_ms
 from sessionscope.store.io.sqlitefile import decode_text, distrust_schema, uri_of
 from sessionscope.store.io.transactions import SPILL_PAGES, is_busy
+from sessionscope.store.model import wording
 from sessionscope.store.model.errors import Cancelled, Refused, StoreError
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.powerloop.format.layout import Layout
@@ -99,9 +100,7 @@ def new_bundle(path: Path, what: str, why: str, kind: BundleKind = BundleKind.BA
     try:
         return Bundle(path, kind, what, why)
     except OSError as error:
-        raise Refused(
-            f"{path}: what would change cannot be backed up beside it ({error.strerror or error}); nothing was changed."
-        ) from None
+        raise Refused(wording.cannot_back_up(path, error)) from None
 
 
 def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
@@ -109,7 +108,7 @@ def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: 
 
     def report_progress(status: int, pages_left: int, pages: int) -> None:
         if cancel():
-            raise Cancelled("stopped before anything was changed.")
+            raise Cancelled(wording.STOPPED)
         progress("pages kept", pages - pages_left, pages)
 
     with closing(sqlite3.connect(os.fspath(target))) as copy:
