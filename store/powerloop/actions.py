@@ -1,7 +1,7 @@
-"""The actions on a power-loop database: repair, settle, close, compact and restore.
+"""Actions on a power-loop database. Each is planned first, and then applied in one transaction.
 
-Each is planned first, then applied in one transaction, and what it changes is backed up. A repair is made of findings.
-It is applied only if the doctor, asked again inside the transaction, reports the same for the rows that it touches.
+What an action changes is backed up before, except for compactions, whose undo is exact without a backup. A repair does
+what the doctor proposes. It is applied only if the doctor, run again in the transaction, proposes the same edits.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -46,14 +47,16 @@ from .write import closing, planning, restore, undoing
 from .write import compaction as compacting
 from .write.planning import EditWork
 from .write.settle_turn import settle
-from .write.writing import Writer, back_up, connected, new_bundle, refuse_leased
+from .write.writing import Writer, back_up, new_bundle, open_writer, refuse_leased
 
-ROUNDS, SHOWN = 8, 2_000
-NOTHING = "There is nothing to put right."
+SHOWN_CHANGES = 2_000
+"""How many changes a plan lists."""
+MANIFEST_CHARS = 2_000
+"""To how many characters the reasons of a plan are cut in the manifest of its bundle."""
 
 
 class PowerLoopActions:
-    """Changes one layout of a database. Can be used in any thread."""
+    """The actions on one layout of a database. May be used from any thread."""
 
     def __init__(self, source: PowerLoopSource) -> None:
         self._source = source
@@ -62,69 +65,66 @@ class PowerLoopActions:
     def layout(self) -> Layout:
         return self._source.layout
 
+    # -- plans
+
     def plan(self, action: Action, progress: Progress = silent, cancel: Cancel = never) -> Plan:
         """See `sessionscope.store.protocols.Actions`."""
-        self._source.read(self._check)
-        if isinstance(action, Restore):
-            return self._source.read(lambda conn: self._plan_restore(conn, action))
-        if isinstance(action, Settle):
-            return self._source.read(lambda conn: self._plan_settle(conn, action))
+        self._source.read(self._check_writable)
         if isinstance(action, Repair):
             return self._plan_repair(action, progress, cancel)
         if isinstance(action, Close):
             return self._plan_close(action)
-        if isinstance(action, SetArchived):
-            return self._source.read(lambda conn: self._plan_archived(conn, action))
-        if isinstance(action, Compact):
-            return self._source.read(lambda conn: compacting.plan_compaction(conn, self.layout, action))
-        if isinstance(action, Uncompact):
-            return self._source.read(lambda conn: compacting.plan_undo(conn, self.layout, action))
+        return self._source.read(lambda conn: self._plan_in_one_read(conn, action))
+
+    def _plan_in_one_read(self, conn: sqlite3.Connection, action: Action) -> Plan:
+        match action:
+            case Settle():
+                return self._plan_settle(conn, action)
+            case SetArchived():
+                return self._plan_archived(conn, action)
+            case Compact():
+                return compacting.plan_compaction(conn, self.layout, action)
+            case Uncompact():
+                return compacting.plan_undo(conn, self.layout, action)
+            case Restore():
+                return self._plan_restore(conn, action)
         raise Misused(f"power-loop's sessions know no {type(action).__name__.lower()}.")
 
-    def _check(self, conn: sqlite3.Connection) -> None:
+    def _check_writable(self, conn: sqlite3.Connection) -> None:
+        """Raise Refused if the tables are of a newer release, or if a write would change more than it says."""
         if why := newer(conn, self.layout):
             raise Refused(f"{self._source.file.shown}: {why}; it is only read.")
         if why := reason(self.layout.obstacles):
             raise Refused(f"{self._source.file.shown}: {why}")
         check_statements(conn, [self.layout.name(table) for table in written_tables(self.layout.tables)])
 
-    @contextmanager
-    def _transaction(self, writer: Writer) -> Iterator[None]:
-        """Begin the transaction of an action, and check again that these tables may be written."""
-        with writer.transaction():
-            self._source.probe(writer.conn)
-            self._check(writer.conn)
-            yield
-
-    # -- repair
-
     def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
         key = self._key(action.ref) if action.ref is not None else None
-        found = list(checkup.check_database(self._source.read, lambda: self.layout, key, progress, cancel))
-        taken = planning.taken(found, action)
-        reindex = any(result.finding.code == checkup.REINDEX for result, _ in taken)
+        results = list(checkup.check_database(self._source.read, lambda: self.layout, key, progress, cancel))
+        chosen = planning.choose_results(results, action)
+        reindex = any(result.finding.code == checkup.REINDEX for result, _ in chosen)
         if reindex:
-            # Findings that come from a damaged index are checked again once the index is rebuilt.
-            taken = [(result, name) for result, name in taken if result.finding.code == checkup.REINDEX]
-        some = planning.edits_of(taken)
-        keys = [self._key(ref) for ref in dict.fromkeys(result.finding.place.session for result, _ in taken) if ref]
+            # Other findings may come from the damaged index, so they are checked again after it is rebuilt.
+            chosen = [(result, choice) for result, choice in chosen if result.finding.code == checkup.REINDEX]
+        chosen_edits = planning.edits_of(chosen)
+        refs = dict.fromkeys(result.finding.place.session for result, _ in chosen)
+        keys = [self._key(ref) for ref in refs if ref]
         work = EditWork(
-            tuple(some),
+            tuple(chosen_edits),
             reindex,
             tuple(key for key in keys if key is not None),
-            any(result.finding.place.row is None for result, _ in taken),
+            any(result.finding.place.row is None for result, _ in chosen),
         )
-        count = edits.count(some) + reindex
-        said = tuple(reasons((result.finding, name) for result, name in taken)) or (NOTHING,)
+        sentences = reasons((result.finding, choice) for result, choice in chosen) or [wording.NOTHING_TO_REPAIR]
         return self._source.read(
             lambda conn: Plan(
                 action,
-                count,
-                said,
+                edits.count(chosen_edits) + int(reindex),
+                tuple(sentences),
                 (),
-                tuple(self._changes(conn, some)),
-                tuple(result.finding for result, _ in taken),
-                basis=edits.basis_of(conn, self.layout, some),
+                self._changes(conn, chosen_edits),
+                tuple(result.finding for result, _ in chosen),
+                basis=edits.basis_of(conn, self.layout, chosen_edits),
                 work=work,
             )
         )
@@ -132,41 +132,24 @@ class PowerLoopActions:
     def _key(self, ref: Ref) -> int | None:
         return self._source.read(lambda conn: sessions.rowid_of(conn, self.layout, ref.id))
 
-    def _changes(self, conn: sqlite3.Connection, some: Sequence[Edit]) -> Iterator[Change]:
-        for at, change in enumerate(edits.changes(conn, self.layout, some)):
-            if at == SHOWN:
-                break
-            yield change
-
-    # -- settle
+    def _changes(self, conn: sqlite3.Connection, planned: Sequence[Edit]) -> tuple[Change, ...]:
+        return tuple(islice(edits.changes(conn, self.layout, planned), SHOWN_CHANGES))
 
     def _plan_settle(self, conn: sqlite3.Connection, action: Settle) -> Plan:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
         facts = read_facts(conn, self.layout, key) if key is not None else None
         if facts is None or key is None:
             raise UnknownSession(wording.session_is_gone(action.ref.id))
-        some, said = settle(facts, action.reason, now_ms())
+        planned, sentences = settle(facts, action.reason, now_ms())
         return Plan(
             action,
-            edits.count(some),
-            tuple(said) or (wording.NOTHING_TO_SETTLE,),
+            edits.count(planned),
+            tuple(sentences) or (wording.NOTHING_TO_SETTLE,),
             (),
-            tuple(self._changes(conn, some)),
-            basis=edits.basis_of(conn, self.layout, some),
-            work=EditWork(tuple(some), scope=(key,)),
+            self._changes(conn, planned),
+            basis=edits.basis_of(conn, self.layout, planned),
+            work=EditWork(tuple(planned), session_keys=(key,)),
         )
-
-    # -- restore
-
-    def _plan_close(self, action: Close) -> Plan:
-        before = self._state()
-        plan = self._source.read(lambda conn: closing.plan(conn, self.layout, action, now_ms()))
-        return replace(plan, basis=before if self._state() == before else "")
-
-    def _state(self) -> str:
-        """Return what the files look like. An empty -wal counts as none."""
-        main, wal, journal = self._source.file.parts()
-        return repr((main, wal if wal and wal[1] else None, journal if journal and journal[1] else None))
 
     def _plan_archived(self, conn: sqlite3.Connection, action: SetArchived) -> Plan:
         key = sessions.rowid_of(conn, self.layout, action.ref.id)
@@ -179,166 +162,168 @@ class PowerLoopActions:
             raise Misused(f"power-loop {self.layout.release} does not archive sessions.")
         if stored["status"] == status:
             return Plan(action, 0, (f"It is {status} already.",), ())
-        updated = stored.get("updated_at")
-        edit = Edit(
-            "sessions",
-            key,
-            {"status": status, "updated_at": max(now_ms(), updated if type(updated) is int else 0)},
-            Spot(action.ref),
-        )
+        stored_time = stored.get("updated_at")
+        updated_at = max(now_ms(), stored_time if type(stored_time) is int else 0)
+        edit = Edit("sessions", key, {"status": status, "updated_at": updated_at}, Spot(action.ref))
         return Plan(
             action,
             1,
             (f"It becomes {status}.",),
             (),
-            tuple(self._changes(conn, [edit])),
+            self._changes(conn, [edit]),
             basis=edits.basis_of(conn, self.layout, [edit]),
             work=EditWork((edit,)),
         )
 
+    def _plan_close(self, action: Close) -> Plan:
+        """Return the plan of closing. Its basis is the state of the files, or "" if they changed meanwhile."""
+        before = self._file_state()
+        plan = self._source.read(lambda conn: closing.plan(conn, self.layout, action, now_ms()))
+        return replace(plan, basis=before if self._file_state() == before else "")
+
+    def _file_state(self) -> str:
+        """Return the identity, size and time of the database's files. An empty journal or -wal counts as none."""
+        main, wal, journal = self._source.file.parts()
+        return repr((main, wal if wal and wal[1] else None, journal if journal and journal[1] else None))
+
     def _plan_restore(self, conn: sqlite3.Connection, action: Restore) -> Plan:
-        if (closed := restore.read_kept(Path(action.bundle))) is not None:
-            return restore.plan(conn, self.layout, action, closed)
-        kept = undoing.read_kept(Path(action.bundle))
-        if kept.layout != self.layout.prefix:
+        """Return the plan of restoring a bundle: of closed sessions, or of rows before another action."""
+        folder = Path(action.bundle)
+        if (trash_bundle := restore.read_trash_bundle(folder)) is not None:
+            return restore.plan(conn, self.layout, action, trash_bundle)
+        bundle = undoing.read_undo_bundle(folder)
+        if bundle.layout != self.layout.prefix:
             raise Misused(
-                f"{action.bundle}: was kept from tables {kept.layout or 'without a prefix'}, which these are not."
+                f"{action.bundle}: was kept from tables {bundle.layout or 'without a prefix'}, which these are not."
             )
-        undoing.check(conn, self.layout, kept)
+        undoing.check_restorable(conn, self.layout, bundle)
         return Plan(
             action,
-            len(kept.rows),
-            (f"{len(kept.rows):,} rows become again what they were before: {kept.what}",),
+            len(bundle.rows),
+            (f"{len(bundle.rows):,} rows become again what they were before: {bundle.reason}",),
             (),
-            tuple(undoing.changes(conn, self.layout, kept, SHOWN)),
-            work=kept,
+            tuple(undoing.changes(conn, self.layout, bundle, SHOWN_CHANGES)),
+            work=bundle,
         )
 
-    # -- carrying out
+    # -- application
 
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `sessionscope.store.protocols.Actions`. The database is locked only during the transaction."""
         if plan.empty:
             return Receipt(wording.NOTHING_DONE, 0)
-        with connected(self._source.file.path) as writer:
+        with open_writer(self._source.file.path) as writer:
             self._source.probe(writer.conn)
-            self._check(writer.conn)
-            if isinstance(plan.action, Restore):
-                return self._restore_sessions(writer, plan) if plan.members else self._restore(writer, plan)
-            if isinstance(plan.action, Compact):
-                return self._compact(writer, plan, plan.action)
-            if isinstance(plan.action, Uncompact):
-                return self._undo_compaction(writer, plan)
-            if isinstance(plan.action, Close) and plan.warnings and not plan.action.anyway:
-                raise Refused(wording.close_anyway(plan.warnings))
-            bundle = self._bundle(plan)
-            try:
-                if isinstance(plan.action, Close):
-                    return self._close(writer, plan, bundle, progress, cancel)
-                return self._carry_out(writer, plan, bundle, progress, cancel)
-            except BaseException:
-                # The bundle is the only copy of what was removed, unless the transaction was rolled back.
-                if not writer.may_have_committed:
-                    bundle.discard()
-                raise
+            self._check_writable(writer.conn)
+            match plan.action:
+                case Compact() as action:
+                    return self._compact(writer, plan, action)
+                case Uncompact():
+                    return self._undo_compaction(writer, plan)
+                case Restore() if plan.members:
+                    return self._restore_sessions(writer, plan)
+                case Restore():
+                    return self._restore_rows(writer, plan)
+                case Close() as close if plan.warnings and not close.anyway:
+                    raise Refused(wording.close_anyway(plan.warnings))
+            return self._apply_with_bundle(writer, plan, progress, cancel)
 
-    def _bundle(self, plan: Plan) -> Bundle:
-        """Begin the bundle of what a plan changes."""
+    @contextmanager
+    def _transaction(self, writer: Writer) -> Iterator[None]:
+        """Run the block as one transaction, after checking again that the tables may be written."""
+        with writer.transaction():
+            self._source.probe(writer.conn)
+            self._check_writable(writer.conn)
+            yield
+
+    def _apply_with_bundle(self, writer: Writer, plan: Plan, progress: Progress, cancel: Cancel) -> Receipt:
+        """Apply a plan that backs up what it changes."""
+        bundle = self._new_bundle(plan)
+        try:
+            if isinstance(plan.action, Close):
+                return self._close(writer, plan, bundle, progress, cancel)
+            return self._apply_edits(writer, plan, bundle, progress, cancel)
+        except BaseException:
+            # If the transaction may have been committed, the bundle may be the only copy.
+            if not writer.may_have_committed:
+                bundle.discard()
+            raise
+
+    def _new_bundle(self, plan: Plan) -> Bundle:
         path = Path(self._source.file.path)
-        if isinstance(plan.action, Close):
-            first = plan.deleted[0]
-            return new_bundle(path, str(first.title or first.ref.id), plan.reasons[0], BundleKind.TRASH)
-        what = {Repair: "repair", Settle: "settling a turn"}.get(type(plan.action), "another status")
-        return new_bundle(path, f"{path.name}: {what}", " ".join(plan.reasons)[:2_000])
+        match plan.action:
+            case Close():
+                first = plan.deleted[0]
+                return new_bundle(path, str(first.title or first.ref.id), plan.reasons[0], BundleKind.TRASH)
+            case Repair():
+                what = "repair"
+            case Settle():
+                what = "settling a turn"
+            case _:
+                what = "another status"
+        return new_bundle(path, f"{path.name}: {what}", " ".join(plan.reasons)[:MANIFEST_CHARS])
 
-    def _carry_out(self, writer: Writer, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel) -> Receipt:
+    # -- repairing, settling, archiving
+
+    def _apply_edits(self, writer: Writer, plan: Plan, bundle: Bundle, progress: Progress, cancel: Cancel) -> Receipt:
         conn, work = writer.conn, plan.work
         assert isinstance(work, EditWork)
-        kept = bundle.new(undoing.ROWS)
+        backup = bundle.new(undoing.ROWS_FILE)
         if isinstance(plan.action, Repair):
-            back_up(conn, kept, progress, cancel)
+            # The whole database, since the rows that follow-ups change are not known yet.
+            back_up(conn, backup, progress, cancel)
         if cancel():
             raise Cancelled(wording.STOPPED)
         progress("rows", 0, len(work.edits))
         with self._transaction(writer):
-            self._recheck(conn, plan)
+            self._recheck(conn, plan, work)
             if not isinstance(plan.action, Repair):
-                undoing.keep_rows(conn, self.layout, work.edits, kept)
+                undoing.back_up_rows(conn, self.layout, work.edits, backup)
             if work.reindex:
                 conn.execute("REINDEX")
             changed = dict.fromkeys(edits.apply(conn, self.layout, work.edits))
-            more = self._follow(conn, plan, changed)
-            path = writer.backup = bundle.seal(undoing.manifest(conn, self.layout, list(changed), plan.action))
-        rows = len(changed) + work.reindex
-        said = (
-            f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right."
-            if isinstance(plan.action, Repair)
-            else " ".join(plan.reasons)
-        )
-        return Receipt(said, rows, Restore(str(path)) if changed else None, str(path), more)
+            notes: list[str] = []
+            if isinstance(plan.action, Repair) and plan.action.place is None:
+                notes = planning.follow_up(conn, self.layout, plan.action, work, changed)
+            path = writer.backup = bundle.seal(undoing.undo_manifest(conn, self.layout, list(changed), plan.action))
+        rows = len(changed) + int(work.reindex)
+        sentence = " ".join(plan.reasons)
+        if isinstance(plan.action, Repair):
+            sentence = f"{rows:,} {'row was' if rows == 1 else 'rows were'} put right."
+        return Receipt(sentence, rows, Restore(str(path)) if changed else None, str(path), tuple(notes))
 
-    def _recheck(self, conn: sqlite3.Connection, plan: Plan) -> None:
-        """Raise Refused if the rows differ from those of the plan, or if a new plan would differ."""
-        work: EditWork = plan.work
+    def _recheck(self, conn: sqlite3.Connection, plan: Plan, work: EditWork) -> None:
+        """Raise Refused if the planned rows have changed, if a session is in use, or if a new plan would differ."""
         if edits.basis_of(conn, self.layout, work.edits) != plan.basis:
             raise Refused("Rows that this changes have changed since it was planned; nothing was done. Look again.")
-        refuse_leased(conn, self.layout, work.scope)
-        same = work.reindex or isinstance(plan.action, SetArchived)
-        if isinstance(plan.action, Settle):
-            facts = read_facts(conn, self.layout, work.scope[0])
-            made = next(
-                (
-                    edit.values["created_at"]
-                    for edit in work.edits
-                    if edit.table == "messages" and edit.rowid is None and edit.values
-                ),
-                0,
-            )
-            now = settle(facts, plan.action.reason, made)[0] if facts else []
-            same = planning.timeless(now) == planning.timeless(work.edits)
-        elif isinstance(plan.action, Repair) and not work.reindex:
-            found = list(checkup.check_sessions(conn, self.layout, work.scope, work.between))
-            try:
-                again = planning.edits_of(planning.taken(found, plan.action))
-            except Misused:
-                again = []
-            same = set(map(planning.name, work.edits)) <= set(map(planning.name, again))
+        refuse_leased(conn, self.layout, work.session_keys)
+        match plan.action:
+            case Settle() as action:
+                same = self._is_settled_alike(conn, action, work)
+            case Repair() as action if not work.reindex:
+                same = planning.is_still_proposed(conn, self.layout, action, work)
+            case _:
+                same = True
         if not same:
             raise Refused(wording.SESSION_CHANGED)
 
-    def _follow(self, conn: sqlite3.Connection, plan: Plan, changed: dict[edits.Touched, None]) -> tuple[str, ...]:
-        """Repair what only a repair reveals, so that a second repair finds nothing. Return in words what that was."""
-        action, work = plan.action, plan.work
-        if not isinstance(action, Repair) or action.place is not None:
-            return ()
-        said: dict[str, None] = {}
-        for _ in range(ROUNDS):
-            keys = work.scope
-            if work.reindex or any(edit.table == "sessions" and edit.rowid is None for edit in work.edits):
-                keys = [key for (key,) in conn.execute(f"SELECT rowid FROM {self.layout.table('sessions')}")]
-            found = [
-                result
-                for result in checkup.check_sessions(conn, self.layout, keys, work.between or work.reindex)
-                if result.finding.fixable
-                and (not action.only or result.finding.code in action.only)
-                and (action.ref is None or result.finding.place.session == action.ref)
-            ]
-            some = planning.edits_of([(result, "") for result in found])
-            if not some:
-                break
-            changed.update(dict.fromkeys(edits.apply(conn, self.layout, some)))
-            said.update({f"{result.finding.code}: {result.finding.fix}": None for result in found})
-        return tuple(said)
+    def _is_settled_alike(self, conn: sqlite3.Connection, action: Settle, work: EditWork) -> bool:
+        """Return whether settling the session now takes the planned edits, apart from their times."""
+        facts = read_facts(conn, self.layout, work.session_keys[0])
+        results = [edit.values for edit in work.edits if edit.table == "messages" and edit.rowid is None]
+        planned_ms = next((values["created_at"] for values in results if values), 0)
+        needed = settle(facts, action.reason, planned_ms)[0] if facts else []
+        return planning.edit_keys_without_times(needed) == planning.edit_keys_without_times(work.edits)
 
-    def _restore(self, writer: Writer, plan: Plan) -> Receipt:
-        kept: undoing.UndoBundle = plan.work
+    def _restore_rows(self, writer: Writer, plan: Plan) -> Receipt:
+        bundle: undoing.UndoBundle = plan.work
         with self._transaction(writer):
-            undoing.check(writer.conn, self.layout, kept)
-            refuse_leased(writer.conn, self.layout, [row.rowid for row in kept.rows if row.table == "sessions"])
-            undoing.put_back(writer.conn, self.layout, kept)
-        return Receipt(f"{len(kept.rows):,} rows are what they were before.", len(kept.rows))
+            undoing.check_restorable(writer.conn, self.layout, bundle)
+            refuse_leased(writer.conn, self.layout, [row.rowid for row in bundle.rows if row.table == "sessions"])
+            undoing.restore_rows(writer.conn, self.layout, bundle)
+        return Receipt(f"{len(bundle.rows):,} rows are what they were before.", len(bundle.rows))
 
-    # -- compactions: nothing is kept aside, as taking one back is exact
+    # -- compacting
 
     def _compact(self, writer: Writer, plan: Plan, action: Compact) -> Receipt:
         work: compacting.CompactionWork = plan.work
@@ -362,8 +347,9 @@ class PowerLoopActions:
         conn, work = writer.conn, plan.work
         assert isinstance(work, closing.CloseWork)
         progress("copying", 0, 0)
-        state = closing.copy(conn, self.layout, work, bundle.new(closing.ROWS), lambda: self._state() != plan.basis)
-        # On the disk before anything is deleted.
+        target = bundle.new(closing.ROWS_FILE)
+        version = closing.copy(conn, self.layout, work, target, lambda: self._file_state() != plan.basis)
+        # The bundle must be on disk before anything is deleted.
         path = writer.backup = bundle.seal(
             {
                 "archive": "power-loop",
@@ -377,21 +363,17 @@ class PowerLoopActions:
             raise Cancelled(wording.STOPPED)
         progress("deleting", 0, 0)
         with self._transaction(writer):
-            closing.delete(conn, self.layout, work, state)
+            closing.delete(conn, self.layout, work, version)
         return Receipt(plan.reasons[0], plan.rows, Restore(str(path)), str(path))
 
     def _restore_sessions(self, writer: Writer, plan: Plan) -> Receipt:
-        kept: restore.ClosedBundle = plan.work
-        with restore.attached_bundle(writer.conn, kept), self._transaction(writer):
-            many, notes = restore.put_back(writer.conn, self.layout, kept)
-            if many != len(plan.members):
+        bundle: restore.TrashBundle = plan.work
+        with restore.attached_bundle(writer.conn, bundle), self._transaction(writer):
+            restored, notes = restore.restore_sessions(writer.conn, self.layout, bundle)
+            if restored != len(plan.members):
                 raise Refused("Sessions have changed since this was planned; nothing was done. Look again.")
         if not notes and not plan.warnings:
-            # All of it is restored, so nothing needs to be kept.
-            notes += discard_restored(kept.folder)
-        return Receipt(
-            plan.reasons[0],
-            many,
-            Close(tuple(member.ref for member in plan.members), anyway=True),
-            notes=(*plan.warnings, *notes),
-        )
+            # All of it is restored, so the bundle is not needed any longer.
+            notes += discard_restored(bundle.folder)
+        undo = Close(tuple(member.ref for member in plan.members), anyway=True)
+        return Receipt(plan.reasons[0], restored, undo, notes=(*plan.warnings, *notes))

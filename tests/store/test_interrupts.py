@@ -27,7 +27,7 @@ __all__ = ["clock"]
 STORE = os.path.dirname(str(store.__file__))
 WRITING = {
     "actions.py", "bundle.py", "closing.py", "edits.py", "files.py", "compaction.py", "restore.py", "file_edits.py",
-    "undoing.py", "writing.py",
+    "planning.py", "undoing.py", "writing.py",
 }  # fmt: skip
 LATE = (EXECUTE, "mkdir", "rename", "replace", "unlink")
 """Calls that can be carried out, and fail all the same."""

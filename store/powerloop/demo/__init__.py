@@ -1,1 +1,1 @@
-"""The sample database that `sessionscope demo` writes."""
+"""The sample database of `sessionscope demo`."""

@@ -1,4 +1,4 @@
-"""The main session of the sample: the hunt for a flaky test."""
+"""Script of the main sample session: the search for the cause of a flaky test."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""The smaller sessions of the sample: one for each thing that a browser of sessions must handle."""
+"""Scripts of the smaller sample sessions. Each shows something that a browser must handle."""
 
 from __future__ import annotations
 
 from .steps import CallStep, CompactStep, SayStep, Script, Tool, UserStep
 
-_HOUR, _DAY = 60.0, 1440.0
+_HOUR = 60.0
+"""Minutes in an hour."""
+_DAY = 1440.0
+"""Minutes in a day."""
 
 
 def _build_log() -> str:
@@ -207,7 +210,7 @@ _SETTINGS = Script(
             "The user wants settings moved from INI to TOML; INI stays readable for one release. "
             "Plan: TOML first, INI with a warning, write TOML only.",
         ),
-        # The second compaction of one run, as 0.2.0 recorded it: its span runs backwards and compacts nothing.
+        # The second compaction of one run, as 0.2.0 recorded it: its range runs backwards and contains no message.
         CompactStep(7, 6, 5_020, 1_240, "TOML first, INI as a fallback with converters; unknown keys stay text."),
         CallStep(
             "",

@@ -1,4 +1,4 @@
-"""The steps of which a session of the sample is made: one for each thing that happens in it. Pure."""
+"""Scripts of the sample sessions: the steps that happen in each. Pure."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from msgspec import Struct
 
 
 class Script(Struct, frozen=True):
-    """A session and its steps.
-
-    `parent` names a session that the sample does not hold, for sessions that lost theirs. `spec` is the name under
-    which a subagent was started. `ended` is how many minutes before now the newest row of a root and its subagents is.
-    """
+    """A session and its steps."""
 
     key: str
+    """The text that the session's id is made from."""
     steps: tuple[Step, ...] = ()
     title: str | None = None
     name: str | None = None
     prompt: str | None = None
     archived: bool = False
     ended: float = 0.0
+    """How many minutes before now the newest row of a root and its subagents was written."""
     spec: str | None = None
+    """The name under which a subagent was started; None for a root."""
     depth: int = 0
     lifecycle: str = "ephemeral"
     parent: str | None = None
+    """The key of a parent that the sample does not contain, for a session that has lost it."""
 
 
 class UserStep(Struct, frozen=True):
-    """The user writes, `after` so many minutes."""
+    """The user writes a message, `after` so many minutes."""
 
     text: str
     after: float = 0.5
 
 
 class SayStep(Struct, frozen=True):
-    """The assistant answers without tools, which ends a send."""
+    """The assistant answers without tool calls, which ends the send."""
 
     text: str
 
@@ -48,25 +48,28 @@ class CallStep(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """A tool call and its result, `took` so many seconds. A result of None never came."""
+    """A tool call and its result."""
 
     name: str
     arguments: dict[str, Any]
     result: str | None
+    """None if the result is missing."""
     took: float = 0.0
+    """How many seconds the call took."""
 
 
 class Spawn(Struct, frozen=True):
-    """A subagent is started and runs to its end. `recorded` says whether the call's id is stored with the child."""
+    """A tool call that runs a subagent to its end."""
 
     child: Script
     task: str
     result: str
     recorded: bool = False
+    """Whether the child stores the id of the call."""
 
 
 class CompactStep(Struct, frozen=True):
-    """The rows `first` to `last` are compacted into a note. Figures are in tokens."""
+    """A compaction of the messages `first` to `last` into a note. Sizes are in tokens."""
 
     first: int
     last: int

@@ -1,4 +1,4 @@
-"""The subagents of the sample's main session."""
+"""Scripts of the subagents of the main sample session."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ LOGS = Script(
                 ),
             ),
         ),
-        # What power-loop writes when the rounds are used up. The session then stays, although it is ephemeral.
+        # What power-loop writes when no rounds are left. The session is kept then, although it is ephemeral.
         UserStep("You have reached the maximum of 8 rounds. Summarize what you accomplished and what remains.", 0.0),
     ),
 )

@@ -1,4 +1,4 @@
-"""Writes a sample database, as power-loop 0.2.0 would have left it after three days of work."""
+"""Writer of the sample database: the rows that power-loop 0.2.0 would have written in three days of work."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from sessionscope.store.powerloop.format.schema import TABLES
 from .steps import CallStep, CompactStep, SayStep, Script, Spawn, Step, Tool, UserStep
 
 MINUTE_MS = 60_000
-_COLUMNS = {"sessions": 13, "messages": 11, "compactions": 9, "usage_rounds": 7, "session_state": 5}
+"""Milliseconds in a minute."""
 
 
 def write_demo(path: Path, now_ms: int | None = None) -> None:
-    """Write a new database of sample sessions, the newest active two minutes before `now_ms` (epoch milliseconds).
+    """Write a new database of sample sessions, of which the newest was active two minutes before `now_ms`.
 
-    The same `now_ms` gives the same rows. Raises FileExistsError if the file exists, and OSError.
+    `now_ms` is in epoch milliseconds, the current time by default. The same time gives the same rows. Raises
+    FileExistsError if the file exists, OSError if it cannot be written.
     """
+    # Imported here, since these texts are long and only this function needs them.
     from .importer import IMPORTER
     from .others import OTHERS
 
@@ -32,9 +34,9 @@ def write_demo(path: Path, now_ms: int | None = None) -> None:
     with closing(sqlite3.connect(path)) as conn:
         conn.executescript(TABLES)
         with conn:
-            families = [_Family(script, now) for script in (IMPORTER, *OTHERS)]
-            for family in sorted(families, key=lambda family: family.offset):
-                family.write(conn)
+            trees = [_SampleTree(script, now) for script in (IMPORTER, *OTHERS)]
+            for tree in sorted(trees, key=lambda tree: tree.offset):
+                tree.write(conn)
 
 
 def _hex(*words: object) -> str:
@@ -45,73 +47,79 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-class _Family:
-    """A root and its subagents. They are played from time 0, then moved to their real time."""
+class _SampleTree:
+    """A root session and its subagents. Their times start at 0, and `offset` moves them to the planned end."""
 
     def __init__(self, script: Script, now: int) -> None:
-        self.players: list[_Player] = []
-        end = self.play(script, 0, None, None, None)
-        end = max([end, *(row["created_at"] for player in self.players for row in player.messages)])
+        self.sessions: list[_SampleSession] = []
+        root_end = self.play(script, 0, None, None, None)
+        end = max([root_end, *(row["created_at"] for session in self.sessions for row in session.messages)])
         self.offset = now - round(script.ended * MINUTE_MS) - end
 
     def play(self, script: Script, start: int, parent: str | None, call: str | None, task: str | None) -> int:
-        """Play a session from `start` on, and return when it ended."""
-        player = _Player(self, script, start, parent, call)
-        self.players.append(player)
+        """Add a session that begins at `start`, with all of its steps. Return when it ended, in milliseconds."""
+        session = _SampleSession(self, script, start, parent, call)
+        self.sessions.append(session)
         if task is not None:
-            player.user(task)
+            session.add_user_message(task)
         for step in script.steps:
-            player.take(step)
-        return player.now
+            session.play(step)
+        return session.now
 
     def write(self, conn: sqlite3.Connection) -> None:
-        """Insert the rows of all sessions, with their real times."""
-        for player in self.players:
-            for table, rows in player.tables().items():
+        """Insert the rows of all sessions, with their times moved by `offset`."""
+        for session in self.sessions:
+            for table, rows in session.tables().items():
                 for row in rows:
                     moved = {
                         name: value + self.offset if name.endswith("_at") else value for name, value in row.items()
                     }
-                    marks = ",".join("?" * _COLUMNS[table])
+                    marks = ",".join("?" * len(moved))
                     conn.execute(f"INSERT INTO {table} ({','.join(moved)}) VALUES ({marks})", list(moved.values()))
 
 
-class _Player:
-    """One session while it is played: its rows as dicts, and the bookkeeping that power-loop does."""
+class _SampleSession:
+    """One session while its steps are played: its rows as dicts, and the counters that power-loop keeps."""
 
-    def __init__(self, family: _Family, script: Script, start: int, parent: str | None, call: str | None) -> None:
-        self.family, self.script, self.started, self.now = family, script, start, start
+    def __init__(self, tree: _SampleTree, script: Script, start: int, parent: str | None, call: str | None) -> None:
+        self.tree, self.script = tree, script
+        self.started = start
+        self.now = start
+        """The time in the session, in milliseconds from the start of the tree."""
         self.id = f"sess_{_hex(script.key)}"
         self.parent, self.call = parent, call
         self.messages: list[dict[str, Any]] = []
         self.compactions: list[dict[str, Any]] = []
         self.usage: dict[int, dict[str, Any]] = {}
+        """The rows of usage_rounds by round."""
         self.round = 0
         self.pending: dict[str, Any] | None = None
 
-    def take(self, step: Step) -> None:
+    def play(self, step: Step) -> None:
         match step:
             case UserStep():
                 self.now += round(step.after * MINUTE_MS)
-                self.user(step.text)
+                self.add_user_message(step.text)
             case SayStep():
-                self.think(step.text)
-                self.append("assistant", step.text, round_index=self.round)
-                self.count(step.text)
+                self._think(step.text)
+                self._append("assistant", step.text, round_index=self.round)
+                self._record_usage(step.text)
             case CallStep():
-                self.think(step.text)
-                self.use(step)
+                self._think(step.text)
+                self._call_tools(step)
             case CompactStep():
-                self.compact(step)
+                self._compact(step)
 
-    def user(self, text: str) -> None:
+    def add_user_message(self, text: str) -> None:
         self.round = 0
-        self.append("user", text)
+        self._append("user", text)
 
-    def think(self, text: str) -> None:
+    def _think(self, text: str) -> None:
+        """Let pass the time that a model takes to write a text, with a part that only looks random."""
         self.now += 2_400 + 17 * len(text) + int(_hex(self.id, len(self.messages))[:4], 16) // 8
 
-    def append(self, role: str, content: str, **more: Any) -> None:
+    def _append(self, role: str, content: str, **columns: Any) -> None:
+        """Append a message; `columns` are values other than the defaults."""
         row = {
             "session_id": self.id,
             "seq": len(self.messages) + 1,
@@ -125,39 +133,40 @@ class _Player:
             "meta_json": "{}",
             "created_at": self.now,
         }
-        self.messages.append(row | more)
+        self.messages.append(row | columns)
 
-    def use(self, step: CallStep) -> None:
-        """Add an assistant row with calls, what they start, and their results."""
-        ids = [f"call_{_hex(self.id, len(self.messages), at)}" for at in range(len(step.tools))]
+    def _call_tools(self, step: CallStep) -> None:
+        """Append an assistant message with tool calls, play the subagents that these start, and append the results."""
+        call_ids = [f"call_{_hex(self.id, len(self.messages), index)}" for index in range(len(step.tools))]
         calls = [
-            {"id": id_, "type": "function", "function": {"name": _name(tool), "arguments": _json(_input(tool))}}
-            for id_, tool in zip(ids, step.tools, strict=True)
+            {"id": id_, "type": "function", "function": {"name": _name(tool), "arguments": _json(_arguments(tool))}}
+            for id_, tool in zip(call_ids, step.tools, strict=True)
         ]
-        self.append("assistant", step.text, round_index=self.round, tool_calls_json=_json(calls))
+        self._append("assistant", step.text, round_index=self.round, tool_calls_json=_json(calls))
         assistant_seq = len(self.messages)
         unanswered = []
-        for id_, tool in zip(ids, step.tools, strict=True):
+        for id_, tool in zip(call_ids, step.tools, strict=True):
             if isinstance(tool, Spawn):
-                started = self.now + 3
-                ended = self.family.play(tool.child, started, self.id, id_ if tool.recorded else None, tool.task)
-                # The parent does not wait for a detached child.
-                self.now = started + 40 if tool.child.lifecycle == "detached" else ended + 12
+                self._spawn(tool, id_)
             else:
                 self.now += round(tool.took * 1_000) + 180 + int(_hex(id_)[:4], 16) // 12
             if tool.result is None:
                 unanswered.append(id_)
             else:
-                self.append("tool", tool.result, name=_name(tool), tool_call_id=id_, round_index=self.round)
+                self._append("tool", tool.result, name=_name(tool), tool_call_id=id_, round_index=self.round)
         if unanswered:
-            # Once one call of the row has a result, 0.2.0 keeps only the ids of the others.
+            # After the first result, 0.2.0 keeps the ids of the calls without one, and nothing else of them.
             self.pending = {"assistant_seq": assistant_seq, "round_index": self.round, "tool_call_ids": unanswered}
         self.round += 1
 
-    def compact(self, step: CompactStep) -> None:
-        """Compact as 0.2.0 does: every row of the span, earlier notes included, is compacted, and the note comes
-        last.
-        """
+    def _spawn(self, spawn: Spawn, call_id: str) -> None:
+        """Play a subagent. A detached one does not delay its parent."""
+        started = self.now + 3
+        ended = self.tree.play(spawn.child, started, self.id, call_id if spawn.recorded else None, spawn.task)
+        self.now = started + 40 if spawn.child.lifecycle == "detached" else ended + 12
+
+    def _compact(self, step: CompactStep) -> None:
+        """Compact messages as 0.2.0 does: all in the range, earlier notes included, and the note comes last."""
         self.now += 4_100
         for row in self.messages:
             if step.first <= row["seq"] <= step.last:
@@ -169,7 +178,7 @@ class _Player:
             "original_tokens": step.before,
             "summary_tokens": step.after,
         }
-        self.append("system", step.note, name=NOTE_NAME, round_index=self.round, meta_json=_json(meta))
+        self._append("system", step.note, name=NOTE_NAME, round_index=self.round, meta_json=_json(meta))
         self.compactions.append(
             {
                 "session_id": self.id,
@@ -184,21 +193,22 @@ class _Player:
             }
         )
 
-    def count(self, text: str) -> None:
-        """Record usage as 0.2.0 does: only of a send's last round, and a later send overwrites an earlier one."""
-        prompt = 820 + sum(len(row["content"]) for row in self.messages if row["state"] == "active") // 4
-        completion = 12 + len(text) // 4
+    def _record_usage(self, text: str) -> None:
+        """Record usage as 0.2.0 does: only that of a send's last round, and a later send overwrites it."""
+        prompt_tokens = 820 + sum(len(row["content"]) for row in self.messages if row["state"] == "active") // 4
+        completion_tokens = 12 + len(text) // 4
         self.usage[self.round] = {
             "session_id": self.id,
             "round_index": self.round,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
             "model": None,
             "created_at": self.now,
         }
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of the session by table."""
         script = self.script
         metadata = {key: value for key, value in (("title", script.title), ("name", script.name)) if value}
         config: dict[str, Any] = {"max_rounds": 24, "max_tokens": 32_000, "temperature": 0.2}
@@ -246,7 +256,7 @@ def _name(tool: Tool | Spawn) -> str:
     return "run_agent" if isinstance(tool, Spawn) else tool.name
 
 
-def _input(tool: Tool | Spawn) -> dict[str, Any]:
+def _arguments(tool: Tool | Spawn) -> dict[str, Any]:
     if isinstance(tool, Spawn):
         return {"spec": {"name": tool.child.spec, "lifecycle": tool.child.lifecycle}, "input": tool.task}
     return tool.arguments

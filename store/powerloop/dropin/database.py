@@ -1,4 +1,7 @@
-"""Opens a database to write sessions into: a new one, or one with the tables of 0.2.0. No other file is changed."""
+"""The connection of `SessionStore`: to a new database, or to one with the tables of power-loop 0.2.0.
+
+A database of any other kind is refused before anything is written.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +18,36 @@ from sessionscope.store.powerloop.format.layout import NEWEST_USER_VERSION, layo
 from sessionscope.store.powerloop.format.obstacles import obstacles, reason
 from sessionscope.store.powerloop.format.schema import COLUMNS, INDEXES, STATEMENTS
 
-MEMORY, PAUSE_S = ":memory:", 0.01
+MEMORY = ":memory:"
+"""SQLite's path of a database in memory."""
+RETRY_PAUSE_S = 0.01
+"""How many seconds pass between two tries while another process holds a lock."""
 DURABILITIES = ("NORMAL", "FULL")
+"""The values of `PRAGMA synchronous` that a caller may choose."""
 
 
 class ForeignDatabase(NotAnArchive, sqlite3.DatabaseError):
-    """The file belongs to another program, or to a release with different tables."""
+    """A file of another program, or of a release whose tables are different."""
 
 
 def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
-    """Open a connection in WAL mode that threads can share and that commits by itself. Make the tables if the file is
-    new.
+    """Open a connection in autocommit and WAL mode, for use by several threads. Create the tables in a new file.
 
-    `timeout` is how many seconds to wait for a lock, `durability` is one of `DURABILITIES`. Raises ForeignDatabase if
-    the file belongs to another program, sqlite3.OperationalError if it is locked or cannot be opened,
-    sqlite3.DatabaseError if it is no database, ValueError for an unknown durability.
+    `timeout` is how many seconds a lock is waited for, `durability` one of `DURABILITIES`.
+
+    Raises ForeignDatabase for a file of another program or layout, sqlite3.OperationalError if it is locked or cannot
+    be opened, sqlite3.DatabaseError if it is not a database, ValueError for an unknown durability.
     """
     require_sqlite()
     if durability.upper() not in DURABILITIES:
         raise ValueError(f"durability is NORMAL or FULL, not {durability!r}")
     deadline = time.monotonic() + timeout
     if path != MEMORY:
-        _look(path, deadline, timeout)
+        _refuse_foreign(path, deadline, timeout)
     try:
         conn = sqlite3.connect(path, timeout=timeout, check_same_thread=False, isolation_level=None)
     except sqlite3.Error as error:
-        _name_the_file(error, path)
+        _add_path(error, path)
         raise
     try:
         conn.row_factory = sqlite3.Row
@@ -50,30 +57,33 @@ def connect(path: str, durability: str, timeout: float) -> sqlite3.Connection:
             conn.execute("PRAGMA foreign_keys=ON")
             conn.execute("PRAGMA temp_store=MEMORY")
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
-            if not _complete(conn):
+            if not _has_all_tables(conn):
                 _create(conn, path)
     except BaseException as error:
         conn.close()
-        _name_the_file(error, path)
+        _add_path(error, path)
         raise
     return conn
 
 
-def _name_the_file(error: BaseException, path: str) -> None:
-    """Add the path to an error. SQLite does not say what it could not open."""
+def _add_path(error: BaseException, path: str) -> None:
+    """Add the path to the text of an SQLite error, which often lacks it."""
     if isinstance(error, sqlite3.Error) and path not in str(error):
         error.args = (f"{error}: {path}",)
 
 
-def _look(path: str, deadline: float, timeout: float) -> None:
-    """Raise if sessions may not be written into the file, before anything leaves a trace in it."""
+def _refuse_foreign(path: str, deadline: float, timeout: float) -> None:
+    """Raise ForeignDatabase for a file of another program or layout. The file is only read, so it stays as it is.
+
+    Raises Locked after the deadline, sqlite3.DatabaseError for a damaged file.
+    """
     while os.path.isfile(path) and os.path.getsize(path) and os.access(path, os.R_OK):
         try:
             why = SqliteFile(Path(path)).read(_refusal)
         except Busy as error:
             if time.monotonic() > deadline:
                 raise locked("opening", "", path, timeout) from error
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)
             continue
         except NotAnArchive as error:
             raise ForeignDatabase(str(error)) from error
@@ -85,19 +95,24 @@ def _look(path: str, deadline: float, timeout: float) -> None:
 
 
 def _use_wal(conn: sqlite3.Connection, deadline: float) -> None:
-    """Switch to WAL mode and wait for locks, which SQLite does not do here by itself."""
+    """Switch to WAL mode. Raises sqlite3.OperationalError if the file is still locked after the deadline.
+
+    SQLite itself does not wait for a lock here.
+    """
     while True:
         try:
             conn.execute("PRAGMA journal_mode=WAL").fetchone()
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)
         else:
             return
 
 
 def _create(conn: sqlite3.Connection, path: str) -> None:
+    """Create the tables in one transaction. Raises ForeignDatabase if another process has made the file its own."""
+
     def work(cursor: sqlite3.Cursor) -> None:
         if why := _refusal(conn):
             raise ForeignDatabase(f"{path}: {why}")
@@ -107,32 +122,35 @@ def _create(conn: sqlite3.Connection, path: str) -> None:
     Transactions(conn, RLock(), path).run(work, "opening")
 
 
-def _complete(conn: sqlite3.Connection) -> bool:
+def _has_all_tables(conn: sqlite3.Connection) -> bool:
+    """Return whether the database has all tables and indexes of 0.2.0."""
     names = {str(row[0]).lower() for row in conn.execute("SELECT name FROM sqlite_master")}
     return names >= COLUMNS.keys() | INDEXES
 
 
 def _refusal(conn: sqlite3.Connection) -> str | None:
-    """Return why the statements of 0.2.0 must not write to a database, None if they may, or if it is empty."""
-    stamp = int(conn.execute("PRAGMA user_version").fetchone()[0])
-    if stamp > NEWEST_USER_VERSION:
-        return f"was written by a release later than we know (user_version {stamp}); upgrade, or use another file."
+    """Return why the statements of 0.2.0 do not fit a database; None if they do, or if it is empty."""
+    user_version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    if user_version > NEWEST_USER_VERSION:
+        return (
+            f"was written by a release later than we know (user_version {user_version}); upgrade, or use another file."
+        )
     kinds = {
         str(name).lower(): kind
         for name, kind in conn.execute("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')")
         if not str(name).startswith("sqlite_")
     }
-    ours = {name for name in COLUMNS if kinds.get(name) == "table"}
-    for table in sorted(ours):
+    own_tables = {name for name in COLUMNS if kinds.get(name) == "table"}
+    for table in sorted(own_tables):
         columns = {str(row[0]).lower() for row in conn.execute("SELECT name FROM pragma_table_info(?)", (table,))}
         if missing := COLUMNS[table] - columns:
             return f"is not a power-loop database: its {table} has no {', '.join(sorted(missing))}; use another file."
         if table == "messages" and "send_index" in columns:
             return "was written by power-loop 2.2 or later; only files of its synchronous store can be written here."
-    if why := reason(tuple(obstacles(conn, ours))):
+    if why := reason(tuple(obstacles(conn, own_tables))):
         return why
-    # A creation that was cut short left some of our tables and nothing else.
-    if len(ours) < len(COLUMNS) and kinds.keys() - ours:
+    # If there are only some of these tables and no others, an interrupted creation left them.
+    if len(own_tables) < len(COLUMNS) and kinds.keys() - own_tables:
         prefixes = [layout.prefix for layout in layouts(conn) if layout.prefix]
         if prefixes:
             return (

@@ -1,8 +1,8 @@
-"""What `SessionStore` takes and returns: power-loop's enums, limits and row types.
+"""Arguments and results of `SessionStore`: power-loop's enums, limits and row types.
 
-Source: power-loop 0.2.0, `runtime/session_store.py`. Rows have the fields, defaults, equality and `dataclasses` support
-of upstream's. Two things are lenient where upstream raises: an unknown value of an enum stays a string, and JSON that
-does not parse reads as `{"damaged": its text}`, in a list if a list is expected.
+Source: power-loop 0.2.0, `runtime/session_store.py`. Rows have the same fields, defaults, equality and `dataclasses`
+support as upstream's. In two cases upstream raises and these do not: an unknown value of an enum stays a string, and
+JSON that does not parse is read as `{"damaged": text}`, in a list if the column holds a list.
 """
 
 from __future__ import annotations
@@ -22,23 +22,31 @@ from sessionscope.store.rules.values import Damages, parse
 T = TypeVar("T")
 R = TypeVar("R", bound=Struct)
 DEFAULT_DB_PATH = "./power_loop_sessions.db"
+"""The database that `SessionStore.open` opens if no path is given."""
 MAX_SPAWN_DEPTH = 3
+"""How many levels of subagents a root may have."""
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Encodes JSON as power-loop stores it."""
 encode_strictly = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+"""Does the same, but raises ValueError for NaN and the infinities, which JSON does not have."""
 
 
 class SessionKind(str, Enum):
+    """Whether a session is a root or that of a subagent."""
+
     ROOT = "root"
     SUBAGENT = "subagent"
 
 
 class SessionStatus(str, Enum):
+    """Whether a session is archived. An archived session can still be used."""
+
     ACTIVE = "active"
     ARCHIVED = "archived"
 
 
 class SubagentLifecycle(str, Enum):
-    """What happens to a subagent's session: it is closed with its parent unless it is detached."""
+    """How long a subagent's session lives. It is closed with its parent, unless it is detached."""
 
     EPHEMERAL = "ephemeral"
     LINKED = "linked"
@@ -46,12 +54,14 @@ class SubagentLifecycle(str, Enum):
 
 
 class MessageState(str, Enum):
+    """Whether a message is in the model's context, or a note of a compaction replaces it."""
+
     ACTIVE = "active"
     COMPACTED_OUT = "compacted_out"
 
 
 class NewMessage(TypedDict, total=False):
-    """One message of `append_messages`: what `append_message` takes."""
+    """A message for `append_messages`, with the arguments of `append_message` as keys."""
 
     role: Required[str]
     content: str | None
@@ -72,7 +82,7 @@ def message_values(
     round_index: int | None = None,
     meta: dict[str, Any] | None = None,
 ) -> tuple[Any, ...]:
-    """Return the values of a message from its role to its meta, as `INSERT` takes them."""
+    """Return the values of a message from its role to its meta, in the order of `INSERT_MESSAGE`."""
     return (
         role,
         name,
@@ -89,13 +99,14 @@ def _damaged(text: str) -> Any:
 
 
 def decode_json(stored: bytes, damaged: Callable[[str], Any] = _damaged) -> Any:
-    """Return the value of a JSON column, None for an empty one. `damaged` makes one from text that does not parse."""
+    """Return the value of a JSON column, None if it is empty, and `damaged(text)` for text that does not parse."""
     if not stored:
         return None
     try:
         return msgspec.json.decode(stored)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         damages = Damages()
+        # This parser accepts more, such as NaN. It returns the text itself if it fails.
         value = parse(stored.decode("utf-8", "backslashreplace"), "", damages)
         return damaged(value) if damages else value
 
@@ -108,22 +119,26 @@ def _list(stored: bytes) -> Any:
     return decode_json(stored, lambda text: [_damaged(text)])
 
 
-def _member(kind: type[Enum]) -> Callable[[str], Any]:
+def _enum_decoder(kind: type[Enum]) -> Callable[[str], Any]:
+    """Return a function from a stored string to a member of an enum, or to the string itself if it is unknown."""
     members = {member.value: member for member in kind}
     return lambda value: members.get(value, value)
 
 
-class _Late(Generic[T]):
-    """A column that is decoded when it is first read: until then its value has the type in which it is stored."""
+class _LazyColumn(Generic[T]):
+    """A column that is decoded when it is first read, by the type of its value: bytes or str until then.
+
+    `column` is the descriptor of the struct's own field, `stored` the type of a value that is not decoded yet.
+    """
 
     def __init__(self, column: Any, stored: type, decode: Callable[[Any], T]) -> None:
         self._column, self._stored, self._decode = column, stored, decode
 
     @overload
-    def __get__(self, row: None, owner: type) -> _Late[T]: ...
+    def __get__(self, row: None, owner: type) -> _LazyColumn[T]: ...
     @overload
     def __get__(self, row: Struct, owner: type) -> T: ...
-    def __get__(self, row: Struct | None, owner: type) -> T | _Late[T]:
+    def __get__(self, row: Struct | None, owner: type) -> T | _LazyColumn[T]:
         if row is None:
             return self
         value = self._column.__get__(row)
@@ -137,7 +152,7 @@ class _Late(Generic[T]):
 
 
 class _Row(Struct, eq=False):
-    """A row that does what upstream's dataclasses do. A struct is built several times faster than a dataclass."""
+    """A row that behaves like upstream's dataclasses. A struct is built several times faster than a dataclass."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -146,7 +161,7 @@ class _Row(Struct, eq=False):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
 
-    # A struct defines its own, which does not call `__eq__`.
+    # The `__ne__` of a struct does not call `__eq__`.
     __ne__ = object.__ne__
 
     def __repr__(self) -> str:
@@ -157,21 +172,23 @@ class _Row(Struct, eq=False):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
-def _answering_to_dataclasses(row: type[R]) -> type[R]:
-    """Let the functions of `dataclasses` see a struct's fields."""
+def _with_dataclass_fields(row: type[R]) -> type[R]:
+    """Add what the functions of `dataclasses` need to read the fields of a struct."""
     fields = [
         (field.name, field.type)
         if field.default_factory is msgspec.NODEFAULT
         else (field.name, field.type, dataclasses.field(default_factory=field.default_factory))
         for field in msgspec.structs.fields(row)
     ]
-    twin: Any = dataclasses.make_dataclass(row.__name__, fields)
+    equivalent: Any = dataclasses.make_dataclass(row.__name__, fields)
     for name in ("__dataclass_fields__", "__dataclass_params__"):
-        setattr(row, name, getattr(twin, name))
+        setattr(row, name, getattr(equivalent, name))
     return row
 
 
 class _SessionColumns(_Row, eq=False, gc=False):
+    """The columns of a session as stored."""
+
     session_id: str
     created_at: int
     updated_at: int
@@ -188,6 +205,8 @@ class _SessionColumns(_Row, eq=False, gc=False):
 
 
 class _MessageColumns(_Row, eq=False, gc=False):
+    """The columns of a message as stored."""
+
     session_id: str
     seq: int
     role: str
@@ -201,29 +220,29 @@ class _MessageColumns(_Row, eq=False, gc=False):
     created_at: int
 
 
-@_answering_to_dataclasses
+@_with_dataclass_fields
 class SessionRow(_SessionColumns, eq=False, gc=False):
-    """A session. Times are epoch milliseconds; `spawn_depth` is 0 for a root."""
+    """A session. Times are in epoch milliseconds. `spawn_depth` is 0 for a root."""
 
-    config = _Late[dict[str, Any]](_SessionColumns.config, bytes, _object)
-    status = _Late[SessionStatus](_SessionColumns.status, str, _member(SessionStatus))
-    kind = _Late[SessionKind](_SessionColumns.kind, str, _member(SessionKind))
-    lifecycle = _Late[SubagentLifecycle](_SessionColumns.lifecycle, str, _member(SubagentLifecycle))
-    metadata = _Late[dict[str, Any]](_SessionColumns.metadata, bytes, _object)
+    config = _LazyColumn[dict[str, Any]](_SessionColumns.config, bytes, _object)
+    status = _LazyColumn[SessionStatus](_SessionColumns.status, str, _enum_decoder(SessionStatus))
+    kind = _LazyColumn[SessionKind](_SessionColumns.kind, str, _enum_decoder(SessionKind))
+    lifecycle = _LazyColumn[SubagentLifecycle](_SessionColumns.lifecycle, str, _enum_decoder(SubagentLifecycle))
+    metadata = _LazyColumn[dict[str, Any]](_SessionColumns.metadata, bytes, _object)
 
 
-@_answering_to_dataclasses
+@_with_dataclass_fields
 class MessageRow(_MessageColumns, eq=False, gc=False):
     """A message. `seq` counts from 1 within its session, `created_at` is in epoch milliseconds."""
 
-    tool_calls = _Late[list[dict[str, Any]] | None](_MessageColumns.tool_calls, bytes, _list)
-    state = _Late[MessageState](_MessageColumns.state, str, _member(MessageState))
-    meta = _Late[dict[str, Any]](_MessageColumns.meta, bytes, _object)
+    tool_calls = _LazyColumn[list[dict[str, Any]] | None](_MessageColumns.tool_calls, bytes, _list)
+    state = _LazyColumn[MessageState](_MessageColumns.state, str, _enum_decoder(MessageState))
+    meta = _LazyColumn[dict[str, Any]](_MessageColumns.meta, bytes, _object)
 
 
 @dataclass
 class SessionStateRow:
-    """The bookkeeping of a session: the seq that the next message gets, and calls that wait for their results."""
+    """The bookkeeping of a session: the seq of the next message, counters, and the tool calls without a result."""
 
     session_id: str
     next_seq: int
@@ -234,7 +253,7 @@ class SessionStateRow:
 
 @dataclass
 class CompactionRow:
-    """One compaction: which seqs were asked for, both included, and the seq of the note. Figures are in tokens."""
+    """A compaction: the requested range of seqs, both ends included, and the seq of its note. Sizes are in tokens."""
 
     session_id: str
     compact_seq: int
@@ -249,7 +268,10 @@ class CompactionRow:
 
 @dataclass
 class UsageRow:
-    """The tokens of one round. power-loop 0.2.0 records only a send's last round, and each send anew from round 0."""
+    """The tokens of one round.
+
+    power-loop 0.2.0 records only the last round of each send, and every send counts its rounds from 0.
+    """
 
     session_id: str
     round_index: int
@@ -262,7 +284,7 @@ class UsageRow:
 
 @dataclass
 class Counts:
-    """How many rows a session has."""
+    """The number of messages of a session, in total and by state, and of its compactions."""
 
     messages: int
     active: int
@@ -278,6 +300,7 @@ class Descendant(Struct, frozen=True, gc=False):
 
 
 class Page(list[SessionRow]):
-    """Some sessions of a listing. `next` is the `after` of the next page, None if there is none."""
+    """A page of a listing of sessions."""
 
     next: int | None = None
+    """The value of `after` for the next page; None on the last page."""

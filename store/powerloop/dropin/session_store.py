@@ -1,7 +1,7 @@
 """`SessionStore`: a drop-in for `power_loop.runtime.session_store` 0.2.0 that keeps its promises.
 
-Every public name of that module is here, so an agent changes one import. Each method that writes is one transaction: if
-a crash, a full disk or a second writer interrupts it, nothing was written. Source: power-loop 0.2.0,
+It has every public name of that module, so an agent changes one import. Each method that writes is one transaction: if
+a crash, a full disk or a second writer interrupts it, nothing is written. Source: power-loop 0.2.0,
 `runtime/session_store.py`.
 """
 
@@ -18,6 +18,7 @@ from sessionscope.store.io.clock import now_ms
 from sessionscope.store.powerloop.format.layout import NOTE_NAME
 from sessionscope.store.powerloop.format.schema import TABLES
 
+from . import session_statements as sql
 from .database import MEMORY, connect
 from .session_queries import SessionQueries
 from .session_rows import (
@@ -39,20 +40,6 @@ from .session_rows import (
     encode,
     encode_strictly,
     message_values,
-)
-from .session_statements import (
-    ALONE,
-    CLOSING,
-    COMPACT_ROWS,
-    INSERT,
-    NEXT_NUMBER,
-    NEXT_SEQ,
-    ORPHAN,
-    SET_NEXT_SEQ,
-    TABLES_WITH_ROWS,
-    TOUCH,
-    TOUCHED,
-    WITH_ALL_BELOW,
 )
 
 __all__ = [
@@ -76,38 +63,41 @@ __all__ = [
 ]
 
 SCHEMA_SQL = TABLES
+"""The statements that create the tables."""
 
 
 class SessionStore(SessionQueries):
-    """Sessions in a SQLite database, for one agent or many processes. Methods may be called from any thread.
+    """Sessions in an SQLite database, which several processes may use at once. Methods may be called from any thread.
 
-    Times are epoch milliseconds. A method that finds the database locked by another process waits up to the timeout of
-    the store, then raises sqlite3.OperationalError, whose text names the wait. In a transaction that the caller began
-    on the connection, the caller's own BEGIN waits instead. Closing is final: a closed session is deleted and not
-    backed up.
+    Times are in epoch milliseconds. If another process has locked the database, a method waits for the timeout that the
+    store was opened with. Then it raises sqlite3.OperationalError, whose text names the wait. In a transaction that the
+    caller began on the connection, the caller's own BEGIN does the waiting. Closing a session deletes it without a
+    backup.
     """
 
     @classmethod
     def open(
         cls, path: str | Path = DEFAULT_DB_PATH, *, timeout: float = 5.0, durability: str = "NORMAL"
     ) -> SessionStore:
-        """Open a database. Make it and its folder if they do not exist; ":memory:" keeps it in memory.
+        """Open a database. It and its folder are created if they do not exist; ":memory:" keeps it in memory.
 
-        `timeout` is how many seconds to wait for a lock. With `durability` "NORMAL" a power failure may lose the last
-        transactions, never a part of one; with "FULL" each is on disk when its method returns. Raises
-        `sessionscope.store.NotAnArchive`, which is a sqlite3.DatabaseError too, and changes nothing, if the file
-        belongs to another program or its tables do not fit the statements of 0.2.0; sqlite3.OperationalError if it is
-        locked or cannot be opened; OSError if its folder cannot be made; ValueError for another `durability`.
+        `timeout` is how many seconds a lock is waited for. With the durability "NORMAL", a power failure may lose the
+        last transactions, but never a part of one. With "FULL", each is on disk when its method returns.
+
+        Raises `sessionscope.store.NotAnArchive`, which is also a sqlite3.DatabaseError, and changes nothing, if the
+        file belongs to another program or has a layout that 0.2.0's statements do not fit. Raises
+        sqlite3.OperationalError if it is locked or cannot be opened, OSError if its folder cannot be created,
+        ValueError for any other `durability`.
         """
-        where = str(path)
-        if where != MEMORY:
-            place = Path(where).expanduser()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            where = str(place)
-        return cls(connect(where, durability, timeout), where)
+        database = str(path)
+        if database != MEMORY:
+            expanded = Path(database).expanduser()
+            expanded.parent.mkdir(parents=True, exist_ok=True)
+            database = str(expanded)
+        return cls(connect(database, durability, timeout), database)
 
     def close(self) -> None:
-        """Close the connection. Later calls raise sqlite3.ProgrammingError. Idempotent. Deletes no session."""
+        """Close the connection. Later calls of other methods raise sqlite3.ProgrammingError. Deletes no session."""
         with self._lock:
             self._conn.close()
 
@@ -119,11 +109,11 @@ class SessionStore(SessionQueries):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make one transaction of all calls in the block; an exception that leaves the block undoes them all.
+        """Run all calls in the block as one transaction. An exception that leaves the block undoes them all.
 
-        Each call in it is still whole by itself, so one that fails may be caught and the rest kept. Blocks may be
-        nested. Other threads, and other processes that write, wait until the block is left. Other tasks of the same
-        thread do not, so nothing should be awaited in it.
+        Each call is also a transaction of its own within it: if one fails and its exception is caught, the others are
+        kept. Blocks may be nested. Other threads wait until the block is left, and so do other processes that write.
+        Other tasks of the same thread do not wait, so do not await anything in the block.
         """
         with self._transactions.block("transaction"):
             yield
@@ -143,12 +133,12 @@ class SessionStore(SessionQueries):
         metadata: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> str:
-        """Create a session and return its id, a new one unless it is given. One with a parent is a subagent.
+        """Create a session and return its id, which is generated if none is given.
 
-        Raises ValueError if the parent does not exist or is `MAX_SPAWN_DEPTH` deep already, and sqlite3.IntegrityError
-        if the id is taken.
+        With a parent it is the session of a subagent. Raises ValueError if the parent does not exist or is already
+        `MAX_SPAWN_DEPTH` levels deep, sqlite3.IntegrityError if the id exists.
         """
-        id_ = session_id or f"sess_{secrets.token_hex(12)}"
+        new_id = session_id or f"sess_{secrets.token_hex(12)}"
         stored_config, stored_metadata = encode(config or {}), encode(metadata or {})
         stored_kind = kind if parent_session_id is None else SessionKind.SUBAGENT
 
@@ -160,11 +150,9 @@ class SessionStore(SessionQueries):
                     raise ValueError(f"spawn depth {depth} exceeds max {MAX_SPAWN_DEPTH}")
             now = now_ms()
             cursor.execute(
-                """INSERT INTO sessions (session_id, created_at, updated_at, system_prompt, model, config_json, status,
-                kind, parent_session_id, spawn_tool_call_id, spawn_depth, lifecycle, metadata_json)
-                VALUES (?, ?, ?, ?, ?, ?, 'active', ?, ?, ?, ?, ?, ?)""",
+                sql.INSERT_SESSION,
                 (
-                    id_,
+                    new_id,
                     now,
                     now,
                     system_prompt,
@@ -178,13 +166,14 @@ class SessionStore(SessionQueries):
                     stored_metadata,
                 ),
             )
-            cursor.execute("INSERT INTO session_state (session_id) VALUES (?)", (id_,))
-            return id_
+            cursor.execute("INSERT INTO session_state (session_id) VALUES (?)", (new_id,))
+            return new_id
 
-        return self._transactions.run(work, "create_session", id_)
+        return self._transactions.run(work, "create_session", new_id)
 
     @staticmethod
     def _depth(cursor: sqlite3.Cursor, session_id: str) -> int:
+        """Return how many levels below its root a session is. Raises ValueError if it does not exist."""
         row = cursor.execute(
             "SELECT iif(typeof(spawn_depth) = 'integer', spawn_depth, 0) FROM sessions WHERE session_id = ?",
             (session_id,),
@@ -194,42 +183,44 @@ class SessionStore(SessionQueries):
         return int(row[0])
 
     def archive_session(self, session_id: str) -> None:
-        """Label a session as archived. That prevents nobody from using it. Raises ValueError for an unknown one."""
+        """Label a session as archived. It can still be used. Raises ValueError for an unknown session."""
         self._update("archive_session", session_id, "status = 'archived'")
 
     def reopen_session(self, session_id: str) -> None:
-        """Undo `archive_session`. Raises ValueError for an unknown session. One look-up."""
+        """Label an archived session as active again. Raises ValueError for an unknown session."""
         self._update("reopen_session", session_id, "status = 'active'")
 
     def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Replace the stored prompt. Raises ValueError for an unknown session."""
         self._update("update_session_prompt", session_id, "system_prompt = ?", system_prompt)
 
-    def _update(self, what: str, session_id: str, change: str, *values: object) -> None:
+    def _update(self, method: str, session_id: str, assignment: str, *values: object) -> None:
+        """Update a session. `method` is for the text of an error. Raises ValueError for an unknown session."""
+
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(
-                f"UPDATE sessions SET {change}, {TOUCHED} WHERE session_id = ?", (*values, now_ms(), session_id)
+                f"UPDATE sessions SET {assignment}, {sql.SET_UPDATED_AT} WHERE session_id = ?",
+                (*values, now_ms(), session_id),
             )
             if not cursor.rowcount:
-                raise _unknown(session_id)
+                raise _unknown_session(session_id)
 
-        self._transactions.run(work, what, session_id)
+        self._transactions.run(work, method, session_id)
 
     def close_session(self, session_id: str, *, cascade: bool = True) -> int:
-        """Delete a session, and return how many sessions were deleted.
+        """Delete a session. Return how many sessions were deleted, 0 for an unknown session.
 
-        With `cascade` its subagents are deleted too, at any depth, except for detached ones: these stay with all below
-        them and lose their parent. Without it, every child stays and loses its parent. For an unknown session it
-        returns 0.
+        With `cascade`, all sessions below it are deleted too, except for detached ones and those below them. Without
+        it, all children are kept. A child that is kept while its parent is deleted loses its parent.
         """
 
         def work(cursor: sqlite3.Cursor) -> int:
-            # Computed once and kept: each of the tables would compute it again.
-            cursor.execute(CLOSING)
+            # Stored in a table, so that the sessions are searched once, not for each table that is deleted from.
+            cursor.execute(sql.CREATE_CLOSING_SESSIONS)
             cursor.execute("DELETE FROM temp.closing_sessions")
-            cursor.execute(WITH_ALL_BELOW if cascade else ALONE, (session_id,))
-            cursor.execute(ORPHAN)
-            for table in TABLES_WITH_ROWS:
+            cursor.execute(sql.CLOSE_WITH_DESCENDANTS if cascade else sql.CLOSE_ALONE, (session_id,))
+            cursor.execute(sql.UNLINK_CHILDREN)
+            for table in sql.TABLES_WITH_SESSION_ROWS:
                 cursor.execute(f"DELETE FROM {table} WHERE session_id IN temp.closing_sessions")
             return cursor.rowcount
 
@@ -249,7 +240,7 @@ class SessionStore(SessionQueries):
         round_index: int | None = None,
         meta: dict[str, Any] | None = None,
     ) -> int:
-        """Append a message, and return its seq. Raises ValueError for a session without bookkeeping."""
+        """Append a message and return its seq. Raises ValueError for a session without a row in `session_state`."""
         row = message_values(
             role=role,
             content=content,
@@ -262,36 +253,39 @@ class SessionStore(SessionQueries):
 
         def work(cursor: sqlite3.Cursor) -> int:
             now, seq = now_ms(), self._take_seqs(cursor, session_id, 1)
-            cursor.execute(INSERT, (session_id, seq, *row, now))
-            cursor.execute(TOUCH, (now, session_id))
+            cursor.execute(sql.INSERT_MESSAGE, (session_id, seq, *row, now))
+            cursor.execute(sql.TOUCH_SESSION, (now, session_id))
             return seq
 
         return self._transactions.run(work, "append_message", session_id)
 
     def append_messages(self, session_id: str, messages: Iterable[NewMessage]) -> list[int]:
-        """Append messages, all or none, and return their seqs, which have no gap.
+        """Append messages, all or none, and return their seqs, which are consecutive.
 
-        Costs about a tenth of appending them one by one. Raises ValueError as `append_message` does, TypeError for a
-        message without a role or with an unknown key.
+        Takes about a tenth of the time of appending them one by one. Raises ValueError as `append_message` does, and
+        TypeError for a message without a role or with a key that is not an argument of `append_message`.
         """
         rows = [message_values(**message) for message in messages]
 
         def work(cursor: sqlite3.Cursor) -> list[int]:
             now, first = now_ms(), self._take_seqs(cursor, session_id, len(rows))
-            cursor.executemany(INSERT, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first)))
-            cursor.execute(TOUCH, (now, session_id))
+            cursor.executemany(
+                sql.INSERT_MESSAGE, ((session_id, seq, *row, now) for seq, row in enumerate(rows, first))
+            )
+            cursor.execute(sql.TOUCH_SESSION, (now, session_id))
             return list(range(first, first + len(rows)))
 
         return self._transactions.run(work, "append_messages", session_id)
 
     @staticmethod
     def _take_seqs(cursor: sqlite3.Cursor, session_id: str, count: int) -> int:
-        # A SELECT and an UPDATE are faster than RETURNING.
-        row = cursor.execute(NEXT_SEQ, (session_id, session_id)).fetchone()
+        """Reserve consecutive seqs and return the first. Raises ValueError for a session without bookkeeping."""
+        # A SELECT and an UPDATE are faster than an UPDATE with RETURNING.
+        row = cursor.execute(sql.NEXT_SEQ, (session_id, session_id)).fetchone()
         if row is None:
-            raise _unknown(session_id)
+            raise _unknown_session(session_id)
         seq: int = row[0]
-        cursor.execute(SET_NEXT_SEQ, (seq + count, session_id))
+        cursor.execute(sql.SET_NEXT_SEQ, (seq + count, session_id))
         return seq
 
     def record_compaction(
@@ -306,14 +300,15 @@ class SessionStore(SessionQueries):
         round_index: int | None,
         note_meta: dict[str, Any] | None = None,
     ) -> tuple[int, int]:
-        """Compact the rows `from_seq` to `to_seq`, both included, into a note. Return the audit's number and the note's
-        seq.
+        """Compact the messages from `from_seq` to `to_seq`, both included, and append a note that replaces them.
 
-        A range without rows adds only the note and the audit, as power-loop's own loop needs it. Before anything is
-        written, it raises ValueError for a session without bookkeeping or meta with a NaN, and TypeError for bounds
-        that are not integers or meta that is not JSON.
+        Return the number of the compaction and the seq of the note. For a range without messages only the note and the
+        audit row are added, which power-loop's own loop relies on.
+
+        Raises ValueError for a session without a row in `session_state` and for a NaN in the note's meta, TypeError for
+        bounds that are not integers and for meta that cannot be encoded as JSON. Nothing is written then.
         """
-        first, last = _bound("from_seq", from_seq), _bound("to_seq", to_seq)
+        first, last = _check_seq("from_seq", from_seq), _check_seq("to_seq", to_seq)
         meta = encode_strictly(
             dict(note_meta or {})
             | {
@@ -327,18 +322,18 @@ class SessionStore(SessionQueries):
 
         def work(cursor: sqlite3.Cursor) -> tuple[int, int]:
             now, note_seq = now_ms(), self._take_seqs(cursor, session_id, 1)
-            number: int = cursor.execute(NEXT_NUMBER, (session_id, session_id)).fetchone()[0]
+            number: int = cursor.execute(sql.NEXT_COMPACTION_NUMBER, (session_id, session_id)).fetchone()[0]
             cursor.execute("UPDATE session_state SET last_compact_seq = ? WHERE session_id = ?", (number, session_id))
-            cursor.execute(COMPACT_ROWS, (session_id, first, last))
+            cursor.execute(sql.COMPACT_MESSAGES, (session_id, first, last))
             cursor.execute(
-                INSERT, (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index, meta, now)
+                sql.INSERT_MESSAGE,
+                (session_id, note_seq, "system", NOTE_NAME, note_content, None, None, round_index, meta, now),
             )
             cursor.execute(
-                """INSERT INTO compactions (session_id, compact_seq, note_seq, from_seq, to_seq, before_tokens,
-                after_tokens, round_index, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                sql.INSERT_COMPACTION,
                 (session_id, number, note_seq, first, last, before_tokens, after_tokens, round_index, now),
             )
-            cursor.execute(TOUCH, (now, session_id))
+            cursor.execute(sql.TOUCH_SESSION, (now, session_id))
             return number, note_seq
 
         return self._transactions.run(work, "record_compaction", session_id)
@@ -346,7 +341,7 @@ class SessionStore(SessionQueries):
     # -- state and usage
 
     def set_round_index(self, session_id: str, round_index: int) -> None:
-        """Record which round a session is in. Does nothing for an unknown one."""
+        """Store the round that a session is in. Does nothing for an unknown session."""
 
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute("UPDATE session_state SET round_index = ? WHERE session_id = ?", (round_index, session_id))
@@ -354,7 +349,7 @@ class SessionStore(SessionQueries):
         self._transactions.run(work, "set_round_index", session_id)
 
     def set_pending(self, session_id: str, pending: dict[str, Any] | None) -> None:
-        """Record the calls that wait for their results; None or {} clears them. Does nothing for an unknown session."""
+        """Store the tool calls that have no result yet. None or {} clears them. Does nothing for an unknown session."""
         stored = encode(pending) if pending else None
 
         def work(cursor: sqlite3.Cursor) -> None:
@@ -372,24 +367,23 @@ class SessionStore(SessionQueries):
         total_tokens: int | None,
         model: str | None = None,
     ) -> None:
-        """Record the tokens of a round, instead of an earlier record. Does nothing for an unknown session."""
+        """Store the tokens of a round, and replace an earlier record of it. Does nothing for an unknown session."""
 
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(
-                """INSERT OR REPLACE INTO usage_rounds (session_id, round_index, prompt_tokens, completion_tokens,
-                total_tokens, model, created_at) SELECT ?, ?, ?, ?, ?, ?, ?
-                WHERE EXISTS (SELECT 1 FROM sessions WHERE session_id = ?)""",
+                sql.REPLACE_USAGE,
                 (session_id, round_index, prompt_tokens, completion_tokens, total_tokens, model, now_ms(), session_id),
             )
 
         self._transactions.run(work, "record_usage", session_id)
 
 
-def _bound(name: str, value: object) -> int:
+def _check_seq(name: str, value: object) -> int:
+    """Return the value of an argument. Raises TypeError if it is not an integer."""
     if not isinstance(value, int):
         raise TypeError(f"{name} is a seq, a whole number, not {value!r}")
     return value
 
 
-def _unknown(session_id: str) -> ValueError:
+def _unknown_session(session_id: str) -> ValueError:
     return ValueError(f"unknown session: {session_id}")

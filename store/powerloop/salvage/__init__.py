@@ -1,1 +1,1 @@
-"""Salvage: what can be read of a damaged database, written into a new one."""
+"""Salvage: the readable rows of a damaged database, written into a new one."""

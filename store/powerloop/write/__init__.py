@@ -1,1 +1,1 @@
-"""Changes of a database: compactions, closing, settling, and their undo."""
+"""Writes to a database: compactions, closing, settling and repairs, and their undo."""

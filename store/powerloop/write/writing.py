@@ -1,4 +1,4 @@
-"""Connections that may write, whole transactions, and checks for agents that are running."""
+"""Connections that may write: one transaction each, full backups, and the check for leases of running agents."""
 
 from __future__ import annotations
 
@@ -18,30 +18,33 @@ from sessionscope.store.model.plans import Progress
 from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.protocols import Cancel
 
-WAIT_S, PAGES = 5.0, 1_000
+WAIT_S = 5.0
+"""How many seconds a writer waits for a lock that another process holds."""
+BACKUP_STEP_PAGES = 1_000
+"""How many pages are backed up between two reports of progress."""
 
 
 class Writer:
-    """A connection that may write, with the state of its one transaction."""
+    """A connection that may write, and the state of its one transaction."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self.conn = conn
         self.may_have_committed = False
-        """Whether COMMIT was sent and has not failed for certain. After that, an exception proves nothing."""
+        """True once COMMIT may have been sent and no rollback is known. An exception does not prove that it failed."""
         self.backup: Path | None = None
-        """The bundle of what the transaction changes, once it is complete."""
+        """The folder of the sealed bundle that holds what the transaction changes; None before it is sealed."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run the body as one transaction, with the write lock from the start. For one use."""
+        """Run the block as one transaction that holds the write lock from the start. Use it once for each writer."""
         self.conn.execute("BEGIN IMMEDIATE")
         try:
             yield
-            # An interrupt may come between any two steps, so this is noted before it is true.
+            # An interrupt may come between any two steps, so the flag is set before the COMMIT.
             self.may_have_committed = True
             self.conn.execute("COMMIT")
         except BaseException:
-            # An interrupt may have closed the connection first, which rolls back as well.
+            # After an interrupt the connection may be closed already, which has rolled back too.
             with suppress(sqlite3.ProgrammingError):
                 if self.conn.in_transaction:
                     self.conn.execute("ROLLBACK")
@@ -50,15 +53,19 @@ class Writer:
 
 
 @contextmanager
-def connected(path: str) -> Iterator[Writer]:
-    """Open a database for one transaction. Raises Refused for what goes wrong; it says whether anything was changed."""
+def open_writer(path: str) -> Iterator[Writer]:
+    """Open a database for one transaction.
+
+    Raises Refused in place of sqlite3.Error and OSError. Its text says that nothing was changed, or that this is not
+    known.
+    """
     writer: Writer | None = None
     try:
         uri = f"{uri_of(path)}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as conn:
             conn.text_factory = decode_text
             distrust_schema(conn)
-            # A row that already breaks a CHECK of its table must not stop what the plan promised, nor its undo.
+            # A row that already violates a CHECK of its table must stop neither the planned change nor its undo.
             conn.execute("PRAGMA ignore_check_constraints=ON")
             conn.execute("PRAGMA synchronous=FULL")
             conn.execute(f"PRAGMA cache_spill={SPILL_PAGES}")
@@ -68,25 +75,28 @@ def connected(path: str) -> Iterator[Writer]:
         raise
     except (sqlite3.Error, OSError) as error:
         if writer is not None and writer.may_have_committed:
-            raise _unsure(path, error, writer.backup) from error
-        raise _refused(path, error) from error
+            raise _outcome_unknown(path, error, writer.backup) from error
+        raise _not_changed(path, error) from error
 
 
-def _refused(path: str, error: Exception) -> Refused:
+def _not_changed(path: str, error: Exception) -> Refused:
+    """Return the error of a transaction that changed nothing."""
     if isinstance(error, sqlite3.Error) and is_busy(error):
         return Refused(f"{path}: another process holds it; nothing was changed. Try again when it is done.")
-    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return Refused(f"{path}: cannot be changed ({words}); nothing was changed.")
+    cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return Refused(f"{path}: cannot be changed ({cause}); nothing was changed.")
 
 
-def _unsure(path: str, error: Exception, backup: Path | None) -> Refused:
-    """Return the error of a transaction of which it is not known whether it was committed."""
-    kept = f" What it changes is backed up in {backup}." if backup is not None else ""
-    return Refused(f"{path}: it is not known whether the change was made ({error}). Look before you repeat it.{kept}")
+def _outcome_unknown(path: str, error: Exception, backup: Path | None) -> Refused:
+    """Return the error of a transaction that may or may not have been committed."""
+    backup_note = f" What it changes is backed up in {backup}." if backup is not None else ""
+    return Refused(
+        f"{path}: it is not known whether the change was made ({error}). Look before you repeat it.{backup_note}"
+    )
 
 
 def new_bundle(path: Path, what: str, why: str, kind: BundleKind = BundleKind.BACKUP) -> Bundle:
-    """Begin a bundle next to a database. Raises Refused if it cannot be made."""
+    """Begin a bundle in the backup folder of a database. Raises Refused if it cannot be created."""
     try:
         return Bundle(path, kind, what, why)
     except OSError as error:
@@ -94,29 +104,29 @@ def new_bundle(path: Path, what: str, why: str, kind: BundleKind = BundleKind.BA
 
 
 def back_up(conn: sqlite3.Connection, target: Path, progress: Progress, cancel: Cancel) -> None:
-    """Copy a whole database as it is, by SQLite's own online backup."""
+    """Copy the whole database to `target` with SQLite's online backup. Raises Cancelled, sqlite3.Error."""
 
-    def tell(status: int, left: int, pages: int) -> None:
+    def report_progress(status: int, pages_left: int, pages: int) -> None:
         if cancel():
             raise Cancelled(wording.STOPPED)
-        progress("pages kept", pages - left, pages)
+        progress("pages kept", pages - pages_left, pages)
 
     with closing(sqlite3.connect(os.fspath(target))) as copy:
-        # The copy must be one file. A WAL beside it would hold what it lacks.
-        conn.backup(copy, pages=PAGES, progress=tell)
+        # The backup must be one file, without a WAL that holds a part of it.
+        conn.backup(copy, pages=BACKUP_STEP_PAGES, progress=report_progress)
         copy.execute("PRAGMA journal_mode=DELETE")
 
 
-def refuse_leased(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> None:
-    """Raise Refused if an agent holds one of these sessions at this moment."""
+def refuse_leased(conn: sqlite3.Connection, layout: Layout, rowids: Sequence[int]) -> None:
+    """Raise Refused if an agent holds an unexpired lease on one of the sessions with these rowids."""
     if not layout.has("session_leases", "expires_at"):
         return
     now, leases = now_ms(), layout.table("session_leases")
-    for key in keys:
+    for rowid in rowids:
         row = conn.execute(
             f"SELECT l.session_id FROM {leases} l JOIN {layout.table('sessions')} s "
             "ON s.session_id = l.session_id WHERE s.rowid = ? AND l.expires_at > ?",
-            (key, now),
+            (rowid, now),
         ).fetchone()
         if row:
             raise Refused(
