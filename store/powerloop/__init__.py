@@ -1,6 +1,6 @@
-"""power-loop's databases: read as an archive, and written by `SessionStore`, whose names are here as upstream has them.
+"""power-loop databases: read as an archive, and written by the drop-in `SessionStore` and its companions.
 
-They are loaded on first use, since whoever only reads needs none of them.
+The names that this package exports are upstream's. They are imported on first use, since readers need none of them.
 """
 
 from __future__ import annotations
