@@ -12,7 +12,7 @@ from sessionscope.store.model.findings import Finding, Severity
 from sessionscope.store.model.plans import Progress
 from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.powerloop.format.layout import Layout, layouts
-from sessionscope.store.powerloop.read.session_facts import SessionFacts, keys, read_facts
+from sessionscope.store.powerloop.read.session_facts import SessionFacts, read_facts, session_keys
 from sessionscope.store.powerloop.read.sessions import id_text
 from sessionscope.store.protocols import Cancel
 
@@ -41,7 +41,7 @@ def check_database(
     try:
         if key is None:
             yield from _burst(read, cancel, lambda conn: list(_file(conn, layout(), progress)))
-        every = _burst(read, cancel, lambda conn: keys(conn, layout())) if key is None else [key]
+        every = _burst(read, cancel, lambda conn: session_keys(conn, layout())) if key is None else [key]
         at = 0
         while at < len(every):
             progress("sessions", at, len(every))

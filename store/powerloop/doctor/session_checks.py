@@ -9,7 +9,7 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import gaps, runs_of, size
 from sessionscope.store.model.rows import Spot, State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts, troubles
+from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts, json_problems
 from sessionscope.store.powerloop.read.tool_call_pairs import dumps
 
 from .check_results import CheckResult, check_result, count_rows
@@ -82,7 +82,7 @@ def values(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
 def _json(
     facts: SessionFacts, table: str, rowid: int, values: Mapping[str, Any], columns: Sequence[str], empty: str | None
 ) -> Iterator[CheckResult]:
-    bad, unusual = troubles(dict(values), columns)
+    bad, unusual = json_problems(dict(values), columns)
     for column in bad:
         edit = Edit(table, rowid, {column: empty}, facts.spot())
         yield check_result(
@@ -130,7 +130,7 @@ def messages(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
     for row in facts.rows:
         if row.state not in known:
             yield _unknown(facts, facts.spot(row), "messages", row.rowid, "state", row.state, known)
-        for column in (*row.bad, *row.unusual):
+        for column in (*row.invalid_json, *row.wrong_type):
             yield _bad_column(facts, layout, row, column)
     if missing := gaps(runs_of(row.seq for row in facts.rows), 1, facts.highest):
         yield check_result(
@@ -156,7 +156,7 @@ def _bad_column(facts: SessionFacts, layout: Layout, row: MessageFacts, column: 
             },
         )
     meta = dumps(_note_meta(facts, layout, row))
-    if column in row.unusual:
+    if column in row.wrong_type:
         return check_result(
             "not-an-object",
             Severity.WARNING,
@@ -190,7 +190,7 @@ def _note_meta(facts: SessionFacts, layout: Layout, row: MessageFacts) -> dict[s
         "compacted_at_round": audit_row.round_index,
         "from_seq": audit_row.from_seq,
         "to_seq": audit_row.to_seq,
-        "original_tokens": audit_row.before,
-        "summary_tokens": audit_row.after,
+        "original_tokens": audit_row.before_tokens,
+        "summary_tokens": audit_row.after_tokens,
     }
     return meta | ({"ord": audit_row.from_seq} if layout.by_ord else {})
