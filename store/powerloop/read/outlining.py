@@ -1,7 +1,7 @@
 """Runs of seqs by state, found from a session's index.
 
-A run of a million messages is found by counting: the database counts without returning a row. Only if the messages
-of a state are scattered, their seqs are read one by one.
+A run of a million messages is found by counting: the database counts without returning a row. Seqs are read one by one
+only if the messages of a state are scattered.
 """
 
 from __future__ import annotations
