@@ -1,4 +1,4 @@
-"""Data of a session in tables of later releases: leases, statistics, todos, notes, timers, queued input, projections."""
+"""Data of a session in tables of later releases: leases, statistics, todos, notes, timers, queued input and others."""
 
 from __future__ import annotations
 
