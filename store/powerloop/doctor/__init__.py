@@ -1,1 +1,1 @@
-"""What is wrong in a database, and the edits that put it right."""
+"""Checks of a database, and the edits that repair it."""
