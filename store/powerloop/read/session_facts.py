@@ -134,6 +134,11 @@ class SessionFacts(Struct):
         """Return the highest seq, 0 if there are no messages."""
         return self.rows[-1].seq if self.rows else 0
 
+    @property
+    def highest_audit_number(self) -> int:
+        """Return the highest number of an audit row, 0 if there are none."""
+        return max((audit_row.number for audit_row in self.audit_rows if type(audit_row.number) is int), default=0)
+
 
 def session_keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
     """Return the storage keys of all sessions, in ascending order."""
