@@ -1,4 +1,4 @@
-"""The doctor of a power-loop database: checks of the file, its tables, each session, and the session tree. Only reads."""
+"""The doctor of a power-loop database: checks of the file, its tables, each session, and the tree. It only reads."""
 
 from __future__ import annotations
 
