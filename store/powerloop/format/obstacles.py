@@ -57,12 +57,12 @@ def obstacles(conn: sqlite3.Connection, names: Collection[str]) -> Iterator[Obst
             )
 
 
-def reason(found: Collection[Obstacle]) -> str:
+def reason(present: Collection[Obstacle]) -> str:
     """Return why a file with these obstacles is opened read-only, "" if there are none."""
-    if not found:
+    if not present:
         return ""
-    first = next(iter(found)).text
-    others = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
+    first = next(iter(present)).text
+    others = f" (and {len(present) - 1} more like it)" if len(present) > 1 else ""
     return f"{first}{others}, which would change more than a plan shows. The archive is opened read-only."
 
 
