@@ -1,7 +1,6 @@
-"""power-loop's databases: the archive that reads and repairs them, and the drop-in `SessionStore` with upstream's
-names.
+"""power-loop databases: read as an archive, and written by the drop-in `SessionStore` and its companions.
 
-The names are loaded on first use, since a reader needs none of the drop-in.
+The names that this package exports are upstream's. They are imported on first use, since readers need none of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A power-loop database as an `Archive`."""
+"""The `Archive` of a power-loop database: one for each layout in it."""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ from .reader import PowerLoopReader
 from .source import PowerLoopSource
 
 CAPABILITIES = frozenset(Capability) - {Capability.LIMITS}
-FORBIDDEN = "You do not have permission to write this power-loop database or its folder."
+"""What the format offers; limits of the context belong to other formats."""
+NOT_WRITABLE = "You do not have permission to write this power-loop database or its folder."
+"""Why nothing may be changed if the file or its folder cannot be written."""
+NOT_LOADABLE = "no release loads this layout: it was stamped as newer than it is"
+"""The warning about a poisoned layout."""
 
 
 def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
     """Return an archive for each layout in a database, or for the one with `prefix`.
 
-    Raises NotAnArchive if the file is no power-loop database or has no such layout, Busy if it is locked.
+    Raises NotAnArchive if the file is not a power-loop database or has no such layout, Busy if it is locked.
     """
     file = SqliteFile(path)
-    found, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
-    if not found:
+    all_layouts, schema = file.read(lambda conn: (layouts(conn), schema_version(conn)))
+    if not all_layouts:
         raise NoSessions(f"{path}: is a SQLite database, but holds no power-loop sessions that we know.")
-    if prefix is not None:
-        chosen = [layout for layout in found if layout.prefix == prefix]
-        if not chosen:
-            names = ", ".join(f"{path}#{layout.prefix}" for layout in found)
-            raise NotAnArchive(f"{path}: has no tables with prefix {prefix!r}; there is {names}.")
-        found = chosen
-    many = len(found) > 1 or prefix is not None
-    return [PowerLoopArchive(PowerLoopSource(file, layout, schema), many) for layout in found]
+    if prefix is None:
+        show_prefix = len(all_layouts) > 1
+        return [PowerLoopArchive(PowerLoopSource(file, layout, schema), show_prefix) for layout in all_layouts]
+    for layout in all_layouts:
+        if layout.prefix == prefix:
+            return [PowerLoopArchive(PowerLoopSource(file, layout, schema), show_prefix=True)]
+    names = ", ".join(f"{path}#{layout.prefix}" for layout in all_layouts)
+    raise NotAnArchive(f"{path}: has no tables with prefix {prefix!r}; there is {names}.")
 
 
 class PowerLoopArchive:
-    """One layout of a power-loop database."""
+    """One layout of a power-loop database. Implements `Archive`."""
 
-    def __init__(self, source: PowerLoopSource, many: bool) -> None:
-        self.source, self._many = source, many
+    def __init__(self, source: PowerLoopSource, show_prefix: bool) -> None:
+        self.source = source
+        self._show_prefix = show_prefix
+        """Whether the archive's name needs the layout's prefix, because the file has several layouts."""
 
     @property
     def file(self) -> SqliteFile:
@@ -54,17 +60,19 @@ class PowerLoopArchive:
 
     @property
     def info(self) -> ArchiveInfo:
-        poisoned = "no release loads this layout: it was stamped as newer than it is"
+        name = Path(self.file.shown).name
+        if self._show_prefix:
+            name += f"#{self.layout.prefix}"
         obstacle = reason(self.layout.obstacles)
         return ArchiveInfo(
             location=self.file.shown,
-            name=Path(self.file.shown).name + (f"#{self.layout.prefix}" if self._many else ""),
+            name=name,
             format=f"power-loop {self.layout.release}",
             layout=self.layout.prefix,
             sessions="power-loop sessions",
             capabilities=CAPABILITIES,
-            warning=poisoned if self.layout.poisoned else obstacle or None,
-            read_only=obstacle or ("" if self._writable else FORBIDDEN),
+            warning=NOT_LOADABLE if self.layout.poisoned else obstacle or None,
+            read_only=obstacle or ("" if self._writable else NOT_WRITABLE),
             root=self.file.path,
         )
 
@@ -75,7 +83,7 @@ class PowerLoopArchive:
     def actions(self) -> Actions | None:
         if self.layout.obstacles or not self._writable:
             return None
-        # Imported only when something is written: a read needs none of it.
+        # Imported only when something is written: readers need none of it.
         from .actions import PowerLoopActions
 
         return PowerLoopActions(self.source)
@@ -90,7 +98,7 @@ class PowerLoopArchive:
 
     @property
     def aside(self) -> str | None:
-        """Why a private copy is read instead of the file, None if it is not."""
+        """Return why a private copy is read instead of the file, None if the file itself is read."""
         return self.file.aside
 
     def close(self) -> None:

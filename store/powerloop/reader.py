@@ -1,4 +1,4 @@
-"""Reads of a power-loop database, as the `Reader` interface asks for them."""
+"""The `Reader` of a power-loop database."""
 
 from __future__ import annotations
 
@@ -31,19 +31,29 @@ from sessionscope.store.protocols import Cancel, never
 from sessionscope.store.rules.compaction_planning import growth
 from sessionscope.store.rules.values import Damages, parse
 
-from .format.decode import Cells, note_span
+from .format.decode import HIGHEST, LOWEST, Cells, note_span
 from .format.layout import NOTE_NAME, Layout
 from .read import audit, context, links, messages, outlining, sessions
 from .read.messages import META_BYTES, MessageTimeline, Owner
 from .source import PowerLoopSource
 
 T = TypeVar("T")
-SMALL, FEW, HUGE, SESSIONS_A_BURST, CANDIDATES = 5_000, 2_000, 10**8, 20_000, 5
-_UNKNOWN = "not stored, so not shown: the prompt, recalled memories and projections"
+SMALL_SESSION_ROWS = 5_000
+"""Rows up to which a session is outlined, or an outline extended, in one burst."""
+FEW_SESSIONS = 2_000
+"""Sessions up to which the session table is read at once."""
+DAMAGED_SPAN = 10**8
+"""Seqs between the first and the last message from which on the distance is damage, not rows to wait for."""
+SESSIONS_PER_BURST = 20_000
+"""Sessions that one burst adds to the session table."""
+MAX_CANDIDATES = 5
+"""Ids that the error about an unknown session suggests."""
+_NOT_STORED = "not stored, so not shown: the prompt, recalled memories and projections"
+"""The caption of the context view."""
 
 
 class PowerLoopReader:
-    """Reads in bursts, each on its own connection."""
+    """Answers about one layout, in bursts of reads with a connection each. Implements `Reader`, which documents it."""
 
     def __init__(self, source: PowerLoopSource) -> None:
         self._source = source
@@ -53,7 +63,7 @@ class PowerLoopReader:
         return self._source.layout
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run one burst. `work` may run again if the file changed meanwhile."""
+        """Run one burst of reads and return its result. `work` may run again if the file changed meanwhile."""
         return self._source.read(work)
 
     # -- sessions
@@ -62,12 +72,14 @@ class PowerLoopReader:
         return self.read(lambda conn: self._summaries(conn, sessions.newest_keys(conn, self.layout, limit)))
 
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
-        return self.read(lambda conn: self._summaries(conn, keys, exact)) if keys else []
+        if not keys:
+            return []
+        return self.read(lambda conn: self._summaries(conn, keys, exact))
 
     def session_table_if_small(self) -> SessionTable | None:
         statement = f"SELECT count(*) FROM (SELECT 1 FROM {self.layout.table('sessions')} LIMIT ?)"
-        few = self.read(lambda conn: conn.execute(statement, (FEW,)).fetchone()[0] < FEW)
-        return self.session_table() if few else None
+        count = self.read(lambda conn: conn.execute(statement, (FEW_SESSIONS,)).fetchone()[0])
+        return self.session_table() if count < FEW_SESSIONS else None
 
     def previews(self, keys: Sequence[int]) -> dict[int, str]:
         def work(conn: sqlite3.Connection) -> dict[int, str]:
@@ -79,48 +91,56 @@ class PowerLoopReader:
         return self.read(work)
 
     def _summaries(self, conn: sqlite3.Connection, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
-        found = {}
+        summaries = {}
         for row in sessions.rows_by_key(conn, self.layout, keys):
             owner = sessions.owner_of(self.layout, row[0], row[1])
-            found[row[0]] = sessions.summary(conn, self.layout, row, owner, exact)
-        return [found[key] for key in keys if key in found]
+            summaries[row[0]] = sessions.summary(conn, self.layout, row, owner, exact)
+        return [summaries[key] for key in keys if key in summaries]
 
     def session_table(self, cancel: Cancel = never) -> SessionTable:
-        found: list[TableEntry] = []
+        entries: list[TableEntry] = []
         while True:
             if cancel():
                 raise Cancelled("stopped")
-            after = found[-1].key if found else -(2**63)
+            last_key = entries[-1].key if entries else LOWEST
 
-            def burst(conn: sqlite3.Connection, after: int = after) -> list[TableEntry]:
-                return list(sessions.entries(conn, self.layout, after, SESSIONS_A_BURST))
+            def burst(conn: sqlite3.Connection, last_key: int = last_key) -> list[TableEntry]:
+                return list(sessions.entries(conn, self.layout, last_key, SESSIONS_PER_BURST))
 
-            some = self.read(burst)
-            found += some
-            if len(some) < SESSIONS_A_BURST:
-                return SessionTable(found)
+            more = self.read(burst)
+            entries += more
+            if len(more) < SESSIONS_PER_BURST:
+                return SessionTable(entries)
 
     def key(self, ref: Ref) -> int | None:
         return self.read(lambda conn: sessions.rowid_of(conn, self.layout, ref.id))
 
     def resolve(self, name: str) -> Ref:
+        # A ref begins with the layout's prefix, but an id may happen to begin like that too.
         prefix = f"{self.layout.prefix}:"
         ids = [name.removeprefix(prefix), name] if name.startswith(prefix) else [name]
         for id_ in ids:
-            if self.key(Ref(self.layout.prefix, id_)) is not None:
-                return Ref(self.layout.prefix, id_)
+            ref = Ref(self.layout.prefix, id_)
+            if self.key(ref) is not None:
+                return ref
         session_table = self.session_table()
-        near = [session_table.ids[at] for at in session_table.matching([ids[0]])][:CANDIDATES]
-        raise UnknownSession(wording.name_is_unknown(name, near))
+        candidates = [session_table.ids[index] for index in session_table.matching([ids[0]])[:MAX_CANDIDATES]]
+        hint = f"; did you mean {', '.join(candidates)}?" if candidates else "."
+        raise UnknownSession(f"no session {name!r}{hint}")
 
     def _row(self, conn: sqlite3.Connection, ref: Ref) -> tuple[Any, ...] | None:
+        """Return the session row of a ref, None if it no longer exists."""
         rowid = sessions.rowid_of(conn, self.layout, ref.id)
-        return next(iter(sessions.rows_by_key(conn, self.layout, [rowid])), None) if rowid is not None else None
+        if rowid is None:
+            return None
+        return next(iter(sessions.rows_by_key(conn, self.layout, [rowid])), None)
 
     def session(self, ref: Ref) -> SessionDetail:
         def work(conn: sqlite3.Connection) -> SessionDetail | None:
             row = self._row(conn, ref)
-            return sessions.detail(conn, self.layout, row, sessions.owner_of(self.layout, *row[:2])) if row else None
+            if row is None:
+                return None
+            return sessions.detail(conn, self.layout, row, sessions.owner_of(self.layout, row[0], row[1]))
 
         detail = self.read(work)
         if detail is None:
@@ -130,9 +150,11 @@ class PowerLoopReader:
     # -- messages
 
     def _owner(self, ref: Ref) -> Owner:
-        # Only the id of a row without a plain text id ends in @ and its storage key, see `id_text`.
+        # A stored id that is not text is shown with its storage key after an @, see `id_text`; only then ask the file.
         row = self.read(lambda conn: self._row(conn, ref)) if "@" in ref.id else None
-        return sessions.owner_of(self.layout, *row[:2]) if row else sessions.owner_of(self.layout, 0, ref.id)
+        if row is None:
+            return sessions.owner_of(self.layout, 0, ref.id)
+        return sessions.owner_of(self.layout, row[0], row[1])
 
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
         return self._outline(self.read, self._owner(ref), cancel)
@@ -142,27 +164,34 @@ class PowerLoopReader:
 
         def work(conn: sqlite3.Connection) -> Outline | None:
             first, last = self._bounds(conn, owner)
-            # Seqs that far apart are damage, not rows to wait for.
-            if SMALL <= last - first < HUGE:
+            if SMALL_SESSION_ROWS <= last - first < DAMAGED_SPAN:
                 return None
             return self._outline(lambda part: part(conn), owner, never)
 
         return self.read(work)
 
     def _outline(self, read: Read, owner: Owner, cancel: Cancel) -> Outline:
-        # What is read in parts may change between them: a row may be added, or a compaction may change states.
+        """Return a session's outline, read in several bursts.
+
+        Between two bursts a message may be appended, or a compaction may change the state of messages. After a
+        compaction the outline is read again; after TRIES attempts the latest one is returned.
+        """
+
+        def notes_and_compact_seq(conn: sqlite3.Connection) -> tuple[list[tuple[int, int]], int | None]:
+            return self._moved_notes(conn, owner), self._counters(conn, owner)[1]
+
         for _ in range(TRIES):
             next_seq, compact_seq = read(lambda conn: self._counters(conn, owner))
             runs, rows_without_seq = outlining.states_of(read, self.layout, owner, cancel)
-            notes, _, after = read(lambda conn: self._bookkeeping(conn, owner))
-            if after == compact_seq:
+            notes, compact_seq_after = read(notes_and_compact_seq)
+            if compact_seq_after == compact_seq:
                 break
         return Outline(runs, notes, rows_without_seq, next_seq, compact_seq)
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
         owner = self._owner(ref)
-        known = outline.runs()
-        newest = known[-1][1] if known else 0
+        known_runs = outline.runs()
+        newest = known_runs[-1][1] if known_runs else 0
 
         def work(conn: sqlite3.Connection) -> Outline | None:
             next_seq, compact_seq = self._counters(conn, owner)
@@ -171,33 +200,36 @@ class PowerLoopReader:
             rows = conn.execute(
                 f"SELECT seq, state FROM {self.layout.table('messages')} WHERE {owner.condition} AND seq > ? "
                 "ORDER BY seq LIMIT ?",
-                (owner.value, newest, SMALL),
+                (owner.value, newest, SMALL_SESSION_ROWS),
             ).fetchall()
-            plain = all(type(seq) is int and type(state) is str for seq, state in rows)
-            return outline.extended(rows, next_seq) if plain and len(rows) < SMALL else None
+            if len(rows) >= SMALL_SESSION_ROWS:
+                return None
+            if not all(type(seq) is int and type(state) is str for seq, state in rows):
+                return None
+            return outline.extended(rows, next_seq)
 
         return self.read(work)
 
-    def _bookkeeping(
-        self, conn: sqlite3.Connection, owner: Owner
-    ) -> tuple[list[tuple[int, int]], int | None, int | None]:
-        """Return the active notes with their place in the logical order, and the session's own counters."""
+    def _moved_notes(self, conn: sqlite3.Connection, owner: Owner) -> list[tuple[int, int]]:
+        """Return (ord, seq) of each active note that the layout does not place at its seq."""
+        if not self.layout.by_ord or not self.layout.has("messages", "meta_json"):
+            return []
+        cells = Cells(conn, self.layout.name("messages"))
+        damages = Damages()
         notes: list[tuple[int, int]] = []
-        if self.layout.by_ord and self.layout.has("messages", "meta_json"):
-            cells, damages = Cells(conn, self.layout.name("messages")), Damages()
-            for rowid, seq, kind in conn.execute(
-                f"SELECT rowid, seq, typeof(meta_json) FROM {self.layout.table('messages')} "
-                f"WHERE {owner.condition} AND state = '{State.ACTIVE}' AND name = '{NOTE_NAME}'",
-                (owner.value,),
-            ).fetchall():
-                stored, _ = cells.head("meta_json", rowid, kind, audit.NOTE_META_BYTES, "meta", damages)
-                span = note_span(NOTE_NAME, parse(stored, "meta", damages))
-                if span and span.ord is not None and isinstance(seq, int) and span.ord != seq:
-                    notes.append((span.ord, seq))
-        return notes, *self._counters(conn, owner)
+        for rowid, seq, kind in conn.execute(
+            f"SELECT rowid, seq, typeof(meta_json) FROM {self.layout.table('messages')} "
+            f"WHERE {owner.condition} AND state = '{State.ACTIVE}' AND name = '{NOTE_NAME}'",
+            (owner.value,),
+        ).fetchall():
+            stored, _ = cells.head("meta_json", rowid, kind, audit.NOTE_META_BYTES, "meta", damages)
+            span = note_span(NOTE_NAME, parse(stored, "meta", damages))
+            if span and span.ord is not None and isinstance(seq, int) and span.ord != seq:
+                notes.append((span.ord, seq))
+        return notes
 
     def _counters(self, conn: sqlite3.Connection, owner: Owner) -> tuple[int | None, int | None]:
-        """Return the session's own next_seq and last_compact_seq."""
+        """Return the session's stored next_seq and last_compact_seq, each None if it is missing or not an integer."""
         row = conn.execute(
             f"SELECT next_seq, {self.layout.column('session_state', 'last_compact_seq')} "
             f"FROM {self.layout.table('session_state')} WHERE {owner.condition}",
@@ -212,12 +244,15 @@ class PowerLoopReader:
         owner = self._owner(ref)
         outline = outline or self.outline_if_small(ref)
         if outline is None:
-            # In every other view the lines depend on states, which only the outline knows.
+            # In every other view the rows depend on states, which only the outline knows.
             runs = [self.read(lambda conn: self._bounds(conn, owner))] if view is View.ALL else []
-            return MessageTimeline(self.read, self.layout, owner, outlines.only(runs), False, self._about(view))
-        return MessageTimeline(self.read, self.layout, owner, self._display(view, outline), True, self._about(view))
+            display, exact = outlines.only(runs), False
+        else:
+            display, exact = self._display(view, outline), True
+        return MessageTimeline(self.read, self.layout, owner, display, exact, self._about(view))
 
     def _display(self, view: View, outline: Outline) -> Display:
+        """Return the seqs that a view shows, in its order."""
         if view is View.ALL:
             return outlines.everything(outline)
         if view is View.COMPACTED:
@@ -227,34 +262,38 @@ class PowerLoopReader:
         return outlines.logical(outline.runs(State.ACTIVE), outline.notes)
 
     def _about(self, view: View) -> str:
+        """Return what a view cannot show, "" if it shows everything."""
         if view is not View.CONTEXT:
             return ""
-        return "no release loads this layout" if self.layout.poisoned else _UNKNOWN
+        return "no release loads this layout" if self.layout.poisoned else _NOT_STORED
 
     def _bounds(self, conn: sqlite3.Connection, owner: Owner) -> tuple[int, int]:
+        """Return the lowest and the highest seq of a session, 0 and 0 if it has none."""
         highest = messages.highest_seq(conn, self.layout, owner)
         return messages.highest_seq(conn, self.layout, owner, lowest=True), highest
 
     def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> MessageTimeline:
         seqs = outline.runs()
-        here = [run for first, last in runs for run in outlines.within(seqs, first, last)]
-        return MessageTimeline(self.read, self.layout, self._owner(ref), outlines.only(here), True, "")
+        existing_runs = [run for first, last in runs for run in outlines.within(seqs, first, last)]
+        return MessageTimeline(self.read, self.layout, self._owner(ref), outlines.only(existing_runs), True, "")
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = META_BYTES) -> Message:
         owner = self._owner(ref)
-        found = self.read(lambda conn: messages.message(conn, self.layout, owner, row, start, stop))
-        if found is None:
-            raise UnknownSession(wording.message_is_gone(row, ref.id))
-        return found
+        message = self.read(lambda conn: messages.message(conn, self.layout, owner, row, start, stop))
+        if message is None:
+            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+        return message
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = META_BYTES) -> list[Message]:
+        if not rows:
+            return []
         owner = self._owner(ref)
 
         def work(conn: sqlite3.Connection) -> list[Message]:
-            found = (messages.message(conn, self.layout, owner, row, 0, stop) for row in rows)
-            return [message for message in found if message is not None]
+            read_messages = (messages.message(conn, self.layout, owner, row, 0, stop) for row in rows)
+            return [message for message in read_messages if message is not None]
 
-        return self.read(work) if rows else []
+        return self.read(work)
 
     def audit(self, ref: Ref, outline: Outline) -> Audit:
         owner = self._owner(ref)
@@ -267,7 +306,10 @@ class PowerLoopReader:
     # -- links
 
     def follow(self, ref: Ref, row: str) -> Link | None:
-        seq = messages.key_of(row) if not row.startswith("@") else None
+        # Only a row with a seq has calls or results that can be followed.
+        if row.startswith("@"):
+            return None
+        seq = messages.key_of(row)
         if seq is None:
             return None
         owner = self._owner(ref)
@@ -288,12 +330,16 @@ class PowerLoopReader:
     def spawner(self, ref: Ref) -> Link | None:
         def work(conn: sqlite3.Connection) -> Link | None:
             row = self._row(conn, ref)
-            parent_id, created_at = sessions.origin(row) if row else (None, 0)
-            parent = Ref(self.layout.prefix, parent_id or "")
-            above = self._row(conn, parent) if parent_id is not None else None
-            if above is None:
+            if row is None:
                 return None
-            owner = sessions.owner_of(self.layout, *above[:2])
+            parent_id, created_at = sessions.origin(row)
+            if parent_id is None:
+                return None
+            parent = Ref(self.layout.prefix, parent_id)
+            parent_row = self._row(conn, parent)
+            if parent_row is None:
+                return None
+            owner = sessions.owner_of(self.layout, parent_row[0], parent_row[1])
             return links.spawner(conn, self.layout, ref, parent, owner, created_at)
 
         return self.read(work)
@@ -301,20 +347,20 @@ class PowerLoopReader:
     def find(self, ref: Ref, words: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
         owner = self._owner(ref)
         if words.encode(errors="replace").decode() != words:
-            # SQLite can hold no text with half a surrogate pair.
+            # A lone surrogate cannot be encoded, so no stored text contains it.
             return None
         escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        at: int | None = max(-(2**63), min(start, 2**63 - 1))
-        while at is not None:
+        next_start: int | None = max(LOWEST, min(start, HIGHEST))
+        while next_start is not None:
             if cancel():
                 raise Cancelled("stopped")
 
-            def burst(conn: sqlite3.Connection, at: int = at) -> tuple[int | None, int | None]:
-                return links.find(conn, self.layout, owner, f"%{escaped}%", at, forward)
+            def burst(conn: sqlite3.Connection, seq: int = next_start) -> tuple[int | None, int | None]:
+                return links.find(conn, self.layout, owner, f"%{escaped}%", seq, forward)
 
-            found, at = self.read(burst)
-            if found is not None:
-                return found
+            matching_seq, next_start = self.read(burst)
+            if matching_seq is not None:
+                return matching_seq
         return None
 
     # -- health
@@ -322,10 +368,12 @@ class PowerLoopReader:
     def findings(
         self, ref: Ref | None = None, progress: Progress = silent, cancel: Cancel = never
     ) -> Iterator[Finding]:
-        key = self.key(ref) if ref is not None else None
-        if ref is not None and key is None:
-            raise UnknownSession(wording.session_is_gone(ref.id))
-        # Imported only here: most reads need none of it.
+        key = None
+        if ref is not None:
+            key = self.key(ref)
+            if key is None:
+                raise UnknownSession(f"session {ref.id!r} is gone.")
+        # Imported only when the doctor runs: other readers need none of it.
         from .doctor import checkup
 
         for result in checkup.check_database(self.read, lambda: self.layout, key, progress, cancel):

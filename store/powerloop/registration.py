@@ -1,4 +1,4 @@
-"""How a power-loop database is recognised, opened and examined."""
+"""The registration of the power-loop format: how a database is recognised, opened and examined."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from sessionscope.store.model.findings import Finding
 from sessionscope.store.protocols import Archive, Format, Zone
 
 DEFAULT_NAME = "power_loop_sessions.db"
+"""The file that power-loop writes in its working folder unless it is given a path."""
 _MAGIC = b"SQLite format 3\0"
+"""The first bytes of every SQLite database."""
 
 
 def _detect(path: Path, head: bytes) -> Path | None:
-    default = path / DEFAULT_NAME
+    """Return the database at a path, or the default one in a folder; None if there is none."""
     if path.is_dir():
+        default = path / DEFAULT_NAME
         return default if default.is_file() else None
     return path if head.startswith(_MAGIC) else None
 
 
 def _open(path: Path, prefix: str | None, _zone: Zone) -> Sequence[Archive]:
-    # Imported only once there is a database.
+    # Imported only when a database is opened: this module is loaded for archives of every format.
     from .archive import open_powerloop
 
     return open_powerloop(path, prefix)

@@ -1,1 +1,1 @@
-"""Findings in a database, and the edits that repair them."""
+"""Checks of a database, and the edits that repair it."""

@@ -1,4 +1,4 @@
-"""Checks of the tool calls of a session, their results, and the turn that waits for them. Pure."""
+"""Checks of a session's tool calls, their results, and the turn that waits for them. Pure."""
 
 from __future__ import annotations
 
@@ -9,69 +9,109 @@ from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
 from sessionscope.store.powerloop.format.layout import Layout
-from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts, troubles
-from sessionscope.store.powerloop.read.tool_call_pairs import awaited, dumps, is_free, open_calls, pair_tool_calls
+from sessionscope.store.powerloop.read.session_facts import MessageFacts, SessionFacts, json_problems
+from sessionscope.store.powerloop.read.tool_call_pairs import (
+    ToolCallPairs,
+    awaited,
+    dumps,
+    is_free,
+    open_calls,
+    pair_tool_calls,
+)
 
 from .check_results import CheckResult, check_result, named_seqs
 from .edits import Edit
 from .room import Rooms, count_on, make_room
 
+SHOWN_CALLS = 5
+"""How many unanswered calls a finding names."""
+SHOWN_CHARS = 40
+"""How many characters of a call's name or id a finding shows."""
+
 
 def calls_and_results(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
+    """Check that calls and results come in pairs, and that both of a pair are in the context or neither is."""
     pairs = pair_tool_calls(facts.rows)
-    back = {seq for first, last in facts.audit.unexplained for seq in range(first, last + 1)}
-    waits, _ = awaited(facts)
+    yield from _split_pairs(facts, pairs)
+    for index in pairs.orphan_results:
+        yield _orphan_result(facts, facts.rows[index])
+    yield from _unanswered_calls(facts, pairs)
+
+
+def _split_pairs(facts: SessionFacts, pairs: ToolCallPairs) -> Iterator[CheckResult]:
+    """Find messages with calls of which only they, or only some of their results, are in the context."""
+    # The fix of "fold-unrecorded" makes these active again, so here they count as active.
+    unexplained = {seq for first, last in facts.audit.unexplained for seq in range(first, last + 1)}
     groups: dict[int, list[MessageFacts]] = {}
-    for at, call in pairs.answers.items():
-        groups.setdefault(call.row, [facts.rows[call.row]]).append(facts.rows[at])
+    for result_index, call in pairs.calls_by_result.items():
+        group = groups.setdefault(call.message_index, [facts.rows[call.message_index]])
+        group.append(facts.rows[result_index])
     for group in groups.values():
-        gone = [row for row in group if row.state == State.COMPACTED.value and row.seq not in back]
-        if gone and any(row.active or row.seq in back for row in group):
-            named = named_seqs(runs_of(sorted(row.seq for row in gone)))
-            what = "results without their call" if gone[0] is group[0] else "a call without all of its results"
-            yield check_result(
-                "split-pair",
-                Severity.WARNING,
-                facts.spot(group[0]),
-                f"The context holds {what}: {named} left it.",
-                choices={
-                    Choice("reactivate", f"bring {named} back into the context"): [
-                        Edit("messages", row.rowid, {"state": State.ACTIVE.value}, facts.spot(row)) for row in gone
-                    ]
-                },
-            )
-    for at in pairs.orphans:
-        yield _orphan_result(facts, facts.rows[at])
-    for at, calls in open_calls(facts, pairs).items():
-        left = [call for call in calls if call.id not in waits]
-        if left:
-            names = [call.name or call.id or "?" for call in left]
-            yield check_result(
-                "unanswered-calls",
-                Severity.WARNING,
-                facts.spot(facts.rows[at]),
-                wording.unanswered_calls(names),
-            )
+        compacted = [row for row in group if row.state == State.COMPACTED.value and row.seq not in unexplained]
+        if not compacted or not any(row.active or row.seq in unexplained for row in group):
+            continue
+        caller = group[0]
+        seqs = named_seqs(runs_of(sorted(row.seq for row in compacted)))
+        held = "results without their call" if compacted[0] is caller else "a call without all of its results"
+        yield check_result(
+            "split-pair",
+            Severity.WARNING,
+            facts.spot(caller),
+            f"The context holds {held}: {seqs} left it.",
+            choices={
+                Choice("reactivate", f"bring {seqs} back into the context"): [
+                    Edit("messages", row.rowid, {"state": State.ACTIVE.value}, facts.spot(row)) for row in compacted
+                ]
+            },
+        )
+
+
+def _unanswered_calls(facts: SessionFacts, pairs: ToolCallPairs) -> Iterator[CheckResult]:
+    """Find calls without a result in active messages, except those that the pending turn waits for."""
+    awaited_ids, _ = awaited(facts)
+    for index, calls in open_calls(facts, pairs).items():
+        abandoned = [call for call in calls if call.id not in awaited_ids]
+        if not abandoned:
+            continue
+        names = ", ".join(str(call.name or call.id or "?")[:SHOWN_CHARS] for call in abandoned[:SHOWN_CALLS])
+        yield check_result(
+            "unanswered-calls",
+            Severity.WARNING,
+            facts.spot(facts.rows[index]),
+            f"Nobody answered {len(abandoned)} of its calls ({names}), and no turn is open that would; "
+            "settle answers them.",
+        )
 
 
 def _orphan_result(facts: SessionFacts, row: MessageFacts) -> CheckResult:
-    place = facts.spot(row)
-    message = f"It is the result of a call {str(row.answers)[:40]!r} that no row before it makes."
-    if not row.answers:
+    """Return the finding about a result without a call; if it is active and names its call, with a choice."""
+    spot = facts.spot(row)
+    message = f"It is the result of a call {str(row.tool_call_id)[:SHOWN_CHARS]!r} that no row before it makes."
+    if not row.tool_call_id:
         message = "It is the result of a call, but does not say of which, and none waits for one."
-    if not row.active or not isinstance(row.answers, str) or not row.answers:
-        return check_result("orphan-result", Severity.WARNING if row.active else Severity.INFO, place, message)
-    free = row.seq > 1 and is_free(facts, row.seq - 1, 1)
-    rooms = Rooms(() if free else ((row.seq, 1),))
+    if not row.active:
+        return check_result("orphan-result", Severity.INFO, spot, message)
+    if not isinstance(row.tool_call_id, str) or not row.tool_call_id:
+        return check_result("orphan-result", Severity.WARNING, spot, message)
+    choice = Choice("insert-call", "put an empty call before it, so that every release can send it")
+    return check_result(
+        "orphan-result", Severity.WARNING, spot, message, choices={choice: _insert_call_before(facts, row)}
+    )
+
+
+def _insert_call_before(facts: SessionFacts, row: MessageFacts) -> list[Edit]:
+    """Return the edits that insert a message with an empty call before a result, moving later messages if needed."""
+    seq_before_is_free = row.seq > 1 and is_free(facts, row.seq - 1, 1)
+    rooms = Rooms(() if seq_before_is_free else ((row.seq, 1),))
     moves = [*make_room(facts, rooms), *count_on(facts, rooms.moved(facts.highest))]
     call = {
-        "id": row.answers,
+        "id": row.tool_call_id,
         "type": "function",
         "function": {"name": row.name if isinstance(row.name, str) and row.name else "unknown", "arguments": "{}"},
     }
     values = {
         "session_id": facts.stored_id,
-        "seq": row.seq - 1 if free else row.seq,
+        "seq": row.seq - 1 if seq_before_is_free else row.seq,
         "role": "assistant",
         "content": "",
         "tool_calls_json": dumps([call]),
@@ -80,45 +120,34 @@ def _orphan_result(facts: SessionFacts, row: MessageFacts) -> CheckResult:
         "meta_json": "{}",
         "created_at": row.created_at,
     }
-    values |= {"send_index": row.send_index} if row.send_index is not None else {}
-    return check_result(
-        "orphan-result",
-        Severity.WARNING,
-        place,
-        message,
-        choices={
-            Choice("insert-call", "put an empty call before it, so that every release can send it"): [
-                *moves,
-                Edit("messages", None, values, place),
-            ]
-        },
-    )
+    if row.send_index is not None:
+        values["send_index"] = row.send_index
+    return [*moves, Edit("messages", None, values, facts.spot(row))]
 
 
 def pending(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
+    """Check that the calls which the session's bookkeeping waits for exist and have no result yet."""
     stored = facts.state.get("pending_json") if facts.state else None
-    if not stored or facts.state_rowid is None or troubles({"pending_json": stored}, ("pending_json",)) != ((), ()):
+    if not stored or facts.state_rowid is None:
         return
-    place = facts.spot()
-    waits, more = awaited(facts)
-    clear = [Edit("session_state", facts.state_rowid, {"pending_json": None}, place)]
+    if json_problems({"pending_json": stored}, ("pending_json",)) != ((), ()):
+        return
+    awaited_ids, waits_for_more = awaited(facts)
     pairs = pair_tool_calls(facts.rows)
-    unanswered = {call.id for call in pairs.unanswered}
-    nameless = any(call.id is None for calls in open_calls(facts, pairs).values() for call in calls)
-    if more or waits & unanswered or (not waits and nameless):
-        many = len(waits & unanswered)
-        what = f"{many} {'call' if many == 1 else 'calls'}" if many else "an answer"
-        yield check_result(
-            "open-turn",
-            Severity.INFO,
-            place,
-            wording.open_turn(f"it waits for {what}"),
-        )
-    elif not waits or waits <= {id_ for row in facts.rows for id_, _ in row.calls}:
+    open_count = len(awaited_ids & {call.id for call in pairs.unanswered})
+    waits_without_id = not awaited_ids and any(
+        call.id is None for calls in open_calls(facts, pairs).values() for call in calls
+    )
+    if waits_for_more or open_count or waits_without_id:
+        yield _open_turn(facts, open_count)
+        return
+    clear = [Edit("session_state", facts.state_rowid, {"pending_json": None}, facts.spot())]
+    made_ids = {id_ for row in facts.rows for id_, _ in row.calls}
+    if awaited_ids <= made_ids:
         yield check_result(
             "pending-answered",
             Severity.ERROR,
-            place,
+            facts.spot(),
             "Its bookkeeping waits for calls, but all of them are answered: power-loop refuses to go on.",
             "It waits for nothing any more.",
             clear,
@@ -127,7 +156,21 @@ def pending(facts: SessionFacts, layout: Layout) -> Iterator[CheckResult]:
         yield check_result(
             "pending-unknown",
             Severity.ERROR,
-            place,
+            facts.spot(),
             "Its bookkeeping waits for calls that no message makes: power-loop refuses to go on.",
             choices={Choice("clear", "wait for nothing any more"): clear},
         )
+
+
+def _open_turn(facts: SessionFacts, open_count: int) -> CheckResult:
+    """Return the finding about a turn that waits for `open_count` calls, or for another answer if that is 0."""
+    awaited_in_words = "an answer"
+    if open_count:
+        awaited_in_words = "1 call" if open_count == 1 else f"{open_count} calls"
+    return check_result(
+        "open-turn",
+        Severity.INFO,
+        facts.spot(),
+        f"A turn is open: it waits for {awaited_in_words}. "
+        "Its agent may go on with it; if it never will, settle ends it.",
+    )

@@ -1,6 +1,7 @@
 """The result of one check: a finding, and the edits that repair it. Pure.
 
-Severity follows power-loop: an error is what it cannot load, append to, or keep in the context.
+Severity follows power-loop: an error is damage because of which it cannot load something, append to it, or keep it in
+the context.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from sessionscope.store.model.rows import Spot
 
 from .edits import Edit
 
+SHOWN_RUNS = 6
+"""How many runs of seqs a finding names."""
+
 
 class CheckResult(Struct, frozen=True):
-    """A finding, with the edits of its safe fix under "" and those of each choice under its name."""
+    """A finding with the edits of each way to repair it."""
 
     finding: Finding
     edits: Mapping[str, tuple[Edit, ...]] = {}
+    """The edits of each choice by its name, and those of the safe fix under ""."""
 
 
 def check_result(
@@ -31,21 +36,26 @@ def check_result(
     edits: Sequence[Edit] = (),
     choices: Mapping[Choice, Sequence[Edit]] | None = None,
 ) -> CheckResult:
-    """Return a result that has a safe fix, choices (and that of keeping all as it is), or neither."""
+    """Return a result with a safe fix (`fix` and its `edits`), with `choices` and their edits, or with neither.
+
+    The choice to keep everything as it is comes first and need not be given.
+    """
     offered = choices or {}
-    by_name = {choice.name: tuple(some) for choice, some in offered.items()}
-    return CheckResult(
-        Finding(code, severity, place, message, fix, (KEEP, *offered) if offered else ()),
-        by_name | ({"": tuple(edits)} if fix else {}),
-    )
+    edits_by_name = {choice.name: tuple(choice_edits) for choice, choice_edits in offered.items()}
+    if fix:
+        edits_by_name[""] = tuple(edits)
+    finding = Finding(code, severity, place, message, fix, (KEEP, *offered) if offered else ())
+    return CheckResult(finding, edits_by_name)
 
 
-def count_rows(many: int) -> str:
+def count_rows(count: int) -> str:
     """Return a number of rows in words."""
-    return "1 row" if many == 1 else f"{many:,} rows"
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def named_seqs(runs: Sequence[tuple[int, int]]) -> str:
-    """Return runs of seqs, each as its first and last seq, in words. Of many, only the first are named."""
-    shown = [f"{first}" if first == last else f"{first}-{last}" for first, last in runs[:6]]
-    return ", ".join([*shown, "…"] if len(runs) > 6 else shown)
+    """Return the first SHOWN_RUNS runs of seqs in words, such as "3, 5-8", with "…" if there are more."""
+    shown = [f"{first}" if first == last else f"{first}-{last}" for first, last in runs[:SHOWN_RUNS]]
+    if len(runs) > SHOWN_RUNS:
+        shown.append("…")
+    return ", ".join(shown)

@@ -1,7 +1,8 @@
-"""Room for missing rows between the rows of a session, made by renumbering the later rows. Pure."""
+"""Room for missing messages between the messages of a session, made by moving the later ones up. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -13,26 +14,27 @@ from .edits import Edit
 
 
 class Rooms(Struct, frozen=True):
-    """The rooms of a session: for each, the present seq before which its rows are inserted, and how many rows it is
-    for.
-    """
+    """The places at which messages are inserted."""
 
     made: tuple[tuple[int, int], ...]
+    """Of each place, the lowest old seq that moves up, and how many messages are inserted before it."""
 
     def moved(self, seq: Any) -> Any:
-        """Return the new seq of a row. Anything but a seq is returned unchanged."""
-        return seq + sum(many for first, many in self.made if first <= seq) if type(seq) is int else seq
+        """Return the new seq of a message with an old one; a value that is not an integer is returned as it is."""
+        if type(seq) is not int:
+            return seq
+        return seq + sum(count for first, count in self.made if first <= seq)
 
     def start(self, first: int) -> int:
-        """Return the first seq of the room at `first`, or of a gap there, after renumbering."""
-        return first + sum(many for before, many in self.made if before < first)
+        """Return the new seq of the first message that is inserted before the old seq `first`."""
+        return first + sum(count for earlier, count in self.made if earlier < first)
 
 
 def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:
-    """Return the edits that renumber rows to make room, and change everything that names them."""
+    """Return the edits that move messages to their new seqs, and change every value that names a moved seq."""
     moved = rooms.moved
     edits: list[Edit] = []
-    # The last row first: no two rows may share a seq, not even for a moment.
+    # From the last to the first: no two messages may have the same seq, not even between two edits.
     for row in reversed(facts.rows):
         values: dict[str, Any] = {"seq": moved(row.seq)} if moved(row.seq) != row.seq else {}
         if isinstance(row.meta, dict):
@@ -51,18 +53,19 @@ def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:
 
 
 def count_on(facts: SessionFacts, highest: int) -> list[Edit]:
-    """Return the edits after which the next message gets a seq above `highest`."""
+    """Return the edits after which the next message gets a seq above `highest`; none if it does already."""
     stored = facts.state.get("next_seq") if facts.state else None
     if facts.state_rowid is None or (type(stored) is int and stored > highest):
         return []
     return [Edit("session_state", facts.state_rowid, {"next_seq": highest + 1}, facts.spot())]
 
 
-def _moved_meta(meta: dict[str, Any], moved: Any) -> dict[str, Any]:
-    """Return the new meta column of a note whose span moves; nothing if it does not move."""
+def _moved_meta(meta: dict[str, Any], moved: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the new value of the meta column, by its name, of a note whose seqs move; {} if they do not."""
     changed = {key: moved(meta[key]) for key in ("from_seq", "to_seq", "ord") if moved(meta.get(key)) != meta.get(key)}
     runs = meta.get("fold_seqs")
     if isinstance(runs, list):
-        shifted = [[moved(end) for end in run] if isinstance(run, list) else run for run in runs]
-        changed |= {"fold_seqs": shifted} if shifted != runs else {}
+        moved_runs = [[moved(seq) for seq in run] if isinstance(run, list) else run for run in runs]
+        if moved_runs != runs:
+            changed["fold_seqs"] = moved_runs
     return {"meta_json": dumps(meta | changed)} if changed else {}

@@ -1,1 +1,1 @@
-"""The file: tables, the layouts of every release, and stored values."""
+"""The database file: its tables, the layouts of every release, and stored values."""

@@ -1,4 +1,4 @@
-"""Lenient decoding of stored values, one at a time: a bad value is reported and kept as text, never raised."""
+"""Decoding of stored values, one at a time. A bad value is noted and kept as text; it never raises."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from sessionscope.store.model.outline import union
 from sessionscope.store.model.rows import NoteSpan
 from sessionscope.store.rules.values import Damages, character_at
 
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
-"""The smallest and the largest value of an INTEGER column."""
+LOWEST = -(2**63)
+"""The smallest integer that a column can hold."""
+HIGHEST = 2**63 - 1
+"""The largest integer that a column can hold."""
 
 
 def text(value: object, what: str, damages: Damages) -> str | None:
-    """Return the value of a TEXT column. BLOBs and invalid UTF-8 come back readable, and are reported."""
+    """Return a value of a TEXT column as text, None for NULL. `what` names the column in notes.
+
+    BLOBs, invalid UTF-8 and numbers are made readable and noted.
+    """
     if value is None:
         return None
     if isinstance(value, BrokenText):
@@ -31,7 +36,7 @@ def text(value: object, what: str, damages: Damages) -> str | None:
 
 
 def number(value: object, what: str, damages: Damages) -> int | None:
-    """Return the value of an INTEGER column, None if it is something else."""
+    """Return a value of an INTEGER column; anything else is noted and returned as None."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     damages.note(f"{what} is not a whole number")
@@ -39,7 +44,7 @@ def number(value: object, what: str, damages: Damages) -> int | None:
 
 
 def decode_bytes(data: bytes, what: str, damages: Damages) -> str:
-    """Decode bytes of a TEXT value that begin and end at character boundaries."""
+    """Decode bytes of a TEXT value that are cut at character boundaries. Invalid UTF-8 is escaped and noted."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -48,15 +53,17 @@ def decode_bytes(data: bytes, what: str, damages: Damages) -> str:
 
 
 class Cells:
-    """The large columns of one table, read in bounded pieces, so that a page of rows never loads a body it does not
-    show.
-    """
+    """The large columns of one table, read in bounded pieces, so that a page of rows never loads whole bodies."""
 
     def __init__(self, conn: sqlite3.Connection, table: str) -> None:
-        self._conn, self._table = conn, table
+        self._conn = conn
+        self._table = table
 
     def read(self, column: str, rowid: int, kind: str, start: int, stop: int) -> tuple[bytes, int]:
-        """Return bytes `start` to `stop` of a TEXT or BLOB value, and its size; nothing for any other kind of value."""
+        """Return bytes `start` to `stop` of a value and its whole size in bytes.
+
+        `kind` is the value's SQLite type. For any but "text" and "blob" the result is (b"", 0).
+        """
         if kind not in ("text", "blob"):
             return b"", 0
         with self._conn.blobopen(self._table, column, rowid, readonly=True) as blob:
@@ -66,16 +73,17 @@ class Cells:
             return blob.read(max(0, min(stop, size) - start)), size
 
     def head(self, column: str, rowid: int, kind: str, limit: int, what: str, damages: Damages) -> tuple[str, int]:
-        """Return at most `limit` bytes of a value as text, and the size of the whole."""
+        """Return the first `limit` bytes of a value as text, cut at a character, and its whole size in bytes."""
         data, size = self.read(column, rowid, kind, 0, limit)
         if kind == "blob":
             damages.note(f"{what} is a BLOB, not text")
-        whole = data if size <= limit else data[: character_at(data, len(data))]
-        return decode_bytes(whole, what, damages), size
+        if size > limit:
+            data = data[: character_at(data, len(data))]
+        return decode_bytes(data, what, damages), size
 
 
 def note_span(name: str | None, meta: Any) -> NoteSpan | None:
-    """Return what a compaction note says of itself, None for any other message."""
+    """Return the span that a compaction note's meta records, None for any other message."""
     if name != "compact_note":
         return None
     values = meta if isinstance(meta, dict) else {}
@@ -83,13 +91,19 @@ def note_span(name: str | None, meta: Any) -> NoteSpan | None:
 
 
 def recorded_runs(meta: Any) -> tuple[tuple[int, int], ...] | None:
-    """Return the exact set of compacted seqs, if a note records it as runs."""
+    """Return the compacted seqs that a note records in `fold_seqs` as runs, None if it records none or invalid ones."""
     runs = meta.get("fold_seqs") if isinstance(meta, dict) else None
     if not isinstance(runs, list):
         return None
     pairs = [tuple(run) for run in runs if isinstance(run, list) and len(run) == 2]
-    good = [(a, b) for a, b in pairs if type(a) is int and type(b) is int and LOWEST <= a <= b <= HIGHEST]
-    return tuple(union(good)) if len(good) == len(runs) else None
+    valid_runs = [
+        (first, last)
+        for first, last in pairs
+        if type(first) is int and type(last) is int and LOWEST <= first <= last <= HIGHEST
+    ]
+    if len(valid_runs) != len(runs):
+        return None
+    return tuple(union(valid_runs))
 
 
 def _int(value: object) -> int | None:

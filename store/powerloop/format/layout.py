@@ -1,7 +1,7 @@
-"""The power-loop tables and columns that a file really has, found by reading its schema, never by a version number.
+"""The power-loop tables and columns that a file has, detected from its schema, not from a version number.
 
-A layout is a table prefix; one file may hold several. Version stamps only refine the label if tables cannot: they are
-wrong in files that a later release stamped without migrating.
+A layout is the set of tables with one prefix; one file may hold several. Version stamps only refine the release label
+if tables cannot: a later release may have stamped a file without migrating it, so stamps can be wrong.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from sessionscope.store.model.errors import NotAnArchive
 from .obstacles import Obstacle, obstacles, written_tables
 
 NOTE_NAME = "compact_note"
-NEWEST_STAMP, NEWEST_USER_VERSION = 9, 2
-"""The newest known schema versions: of the prefixed layouts, and of the unprefixed one of the synchronous store."""
+"""The name of message rows that hold a compaction note."""
+NEWEST_STAMP = 9
+"""The newest known schema of the prefixed layouts, as `schema_migrations.version`."""
+NEWEST_USER_VERSION = 2
+"""The newest known schema of the unprefixed layouts of the synchronous store, as `PRAGMA user_version`."""
 
-_NEEDED = {
+_REQUIRED_COLUMNS = {
     "sessions": {"session_id"},
     "messages": {"session_id", "seq", "role", "state"},
     "session_state": {"session_id", "next_seq"},
 }
-_BY_TABLES = (
+"""The tables and columns that make a set of tables a layout."""
+_RELEASES_BY_TABLE = (
     ("project_messages", "id", "8.0"),
     ("context_cache", None, "6.54-7.3"),
     ("follow_up_queue", "item_id", "6.33-6.53"),
@@ -36,7 +40,8 @@ _BY_TABLES = (
     ("messages", "send_index", "2.2-3.1"),
     ("shared_state", "state_key", "2.0-2.1"),
 )
-_BY_TABLES_UNPREFIXED = (
+"""Of prefixed layouts, newest first: a table, a column of it or None, and the releases that made it."""
+_RELEASES_BY_TABLE_UNPREFIXED = (
     ("shared_state", None, "0.13-0.14"),
     ("timers", "interval_s", "0.12"),
     ("timers", None, "0.11"),
@@ -44,26 +49,28 @@ _BY_TABLES_UNPREFIXED = (
     ("notes", None, "0.8-0.9"),
     ("session_runtime_state", None, "0.4-0.7"),
 )
+"""The same of unprefixed layouts without a version stamp."""
 
 
 class NoSessions(NotAnArchive):
-    """The file is a sound database without session tables of any known release."""
+    """The file is a valid database without the session tables of any known release."""
 
 
 class Layout(Struct, frozen=True):
-    """One set of power-loop tables. `tables` maps a table's plain name to its columns.
-
-    `release` is the range of releases that make such tables. `by_ord` says whether these sort a note by its `meta.ord`.
-    `poisoned` says whether no release can load it because it was stamped as newer than it is.
-    """
+    """One set of power-loop tables."""
 
     prefix: str
+    """The beginning of every table's full name; may be empty."""
     tables: dict[str, frozenset[str]]
+    """The columns of each table, by the table's plain name (without prefix)."""
     release: str
+    """The range of releases that make such tables."""
     by_ord: bool
+    """Whether these releases place a note where its `meta.ord` says."""
     poisoned: bool
+    """Whether no release can load it, because it was stamped as newer than it is."""
     obstacles: tuple[Obstacle, ...] = ()
-    """Triggers and foreign keys that act when these tables are written. With any of them, the tables are only read."""
+    """Triggers and foreign keys that act when these tables are written. If there are any, the layout is read-only."""
 
     def name(self, table: str) -> str:
         """Return a table's full name, as the file has it."""
@@ -74,17 +81,17 @@ class Layout(Struct, frozen=True):
         return quoted(self.name(table))
 
     def has(self, table: str, column: str | None = None) -> bool:
-        """Return whether the file has a table, or a column of it."""
+        """Return whether the file has a table or, if given, a column of it."""
         columns = self.tables.get(table)
         return columns is not None and (column is None or column in columns)
 
     def column(self, table: str, column: str) -> str:
-        """Return a column for a SELECT, or NULL under its name if the file has none."""
+        """Return a column for a SELECT: NULL under its name if the file does not have it."""
         return column if self.has(table, column) else f"NULL AS {column}"
 
     @property
     def chars(self) -> str:
-        """How many characters the model is sent of a message, its content and its calls, for a SELECT."""
+        """Return a SELECT expression: how many characters the model reads of a message, content and tool calls."""
         lengths = [
             f"ifnull(length({column}), 0)" for column in ("content", "tool_calls_json") if self.has("messages", column)
         ]
@@ -92,43 +99,48 @@ class Layout(Struct, frozen=True):
 
 
 def schema_version(conn: sqlite3.Connection) -> int:
-    """Return a number that changes with every change of a table."""
+    """Return SQLite's schema version, which changes whenever the schema does."""
     return int(conn.execute("PRAGMA schema_version").fetchone()[0])
 
 
 def layouts(conn: sqlite3.Connection) -> list[Layout]:
-    """Return every layout in a file, the unprefixed one first. Reads the schema and a version stamp."""
+    """Return every layout in a file, the unprefixed one first. Reads the schema and the version stamps."""
     names = [str(name) for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    user_version = int(conn.execute("PRAGMA user_version").fetchone()[0])
-    known = set(names)
+    user_version = _user_version(conn)
+    known_names = set(names)
     prefixes = sorted(name[: -len("sessions")] for name in names if name.endswith("sessions"))
-    found = []
+    found_layouts = []
     for prefix in prefixes:
-        if not all(prefix + table in known for table in _NEEDED):
+        if not all(prefix + table in known_names for table in _REQUIRED_COLUMNS):
             continue
-        # A longer prefix is a layout of its own, so its tables do not belong to this one.
-        others = [other for other in prefixes if len(other) > len(prefix) and other.startswith(prefix)]
+        # Tables with a longer prefix belong to a layout of their own.
+        longer_prefixes = tuple(other for other in prefixes if len(other) > len(prefix) and other.startswith(prefix))
         tables = {
             name[len(prefix) :]: _columns(conn, name)
             for name in names
-            if name.startswith(prefix) and not any(name.startswith(other) for other in others)
+            if name.startswith(prefix) and not name.startswith(longer_prefixes)
         }
-        if all(columns <= tables.get(table, frozenset()) for table, columns in _NEEDED.items()):
-            layout = _layout(conn, prefix, tables, user_version)
-            written = [prefix + table for table in written_tables(tables)]
-            found.append(replace(layout, obstacles=tuple(obstacles(conn, written))))
-    return found
+        if not all(columns <= tables.get(table, frozenset()) for table, columns in _REQUIRED_COLUMNS.items()):
+            continue
+        layout = _layout(conn, prefix, tables, user_version)
+        written = [prefix + table for table in written_tables(tables)]
+        found_layouts.append(replace(layout, obstacles=tuple(obstacles(conn, written))))
+    return found_layouts
 
 
 def newer(conn: sqlite3.Connection, layout: Layout) -> str | None:
-    """Return why tables may hold something unknown, None if they do not."""
+    """Return why the tables may hold things that we do not know (a later release wrote them), None if they do not."""
     stamp = _stamp(conn, layout)
     if stamp is not None and stamp > NEWEST_STAMP:
         return f"was written by a release later than we know (schema {stamp})"
-    user_version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    user_version = _user_version(conn)
     if stamp is None and not layout.prefix and user_version > NEWEST_USER_VERSION:
         return f"was written by a release later than we know (user_version {user_version})"
     return None
+
+
+def _user_version(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _columns(conn: sqlite3.Connection, name: str) -> frozenset[str]:
@@ -136,25 +148,29 @@ def _columns(conn: sqlite3.Connection, name: str) -> frozenset[str]:
 
 
 def _layout(conn: sqlite3.Connection, prefix: str, tables: dict[str, frozenset[str]], user_version: int) -> Layout:
-    draft = Layout(prefix, tables, "", True, False)
-    stamped = _stamp(conn, draft)
-    if prefix or stamped is not None:
-        poisoned = (stamped or 0) >= 2 and not draft.has("messages", "send_index")
-        release = "2.2 or later" if poisoned else _release(draft, _BY_TABLES, "2.0-2.1")
-        return Layout(prefix, tables, release, not poisoned, poisoned)
+    """Return the layout of these tables, still without its obstacles."""
+    draft = Layout(prefix, tables, release="", by_ord=True, poisoned=False)
+    stamp = _stamp(conn, draft)
+    if prefix or stamp is not None:
+        # A stamp of 2 or more promises the column that is missing.
+        if (stamp or 0) >= 2 and not draft.has("messages", "send_index"):
+            return replace(draft, release="2.2 or later", by_ord=False, poisoned=True)
+        return replace(draft, release=_release(draft, _RELEASES_BY_TABLE, "2.0-2.1"))
     if draft.has("usage_rounds", "send_index"):
-        return Layout(prefix, tables, "3.17 or later, unprefixed", True, False)
+        return replace(draft, release="3.17 or later, unprefixed")
     if user_version >= 1:
-        return Layout(prefix, tables, "0.15-1.0", True, False)
-    release = _release(draft, _BY_TABLES_UNPREFIXED, "0.2-0.3")
-    return Layout(prefix, tables, release, draft.has("shared_state"), False)
+        return replace(draft, release="0.15-1.0")
+    release = _release(draft, _RELEASES_BY_TABLE_UNPREFIXED, "0.2-0.3")
+    return replace(draft, release=release, by_ord=draft.has("shared_state"))
 
 
 def _release(layout: Layout, rules: tuple[tuple[str, str | None, str], ...], otherwise: str) -> str:
+    """Return the releases of the first rule that the layout fits, else `otherwise`."""
     return next((release for table, column, release in rules if layout.has(table, column)), otherwise)
 
 
 def _stamp(conn: sqlite3.Connection, layout: Layout) -> int | None:
+    """Return the schema version that a release stamped into the layout, None if there is none."""
     if not layout.has("schema_migrations", "version"):
         return None
     row = conn.execute(f"SELECT version FROM {layout.table('schema_migrations')} LIMIT 1").fetchone()

@@ -71,10 +71,12 @@ CREATE TABLE IF NOT EXISTS session_state (
 """
 
 STATEMENTS = tuple(statement.strip() for statement in TABLES.split(";") if statement.strip())
-"""Each table and index by itself: a script would commit the transaction in which they are made."""
+"""One statement for each table and index. They run one by one: `executescript` would commit the open transaction."""
 
 COLUMNS = {
     name: frozenset(re.findall(r"^    ([a-z_]+) ", body, re.MULTILINE))
     for name, body in re.findall(r"^CREATE TABLE IF NOT EXISTS (\w+) \((.*?)^\);", TABLES, re.MULTILINE | re.DOTALL)
 }
+"""The columns of each table, by its name."""
 INDEXES = frozenset(re.findall(r"^CREATE INDEX IF NOT EXISTS (\w+)", TABLES, re.MULTILINE))
+"""The names of the indexes."""

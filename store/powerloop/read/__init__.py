@@ -1,1 +1,1 @@
-"""Sessions, messages, compactions and links, read from a database."""
+"""Reads of sessions, messages, compactions and links from a database."""

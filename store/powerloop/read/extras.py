@@ -1,4 +1,4 @@
-"""What later releases store next to a session: leases, statistics, todos, notes, timers, queued input."""
+"""Data of a session in tables of later releases: leases, statistics, todos, notes, timers, queued input and others."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from sessionscope.store.rules.values import Damages
 
 from .messages import Owner
 
-_LIMIT, _CHARS = 5, 500
-# Table, what to call a row of it, and the columns to show. A row with more than one is shown as "column value".
-_KINDS = (
+_ROWS_PER_TABLE = 5
+"""How many rows of each table are shown."""
+_VALUE_CHARS = 500
+"""How many characters of a value are shown."""
+_TABLES = (
     ("session_leases", "lease", ("owner_id", "expires_at")),
     ("session_stats", "statistics", ("sends", "rounds", "llm_calls", "tool_calls", "total_tokens")),
     ("session_runtime_state", "state", ("state_key", "key", "value_json")),
@@ -23,32 +25,42 @@ _KINDS = (
     ("background_tasks", "background", ("command", "status")),
     ("project_messages", "projection", ("kind", "source_seq_lo", "source_seq_hi", "rendered_text")),
 )
+"""Each table with the label of its rows and the columns to show."""
 
 
 def extras(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> tuple[tuple[str, str], ...]:
-    """Return (what it is, its value) for the first few rows of each table that mentions the session."""
-    found: list[tuple[str, str]] = []
-    for table, label, wanted in _KINDS:
+    """Return (label, values) of the first few rows of each table that has rows of the session."""
+    rows: list[tuple[str, str]] = []
+    for table, label, known_columns in _TABLES:
         if not layout.has(table, "session_id"):
             continue
-        columns = [column for column in wanted if layout.has(table, column)]
+        columns = [column for column in known_columns if layout.has(table, column)]
         if not columns:
             continue
-        shown = ", ".join(f"substr({column}, 1, {_CHARS})" for column in columns)
+        selected = ", ".join(f"substr({column}, 1, {_VALUE_CHARS})" for column in columns)
         for row in conn.execute(
-            f"SELECT {shown} FROM {layout.table(table)} WHERE {owner.condition} LIMIT ?", (owner.value, _LIMIT)
+            f"SELECT {selected} FROM {layout.table(table)} WHERE {owner.condition} LIMIT ?",
+            (owner.value, _ROWS_PER_TABLE),
         ):
-            words = [(column, _shown(column, value)) for column, value in zip(columns, row, strict=True)]
-            pairs = [
-                f"{column.removesuffix('_at')} {word}" if len(columns) > 2 or column.endswith("_at") else word
-                for column, word in words
-                if word
-            ]
-            found.append((label, " · ".join(pairs)))
-    return tuple(found)
+            rows.append((label, _row_text(columns, row)))
+    return tuple(rows)
 
 
-def _shown(column: str, value: object) -> str | None:
+def _row_text(columns: list[str], row: tuple[object, ...]) -> str:
+    """Return the values of a row on one line. Times have their column's name, and all values of three or more do."""
+    parts = []
+    for column, value in zip(columns, row, strict=True):
+        shown = _value_text(column, value)
+        if not shown:
+            continue
+        if len(columns) > 2 or column.endswith("_at"):
+            shown = f"{column.removesuffix('_at')} {shown}"
+        parts.append(shown)
+    return " · ".join(parts)
+
+
+def _value_text(column: str, value: object) -> str | None:
+    """Return a value as text; a time in milliseconds becomes ISO 8601."""
     shown = text(value, "", Damages())
     if column.endswith("_at") and shown and shown.isdecimal() and len(shown) < 16:
         try:

@@ -1,4 +1,4 @@
-"""The facts of one session that the doctor and a compaction need, read at once and without bodies."""
+"""The facts of one session that the doctor and a compaction need, read at once. Message bodies stay on disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sessionscope.store.io.sqlitefile import BrokenText
 from sessionscope.store.model.outline import Outline, runs_of
 from sessionscope.store.model.rows import Audit, Ref, Spot, State
-from sessionscope.store.powerloop.format.decode import note_span
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
 from sessionscope.store.rules.values import Damages, calls_made, parse
 
@@ -19,7 +17,7 @@ from . import audit
 from .messages import HEAD_CHARS, Owner
 from .sessions import id_text, owner_of
 
-_MESSAGE = (
+_MESSAGE_COLUMNS = (
     "seq",
     "role",
     "name",
@@ -38,176 +36,178 @@ SEQ_COLUMNS = (
     ("hook_events", "message_seq"),
     ("follow_up_queue", "delivered_seq"),
 )
-"""The columns in which later releases name a message by its seq."""
-_ACTIVE, _COMPACTED = State.ACTIVE.value, State.COMPACTED.value
+"""The columns in which later releases name a message by its seq, as (table, column)."""
+_ACTIVE = State.ACTIVE.value
+_COMPACTED = State.COMPACTED.value
 
 
 class CallFacts(Struct, frozen=True):
-    """A tool call, by the position of its row and its own position in that row."""
+    """A tool call of a message."""
 
-    row: int
-    at: int
+    message_index: int
+    """The position of the message that makes it, in `SessionFacts.rows`."""
+    call_index: int
+    """Its position among the calls of that message."""
     id: str | None
     name: str | None
 
 
 class MessageFacts(Struct, gc=False):
-    """A message.
-
-    `bad` are columns whose JSON does not parse, `odd` those in which it is not of the expected kind. If bodies were
-    asked for, `size` counts the characters of its content and its calls, and `head` is how the content begins.
-    """
+    """A message whose seq is an integer. Fields of type Any are as they are stored, so they may have any type."""
 
     rowid: int
     seq: int
     role: Any
     name: Any
     state: Any
-    answers: Any
+    tool_call_id: Any
+    """The id of the call that this message is the result of."""
     calls: tuple[tuple[str | None, str | None], ...]
-    stored_calls: Any
+    """The id and the name of each tool call that it makes."""
     meta: Any
+    """The decoded meta of a compaction note, None for other messages."""
     round_index: Any
     created_at: Any
     send_index: Any
-    bad: tuple[str, ...]
-    unusual: tuple[str, ...]
+    invalid_json: tuple[str, ...]
+    """The columns whose value is not valid JSON."""
+    wrong_type: tuple[str, ...]
+    """The columns whose JSON is not of the expected type: an object, or a list of tool calls."""
     size: int = 0
+    """The characters of its content and its tool calls; 0 unless read with `bodies`."""
     head: Any = None
+    """The beginning of its content; None unless read with `bodies`."""
 
     @property
     def active(self) -> bool:
+        """Return whether the message is in the context."""
         return bool(self.state == _ACTIVE)
 
     @property
     def note(self) -> bool:
+        """Return whether the message is a compaction note."""
         return bool(self.name == NOTE_NAME)
 
 
 class AuditRow(Struct, frozen=True):
-    """An audit row."""
+    """An audit row, which records one compaction, with its values as they are stored."""
 
     rowid: int
     number: Any
     note_seq: Any
     from_seq: Any
     to_seq: Any
-    before: Any
-    after: Any
+    before_tokens: Any
+    after_tokens: Any
     round_index: Any
 
 
 class SessionFacts(Struct):
-    """The facts of a session.
-
-    `session` and `state` are columns as they are stored; `state` is None if it has no row. `rows_without_seq` are the
-    rowids of messages whose seq is no whole number. `mentions` are (table, rowid, column, seq) of other tables.
-    """
+    """The facts of a session."""
 
     ref: Ref
     key: int
+    """The storage key (rowid) of the session."""
     stored_id: Any
+    """The session's id as it is stored."""
     session: dict[str, Any]
+    """The session's row: column to stored value."""
     state_rowid: int | None
+    """The rowid of its bookkeeping in session_state, None if that has no row."""
     state: dict[str, Any] | None
+    """Its bookkeeping in session_state: column to stored value, None if that has no row."""
     rows: list[MessageFacts]
+    """Its messages in the order of their seqs."""
     rows_without_seq: list[int]
+    """The rowids of messages whose seq is not an integer."""
     audit_rows: list[AuditRow]
     audit: Audit
     mentions: list[tuple[str, int, str, int]]
+    """Seqs in other tables (`SEQ_COLUMNS`), as (table, rowid, column, seq)."""
 
     def spot(self, row: MessageFacts | None = None) -> Spot:
-        """Return the place of the session, or of a row of it."""
+        """Return the spot of the session, or of one of its messages."""
         return Spot(self.ref, str(row.seq), row.seq) if row is not None else Spot(self.ref)
 
     @property
     def highest(self) -> int:
+        """Return the highest seq, 0 if there are no messages."""
         return self.rows[-1].seq if self.rows else 0
 
+    @property
+    def highest_audit_number(self) -> int:
+        """Return the highest number of an audit row, 0 if there are none."""
+        return max((audit_row.number for audit_row in self.audit_rows if type(audit_row.number) is int), default=0)
 
-def keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
-    """Return the storage keys of all sessions."""
+
+def session_keys(conn: sqlite3.Connection, layout: Layout) -> list[int]:
+    """Return the storage keys of all sessions, in ascending order."""
     return [key for (key,) in conn.execute(f"SELECT rowid FROM {layout.table('sessions')} ORDER BY rowid")]
 
 
 def read_facts(conn: sqlite3.Connection, layout: Layout, key: int, bodies: bool = False) -> SessionFacts | None:
-    """Return one session by its storage key, None if it no longer exists; with `bodies` also their lengths and
-    beginnings.
+    """Read one session by its storage key; None if it no longer exists.
+
+    With `bodies`, messages have their `size` and `head` too.
     """
-    session = _one(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
+    session = _read_record(conn, f"SELECT * FROM {layout.table('sessions')} WHERE rowid = ?", key)
     if session is None:
         return None
-    stored = session["session_id"]
-    owner = owner_of(layout, key, stored)
-    state = _one(
+    stored_id = session["session_id"]
+    owner = owner_of(layout, key, stored_id)
+    # The space in its name keeps the rowid apart from any real column.
+    state = _read_record(
         conn, f'SELECT rowid AS " rowid", * FROM {layout.table("session_state")} WHERE {owner.condition}', owner.value
     )
-    rows, rows_without_seq = _rows(conn, layout, owner, bodies)
-    audit_rows = _audit_rows(conn, layout, owner)
+    rows, rows_without_seq = _read_messages(conn, layout, owner, bodies)
+    audit_rows = _read_audit_rows(conn, layout, owner)
     return SessionFacts(
-        ref=Ref(layout.prefix, id_text(key, stored)),
+        ref=Ref(layout.prefix, id_text(key, stored_id)),
         key=key,
-        stored_id=stored,
+        stored_id=stored_id,
         session=session,
         state_rowid=state.pop(" rowid") if state else None,
         state=state,
         rows=rows,
         rows_without_seq=rows_without_seq,
         audit_rows=audit_rows,
-        audit=_audit(conn, layout, owner, rows, rows_without_seq, bool(audit_rows)),
-        mentions=_mentions(conn, layout, owner),
+        audit=_audit(conn, layout, owner, rows, bool(audit_rows)),
+        mentions=_read_mentions(conn, layout, owner),
     )
 
 
-def _one(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any] | None:
+def _read_record(conn: sqlite3.Connection, statement: str, value: Any) -> dict[str, Any] | None:
+    """Return the first row that a statement with one parameter selects, as column to value; None if there is none."""
     cursor = conn.execute(statement, (value,))
-    found = cursor.fetchone()
-    return {column[0]: value for column, value in zip(cursor.description, found, strict=True)} if found else None
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) -> tuple[list[MessageFacts], list[int]]:
-    rows, rows_without_seq = [], []
-    columns = ", ".join(layout.column("messages", column) for column in _MESSAGE)
-    head_column = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
-    body = f"{layout.chars}, {head_column}" if bodies else "0, NULL"
+def _read_messages(
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool
+) -> tuple[list[MessageFacts], list[int]]:
+    """Return the messages of a session in the order of their seqs, and the rowids of those without an integer seq."""
+    rows: list[MessageFacts] = []
+    rows_without_seq: list[int] = []
+    columns = ", ".join(layout.column("messages", column) for column in _MESSAGE_COLUMNS)
+    body_columns = "0, NULL"
+    if bodies:
+        head_column = f"substr(content, 1, {HEAD_CHARS})" if layout.has("messages", "content") else "NULL"
+        body_columns = f"{layout.chars}, {head_column}"
     for rowid, seq, role, name, state, answers, calls, meta, round_index, created_at, send, size, head in conn.execute(
-        f"SELECT rowid, {columns}, {body} FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq",
+        f"SELECT rowid, {columns}, {body_columns} FROM {layout.table('messages')} WHERE {owner.condition} ORDER BY seq",
         (owner.value,),
     ):
         if type(seq) is not int:
             rows_without_seq.append(rowid)
             continue
-        if not calls and (not meta or meta == "{}"):
-            # Most rows: nothing in them needs to be parsed.
-            rows.append(
-                MessageFacts(
-                    rowid,
-                    seq,
-                    role,
-                    name,
-                    state,
-                    answers,
-                    (),
-                    None,
-                    None,
-                    round_index,
-                    created_at,
-                    send,
-                    (),
-                    (),
-                    size,
-                    head,
-                )
-            )
-            continue
-        bad: list[str] = []
-        unusual: list[str] = []
-        called = _value(calls, "tool_calls_json", bad) if calls else None
-        named = Damages()
-        made = calls_made(called, named)
-        if named and not bad:
-            unusual.append("tool_calls_json")
-        values = _object(meta, "meta_json", bad, unusual) if meta and meta != "{}" else None
+        if calls or (meta and meta != "{}"):
+            made_calls, note_meta, invalid_json, wrong_type = _decode_json(name, calls, meta)
+        else:
+            # Most messages have neither tool calls nor meta, so there is nothing to decode.
+            made_calls, note_meta, invalid_json, wrong_type = (), None, (), ()
         rows.append(
             MessageFacts(
                 rowid,
@@ -216,14 +216,13 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
                 name,
                 state,
                 answers,
-                made,
-                called,
-                values if name == NOTE_NAME else None,
+                made_calls,
+                note_meta,
                 round_index,
                 created_at,
                 send,
-                tuple(bad),
-                tuple(unusual),
+                invalid_json,
+                wrong_type,
                 size,
                 head,
             )
@@ -231,35 +230,55 @@ def _rows(conn: sqlite3.Connection, layout: Layout, owner: Owner, bodies: bool) 
     return rows, rows_without_seq
 
 
-def _value(stored: Any, column: str, bad: list[str]) -> Any:
-    """Return what a JSON column holds, None if it does not parse."""
-    damages = Damages()
-    plain = type(stored) is str and not isinstance(stored, BrokenText)
-    value = parse(stored, column, damages) if plain else None
-    if damages or not plain:
-        bad.append(column)
-        return None
-    return value
+def _decode_json(
+    name: Any, stored_calls: Any, stored_meta: Any
+) -> tuple[tuple[tuple[str | None, str | None], ...], Any, tuple[str, ...], tuple[str, ...]]:
+    """Decode the JSON columns of a message to the fields of `MessageFacts`: calls, meta, invalid_json, wrong_type."""
+    invalid_json: list[str] = []
+    wrong_type: list[str] = []
+    calls: tuple[tuple[str | None, str | None], ...] = ()
+    if stored_calls:
+        call_damages = Damages()
+        calls = calls_made(_decode(stored_calls, "tool_calls_json", invalid_json), call_damages)
+        if call_damages and not invalid_json:
+            wrong_type.append("tool_calls_json")
+    meta = None
+    if stored_meta and stored_meta != "{}":
+        meta = _decode_object(stored_meta, "meta_json", invalid_json, wrong_type)
+    note_meta = meta if name == NOTE_NAME else None
+    return calls, note_meta, tuple(invalid_json), tuple(wrong_type)
 
 
-def _object(stored: Any, column: str, bad: list[str], unusual: list[str]) -> Any:
-    value = _value(stored, column, bad)
+def _decode(stored: Any, column: str, invalid_json: list[str]) -> Any:
+    """Decode a JSON column. If it is not valid JSON in valid text, return None and add the column to `invalid_json`."""
+    if type(stored) is str:
+        damages = Damages()
+        value = parse(stored, column, damages)
+        if not damages:
+            return value
+    invalid_json.append(column)
+    return None
+
+
+def _decode_object(stored: Any, column: str, invalid_json: list[str], wrong_type: list[str]) -> Any:
+    """Decode a JSON column that should hold an object. If it holds another value, add the column to `wrong_type`."""
+    value = _decode(stored, column, invalid_json)
     if value is not None and not isinstance(value, dict):
-        unusual.append(column)
+        wrong_type.append(column)
     return value
 
 
-def troubles(values: dict[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the columns whose JSON does not parse, and those that hold no object."""
-    bad: list[str] = []
-    unusual: list[str] = []
+def json_problems(values: dict[str, Any], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return those of the JSON columns whose value is not valid JSON, and those whose value is not an object."""
+    invalid_json: list[str] = []
+    wrong_type: list[str] = []
     for column in columns:
         if values.get(column):
-            _object(values[column], column, bad, unusual)
-    return tuple(bad), tuple(unusual)
+            _decode_object(values[column], column, invalid_json, wrong_type)
+    return tuple(invalid_json), tuple(wrong_type)
 
 
-def _audit_rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[AuditRow]:
+def _read_audit_rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[AuditRow]:
     if not layout.has("compactions"):
         return []
     columns = ", ".join(layout.column("compactions", column) for column in _AUDIT_COLUMNS)
@@ -273,25 +292,20 @@ def _audit_rows(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[
 
 
 def _audit(
-    conn: sqlite3.Connection,
-    layout: Layout,
-    owner: Owner,
-    rows: list[MessageFacts],
-    rows_without_seq: list[int],
-    audit_rows: bool,
+    conn: sqlite3.Connection, layout: Layout, owner: Owner, rows: list[MessageFacts], has_audit_rows: bool
 ) -> Audit:
-    if not audit_rows and not any(row.state == _COMPACTED for row in rows):
+    """Return the compactions of a session whose messages were read already."""
+    if not has_audit_rows and not any(row.state == _COMPACTED for row in rows):
         return Audit([])
-    seqs: dict[str, list[int]] = {}
+    seqs_by_state: dict[str, list[int]] = {}
     for row in rows:
-        seqs.setdefault(str(row.state), []).append(row.seq)
-    spans = ((row.seq, note_span(NOTE_NAME, row.meta)) for row in rows if layout.by_ord and row.note and row.active)
-    notes = [(span.ord, seq) for seq, span in spans if span and span.ord is not None and span.ord != seq]
-    outline = Outline({state: runs_of(some) for state, some in seqs.items()}, notes, rows_without_seq)
+        seqs_by_state.setdefault(str(row.state), []).append(row.seq)
+    # An audit needs only the states of an outline, not the order of its notes.
+    outline = Outline({state: runs_of(seqs) for state, seqs in seqs_by_state.items()})
     return audit.audit(lambda work: work(conn), layout, owner, outline)
 
 
-def _mentions(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[tuple[str, int, str, int]]:
+def _read_mentions(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> list[tuple[str, int, str, int]]:
     return [
         (table, rowid, column, seq)
         for table, column in SEQ_COLUMNS

@@ -1,4 +1,4 @@
-"""Session rows: summaries for lists, entries of the session table, and one session in full."""
+"""Sessions read from a database: summaries for lists, entries of the session table, and one session in full."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from sessionscope.store.model.rows import Count, Ref, SessionDetail, SessionSummary, State
 from sessionscope.store.model.session_table import TableEntry
-from sessionscope.store.powerloop.format.decode import Cells, number, text
+from sessionscope.store.powerloop.format.decode import HIGHEST, Cells, number, text
 from sessionscope.store.powerloop.format.layout import Layout
 from sessionscope.store.rules.compaction_history import CompactionRecord, undone_compactions
 from sessionscope.store.rules.values import Damages, parse, parse_object, tool_calls
@@ -18,14 +18,18 @@ from .extras import extras
 from .messages import Owner, highest_seq, preview_line
 from .messages import select as select_messages
 
-COUNT_LIMIT, COMPACTIONS_LIMIT, PREVIEW_ROWS, JSON_BYTES, PROMPT_BYTES, NEWEST_ROWS = (
-    500,
-    1_000,
-    50,
-    262_144,
-    65_536,
-    200,
-)
+COUNT_LIMIT = 500
+"""Messages up to which a summary counts exactly."""
+MAX_COMPACTIONS = 1_000
+"""How many compactions a summary counts."""
+PREVIEW_ROWS = 50
+"""How many messages are searched for a preview."""
+JSON_BYTES = 262_144
+"""The longest JSON value that is decoded, in bytes."""
+PROMPT_BYTES = 65_536
+"""How many bytes of a system prompt are read."""
+NEWEST_SEQS = 200
+"""How many of the newest seqs are searched for calls without a result."""
 _KINDS = {"root", "subagent"}
 _LIFECYCLES = {"ephemeral", "linked", "detached"}
 _STATUSES = {"active", "archived"}
@@ -40,45 +44,49 @@ _COLUMNS = (
     "spawn_tool_call_id",
     "model",
 )
+"""The short columns, which are read with the row."""
 _BODIES = ("metadata_json", "config_json", "system_prompt")
+"""The long columns, which are read in pieces."""
 _ID_WITH_ROWID = re.compile(r".*@(-?[0-9]{1,19})", re.DOTALL)
 _COUNTERS = ("next_seq", "round_index", "last_compact_seq")
-_SPAN = ("from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens")
+_COMPACTION_COLUMNS = ("from_seq", "to_seq", "note_seq", "before_tokens", "after_tokens")
 
 
 def owner_of(layout: Layout, rowid: int, stored: object) -> Owner:
-    """Return how statements select the session: by its id, or by its row if the id is no plain text."""
+    """Return the condition for a session's rows: by its stored id, or by its rowid if that id is not plain text."""
     if type(stored) is str:
         return Owner("session_id = ?", stored)
     return Owner(f"session_id = (SELECT session_id FROM {layout.table('sessions')} WHERE rowid = ?)", rowid)
 
 
 def id_text(rowid: int, stored: object) -> str:
-    """Return a session's id for people. A damaged one includes the row, so that it stays unique."""
+    """Return a session's id as it is shown. One that is not plain text gets its rowid, so that it stays unique."""
     if type(stored) is str:
         return stored
     return f"{text(stored, '', Damages()) or 'null'}@{rowid}"
 
 
 def rowid_of(conn: sqlite3.Connection, layout: Layout, id_: str) -> int | None:
-    """Return the storage key of the session that is shown with this id, None if there is none."""
+    """Return the rowid of the session that is shown with this id, None if there is none."""
     sessions = layout.table("sessions")
     try:
         row = conn.execute(f"SELECT rowid FROM {sessions} WHERE session_id = ?", (id_,)).fetchone()
     except UnicodeEncodeError:
         return None
+    if row is not None:
+        return int(row[0])
     id_with_rowid = _ID_WITH_ROWID.fullmatch(id_)
-    if row is None and id_with_rowid and int(id_with_rowid[1]) < 2**63:
-        row = conn.execute(
-            f"SELECT rowid, session_id FROM {sessions} WHERE rowid = ?", (int(id_with_rowid[1]),)
-        ).fetchone()
-        if row and (type(row[1]) is str or id_text(*row) != id_):
-            row = None
-    return int(row[0]) if row else None
+    if id_with_rowid is None or int(id_with_rowid[1]) > HIGHEST:
+        return None
+    row = conn.execute(f"SELECT rowid, session_id FROM {sessions} WHERE rowid = ?", (int(id_with_rowid[1]),)).fetchone()
+    if row is None:
+        return None
+    rowid, stored = row
+    return int(rowid) if type(stored) is not str and id_text(rowid, stored) == id_ else None
 
 
 def title_of(metadata: Any) -> str | None:
-    """Return `metadata.title`, then `metadata.name`, whichever is a non-empty string."""
+    """Return `metadata.title`, else `metadata.name`, skipping values that are not strings or blank; else None."""
     values = metadata if isinstance(metadata, dict) else {}
     for key in ("title", "name"):
         value = values.get(key)
@@ -88,13 +96,14 @@ def title_of(metadata: Any) -> str | None:
 
 
 def _select(layout: Layout) -> str:
+    """Return the beginning of every statement that reads session rows."""
     columns = ", ".join(layout.column("sessions", column) for column in _COLUMNS)
     kinds = ", ".join(f"typeof({body})" if layout.has("sessions", body) else "'null'" for body in _BODIES)
     return f"SELECT rowid, session_id, {columns}, {kinds} FROM {layout.table('sessions')}"
 
 
 class _Session:
-    """A row of `_select`, decoded."""
+    """A row of `_select`, decoded but for its bodies."""
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         self.damages = damages = Damages()
@@ -114,20 +123,26 @@ class _Session:
             for name, known in (("status", _STATUSES), ("kind", _KINDS), ("lifecycle", _LIFECYCLES))
         )
         self.kinds = dict(zip(_BODIES, row[11:14], strict=True))
+        """The SQLite type of each body."""
 
-    def _enum(self, value: object, what: str, known: set[str]) -> str:
-        shown = text(value, what, self.damages) or ""
+    def _enum(self, value: object, column: str, known: set[str]) -> str:
+        """Return a value as text, and note it as damage if it is not a known one."""
+        shown = text(value, column, self.damages) or ""
         if shown not in known:
-            self.damages.note(f"{what} {shown[:40]!r} is unknown")
+            self.damages.note(f"{column} {shown[:40]!r} is unknown")
         return shown
 
     def body(self, cells: Cells, column: str, limit: int) -> tuple[str | None, int]:
+        """Return the first `limit` bytes of a body as text, None for NULL, and its whole size in bytes."""
         if self.kinds[column] == "null":
             return None, 0
         return cells.head(column, self.key, self.kinds[column], limit, column.removesuffix("_json"), self.damages)
 
     def json(self, cells: Cells, column: str) -> Any:
-        """Return an object if the column holds one, else whatever it is; the beginning as text if it is too long."""
+        """Return a decoded JSON body; its beginning as text if it is longer than JSON_BYTES.
+
+        A value that is not an object is returned too, and noted as damage.
+        """
         stored, size = self.body(cells, column, JSON_BYTES)
         if size > JSON_BYTES:
             return stored
@@ -135,7 +150,7 @@ class _Session:
 
 
 def origin(row: tuple[Any, ...]) -> tuple[str | None, int]:
-    """Return the parent that a raw session row names, and when the session was created."""
+    """Return the parent's id that a row of `rows_by_key` names, and when the session was created, in milliseconds."""
     session = _Session(row)
     return session.parent_id, session.created_at or 0
 
@@ -143,10 +158,9 @@ def origin(row: tuple[Any, ...]) -> tuple[str | None, int]:
 def summary(
     conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner, exact: bool = False
 ) -> SessionSummary:
-    """Return the summary of a session.
+    """Return a session's summary for a list. Reads at most a few hundred index entries and PREVIEW_ROWS messages.
 
-    Reads at most a few hundred index entries and fifty messages. `exact` counts every message, which costs a pass over
-    the session's index entries.
+    With `exact`, every message is counted, which reads all index entries of the session.
     """
     session = _Session(row)
     metadata = session.json(Cells(conn, layout.name("sessions")), "metadata_json")
@@ -154,11 +168,12 @@ def summary(
     messages = layout.table("messages")
     counts = [
         conn.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {messages} WHERE {owner.condition}{more} LIMIT ?)",
+            f"SELECT count(*) FROM (SELECT 1 FROM {messages} WHERE {owner.condition}{state_condition} LIMIT ?)",
             (owner.value, limit + 1),
         ).fetchone()[0]
-        for more in ("", f" AND state = '{State.ACTIVE}'")
+        for state_condition in ("", f" AND state = '{State.ACTIVE}'")
     ]
+    # Above the limit messages are not counted; the highest seq is an estimate of their number.
     highest = highest_seq(conn, layout, owner) if max(counts) > limit else 0
     total, active = (Count(n) if n <= limit else Count(max(n, highest), False) for n in counts)
     return SessionSummary(
@@ -180,12 +195,13 @@ def summary(
 
 
 def _compactions_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> int:
+    """Return how many compactions were not undone, of the first MAX_COMPACTIONS audit rows."""
     if not layout.has("compactions"):
         return 0
     rows = conn.execute(
-        f"SELECT {', '.join(layout.column('compactions', column) for column in _SPAN)} "
+        f"SELECT {', '.join(layout.column('compactions', column) for column in _COMPACTION_COLUMNS)} "
         f"FROM {layout.table('compactions')} WHERE {owner.condition} ORDER BY compact_seq LIMIT ?",
-        (owner.value, COMPACTIONS_LIMIT),
+        (owner.value, MAX_COMPACTIONS),
     ).fetchall()
     if not rows:
         return 0
@@ -194,28 +210,29 @@ def _compactions_in_force(conn: sqlite3.Connection, layout: Layout, owner: Owner
 
 
 def preview_of(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> str:
-    """Return the first user message that has something to show, else the first assistant message."""
+    """Return the preview of the first user message that has one, else of the first assistant message that has one."""
     cells = Cells(conn, layout.name("messages"))
     fallback = ""
     for row in conn.execute(
         f"{select_messages(layout)} WHERE {owner.condition} ORDER BY seq LIMIT ?", (owner.value, PREVIEW_ROWS)
     ):
-        if row[2] not in ("user", "assistant"):
+        role = row[2]
+        if role not in ("user", "assistant"):
             continue
         line = preview_line(cells, row)
-        if line and row[2] == "user":
+        if line and role == "user":
             return line
         fallback = fallback or line
     return fallback
 
 
 def rows_by_key(conn: sqlite3.Connection, layout: Layout, keys: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Return raw session rows by their storage keys."""
+    """Return the rows of sessions by their keys (rowids), as `origin`, `summary` and `detail` take them."""
     return conn.execute(f"{_select(layout)} WHERE rowid IN ({','.join('?' * len(keys))})", list(keys)).fetchall()
 
 
 def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[int]:
-    """Return the storage keys of the newest created sessions without a parent, newest first."""
+    """Return the keys of sessions without a parent, the last created first."""
     where = "WHERE parent_session_id IS NULL " if layout.has("sessions", "parent_session_id") else ""
     return [
         key
@@ -226,7 +243,7 @@ def newest_keys(conn: sqlite3.Connection, layout: Layout, limit: int) -> list[in
 
 
 def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) -> Iterator[TableEntry]:
-    """Yield the table entries of the next `limit` sessions after a key."""
+    """Yield the session table's entries of the next `limit` sessions after a key."""
     columns = ", ".join(
         layout.column("sessions", column) for column in ("parent_session_id", "created_at", "updated_at", "kind")
     )
@@ -235,7 +252,7 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
         metadata = f"CASE WHEN length(metadata_json) <= {JSON_BYTES} THEN metadata_json END"
     last_compact = "last_compact_seq" if layout.has("session_state", "last_compact_seq") else "NULL"
     sessions, states = layout.table("sessions"), layout.table("session_state")
-    found = conn.execute(
+    rows = conn.execute(
         f"SELECT rowid, session_id, {columns}, {metadata}, "
         f"(SELECT next_seq FROM {states} WHERE session_id = {sessions}.session_id), "
         f"(SELECT {last_compact} FROM {states} WHERE session_id = {sessions}.session_id) "
@@ -243,8 +260,9 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
         (after, limit),
     )
     ignored = Damages()
-    for key, id_, parent, created, updated, kind, stored, next_seq, compact_seq in found:
-        titled = isinstance(stored, str) and ('"title"' in stored or '"name"' in stored)
+    for key, id_, parent, created, updated, kind, stored, next_seq, compact_seq in rows:
+        # Parsing the metadata of every session would be slow, and few have a title.
+        may_have_title = isinstance(stored, str) and ('"title"' in stored or '"name"' in stored)
         yield TableEntry(
             key,
             id_text(key, id_),
@@ -254,27 +272,30 @@ def entries(conn: sqlite3.Connection, layout: Layout, after: int, limit: int) ->
             max(0, (number(next_seq, "", ignored) or 1) - 1),
             number(compact_seq, "", ignored) or 0,
             kind == "subagent",
-            title_of(parse(stored, "", ignored)) if titled else None,
+            title_of(parse(stored, "", ignored)) if may_have_title else None,
         )
 
 
 def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner: Owner) -> SessionDetail:
-    """Return everything about a session that is not a message, with bodies up to their bounds."""
-    session, cells = _Session(row), Cells(conn, layout.name("sessions"))
+    """Return everything about a session except its messages. Long values are cut."""
+    session = _Session(row)
+    cells = Cells(conn, layout.name("sessions"))
     prompt, prompt_size = session.body(cells, "system_prompt", PROMPT_BYTES)
     columns = ", ".join(layout.column("session_state", column) for column in _COUNTERS)
-    kind = "typeof(pending_json)" if layout.has("session_state", "pending_json") else "'null'"
+    pending_kind = "typeof(pending_json)" if layout.has("session_state", "pending_json") else "'null'"
     state = conn.execute(
-        f"SELECT {columns}, rowid, {kind} FROM {layout.table('session_state')} WHERE {owner.condition}", (owner.value,)
+        f"SELECT rowid, {pending_kind}, {columns} FROM {layout.table('session_state')} WHERE {owner.condition}",
+        (owner.value,),
     ).fetchone()
     if state is None:
         session.damages.note("its bookkeeping (session_state) is missing")
-    values = state or (None, None, None, 0, "null")
+        state = (0, "null", None, None, None)
+    state_rowid, kind, *counters = state
     next_seq, round_index, compact_seq = (
-        number(value, name, session.damages) for value, name in zip(values[:3], _COUNTERS, strict=True)
+        number(value, name, session.damages) for value, name in zip(counters, _COUNTERS, strict=True)
     )
     pending, pending_size = Cells(conn, layout.name("session_state")).head(
-        "pending_json", values[3], values[4], JSON_BYTES, "pending", session.damages
+        "pending_json", state_rowid, kind, JSON_BYTES, "pending", session.damages
     )
     highest = highest_seq(conn, layout, owner)
     if next_seq is not None and next_seq <= highest:
@@ -299,7 +320,10 @@ def detail(conn: sqlite3.Connection, layout: Layout, row: tuple[Any, ...], owner
 
 
 def unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: int) -> tuple[tuple[int, str], ...]:
-    """Return the calls without a result among the newest rows in the context."""
+    """Return (seq, name) of each call without a result in the active ones of the newest messages.
+
+    The name of a call that has none is its id. `highest` is the session's highest seq.
+    """
     if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
         return ()
     cells, damages = Cells(conn, layout.name("messages")), Damages()
@@ -307,15 +331,18 @@ def unanswered(conn: sqlite3.Connection, layout: Layout, owner: Owner, highest: 
     for rowid, seq, role, state, answers, kind in conn.execute(
         f"SELECT rowid, seq, role, state, tool_call_id, typeof(tool_calls_json) FROM {layout.table('messages')} "
         f"WHERE {owner.condition} AND seq BETWEEN ? AND ? ORDER BY seq",
-        (owner.value, highest - NEWEST_ROWS, highest),
+        (owner.value, highest - NEWEST_SEQS, highest),
     ):
         if role == "tool":
-            # A call without an id is answered by a result without one.
-            answered = answers or next((key for key in open_calls if key.startswith("\0")), "")
-            open_calls.pop(answered, None)
-        if kind != "null" and state == State.ACTIVE and isinstance(seq, int):
-            stored, size = cells.head("tool_calls_json", rowid, kind, JSON_BYTES, "tool_calls", damages)
-            if size <= JSON_BYTES:
-                for at, call in enumerate(tool_calls(parse(stored, "tool_calls", damages), damages)):
-                    open_calls[call.id or f"\0{seq} {at}"] = (seq, call.name or call.id or "?")
+            # A result without an id answers the oldest call without one.
+            answered_key = answers or next((key for key in open_calls if key.startswith("\0")), "")
+            open_calls.pop(answered_key, None)
+        if kind == "null" or state != State.ACTIVE or not isinstance(seq, int):
+            continue
+        stored, size = cells.head("tool_calls_json", rowid, kind, JSON_BYTES, "tool_calls", damages)
+        if size > JSON_BYTES:
+            continue
+        for index, call in enumerate(tool_calls(parse(stored, "tool_calls", damages), damages)):
+            # The key of a call without an id begins with NUL, so that it equals no id.
+            open_calls[call.id or f"\0{seq} {index}"] = (seq, call.name or call.id or "?")
     return tuple(open_calls.values())
