@@ -1,4 +1,4 @@
-"""A session's file, read in bounded pieces: each read opens it anew and holds nothing afterwards."""
+"""Bounded reads of a session's file. Each read opens the file anew and keeps nothing open afterwards."""
 
 from __future__ import annotations
 
@@ -14,43 +14,47 @@ from sessionscope.store.model.errors import Busy, Damaged, UnknownSession
 
 T = TypeVar("T")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+"""The flags of os.open. O_NONBLOCK keeps a named pipe from blocking."""
 
 
 class Stat(Struct, frozen=True, gc=False):
-    """What a file looks like from outside: inode, size in bytes, modification time in nanoseconds."""
+    """The file status by which a change is noticed."""
 
     inode: int
     size: int
+    """In bytes."""
     mtime_ns: int
+    """The modification time in nanoseconds."""
 
 
-def stat_of(found: os.stat_result) -> Stat:
-    return Stat(found.st_ino, found.st_size, found.st_mtime_ns)
+def stat_of(status: os.stat_result) -> Stat:
+    """Return what is kept of an operating system's file status."""
+    return Stat(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class OpenFile:
-    """A file while it is read. `size` in bytes is what it had when it was opened; what comes later is not seen."""
+    """An open file. `size` is its size in bytes when it was opened; bytes that are appended later are not read."""
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self._fd, self.stat = fd, stat_of(status)
         self.size = status.st_size
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop`, fewer where the file ends before that."""
-        at, stop = max(0, start), min(stop, self.size)
+        """Return bytes `start` to `stop`, fewer if the file ends before that."""
+        position, stop = max(0, start), min(stop, self.size)
         pieces = []
-        os.lseek(self._fd, at, os.SEEK_SET)
-        while at < stop:
-            piece = os.read(self._fd, stop - at)
+        os.lseek(self._fd, position, os.SEEK_SET)
+        while position < stop:
+            piece = os.read(self._fd, stop - position)
             if not piece:
                 break
             pieces.append(piece)
-            at += len(piece)
+            position += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Held(OpenFile):
-    """Bytes that are read as if they were a file."""
+    """Bytes in memory that are read like a file."""
 
     def __init__(self, data: bytes, mtime_ns: int = 0) -> None:
         self.stat, self.size, self.data = Stat(0, len(data), mtime_ns), len(data), data
@@ -61,9 +65,9 @@ class Held(OpenFile):
 
 @contextmanager
 def opening(path: str) -> Iterator[OpenFile]:
-    """A file to read for a moment.
+    """Open a file for the time of a `with` block.
 
-    Raises UnknownSession where it is gone, Damaged where it may not be read or is no regular file, Busy where the
+    Raises UnknownSession if it does not exist, Damaged if it may not be read or is not a regular file, Busy if the
     system cannot read it now.
     """
     try:
@@ -82,9 +86,9 @@ def opening(path: str) -> Iterator[OpenFile]:
 
 
 def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, Stat]:
-    """The first `size` bytes of a file, and what it looks like, in as few calls as can be. Raises as `opening` does.
+    """Return the first `size` bytes of a file and its status, in as few system calls as possible.
 
-    With the number of an open `folder`, `path` is the name of a file in there, which need not be looked for.
+    If `folder` is given, it is the descriptor of an open folder, and `path` a name in it. Raises as `opening` does.
     """
     try:
         fd = os.open(path, _FLAGS, dir_fd=folder)
@@ -97,13 +101,13 @@ def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, S
 
 
 def read(path: str, work: Callable[[OpenFile], T]) -> T:
-    """What `work` makes of the file. Raises as `opening` does."""
+    """Open a file and return the result of `work` on it. Raises as `opening` does."""
     with opening(path) as file:
         return work(file)
 
 
 def trouble(path: str, error: OSError) -> UnknownSession | Damaged | Busy:
-    """A failure of the system in our own words."""
+    """Return the error to raise for a failed system call on a file."""
     reason = (error.strerror or str(error)).lower()
     if isinstance(error, FileNotFoundError):
         return UnknownSession(f"{path}: the file is gone.")
