@@ -22,11 +22,11 @@ from sessionscope.store.nanobot.format.file import OpenFile, Stat, beginning, st
 from sessionscope.store.nanobot.format.file_head import (
     KEY_CHARS,
     FileHead,
-    Line,
+    HeadLine,
     Metadata,
     metadata_in,
-    plain_lines,
     read_file_head,
+    read_plain_head,
 )
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.names import ENDING, channel_of, key_of
@@ -172,7 +172,7 @@ class Listing:
         """
         try:
             data, stat = beginning(name if folder is not None else self._path(name), LINE_BYTES, folder)
-            found = plain_lines(data)
+            found = read_plain_head(data)
             if found is not None:
                 return self._plain(name, stat, data, *found)
             # Two whole lines are wanted: the metadata, and the first message.
@@ -188,9 +188,9 @@ class Listing:
         head = read_file_head(self._folder.name_of(name), data, len(data) < size, preview=False)
         if head.log and self._folder.only is None:
             return None
-        return self._described(name, stat, data, head.metadata, head.first)
+        return self._described(name, stat, data, head.metadata, head.first_timestamp)
 
-    def _plain(self, name: str, stat: Stat, data: bytes, line: Line, first: str | None) -> Brief:
+    def _plain(self, name: str, stat: Stat, data: bytes, line: HeadLine, first: str | None) -> Brief:
         """The same as `_described`, in fewer steps, for a file that begins as nearly all do."""
         messages, offset = _rows_in(data, stat.size, True), line.last_consolidated
         if line.last_archived is not UNSET or type(offset) is not int or not 0 <= offset <= messages:
