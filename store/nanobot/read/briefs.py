@@ -1,4 +1,4 @@
-"""What a listing keeps of each session file, and which files belong to another: forks and leftovers of saves."""
+"""Brief facts about each session file of a folder, and the parents that follow from them: of forks and of leftovers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sessionscope.store.nanobot.format.names import ENDING
 
 
 class Brief(Struct, frozen=True, gc=False):
-    """What a session table keeps of a file. Times are epoch milliseconds; `first` is when its first message came."""
+    """The facts about a file that the session table is made of. Times are in epoch milliseconds."""
 
     stat: Stat
     id: str
@@ -18,37 +18,53 @@ class Brief(Struct, frozen=True, gc=False):
     title: str | None
     created_at: int | None
     updated_at: int | None
-    first: str | None
+    first_timestamp: str | None
+    """The timestamp of the first message, as stored."""
     offset: int
+    """How many messages are consolidated."""
     messages: int
+    """How many messages there are, estimated."""
     temporary: bool
+    """Whether it is left by a save that was cut off."""
 
 
 def forks(briefs: dict[str, Brief]) -> dict[str, str]:
-    """The file that each fork came from: no release notes it, but both begin with the very same message."""
-    if len({brief.first for brief in briefs.values()}) == len(briefs):
+    """Return, for each fork, the file from which it was forked.
+
+    No release stores that a session is a fork. But both begin with the same message, and the fork was created later.
+    """
+    if len({brief.first_timestamp for brief in briefs.values()}) == len(briefs):
         return {}
-    begun: dict[str, str] = {}
-    same: dict[str, list[str]] = {}
+    parents: dict[str, str] = {}
+    for names in _files_by_first_message(briefs):
+        (source_created_at, source), *others = sorted((briefs[name].created_at or 0, name) for name in names)
+        for created_at, name in others:
+            if created_at > source_created_at and briefs[name].id != briefs[source].id:
+                parents[name] = source
+    return parents
+
+
+def _files_by_first_message(briefs: dict[str, Brief]) -> list[list[str]]:
+    """Return the groups of two or more files that begin with the same message."""
+    first_names: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
     for name, brief in briefs.items():
-        # A time without its microseconds may be that of two messages.
-        if brief.first is not None and "." in brief.first and not brief.temporary and brief.created_at:
-            other = begun.setdefault(brief.first, name)
-            if other != name:
-                same.setdefault(other, [other]).append(name)
-    found: dict[str, str] = {}
-    for files in same.values():
-        (made, source), *later = sorted((briefs[name].created_at or 0, name) for name in files)
-        found.update(
-            (name, source) for created_at, name in later if created_at > made and briefs[name].id != briefs[source].id
-        )
-    return found
+        timestamp = brief.first_timestamp
+        # Two messages may have the same time if it has no microseconds.
+        if timestamp is None or "." not in timestamp or brief.temporary or not brief.created_at:
+            continue
+        first_name = first_names.setdefault(timestamp, name)
+        if first_name != name:
+            groups.setdefault(timestamp, [first_name]).append(name)
+    return list(groups.values())
 
 
 def leftovers(briefs: dict[str, Brief], folder: Folder) -> dict[str, str]:
-    """The file that each leftover was to take the place of, where that is there."""
-    found: dict[str, str] = {}
+    """Return, for each file that a save left, the file that the save was to replace, if that exists."""
+    parents: dict[str, str] = {}
     for name, brief in briefs.items():
-        if brief.temporary and (whole := f"{folder.name_of(name).stem}{ENDING}") in briefs:
-            found[name] = whole
-    return found
+        if brief.temporary:
+            session_name = f"{folder.name_of(name).stem}{ENDING}"
+            if session_name in briefs:
+                parents[name] = session_name
+    return parents
