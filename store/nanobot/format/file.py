@@ -32,6 +32,14 @@ def stat_of(status: os.stat_result) -> Stat:
     return Stat(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def stat_or_none(path: str) -> Stat | None:
+    """Return the status of a file, or None if the system does not give it."""
+    try:
+        return stat_of(os.stat(path))
+    except OSError:
+        return None
+
+
 class OpenFile:
     """An open file. `size` is its size in bytes when it was opened; bytes that are appended later are not read."""
 

@@ -137,5 +137,8 @@ def _burst(outline: FileOutline, seq: int, step: int) -> list[tuple[int, int, in
 
 
 def _contains(value: Mapping[str, Any], needle: str) -> bool:
-    members = (value.get(key) for key in _SEARCHED_MEMBERS)
-    return any(needle in plain(member).casefold() for member in members if member is not None)
+    for key in _SEARCHED_MEMBERS:
+        member = value.get(key)
+        if member is not None and needle in plain(member).casefold():
+            return True
+    return False
