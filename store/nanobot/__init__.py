@@ -1,6 +1,6 @@
-"""nanobot's sessions: the archive that reads and repairs their files, and the drop-in `Session` and `SessionManager`.
+"""nanobot's session folders, and drop-ins for nanobot's `Session` and `SessionManager`.
 
-The names are loaded on first use, since a reader needs none of the drop-in.
+The drop-ins are imported on first use, since reading an archive does not need them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ __all__ = [
     "scrub_subagent_announce_body",
     "without_runtime_context",
 ]
-_ELSEWHERE = {"SessionChanged": "session_manager", "SessionManager": "session_manager", "Unwritable": "row_lines"}
+_MODULES = {"SessionChanged": "session_manager", "SessionManager": "session_manager", "Unwritable": "row_lines"}
+"""The modules of the names that are not in `dropin.session`."""
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name on its first use. Raises AttributeError for any other."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".dropin.{_ELSEWHERE.get(name, 'session')}", __name__), name)
+    value = getattr(import_module(f".dropin.{_MODULES.get(name, 'session')}", __name__), name)
     globals()[name] = value
     return value

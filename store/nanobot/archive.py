@@ -18,28 +18,31 @@ from .reader import NanobotReader
 from .source import NanobotSource
 
 CAPABILITIES = frozenset(Capability) - {Capability.ARCHIVE}
+"""nanobot cannot archive a session."""
 FORBIDDEN = "You do not have permission to write this folder of nanobot sessions."
+"""Why a folder is read-only."""
 
 
 def open_nanobot(path: Path, layout: str | None, zone: tzinfo | None) -> list[NanobotArchive]:
-    """Return an archive for each folder of sessions that a path means, or for the one with `layout`.
+    """Return an archive for each folder of sessions that a path stands for, or only for the one with `layout`.
 
-    Raises NotAnArchive if there is none, or none of that layout.
+    Raises NotAnArchive if there is none, or none with that layout.
     """
-    found = folders(path)
-    if layout is not None:
-        names = ", ".join(f"{path}#{folder.layout}" for folder in found)
-        found = [folder for folder in found if folder.layout == layout]
-        if not found:
-            raise NotAnArchive(f"{path}: has no sessions of {layout!r}; there is {names}.")
-    return [NanobotArchive(folder, Clock(zone)) for folder in found]
+    all_folders = folders(path)
+    chosen = [folder for folder in all_folders if layout is None or folder.layout == layout]
+    if not chosen:
+        names = ", ".join(f"{path}#{folder.layout}" for folder in all_folders)
+        raise NotAnArchive(f"{path}: has no sessions of {layout!r}; there is {names}.")
+    return [NanobotArchive(folder, Clock(zone)) for folder in chosen]
 
 
 class NanobotArchive:
-    """One folder of session files."""
+    """One folder of session files. The methods are documented in `sessionscope.store.protocols.Archive`."""
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
-        self.folder, self._source, self._listing = folder, NanobotSource(folder, clock), Listing(folder, clock)
+        self.folder = folder
+        self._source = NanobotSource(folder, clock)
+        self._listing = Listing(folder, clock)
         self._format = release_of(folder)
 
     @property
@@ -59,7 +62,7 @@ class NanobotArchive:
     def actions(self) -> Actions | None:
         if not self._writable:
             return None
-        # Imported only when something is written: a read needs none of it.
+        # Imported here, since reading does not need it.
         from .actions import NanobotActions
 
         return NanobotActions(self.folder, self.reader)
@@ -76,8 +79,8 @@ class NanobotArchive:
 
     @property
     def aside(self) -> str | None:
-        """None: reading a file needs no private copy."""
+        """None: session files are read in place, without a private copy."""
         return None
 
     def close(self) -> None:
-        """Do nothing: there is no private copy."""
+        """Do nothing, since there is no private copy to remove."""

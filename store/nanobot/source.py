@@ -1,4 +1,4 @@
-"""A folder of session files, shared by readers and actions."""
+"""The state that all readers of one folder of session files share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from .format.clock import Clock
 from .format.discovery import Folder
 from .format.lines import FileOutline
 
-OUTLINES = 8
-"""How many outlines of files are kept."""
+MAX_OUTLINES = 8
+"""How many outlines are kept."""
 
 
 class NanobotSource:
-    """A folder, the time zone of its times, and the newest outlines by file.
+    """A folder, the clock for its times, and the latest outlines by file name.
 
-    The outlines are shared between threads: a worker makes those that the screen reads by.
+    The outlines are shared between threads: a worker makes them, and the screen reads by them.
     """
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
@@ -21,6 +21,8 @@ class NanobotSource:
         self.outlines: dict[str, FileOutline] = {}
 
     def keep(self, name: str, outline: FileOutline) -> None:
-        """Keep an outline for the next read of its file. Only the newest few are kept."""
-        others = [(known, one) for known, one in self.outlines.items() if known != name]
-        self.outlines = dict([*others, (name, outline)][-OUTLINES:])
+        """Keep an outline of a file. Of all outlines, only the latest MAX_OUTLINES are kept."""
+        outlines = {other: kept for other, kept in self.outlines.items() if other != name}
+        outlines[name] = outline
+        # The dict is replaced, not changed, since other threads may be reading it.
+        self.outlines = dict(list(outlines.items())[-MAX_OUTLINES:])

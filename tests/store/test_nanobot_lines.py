@@ -246,7 +246,7 @@ def test_a_damaged_line_longer_than_any_that_a_writer_means_is_not_looked_into(
 ) -> None:
     looked_into: list[int] = []
     monkeypatch.setattr(index, "scan", lambda data: looked_into.append(len(data)) or scan(data))
-    monkeypatch.setattr(index, "REGION", 1_000)
+    monkeypatch.setattr(index, "REGION_BYTES", 1_000)
     whole = lines(talk(2)).split(b"\n")
     data = b"\n".join([*whole[:2], b'{"role": "user"} {' + b"[" * 5_000, whole[2], b'{"role": "user"} {"a', b""])
     found = check(tmp_path / NAME, data)

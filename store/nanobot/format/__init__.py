@@ -1,1 +1,1 @@
-"""nanobot's folders and files: names, lines, and what the model is sent."""
+"""Layout of a sessions folder: file names, discovery, lines, and the rules by which messages are sent to the model."""

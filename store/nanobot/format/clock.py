@@ -1,4 +1,4 @@
-"""Times as nanobot writes them. Pure."""
+"""Conversion of the times that nanobot writes. Pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from math import floor
 
 
 class Clock:
-    """Reads ISO times. One without a zone is in `zone`, or in the machine's zone if that is None."""
+    """A reader of ISO times. Times without a zone are in `zone`, or in the machine's zone if that is None."""
 
     def __init__(self, zone: tzinfo | None = None) -> None:
         self.zone = zone
 
     def ms(self, text: object) -> int | None:
-        """Return epoch milliseconds, None if the value is no such time."""
+        """Return the time in epoch milliseconds, or None if the value is not an ISO time."""
         if not isinstance(text, str):
             return None
         try:
-            found = datetime.fromisoformat(text)
-            if found.tzinfo is None and self.zone is not None:
-                found = found.replace(tzinfo=self.zone)
-            # Computed from whole seconds: the float of the sum may be one millisecond off.
-            return floor(found.timestamp()) * 1000 + found.microsecond // 1000
+            time = datetime.fromisoformat(text)
+            if time.tzinfo is None and self.zone is not None:
+                time = time.replace(tzinfo=self.zone)
+            # timestamp() is a float, which may round the last millisecond down.
+            return floor(time.timestamp()) * 1000 + time.microsecond // 1000
         except (ValueError, OverflowError, OSError):
             return None

@@ -1,7 +1,8 @@
-"""From a path to the folders of session files that it means, in the layout of every release. Moves and makes nothing.
+"""Discovery of the folders of session files that a path stands for, in every release's layout. Nothing is changed.
 
-Until 0.3.4 sessions are in `sessions` of the workspace, in the first releases in `~/.nanobot/sessions` for all
-workspaces. Since 0.3.5 they are there in a folder for each workspace, named by an id that the workspace stores.
+The first releases keep the sessions of all workspaces in `~/.nanobot/sessions`. Later ones, up to 0.3.4, keep them in
+`sessions` of the workspace. Since 0.3.5 each workspace has a folder in `~/.nanobot/sessions`, whose name is an id that
+is stored in the workspace.
 """
 
 from __future__ import annotations
@@ -20,93 +21,110 @@ from .file import read
 from .file_head import read_file_head
 from .names import ENDING, FileName, file_name
 
-SESSIONS, LEGACY, CONFLICTS, HOME, WORKSPACE = "sessions", "legacy", ".migration-conflicts", ".nanobot", "workspace"
-_ID, _LOOK, _MARKER_BYTES = re.compile(r"[0-9a-f]{32}"), 16_384, 4_096
+SESSIONS = "sessions"
+"""The name of a folder of session files, in a workspace or in nanobot's home."""
+LEGACY = "legacy"
+"""The layout of the sessions that the first releases left in nanobot's home."""
+CONFLICTS = ".migration-conflicts"
+"""The name and the layout of the folder in which nanobot's migrations leave the files that they could not move."""
+HOME = ".nanobot"
+"""The name of nanobot's folder, in the user's home and in a workspace."""
+WORKSPACE = "workspace"
+"""The name of the default workspace in nanobot's home."""
+_WORKSPACE_ID = re.compile(r"[0-9a-f]{32}")
+_HEAD_BYTES = 16_384
+"""How many bytes are read of a file to recognise a session."""
+_MARKER_BYTES = 4_096
+"""How many bytes are read of a file that holds one line."""
 
 
 class Log(Struct, frozen=True):
-    """The log in which a workspace keeps its summaries. `shown` is the path as people know it."""
+    """The log of summaries of a workspace."""
 
     path: str
     shown: str
+    """The path as users know it."""
 
 
 class Folder(Struct, frozen=True):
-    """A folder of session files.
-
-    `layout` tells it from others that the same path means; `only` is a single file that was named.
-    """
+    """A folder of session files."""
 
     path: str
     layout: str
+    """Distinguishes it from other folders that the same path stands for."""
     name: str
+    """What it is called on the screen."""
     log: Log | None = None
     only: str | None = None
+    """The name of the one file in it that was opened, or None for all."""
 
     def files(self) -> Iterator[os.DirEntry[str]]:
         """Yield the files that may be sessions, in no order. Raises OSError."""
         with os.scandir(self.path) as entries:
             for entry in entries:
                 name = entry.name
-                # Nearly all of thousands are plain names, for which this is enough.
-                wanted = (
-                    name == self.only
-                    if self.only is not None
-                    else (name.endswith(ENDING) or file_name(name) is not None)
-                )
-                if wanted and _holds(entry.is_file):
+                if self.only is not None:
+                    may_be_session = name == self.only
+                else:
+                    # The first check is faster, and true of nearly all files.
+                    may_be_session = name.endswith(ENDING) or file_name(name) is not None
+                if may_be_session and _is_true(entry.is_file):
                     yield entry
 
     def name_of(self, file: str) -> FileName:
-        """Return what a file of the folder is by its name. A single file that was named may be called anything."""
+        """Return the parsed name of a file of the folder. A file that was opened by itself may have any name."""
         return file_name(file) or FileName(os.path.splitext(file)[0], False)
 
 
-def _holds(question: Callable[[], bool]) -> bool:
-    """Return what an entry of a folder says of itself, False for a link that leads in a cycle."""
+def _is_true(check: Callable[[], bool]) -> bool:
+    """Return the result of a check of a folder's entry, False if it fails, as for a circular link."""
     try:
-        return question()
+        return check()
     except OSError:
         return False
 
 
 def is_session_file(path: Path, content: bool = False) -> bool:
-    """Return whether a file is named like a session's, or begins like one. With `content` the name does not count."""
+    """Return whether a file has the name of a session's file or begins like one.
+
+    With `content`, the name does not count, and an empty file counts as a session's.
+    """
     if not content and file_name(path.name) is not None:
         return True
     try:
-        data = read(str(path), lambda file: file.read(0, _LOOK))
+        data = read(str(path), lambda file: file.read(0, _HEAD_BYTES))
     except StoreError:
         return False
-    return (content or bool(data.strip())) and read_file_head(
-        FileName(path.name, False), data, len(data) < _LOOK, preview=False
-    ).session
+    if not content and not data.strip():
+        return False
+    return read_file_head(FileName(path.name, False), data, len(data) < _HEAD_BYTES, preview=False).session
 
 
 def folders(path: Path) -> list[Folder]:
-    """Return the folders of sessions that a path means: one itself, a workspace, nanobot's home, or a single file.
+    """Return the folders of sessions that a path stands for.
 
-    Raises NotAnArchive if there is none.
+    The path is that of such a folder, of a workspace, of nanobot's home, or of a single session's file. Raises
+    NotAnArchive if there are none.
     """
     if path.is_file():
         return [Folder(str(path.parent), "", path.name, _log(Path(os.path.abspath(path.parent))), path.name)]
-    found: dict[str, Folder] = {}
-    for folder in _below(path):
-        found.setdefault(os.path.realpath(folder.path), folder)
-    if not found:
+    folders_by_path: dict[str, Folder] = {}
+    for folder in _folders_in(path):
+        folders_by_path.setdefault(os.path.realpath(folder.path), folder)
+    if not folders_by_path:
         raise NotAnArchive(f"{path}: is a folder that holds no nanobot session files.")
-    return list(found.values())
+    return list(folders_by_path.values())
 
 
 def any_folder(path: Path) -> bool:
-    """Return whether a folder means any folder of sessions."""
-    return next(_below(path), None) is not None
+    """Return whether a folder stands for any folder of sessions."""
+    return next(_folders_in(path), None) is not None
 
 
-def _below(path: Path) -> Iterator[Folder]:
+def _folders_in(path: Path) -> Iterator[Folder]:
     full = Path(os.path.abspath(path))
-    # An empty one may belong to a workspace in which nothing was said yet, or whose sessions were all closed.
-    if _any(path) or place_of(full).is_dir() or (full.name == SESSIONS and not os.listdir(path)):
+    # A folder without sessions may be that of a new workspace, or all its sessions may be in the trash.
+    if _has_sessions(path) or place_of(full).is_dir() or (full.name == SESSIONS and not os.listdir(path)):
         name = f"{full.parent.name}/{full.name}" if full.name == SESSIONS else full.name
         yield Folder(str(path), "", name, _log(full))
     if full.name == HOME:
@@ -119,36 +137,38 @@ def _below(path: Path) -> Iterator[Folder]:
 
 
 def _workspace(path: Path) -> Iterator[Folder]:
-    """Yield the sessions of one workspace: its own folder, its folder in nanobot's home, and what the first releases
-    left.
-    """
-    full, own, id_ = Path(os.path.abspath(path)), path / SESSIONS, _workspace_id(path)
-    home = path.parent if full.parent.name == HOME else Path.home() / HOME
-    away = home / SESSIONS / id_ if id_ is not None else None
-    if own.is_dir() and (away is None or _any(own)):
-        yield Folder(str(own), "", f"{full.name}/{SESSIONS}", _log_in(path))
-    if away is not None and away.is_dir():
-        yield Folder(str(away), away.name, f"{full.name} {away.name[:8]}", _log_in(path))
-    if full.parent.name == HOME and _any(home / SESSIONS):
+    """Yield the folders of a workspace: its own, its folder in nanobot's home, and that of the first releases."""
+    full = Path(os.path.abspath(path))
+    is_default = full.parent.name == HOME
+    home = path.parent if is_default else Path.home() / HOME
+    id_ = _workspace_id(path)
+    folder_in_home = home / SESSIONS / id_ if id_ is not None else None
+    own_folder = path / SESSIONS
+    if own_folder.is_dir() and (folder_in_home is None or _has_sessions(own_folder)):
+        yield Folder(str(own_folder), "", f"{full.name}/{SESSIONS}", _log_in(path))
+    if folder_in_home is not None and folder_in_home.is_dir():
+        id_ = folder_in_home.name
+        yield Folder(str(folder_in_home), id_, f"{full.name} {id_[:8]}", _log_in(path))
+    if is_default and _has_sessions(home / SESSIONS):
         yield Folder(str(home / SESSIONS), LEGACY, f"{HOME}/{SESSIONS}")
 
 
 def _workspaces(path: Path) -> Iterator[Folder]:
-    """Yield the folders of workspaces in nanobot's home, and what its migrations could not assign."""
+    """Yield the folders of workspaces in nanobot's home, and that of its migration conflicts."""
     if not path.is_dir():
         return
     with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if _holds(entry.is_dir))
+        names = sorted(entry.name for entry in entries if _is_true(entry.is_dir))
     for name in names:
         folder = path / name
-        if _ID.fullmatch(name) and _any(folder):
+        if _WORKSPACE_ID.fullmatch(name) and _has_sessions(folder):
             yield Folder(str(folder), name, _workspace_name(folder), _log_of(path, name))
-        elif name == CONFLICTS and _any(folder):
+        elif name == CONFLICTS and _has_sessions(folder):
             yield Folder(str(folder), CONFLICTS, CONFLICTS)
 
 
-def _any(path: Path) -> bool:
-    """Return whether a folder has a file that is a session's, or might be one that was emptied."""
+def _has_sessions(path: Path) -> bool:
+    """Return whether a folder holds the file of a session, or an empty file that may have been one."""
     try:
         return any(is_session_file(Path(entry.path), content=True) for entry in Folder(str(path), "", "").files())
     except OSError:
@@ -156,21 +176,22 @@ def _any(path: Path) -> bool:
 
 
 def _workspace_id(workspace: Path) -> str | None:
-    """Return the id under which a workspace's sessions are in nanobot's home, if it looks like one."""
-    return _line(workspace / HOME / "workspace-id", _ID)
+    """Return the id of a workspace, which names its folder in nanobot's home, or None if it stores no valid one."""
+    return _read_line(workspace / HOME / "workspace-id", _WORKSPACE_ID)
 
 
 def _workspace_name(folder: Path) -> str:
-    """Return what to call a workspace: the last part of the path that its folder records.
+    """Return a name for the workspace of a folder in nanobot's home.
 
-    The path is shown, never followed.
+    It is the last part of the path that the folder stores, and the beginning of its id. The path is not followed.
     """
-    noted = _line(folder / ".workspace", re.compile(r"[^\n]+"))
-    name = re.split(r"[/\\]", noted.rstrip("/\\"))[-1] if noted else ""
+    stored_path = _read_line(folder / ".workspace", re.compile(r"[^\n]+"))
+    name = re.split(r"[/\\]", stored_path.rstrip("/\\"))[-1] if stored_path else ""
     return f"{name} {folder.name[:8]}".lstrip()
 
 
-def _line(path: Path, pattern: re.Pattern[str]) -> str | None:
+def _read_line(path: Path, pattern: re.Pattern[str]) -> str | None:
+    """Return the text of a short file, or None if it cannot be read or does not match."""
     try:
         text = read(str(path), lambda file: file.read(0, _MARKER_BYTES)).decode("utf-8", "replace").strip()
     except StoreError:
@@ -179,14 +200,14 @@ def _line(path: Path, pattern: re.Pattern[str]) -> str | None:
 
 
 def _log(sessions: Path) -> Log | None:
-    """Return the log of summaries of the workspace that a sessions folder belongs to."""
-    if _ID.fullmatch(sessions.name):
+    """Return the log of summaries of the workspace to which a sessions folder belongs, or None if that is not known."""
+    if _WORKSPACE_ID.fullmatch(sessions.name):
         return _log_of(sessions.parent, sessions.name)
     return _log_in(sessions.parent) if sessions.name == SESSIONS else None
 
 
 def _log_of(sessions: Path, id_: str) -> Log | None:
-    """Return the log of the usual workspace, if that has this id."""
+    """Return the log of the default workspace, if that has this id."""
     workspace = sessions.parent / WORKSPACE
     return _log_in(workspace) if _workspace_id(workspace) == id_ else None
 

@@ -1,4 +1,4 @@
-"""Reads of a session's file in bounded pieces. Each read opens it anew and holds nothing afterwards."""
+"""Bounded reads of a session's file. Each read opens the file anew and keeps nothing open afterwards."""
 
 from __future__ import annotations
 
@@ -14,22 +14,34 @@ from sessionscope.store.model.errors import Busy, Damaged, UnknownSession
 
 T = TypeVar("T")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+"""The flags of os.open. O_NONBLOCK keeps a named pipe from blocking."""
 
 
 class Stat(Struct, frozen=True, gc=False):
-    """The status of a file: inode, size in bytes, modification time in nanoseconds."""
+    """The file status by which a change is noticed."""
 
     inode: int
     size: int
+    """In bytes."""
     mtime_ns: int
+    """The modification time in nanoseconds."""
 
 
-def stat_of(found: os.stat_result) -> Stat:
-    return Stat(found.st_ino, found.st_size, found.st_mtime_ns)
+def stat_of(status: os.stat_result) -> Stat:
+    """Return what is kept of an operating system's file status."""
+    return Stat(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def stat_or_none(path: str) -> Stat | None:
+    """Return the status of a file, or None if the system does not give it."""
+    try:
+        return stat_of(os.stat(path))
+    except OSError:
+        return None
 
 
 class OpenFile:
-    """A file while it is read. `size` in bytes is that of when it was opened; what is appended later is not seen."""
+    """An open file. `size` is its size in bytes when it was opened; bytes that are appended later are not read."""
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self._fd, self.stat = fd, stat_of(status)
@@ -37,20 +49,20 @@ class OpenFile:
 
     def read(self, start: int, stop: int) -> bytes:
         """Return bytes `start` to `stop`, fewer if the file ends before that."""
-        at, stop = max(0, start), min(stop, self.size)
+        position, stop = max(0, start), min(stop, self.size)
         pieces = []
-        os.lseek(self._fd, at, os.SEEK_SET)
-        while at < stop:
-            piece = os.read(self._fd, stop - at)
+        os.lseek(self._fd, position, os.SEEK_SET)
+        while position < stop:
+            piece = os.read(self._fd, stop - position)
             if not piece:
                 break
             pieces.append(piece)
-            at += len(piece)
+            position += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Held(OpenFile):
-    """Bytes that are read as if they were a file."""
+    """Bytes in memory that are read like a file."""
 
     def __init__(self, data: bytes, mtime_ns: int = 0) -> None:
         self.stat, self.size, self.data = Stat(0, len(data), mtime_ns), len(data), data
@@ -61,10 +73,10 @@ class Held(OpenFile):
 
 @contextmanager
 def opening(path: str) -> Iterator[OpenFile]:
-    """Open a file for one read.
+    """Open a file for the time of a `with` block.
 
-    Raises UnknownSession if it does not exist, Damaged if it may not be read or is no regular file, Busy if the system
-    cannot read it now.
+    Raises UnknownSession if it does not exist, Damaged if it may not be read or is not a regular file, Busy if the
+    system cannot read it now.
     """
     try:
         fd = os.open(path, _FLAGS)
@@ -82,10 +94,9 @@ def opening(path: str) -> Iterator[OpenFile]:
 
 
 def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, Stat]:
-    """Return the first `size` bytes of a file and its status, with as few system calls as possible. Raises as `opening`
-    does.
+    """Return the first `size` bytes of a file and its status, in as few system calls as possible.
 
-    With the descriptor of an open `folder`, `path` is the name of a file in it, which saves a look-up.
+    If `folder` is given, it is the descriptor of an open folder, and `path` a name in it. Raises as `opening` does.
     """
     try:
         fd = os.open(path, _FLAGS, dir_fd=folder)
@@ -98,13 +109,13 @@ def beginning(path: str, size: int, folder: int | None = None) -> tuple[bytes, S
 
 
 def read(path: str, work: Callable[[OpenFile], T]) -> T:
-    """Return the result of `work` on the file. Raises as `opening` does."""
+    """Open a file and return the result of `work` on it. Raises as `opening` does."""
     with opening(path) as file:
         return work(file)
 
 
 def trouble(path: str, error: OSError) -> UnknownSession | Damaged | Busy:
-    """Return the error of the store for an error of the system."""
+    """Return the error to raise for a failed system call on a file."""
     reason = (error.strerror or str(error)).lower()
     if isinstance(error, FileNotFoundError):
         return UnknownSession(f"{path}: the file is gone.")

@@ -1,7 +1,7 @@
-"""The beginning of a session's file: the metadata line, and the first words that were said. Pure.
+"""Head of a session's file: its metadata line and the preview of its first messages. Pure.
 
-nanobot lists a session by its first line, but loads the last metadata line wherever it is. A list of sessions can only
-afford to read the first.
+nanobot lists a session by the first line of its file, and loads the last metadata line wherever that is. The head has
+the first one, which is all that a list of sessions can afford to read.
 """
 
 from __future__ import annotations
@@ -18,51 +18,59 @@ from sessionscope.store.io.spans import Fidelity
 from .message_preview import message_preview
 from .names import FileName, Naming, channel_of, key_of, naming
 
-METADATA, PROVIDER_STATE, KEY_CHARS = "metadata", "provider_state", 1_000
+METADATA = "metadata"
+"""The `_type` of a metadata line."""
+PROVIDER_STATE = "provider_state"
+"""The `_type` of the line that holds the state of nanobot's provider."""
+KEY_CHARS = 1_000
+"""How many characters of a key or a title are kept."""
 
 
 class Metadata(Struct, frozen=True):
-    """A metadata line. A value is None if the line does not have it or it cannot be used."""
+    """A metadata line. Members that it lacks, or that have the wrong type, have their defaults."""
 
     key: str | None = None
     created_at: Any = None
     updated_at: Any = None
     values: Mapping[str, Any] = {}
+    """The member `metadata`."""
     last_consolidated: Any = UNSET
     last_archived: Any = UNSET
     whole: bool = True
+    """Whether the line was read to its end."""
     damage: tuple[str, ...] = ()
 
     @property
     def title(self) -> str | None:
-        """The title that the session was given, None without one."""
+        """The title that a user gave the session, or None."""
         title = self.values.get("title")
         return title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None
 
     @property
     def summary(self) -> str | None:
-        """The text of the note that stands for the consolidated rows."""
+        """The text of the note that replaces the consolidated messages, or None."""
         stored = self.values.get("_last_summary")
         text = stored.get("text") if isinstance(stored, Mapping) else stored
         return text if isinstance(text, str) and text else None
 
     @property
     def later(self) -> bool:
-        """Whether 0.3.x wrote it: only these releases have `last_archived`."""
+        """Whether nanobot 0.3.x wrote it: only these releases have `last_archived`."""
         return self.last_archived is not UNSET
 
 
 class FileHead(Struct, frozen=True):
-    """What a list needs to know of one file. `first` is the time of its first message, as it is stored."""
+    """The facts about a file that a list of sessions shows."""
 
     name: FileName
     metadata: Metadata | None
     preview: str
-    first: str | None
+    first_timestamp: str | None
+    """The timestamp of the first message, as stored."""
     session: bool
-    """Whether anything in it says that it is a session's file. An empty one might be."""
+    """Whether it is recognised as a session's file. An empty file counts as one."""
     log: bool = False
-    """Whether it is nanobot's log of summaries instead."""
+    """Whether it is nanobot's log of summaries, which is not a session."""
 
     @property
     def key(self) -> str:
@@ -78,12 +86,12 @@ class FileHead(Struct, frozen=True):
 
     @property
     def later(self) -> bool:
-        """Whether a release from 0.3.0 on wrote the file."""
+        """Whether nanobot 0.3.0 or later wrote the file."""
         return self.naming is Naming.BASE64 or (self.metadata is not None and self.metadata.later)
 
 
-class Line(Struct, gc=False):
-    """The members of a record that a list needs. msgspec skips the others."""
+class HeadLine(Struct, gc=False):
+    """The members of a line that a list of sessions needs. msgspec skips the others without decoding them."""
 
     _type: Any = None
     key: Any = None
@@ -96,19 +104,19 @@ class Line(Struct, gc=False):
     timestamp: Any = None
 
 
-_decode = msgspec.json.Decoder(Line).decode
-_REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+_decode = msgspec.json.Decoder(HeadLine).decode
+_DECODE_ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
 
 
-def metadata_in(line: Line) -> Metadata:
-    """Return the values of a whole metadata line."""
+def metadata_in(line: HeadLine) -> Metadata:
+    """Return the values of a metadata line that was decoded to its end."""
     return _metadata(
         line.key, line.created_at, line.updated_at, line.metadata, line.last_consolidated, line.last_archived, True
     )
 
 
 def metadata_of(record: Mapping[str, Any], whole: bool = True) -> Metadata:
-    """Return a metadata record's values. Those of the wrong type are named."""
+    """Return the values of a metadata record. `whole` is False if only its first members were read."""
     get = record.get
     return _metadata(
         get("key"),
@@ -142,96 +150,99 @@ def _metadata(
 
 
 def read_file_head(name: FileName, data: bytes, complete: bool, preview: bool = True) -> FileHead:
-    """Return the head of a file from its first bytes. `complete` says that these are all of them."""
-    if not preview and (found := _first_lines(name, data, complete)) is not None:
-        return found
+    """Return the head of a file, given its first bytes. `complete` says that `data` is the whole file.
+
+    The preview is that of the first user message that has one, else of the first such assistant message. Without
+    `preview` it is empty, which is faster.
+    """
+    if not preview and (head := _head_of_plain_lines(name, data, complete)) is not None:
+        return head
     metadata: Metadata | None = None
-    first, words, fallback, session = None, "", "", not data.strip()
+    first_timestamp: str | None = None
+    user_preview = assistant_preview = ""
+    is_session = not data.strip()
     for record, whole in _records(data, complete):
-        kind = record.get("_type")
-        if kind == METADATA:
-            session, metadata = True, metadata or metadata_of(record, whole)
+        record_type = record.get("_type")
+        if record_type == METADATA:
+            is_session = True
+            metadata = metadata or metadata_of(record, whole)
             continue
-        if kind == PROVIDER_STATE:
+        if record_type == PROVIDER_STATE:
             continue
-        if metadata is None and first is None and not session and _is_log(record):
+        if not is_session and first_timestamp is None and _is_log_entry(record):
             return FileHead(name, None, "", None, False, log=True)
-        session = session or "role" in record
-        stamp = record.get("timestamp")
-        first = first or (stamp if isinstance(stamp, str) else None)
-        said = message_preview(record) if preview else ""
-        if not preview or (said and record.get("role") == "user"):
-            words = said
+        is_session = is_session or "role" in record
+        first_timestamp = first_timestamp or _timestamp_of(record)
+        if not preview:
             break
-        fallback = fallback or (said if record.get("role") == "assistant" else "")
-    return FileHead(name, metadata, words or fallback, first, session)
+        role = record.get("role")
+        if role == "user" and (user_preview := message_preview(record)):
+            break
+        if role == "assistant" and not assistant_preview:
+            assistant_preview = message_preview(record)
+    return FileHead(name, metadata, user_preview or assistant_preview, first_timestamp, is_session)
 
 
-def _is_log(record: Mapping[str, Any]) -> bool:
+def _is_log_entry(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is an entry of nanobot's log of summaries."""
     return "cursor" in record and "content" in record and "role" not in record
 
 
-def plain_lines(data: bytes) -> tuple[Line, str | None] | None:
-    """Return the metadata line and the time of the first message, if a file begins with just these two, whole and
-    plain.
+def _timestamp_of(record: Mapping[str, Any]) -> str | None:
+    timestamp = record.get("timestamp")
+    return timestamp if isinstance(timestamp, str) else None
 
-    A list of thousands has no time for more. None means that it needs a full analysis.
+
+def read_plain_head(data: bytes) -> tuple[HeadLine, str | None] | None:
+    """Return the metadata line of a file and the timestamp of its first message, given its first bytes.
+
+    It is a fast path for lists of thousands of sessions. It returns None unless the first two lines are a valid
+    metadata line and a valid message; `read_file_head` reads all other files.
     """
-    cut = data.find(b"\n") + 1
-    stop = data.find(b"\n", cut) + 1
+    first_end = data.find(b"\n") + 1
+    second_end = data.find(b"\n", first_end) + 1
     try:
-        line, second = _decode(data[:cut]), _decode(data[cut:stop])
-    except _REFUSED:
+        first, second = _decode(data[:first_end]), _decode(data[first_end:second_end])
+    except _DECODE_ERRORS:
         return None
-    if (
-        line._type != METADATA
-        or second._type is not None
-        or type(line.key) is not str
-        or not 0 < len(line.key) <= KEY_CHARS
-        or type(line.metadata) is not dict
-    ):
+    if first._type != METADATA or second._type is not None:
         return None
-    return line, second.timestamp if type(second.timestamp) is str else None
+    if type(first.key) is not str or not 0 < len(first.key) <= KEY_CHARS or type(first.metadata) is not dict:
+        return None
+    return first, second.timestamp if type(second.timestamp) is str else None
 
 
-def _first_lines(name: FileName, data: bytes, complete: bool) -> FileHead | None:
-    """Return the head of a file that begins as it should, without previews.
-
-    None means that it needs a full analysis.
-    """
+def _head_of_plain_lines(name: FileName, data: bytes, complete: bool) -> FileHead | None:
+    """Return the head without a preview, or None if a line up to the first message is not a valid JSON object."""
     metadata: Metadata | None = None
-    at, size = 0, len(data)
-    while at < size:
-        stop = data.find(b"\n", at) + 1 or (size if complete else 0)
+    start, size = 0, len(data)
+    while start < size:
+        stop = data.find(b"\n", start) + 1 or (size if complete else 0)
         try:
-            found = _decode(data[at:stop])
-        except _REFUSED:
+            # A line that `data` holds only in part is empty here, which is refused.
+            line = _decode(data[start:stop])
+        except _DECODE_ERRORS:
             return None
-        if found._type == METADATA:
-            metadata = metadata or metadata_in(found)
-        elif found._type != PROVIDER_STATE:
-            if metadata is None and found.role is UNSET:
+        if line._type == METADATA:
+            metadata = metadata or metadata_in(line)
+        elif line._type != PROVIDER_STATE:
+            if metadata is None and line.role is UNSET:
                 return None
-            stamp = found.timestamp
-            return FileHead(
-                name,
-                metadata,
-                "",
-                stamp if isinstance(stamp, str) else None,
-                metadata is not None or found.role is not UNSET,
-            )
-        at = stop
-    return FileHead(name, metadata, "", None, metadata is not None or not size)
+            timestamp = line.timestamp if isinstance(line.timestamp, str) else None
+            return FileHead(name, metadata, "", timestamp, session=True)
+        start = stop
+    return FileHead(name, metadata, "", None, session=metadata is not None or not size)
 
 
 def _records(data: bytes, complete: bool) -> Iterator[tuple[Mapping[str, Any], bool]]:
-    """Yield the records of the beginning of a file, and whether each is whole."""
-    cut = len(data) if complete else data.rfind(b"\n") + 1
-    for span in scan(data[:cut]):
+    """Yield the records in the first bytes of a file, each with whether it is whole."""
+    lines_end = len(data) if complete else data.rfind(b"\n") + 1
+    for span in scan(data[:lines_end]):
         if span.value is not None:
             yield span.value, span.fidelity is not Fidelity.PARTIAL
-    if cut < len(data):
-        # The leading fields of a line longer than what was read are whole. Of a text, its beginning is enough.
-        found = leading(data[cut:])
-        if found.fields:
-            yield found.fields | ({found.key: found.text} if found.key is not None else {}), False
+    if lines_end < len(data):
+        # The last line is cut off. Its complete members are used, and what there is of the text that is cut.
+        partial = leading(data[lines_end:])
+        if partial.fields:
+            cut_text = {partial.key: partial.text} if partial.key is not None else {}
+            yield partial.fields | cut_text, False

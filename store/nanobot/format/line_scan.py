@@ -1,7 +1,7 @@
-"""Scans a session's file line by line, as nanobot does, and collects where each row begins.
+"""Scan of a session's file, line by line as nanobot reads it, for the bytes at which its rows begin.
 
-A decoder that skips the bodies tells lines apart. A line that it refuses is read as nanobot reads it. Lines that
-nanobot would not load either are analysed together, up to the next one that it would load.
+A fast decoder reads only the type of each line. Lines that it refuses are decoded as nanobot decodes them. Neighbouring
+lines that nanobot does not load either form a region, whose bytes are then searched for intact objects.
 """
 
 from __future__ import annotations
@@ -25,124 +25,168 @@ from .file import OpenFile
 from .file_head import METADATA, PROVIDER_STATE
 from .lines import METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES, FileOutline, UnloadedLine, seal_of
 
-CHUNK, REGION = 1 << 20, 1 << 23
-"""How many bytes are read at once, and how many bytes of consecutive damage are analysed together at most."""
-LONG = 4_300
-"""The longest integer, in digits, that Python reads. A line that is no longer cannot hold a longer one."""
-NO_UTF8, TOO_LONG, TOO_DEEP, NO_OBJECT = (
-    "bytes that are not UTF-8",
-    "an integer of more than 4300 digits",
-    "an object nested too deeply",
-    "JSON that is no object",
-)
-"""Why a release gives up the whole file."""
+CHUNK = 1 << 20
+"""How many bytes are read at once."""
+REGION_BYTES = 1 << 23
+"""A region of more bytes is split between two lines."""
+MAX_INTEGER_DIGITS = 4_300
+"""The digits of the longest integer that Python decodes."""
+
+NO_UTF8 = "bytes that are not UTF-8"
+"""A reason for which a release does not load the file at all. The next three are, too."""
+TOO_LONG = "an integer of more than 4300 digits"
+TOO_DEEP = "an object nested too deeply"
+NO_OBJECT = "JSON that is no object"
 UNLOADED = "nanobot does not load it"
-_HUGE, _LONE_CR = re.compile(rb"[0-9]{%d}" % (LONG + 1)), re.compile(rb"\r(?!\n)")
-_ENDS, _WIDE = (b"\n", b"\r"), (b"\xff\xfe", b"\xfe\xff")
-_BLANK, _BAD = object(), object()
+"""Why a part of a region is a row without a seq if its bytes do not tell."""
+
+_HUGE_INTEGER = re.compile(rb"[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
+_LONE_CR = re.compile(rb"\r(?!\n)")
+_LINE_ENDS = (b"\n", b"\r")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_BLANK = object()
+"""The type of a line of white space."""
+_NOT_LOADED = object()
+"""The type of a line that nanobot does not load."""
 
 
-class _Probe(Struct, gc=False):
-    """What is decoded of a line to tell what it is."""
+class _TypeProbe(Struct, gc=False):
+    """The one member of a line that is decoded; msgspec skips the others."""
 
     _type: Any = UNSET
 
 
-_decode = msgspec.json.Decoder(_Probe).decode
-_REFUSED = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+_decode = msgspec.json.Decoder(_TypeProbe).decode
+_DECODE_ERRORS = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
+
+
+class PrivateLine(Struct, frozen=True):
+    """A whole line of nanobot's own: metadata or provider state."""
+
+    record_type: str
+    """METADATA or PROVIDER_STATE."""
+    start: int
+    stop: int
+    line: int
+    """Its number, from 1."""
+
+
+class Region(Struct, frozen=True):
+    """Neighbouring lines that nanobot does not load."""
+
+    start: int
+    stop: int
+    line: int
+    """The number of its first line, from 1."""
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is searched for intact objects.
+
+        A line of many megabytes is not: no writer meant it, and the search could take longer than a user waits. Since
+        regions are split between lines, only such a line (or UTF-16) makes a region this long.
+        """
+        return self.stop - self.start <= 2 * REGION_BYTES
 
 
 class LineScan:
-    """A scan of a file from byte `at` on. Raises Busy if the file shrinks meanwhile."""
+    """A scan of a file from byte `position` on. Raises Busy if the file shrinks meanwhile."""
 
-    def __init__(self, file: OpenFile, cancel: Cancel, at: int = 0) -> None:
-        self._file, self._cancel, self.at = file, cancel, at
+    def __init__(self, file: OpenFile, cancel: Cancel, position: int = 0) -> None:
+        self._file, self._cancel = file, cancel
+        self.position = position
         self.line = 1
+        """The number of the line at `position`."""
         self.starts: array[int] = array("q")
         self.rows_without_seq: list[int] = []
         self.unloaded_lines: list[UnloadedLine] = []
         self.metadata: list[tuple[int, int]] = []
         self.provider: tuple[int, int] | None = None
         self.lost: dict[str, int] = {}
-        self._spoken = False
-        """Whether there was a message: nanobot's private lines come before all messages."""
-        self._region: list[bytes] = []
-        self._region_at = self._region_line = self._region_size = 0
+        self.private_lines: list[PrivateLine] = []
+        """The private lines that this scan read, not those before the row at which it resumed. The same for regions."""
+        self.regions: list[Region] = []
+        self._message_seen = False
+        """Whether a message was read. nanobot writes its own lines before all messages."""
+        self._region_lines: list[bytes] = []
+        self._region_start = 0
+        self._region_line = 0
+        self._region_size = 0
 
     def resume(self, outline: FileOutline) -> None:
-        """Continue after the rows of an outline that nothing appended can change."""
-        last = outline.resumes + 1
-        if not last:
+        """Continue after the rows of an outline that appended bytes cannot change."""
+        kept_rows = outline.resumes + 1
+        if not kept_rows:
             return
-        self.at = outline.starts[last]
-        self.line = 1 + outline.breaks - _breaks(self._file.read(self.at, outline.end))
-        self.starts = outline.starts[:last]
-        self.rows_without_seq = [row for row in outline.rows_without_seq if row < last]
+        self.position = outline.starts[kept_rows]
+        self.line = 1 + outline.breaks - _count_line_ends(self._file.read(self.position, outline.end))
+        self.starts = outline.starts[:kept_rows]
+        self.rows_without_seq = [row for row in outline.rows_without_seq if row < kept_rows]
         self.unloaded_lines = list(outline.unloaded_lines[: len(self.rows_without_seq)])
-        self.metadata = [span for span in outline.metadata if span[0] < self.at]
-        self.provider = outline.provider if outline.provider and outline.provider[0] < self.at else None
+        self.metadata = [span for span in outline.metadata if span[0] < self.position]
+        if outline.provider is not None and outline.provider[0] < self.position:
+            self.provider = outline.provider
         self.lost = {why: line for why, line in outline.lost if line < self.line}
-        self._spoken = True
+        self._message_seen = True
 
     def run(self) -> None:
-        """Scan to the end. Raises Cancelled."""
-        while self.at < self._file.size:
+        """Scan to the end of the file. Raises Cancelled."""
+        while self.position < self._file.size:
             if self._cancel():
                 raise Cancelled("stopped")
-            self._lines(self._chunk())
-        self._flush()
+            self._scan_lines(self._read_chunk())
+        self._end_region()
 
-    def _chunk(self) -> bytes:
-        """Return whole lines from here on, including the last one of the file."""
+    def _read_chunk(self) -> bytes:
+        """Return whole lines from the current position on. Only the last line of the file may lack its end."""
         step = CHUNK
         while True:
-            stop = min(self.at + step, self._file.size)
-            data = self._file.read(self.at, stop)
-            if len(data) < stop - self.at:
+            stop = min(self.position + step, self._file.size)
+            data = self._file.read(self.position, stop)
+            if len(data) < stop - self.position:
                 raise Busy("the file was cut short while it was read; try again.")
             if stop == self._file.size:
                 return data
-            if cut := data.rfind(b"\n") + 1:
-                return data[:cut]
+            if lines_end := data.rfind(b"\n") + 1:
+                return data[:lines_end]
             step *= 4
 
-    def _lines(self, data: bytes) -> None:
-        valid = _is_utf8(data)
+    def _scan_lines(self, data: bytes) -> None:
+        # msgspec checks neither the encoding nor the integers of members that it skips, so both are checked here.
+        is_utf8 = _is_utf8(data)
         for text in data.splitlines(True):
             try:
-                kind = _decode(text)._type
-                if (len(text) > LONG and _HUGE.search(text)) or not (valid or _is_utf8(text)):
-                    kind = self._as_nanobot(text)
-            except _REFUSED:
-                kind = self._as_nanobot(text)
-            start = self.at
-            self.at += len(text)
-            if kind is _BAD or (kind is _BLANK and self._region):
-                self._refused(text, start)
-            elif kind is not _BLANK:
-                if self._region:
-                    self._flush()
-                if kind in (METADATA, PROVIDER_STATE):
-                    self._private(kind, start)
+                record_type = _decode(text)._type
+                if not (is_utf8 or _is_utf8(text)) or (len(text) > MAX_INTEGER_DIGITS and _HUGE_INTEGER.search(text)):
+                    record_type = self._type_for_nanobot(text)
+            except _DECODE_ERRORS:
+                record_type = self._type_for_nanobot(text)
+            start = self.position
+            self.position += len(text)
+            if record_type is _NOT_LOADED or (record_type is _BLANK and self._region_lines):
+                self._add_to_region(text, start)
+            elif record_type is not _BLANK:
+                if self._region_lines:
+                    self._end_region()
+                if record_type in (METADATA, PROVIDER_STATE):
+                    self._add_private_line(record_type, start)
                 else:
                     self.starts.append(start)
-                    self._spoken = True
+                    self._message_seen = True
             self.line += 1
-        # The last line of the file may have no line break.
-        self.line -= not data.endswith(_ENDS)
+        if not data.endswith(_LINE_ENDS):
+            # The last line of the file has not ended.
+            self.line -= 1
 
-    def _as_nanobot(self, line: bytes) -> Any:
-        """Return what nanobot makes of a line: the type of its record, or whether it is blank or no record.
-
-        Note what is fatal.
-        """
+    def _type_for_nanobot(self, line: bytes) -> Any:
+        """Return the type of a line as nanobot decodes it, _BLANK or _NOT_LOADED. Fatal damage is noted in `lost`."""
         try:
             text = line.decode().strip()
             if not text:
                 return _BLANK
             value = json.loads(text)
         except json.JSONDecodeError:
-            return _BAD
+            return _NOT_LOADED
         except UnicodeDecodeError:
             return self._fatal(NO_UTF8)
         except RecursionError:
@@ -153,68 +197,70 @@ class LineScan:
 
     def _fatal(self, why: str) -> object:
         self.lost.setdefault(why, self.line)
-        return _BAD
+        return _NOT_LOADED
 
-    def _private(self, kind: str, start: int) -> None:
-        """Count a private line of nanobot. It is a row only if it comes after a message."""
-        if kind == METADATA:
-            first = not self.metadata
-            self.metadata.append((start, self.at))
+    def _add_private_line(self, record_type: str, start: int) -> None:
+        """Add a line of nanobot's own. It is a row only if it is repeated or follows a message."""
+        self.private_lines.append(PrivateLine(record_type, start, self.position, self.line))
+        if record_type == METADATA:
+            repeated, why = bool(self.metadata), METADATA_AMONG_MESSAGES
+            self.metadata.append((start, self.position))
         else:
-            first = self.provider is None
-            self.provider = start, self.at
-        if self._spoken or not first:
-            self._unloaded(start, self.line, (METADATA_AMONG_MESSAGES if kind == METADATA else STATE_AMONG_MESSAGES,))
+            repeated, why = self.provider is not None, STATE_AMONG_MESSAGES
+            self.provider = start, self.position
+        if repeated or self._message_seen:
+            self._add_row_without_seq(start, self.line, (why,))
 
-    def _unloaded(self, start: int, line: int, why: tuple[str, ...]) -> None:
+    def _add_row_without_seq(self, start: int, line: int, why: tuple[str, ...]) -> None:
         self.rows_without_seq.append(len(self.starts))
         self.starts.append(start)
         self.unloaded_lines.append(UnloadedLine(line, why))
 
-    # -- damage
+    # -- regions
 
-    def _refused(self, text: bytes, start: int) -> None:
-        """Add a line that nanobot does not load to those before it."""
-        if not self._region:
-            self._region_at, self._region_line, self._region_size = start, self.line, 0
-        self._region.append(text)
+    def _add_to_region(self, text: bytes, start: int) -> None:
+        """Add a line that nanobot does not load to the current region."""
+        if not self._region_lines:
+            self._region_start, self._region_line, self._region_size = start, self.line, 0
+        self._region_lines.append(text)
         self._region_size += len(text)
-        # Cut between two lines, UTF-16 would become another text.
-        if self._region_size > REGION and not self._region[0].startswith(_WIDE) and b"\0" not in self._region[0][:4]:
-            self._flush()
+        # UTF-16 is not split: its first bytes tell that it is UTF-16, and its lines do not end where a line ends here.
+        if self._region_size > REGION_BYTES and not _may_begin_utf16(self._region_lines[0]):
+            self._end_region()
 
-    def _flush(self) -> None:
-        """Add the rows that can be saved of the lines that nanobot does not load."""
-        data = b"".join(self._region)
-        self._region = []
-        if self.too_long(len(data)):
-            self._unloaded(self._region_at, self._region_line, (UNLOADED,))
+    def _end_region(self) -> None:
+        """Add a row for each part of the current region, if there is one."""
+        if not self._region_lines:
             return
-        for line, span in spans_of(data, self._region_line):
+        region = Region(self._region_start, self._region_start + self._region_size, self._region_line)
+        data = b"".join(self._region_lines)
+        self._region_lines = []
+        self.regions.append(region)
+        if not region.searched:
+            self._add_row_without_seq(region.start, region.line, (UNLOADED,))
+            return
+        for line, span in spans_of(data, region.line):
             if span.kind is not SpanKind.BLANK:
-                self._unloaded(self._region_at + span.start, line, tuple(map(str, span.troubles)) or (UNLOADED,))
-
-    @staticmethod
-    def too_long(size: int) -> bool:
-        """Return whether damage is a line that no writer meant, and that would take too long to analyse."""
-        return size > 2 * REGION
+                why = tuple(str(trouble) for trouble in span.troubles) or (UNLOADED,)
+                self._add_row_without_seq(region.start + span.start, line, why)
 
 
 def spans_of(data: bytes, line: int) -> Iterator[tuple[int, Span]]:
-    """Yield the spans of lines that nanobot does not load, each with the line that it begins on.
-
-    The first is `line`.
-    """
-    before = 0
-    # nanobot reads text, in which a CR alone ends a line too.
+    """Yield the spans of a region, each with the number of the line on which it begins. The region begins on `line`."""
+    counted_to = 0
+    # nanobot reads the file as text, in which a lone CR ends a line, too.
     for span in scan(_LONE_CR.sub(b"\n", data) if b"\r" in data else data):
-        line += _breaks(data, before, span.start)
-        before = span.start
+        line += _count_line_ends(data, counted_to, span.start)
+        counted_to = span.start
         yield line, span
 
 
-def _breaks(data: bytes, start: int = 0, stop: int | None = None) -> int:
-    """Return how many lines end in some bytes, as a text file counts them: CR and LF together end one."""
+def _may_begin_utf16(line: bytes) -> bool:
+    return line.startswith(_UTF16_MARKS) or b"\0" in line[:4]
+
+
+def _count_line_ends(data: bytes, start: int = 0, stop: int | None = None) -> int:
+    """Return how many lines end in bytes `start` to `stop`, as in a text file: at CR, LF, or CR LF."""
     stop = len(data) if stop is None else stop
     return data.count(b"\n", start, stop) + data.count(b"\r", start, stop) - data.count(b"\r\n", start, stop + 1)
 
@@ -230,8 +276,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def outline_rows(file: OpenFile, cancel: Cancel, before: FileOutline | None = None) -> FileOutline:
-    """Return the rows of a file, without states, which depend on the offset. With `before`, only what follows it is
-    read.
+    """Return the rows of a file, without states, which depend on the offset. Continue from `before`, if given.
 
     Raises Cancelled, and Busy if the file shrinks meanwhile.
     """
@@ -242,16 +287,18 @@ def outline_rows(file: OpenFile, cancel: Cancel, before: FileOutline | None = No
 
 
 def outline_tail(file: OpenFile, size: int) -> FileOutline:
-    """Return the rows in the last `size` bytes of a file, as if it had no others."""
+    """Return the rows in the last `size` bytes of a file, as if it had no others. Their lines are not known."""
     start = file.size - size
     if start <= 0:
         return outlined(file, LineScan(file, never), False)
-    outline = outlined(file, LineScan(file, never, start + file.read(start, file.size).find(b"\n") + 1), False)
+    # The scan begins with the first whole line.
+    start += file.read(start, file.size).find(b"\n") + 1
+    outline = outlined(file, LineScan(file, never, start), False)
     return replace(outline, unloaded_lines=tuple(UnloadedLine(0, unloaded.why) for unloaded in outline.unloaded_lines))
 
 
 def outlined(file: OpenFile, line_scan: LineScan, certain: bool = True) -> FileOutline:
-    """Return the outline that a scan makes. It is `certain` unless only what was appended was read."""
+    """Run a scan and return its outline. `certain` says that it covers the whole file."""
     line_scan.run()
     return FileOutline(
         states={},

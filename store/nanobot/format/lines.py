@@ -1,7 +1,7 @@
-"""The rows of a session's file and where each begins: an index by which any row is read without parsing the others.
+"""Index of the rows of a session's file, by which any row is read without parsing the others.
 
-A row is a message that nanobot loads, which has a seq, or a row without seq: damage, what was saved from it, or a
-private line in the wrong place. `line_scan` makes the index.
+A row is a message that nanobot loads, which has a seq, or a row without a seq: damage, what was saved of it, or a line
+of nanobot's own in the wrong place. `line_scan` makes the index.
 """
 
 from __future__ import annotations
@@ -17,44 +17,54 @@ from sessionscope.store.model.outline import Outline
 
 from .file import OpenFile, Stat
 
-METADATA_AMONG_MESSAGES, STATE_AMONG_MESSAGES = (
-    "a metadata line among the messages",
-    "provider state among the messages",
-)
-SEALED, FIRST, SAMPLES, WHOLE = 256, 4_096, 16, 65_536
-"""How a file that was only appended to is recognised: bytes of the last row and of the first line, sampled rows, and
-the size of a group of rows that is compared whole.
-"""
+METADATA_AMONG_MESSAGES = "a metadata line among the messages"
+"""Why nanobot's metadata line is shown as a row without a seq."""
+STATE_AMONG_MESSAGES = "provider state among the messages"
+"""Why the line of nanobot's provider state is shown as a row without a seq."""
+
+FIRST_LINE_BYTES = 4_096
+"""At most so many bytes before the first row are part of a file's checksum."""
+SAMPLED_ROWS = 16
+"""Of a long file, about so many rows are part of its checksum."""
+SAMPLED_ROW_BYTES = 64
+"""How many bytes of each sampled row are part of the checksum."""
+LAST_ROW_BYTES = 256
+"""How many bytes of the last row are part of the checksum."""
+SMALL_ROWS_BYTES = 65_536
+"""If all rows together have at most so many bytes, the checksum is of all of them."""
 
 
 class UnloadedLine(Struct, frozen=True):
-    """A row without a seq: its line (from 1; 0 if unknown), and why nanobot does not load it."""
+    """A row without a seq."""
 
     line: int
+    """The line of the file on which it begins, from 1, or 0 if that is not known."""
     why: tuple[str, ...]
+    """Why nanobot does not load it."""
 
 
 class FileOutline(Outline, frozen=True, kw_only=True):
-    """The rows of one file. Row i, from 0, begins at byte `starts[i]` and ends where the next one begins.
-
-    `rows_without_seq` are ascending, and `unloaded_lines` says of each why it has none. `metadata` and `provider` are
-    the bytes (start, stop) of the metadata lines that nanobot loads, in order, and of its provider's state.
-    """
+    """The rows of one file. `rows_without_seq` are indexes of rows, ascending."""
 
     starts: array[int]
+    """The first byte of each row. A row ends where the next one begins."""
     end: int
+    """The byte after the last row."""
     unloaded_lines: tuple[UnloadedLine, ...] = ()
+    """One for each of `rows_without_seq`, in the same order."""
     metadata: tuple[tuple[int, int], ...] = ()
+    """The bytes (start, stop) of each metadata line that nanobot loads, in order."""
     provider: tuple[int, int] | None = None
+    """The bytes (start, stop) of the provider state that nanobot loads."""
     lost: tuple[tuple[str, int], ...] = ()
-    """Why releases give up the whole file, each with its line."""
+    """The reasons for which a release does not load the file at all, each with its line."""
     breaks: int = 0
     """How many lines end before `end`."""
     stat: Stat | None = None
     seal: int = 0
-    """A checksum of the first line and of some rows, which stay the same if the file is only appended to."""
+    """A checksum of the first line and of some rows. It stays the same while the file is only appended to."""
     certain: bool = True
-    """Whether the whole file was read for it, rather than only what seems to have been appended."""
+    """Whether the whole file was read for it, not only what seems to have been appended."""
 
     @property
     def messages(self) -> int:
@@ -62,26 +72,28 @@ class FileOutline(Outline, frozen=True, kw_only=True):
         return len(self.starts) - len(self.rows_without_seq)
 
     def holds(self, file: OpenFile) -> bool:
-        """Return whether the rows are still in the same places: in the same file, to which at most something was
-        appended.
-        """
-        return file.stat == self.stat or (
-            self.stat is not None
-            and file.stat.inode == self.stat.inode
-            and file.size >= self.end
-            and seal_of(file, self.starts, self.end) == self.seal
-        )
+        """Return whether its rows are still at the same bytes: the file is the same or was only appended to."""
+        if self.stat is None:
+            return False
+        if file.stat == self.stat:
+            return True
+        if file.stat.inode != self.stat.inode or file.size < self.end:
+            return False
+        return seal_of(file, self.starts, self.end) == self.seal
 
     @property
     def resumes(self) -> int:
-        """The last row that nothing appended can change, after which a scan can resume; -1 for none."""
+        """The index of the last row that appended bytes cannot change, or -1. Only what follows it is read again.
+
+        It is a row with a seq, and not the last row of the file, whose line may be continued.
+        """
         row = len(self.starts) - 2
         while row >= 0 and self.unloaded(row) is not None:
             row -= 1
         return row
 
     def row_of(self, seq: int) -> int:
-        """Return the row of a seq from 1 to `messages`."""
+        """Return the index of the row of a seq from 1 to `messages`."""
         low, high = seq - 1, seq - 1 + len(self.rows_without_seq)
         while low < high:
             middle = (low + high) // 2
@@ -96,42 +108,49 @@ class FileOutline(Outline, frozen=True, kw_only=True):
         return row + 1 - bisect_left(self.rows_without_seq, row)
 
     def span(self, row: int) -> tuple[int, int]:
-        """Return where a row's bytes begin and end."""
+        """Return the bytes (start, stop) of a row."""
         return self.starts[row], self.starts[row + 1] if row + 1 < len(self.starts) else self.end
 
     @property
     def needs_full_read(self) -> bool:
-        """False: rows without a seq are found again as cheaply as others."""
+        """False: appended lines are added to any outline, even if it has rows without a seq."""
         return False
 
     def unloaded(self, row: int) -> UnloadedLine | None:
-        """Return what is wrong with a row, None if it is a message."""
-        at = bisect_left(self.rows_without_seq, row)
-        return self.unloaded_lines[at] if at < len(self.rows_without_seq) and self.rows_without_seq[at] == row else None
+        """Return why a row is not loaded, or None if it is a message."""
+        index = bisect_left(self.rows_without_seq, row)
+        if index < len(self.rows_without_seq) and self.rows_without_seq[index] == row:
+            return self.unloaded_lines[index]
+        return None
 
 
 def seal_of(file: OpenFile, starts: array[int], end: int) -> int:
-    """Return a checksum of a file's first line, of its last row, and of some rows between them."""
-    check = crc32(file.read(0, min(FIRST, starts[0] if starts else end)))
-    if starts and end - starts[0] <= WHOLE:
-        return crc32(file.read(starts[0], end), check)
-    if starts:
-        for at in range(0, len(starts), max(1, len(starts) // SAMPLES)):
-            check = crc32(file.read(starts[at], min(starts[at] + SEALED // 4, end)), check)
-        check = crc32(file.read(starts[-1], min(starts[-1] + SEALED, end)), check)
-    return check
+    """Return the checksum of a file with rows at `starts` that end at byte `end`.
+
+    It covers the beginning of the first line, and the beginnings of the last row and of some rows before it.
+    """
+    checksum = crc32(file.read(0, min(FIRST_LINE_BYTES, starts[0] if starts else end)))
+    if not starts:
+        return checksum
+    if end - starts[0] <= SMALL_ROWS_BYTES:
+        return crc32(file.read(starts[0], end), checksum)
+    for start in starts[:: max(1, len(starts) // SAMPLED_ROWS)]:
+        checksum = crc32(file.read(start, min(start + SAMPLED_ROW_BYTES, end)), checksum)
+    return crc32(file.read(starts[-1], min(starts[-1] + LAST_ROW_BYTES, end)), checksum)
 
 
 def stretches(outline: FileOutline) -> Iterator[tuple[bool, int, int]]:
-    """Yield all rows in order, as (whether they have seqs, first, last): seqs of messages, or twice the same row
-    without seq.
+    """Yield all rows in order, as (has seqs, first, last).
+
+    Neighbouring messages are one stretch, from their first to their last seq. A row without a seq is a stretch of its
+    own, with its index as both ends.
     """
-    seq, before = 1, 0
+    next_seq, next_row = 1, 0
     for row in outline.rows_without_seq:
-        if row > before:
-            yield True, seq, seq + row - before - 1
-            seq += row - before
+        if row > next_row:
+            yield True, next_seq, next_seq + row - next_row - 1
+            next_seq += row - next_row
         yield False, row, row
-        before = row + 1
-    if len(outline.starts) > before:
-        yield True, seq, outline.messages
+        next_row = row + 1
+    if len(outline.starts) > next_row:
+        yield True, next_seq, outline.messages

@@ -1,12 +1,15 @@
-"""The compactions of a nanobot session: its one note, and the log of all summaries.
+"""Compactions of a nanobot session: its single note, the log of manual compactions, and the log of summaries.
 
-nanobot compacts a prefix: rows up to an offset are consolidated, and the newest summary stands for all of them. Every
-summary that was ever written is in `memory/history.jsonl` of the workspace. Since 0.3.0 it says of which session.
+nanobot compacts a prefix: the messages up to an offset are consolidated, and the latest summary replaces all of them.
+Every summary that was ever written is in `memory/history.jsonl` of the workspace. Since 0.3.0 it has the session's key.
 """
 
 from __future__ import annotations
 
-from sessionscope.store.io.jsonlines import scan
+from collections.abc import Mapping
+from typing import Any
+
+from sessionscope.store.io.jsonlines import Span, scan
 from sessionscope.store.model.errors import StoreError, UnknownSession
 from sessionscope.store.model.outline import Run
 from sessionscope.store.model.rows import Archived, Audit, Certainty, Compaction
@@ -25,54 +28,67 @@ from sessionscope.store.nanobot.format.file_head import Metadata
 from .context import Offset
 from .record import plain
 
-BYTES, ENTRIES, TEXT_CHARS, HEAD_CHARS = 1 << 20, 200, 32_000, 200
-"""How many bytes of the end of the log are read, how many of its entries are kept, and how many characters of each
-text and each head.
-"""
-
+LOG_BYTES = 1 << 20
+"""How many bytes are read of the log of summaries, from its end."""
+MAX_ENTRIES = 200
+"""How many entries of that log are kept, the newest."""
+TEXT_CHARS = 32_000
+"""How many characters of an entry are kept."""
+HEAD_CHARS = 200
+"""How many characters of a note are its head."""
 OVERWRITTEN = "an agent wrote over it: its messages are in the context again"
 
 
 def audit_of(metadata: Metadata | None, offset: Offset, key: str, log: Log | None, clock: Clock) -> Audit:
-    """Return the compactions, and the entries of the log that are or may be of this session."""
-    entries = _entries(log, key, clock) if log is not None else []
+    """Return the compactions of a session, and the entries of the log of summaries that are or may be its own."""
+    entries = _log_entries(log, key, clock) if log is not None else []
     summary = metadata.summary if metadata is not None else None
-    # The newest summary is in both places. If they agree, the log tells when it was written.
-    own = next((entry for entry in reversed(entries) if summary is not None and entry.text == summary), None)
+    # The latest summary is in the metadata and in the log. Only the log has its time.
+    summary_entry = next((entry for entry in reversed(entries) if summary is not None and entry.text == summary), None)
     return Audit(
-        _compactions(metadata, offset, own, clock),
-        archived=tuple(entry for entry in entries if entry is not own),
+        _compactions(metadata, offset, summary_entry, clock),
+        archived=tuple(entry for entry in entries if entry is not summary_entry),
         source=log.shown if log is not None else "",
     )
 
 
-def _compactions(metadata: Metadata | None, offset: Offset, own: Archived | None, clock: Clock) -> list[Compaction]:
-    """Return nanobot's own compaction, those that were made by hand, and what nanobot compacted after them."""
+def _compactions(
+    metadata: Metadata | None, offset: Offset, summary_entry: Archived | None, clock: Clock
+) -> list[Compaction]:
+    """Return nanobot's compaction before all manual ones, the manual ones, and nanobot's after them."""
     compaction_log = read_compaction_log(metadata.values) if metadata is not None else []
     summary = metadata.summary if metadata is not None else None
-    # Each compaction by hand keeps the note that it replaced. The newest note is in the metadata itself.
-    notes = [*(summary_text(compaction.summary) for compaction in compaction_log), summary]
-    before = min(compaction_log[0].before if compaction_log else offset.value, offset.value)
-    found = [_own_compaction(1, 0, before, notes[0], own, offset.anomaly)] if before or notes[0] else []
-    for at, compaction in enumerate(compaction_log, 1):
-        note = next((text for text in notes[at:] if text and seal(text) == compaction.note), None)
-        found.append(_by_hand(compaction, offset.value, note, clock))
-    standing = newest(compaction_log)
-    reached = standing.after if standing is not None else before
-    if compaction_log and offset.value > reached:
-        found.append(
-            _own_compaction(compaction_log[-1].number + 1, reached, offset.value, summary, own, offset.anomaly)
-        )
-    return found
+    # Each manual compaction keeps the summary that it replaced. The latest summary is in the metadata.
+    summaries = [*(summary_text(logged.summary) for logged in compaction_log), summary]
+    compactions = []
+    first_end = min(compaction_log[0].before, offset.value) if compaction_log else offset.value
+    if first_end or summaries[0]:
+        compactions.append(_own_compaction(1, 0, first_end, summaries[0], summary_entry, offset.anomaly))
+    for index, logged in enumerate(compaction_log, 1):
+        note = next((text for text in summaries[index:] if text and seal(text) == logged.note), None)
+        compactions.append(_manual_compaction(logged, offset.value, note, clock))
+    if compaction_log:
+        in_force = newest(compaction_log)
+        manual_end = in_force.after if in_force is not None else first_end
+        if offset.value > manual_end:
+            number = compaction_log[-1].number + 1
+            compactions.append(
+                _own_compaction(number, manual_end, offset.value, summary, summary_entry, offset.anomaly)
+            )
+    return compactions
 
 
 def _own_compaction(
-    number: int, before: int, after: int, summary: str | None, own: Archived | None, anomaly: str
+    number: int, before: int, after: int, summary: str | None, summary_entry: Archived | None, anomaly: str
 ) -> Compaction:
-    said = [anomaly] if anomaly else []
+    """Return a compaction by nanobot of the messages after number `before`, up to and including number `after`."""
+    anomalies = [anomaly] if anomaly else []
     if summary is None:
-        said.append("no summary is stored for these rows")
-    # An idle session is cut to its end. Then the rows are gone from the file, and only the summary tells of them.
+        anomalies.append("no summary is stored for these rows")
+    created_at = None
+    if summary_entry is not None and summary_entry.text == summary:
+        created_at = summary_entry.created_at
+    # nanobot may remove the messages of an idle session from the file. Then only the summary is left of them.
     runs: tuple[Run, ...] = ((before + 1, after),) if after > before else ()
     return Compaction(
         number=number,
@@ -87,45 +103,47 @@ def _own_compaction(
         after_tokens=None,
         tokens_are=Certainty.UNKNOWN,
         round_index=None,
-        created_at=own.created_at if own is not None and own.text == summary else None,
-        anomalies=tuple(said),
+        created_at=created_at,
+        anomalies=tuple(anomalies),
         note=summary,
     )
 
 
-def _by_hand(compaction: LoggedCompaction, offset: int, note: str | None, clock: Clock) -> Compaction:
-    gone = compaction.undone is None and compaction.after > offset
+def _manual_compaction(logged: LoggedCompaction, offset: int, note: str | None, clock: Clock) -> Compaction:
+    """Return a compaction from the log. It is overwritten if the offset is before its end again."""
+    overwritten = logged.undone is None and logged.after > offset
     return Compaction(
-        number=compaction.number,
-        from_seq=compaction.before + 1,
-        to_seq=compaction.after,
-        rows=compaction.after - compaction.before,
-        set_runs=((compaction.before + 1, compaction.after),),
+        number=logged.number,
+        from_seq=logged.before + 1,
+        to_seq=logged.after,
+        rows=logged.after - logged.before,
+        set_runs=((logged.before + 1, logged.after),),
         set_is=Certainty.RECORDED,
         note_seq=None,
         note_head=note[:HEAD_CHARS] if note is not None else None,
-        before_tokens=compaction.tokens[0],
-        after_tokens=compaction.tokens[1],
+        before_tokens=logged.tokens[0],
+        after_tokens=logged.tokens[1],
         tokens_are=Certainty.ESTIMATED,
         round_index=None,
-        created_at=clock.ms(compaction.at),
-        undone=compaction.undone is not None or gone,
-        anomalies=(OVERWRITTEN,) * gone,
+        created_at=clock.ms(logged.at),
+        undone=logged.undone is not None or overwritten,
+        anomalies=(OVERWRITTEN,) if overwritten else (),
         note=note,
     )
 
 
-def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
-    """Return the newest entries of the log that do not belong to another session, oldest first."""
+def _log_entries(log: Log, key: str, clock: Clock) -> list[Archived]:
+    """Return the newest entries of the log of summaries that do not belong to another session, oldest first."""
     try:
-        data, cut = read(log.path, lambda file: (file.read(file.size - BYTES, file.size), file.size > BYTES))
+        data, cut = read(log.path, lambda file: (file.read(file.size - LOG_BYTES, file.size), file.size > LOG_BYTES))
     except UnknownSession:
         return []
     except StoreError as error:
         return [Archived(None, "", None, False, (str(error),))]
     if cut:
+        # The first line is not whole.
         data = data[data.find(b"\n") + 1 :]
-    found: list[Archived] = []
+    entries = []
     for span in scan(data):
         entry = span.value
         if entry is None or "content" not in entry or "role" in entry:
@@ -133,15 +151,20 @@ def _entries(log: Log, key: str, clock: Clock) -> list[Archived]:
         owner = entry.get("session_key")
         if isinstance(owner, str) and owner and owner != key:
             continue
-        number, text, stamp = entry.get("cursor"), entry.get("content"), entry.get("timestamp")
-        created_at = clock.ms(stamp)
-        found.append(
-            Archived(
-                number if type(number) is int else None,
-                plain(text)[:TEXT_CHARS],
-                created_at,
-                owner == key,
-                (*map(str, span.troubles), *(["its time is no date"] if created_at is None else [])),
-            )
-        )
-    return found[-ENTRIES:]
+        entries.append(_archived(entry, span, owner == key, clock))
+    return entries[-MAX_ENTRIES:]
+
+
+def _archived(entry: Mapping[str, Any], span: Span, is_own: bool, clock: Clock) -> Archived:
+    number = entry.get("cursor")
+    created_at = clock.ms(entry.get("timestamp"))
+    damage = [str(trouble) for trouble in span.troubles]
+    if created_at is None:
+        damage.append("its time is no date")
+    return Archived(
+        number if type(number) is int else None,
+        plain(entry.get("content"))[:TEXT_CHARS],
+        created_at,
+        is_own,
+        tuple(damage),
+    )

@@ -1,10 +1,11 @@
-"""Every byte of a session's file as a piece: messages, private lines, and parts of lines that nanobot does not load.
+"""Pieces of a session's file: messages, private lines, and the parts of regions that nanobot does not load.
 
-The doctor and the repair work on these. White space between two pieces belongs to neither.
+The doctor and the repairs work on them. White space between two pieces belongs to neither.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -13,14 +14,12 @@ from msgspec import Struct
 from sessionscope.store.io.spans import Span, SpanKind
 from sessionscope.store.model.errors import Busy, Cancelled
 from sessionscope.store.nanobot.format.file import OpenFile
-from sessionscope.store.nanobot.format.file_head import METADATA
-from sessionscope.store.nanobot.format.line_scan import CHUNK, LineScan, outlined, spans_of
+from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
+from sessionscope.store.nanobot.format.line_scan import CHUNK, LineScan, PrivateLine, Region, outlined, spans_of
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.protocols import Cancel
 
 from .record import MESSAGE_BYTES
-
-_BREAKS = (b"\n", b"\r")
 
 
 class Sort(StrEnum):
@@ -30,156 +29,119 @@ class Sort(StrEnum):
     METADATA = "metadata"
     STATE = "provider state"
     PART = "part"
+    """An intact or damaged part of a region."""
 
 
-class Private(Struct, frozen=True):
-    """A whole private line of nanobot, and its line number."""
-
-    sort: Sort
-    start: int
-    stop: int
-    line: int
-
-
-class Region(Struct, frozen=True):
-    """Consecutive lines that nanobot does not load. `whole` says that they are too long to be analysed."""
-
-    start: int
-    stop: int
-    line: int
-    whole: bool
+_PRIVATE_SORTS = {METADATA: Sort.METADATA, PROVIDER_STATE: Sort.STATE}
 
 
 class ByteSpans(Struct, frozen=True):
-    """The rows of a file, and what is between them."""
+    """The rows of a file, its private lines, and its regions."""
 
     outline: FileOutline
-    privates: tuple[Private, ...]
+    private_lines: tuple[PrivateLine, ...]
     regions: tuple[Region, ...]
 
 
 class Piece(Struct, gc=False):
-    """Bytes `start` to `stop` of a file. `data` are these bytes, or the beginning of a very long message.
-
-    `seq` is that of a message, `span` what a part is.
-    """
+    """Bytes `start` to `stop` of a file."""
 
     sort: Sort
     start: int
     stop: int
     line: int
+    """The number of the line on which it begins, from 1."""
     data: bytes
+    """Its bytes, or the first ones if it is very long."""
     seq: int | None = None
+    """The seq of a message."""
     span: Span | None = None
+    """What was found in a part of a region."""
 
     @property
     def whole(self) -> bool:
+        """Whether `data` is the whole piece."""
         return len(self.data) == self.stop - self.start
-
-
-class _SpanScan(LineScan):
-    """A scan that keeps what an outline does not need."""
-
-    def __init__(self, file: OpenFile, cancel: Cancel) -> None:
-        super().__init__(file, cancel)
-        self.privates: list[Private] = []
-        self.regions: list[Region] = []
-
-    def _private(self, kind: str, start: int) -> None:
-        sort = Sort.METADATA if kind == METADATA else Sort.STATE
-        self.privates.append(Private(sort, start, self.at, self.line))
-        super()._private(kind, start)
-
-    def _flush(self) -> None:
-        start, line, size = self._region_at, self._region_line, sum(map(len, self._region))
-        before = len(self.starts)
-        super()._flush()
-        if size:
-            whole = self.starts[before:].tolist() == [start] and self.too_long(size)
-            self.regions.append(Region(start, start + size, line, whole))
 
 
 def find_spans(file: OpenFile, cancel: Cancel) -> ByteSpans:
     """Read a file once. Raises Cancelled, and Busy if the file shrinks meanwhile."""
-    line_scan = _SpanScan(file, cancel)
-    return ByteSpans(outlined(file, line_scan), tuple(line_scan.privates), tuple(line_scan.regions))
+    line_scan = LineScan(file, cancel)
+    outline = outlined(file, line_scan)
+    return ByteSpans(outline, tuple(line_scan.private_lines), tuple(line_scan.regions))
 
 
-def parts(file: OpenFile, region: Region) -> Iterator[Piece]:
-    """Yield the parts of lines that nanobot does not load."""
-    data = _all(file, region.start, region.stop) if not region.whole else b""
-    if region.whole:
-        span = Span(region.start, region.stop, region.line, SpanKind.DAMAGE)
-        yield Piece(
-            Sort.PART, region.start, region.stop, region.line, file.read(region.start, region.start + CHUNK), span=span
-        )
-        return
-    for line, span in spans_of(data, region.line):
-        if span.kind is not SpanKind.BLANK:
-            yield Piece(
-                Sort.PART,
-                region.start + span.start,
-                region.start + span.stop,
-                line,
-                data[span.start : span.stop],
-                span=span,
-            )
-
-
-def pieces(file: OpenFile, found: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
-    """Yield all pieces in order. Raises Cancelled, and Busy if the file shrinks meanwhile."""
-    outline = found.outline
-    others: list[Private | Region] = sorted((*found.privates, *found.regions), key=lambda one: one.start)
-    at, window, seq, line = 0, _Window(file, cancel), 0, 1
+def pieces(file: OpenFile, spans: ByteSpans, cancel: Cancel) -> Iterator[Piece]:
+    """Yield all pieces of a file in order. Raises Cancelled, and Busy if the file shrinks meanwhile."""
+    outline = spans.outline
+    others: list[PrivateLine | Region] = [*spans.private_lines, *spans.regions]
+    other_lines = deque(sorted(others, key=lambda lines: lines.start))
+    rows_without_seq = frozenset(outline.rows_without_seq)
+    window = _Window(file, cancel)
+    seq, line = 0, 1
+    if not other_lines and outline.starts:
+        line += _count_line_ends(file.read(0, outline.starts[0]))
     for row, start in enumerate(outline.starts):
-        while at < len(others) and others[at].start <= start:
-            other = others[at]
-            yield from _special(file, other)
-            line, at = other.line + 1, at + 1
-        if outline.unloaded(row) is not None:
+        while other_lines and other_lines[0].start <= start:
+            lines = other_lines.popleft()
+            yield from _pieces_of(file, lines)
+            line = lines.line + 1
+        if row in rows_without_seq:
+            # It belongs to a private line or a region.
             continue
         seq += 1
-        end = outline.span(row)[1]
-        if at < len(others):
-            end = min(end, others[at].start)
-        data = window.read(start, end)
-        text = first_line(data)
-        stop = start + len(text) if len(data) == end - start else end
-        if seq == 1 and not others:
-            line += breaks(file.read(0, start))
-        yield Piece(Sort.MESSAGE, start, stop, line, text, seq)
-        line += max(1, breaks(data))
-    for other in others[at:]:
-        yield from _special(file, other)
+        _, row_stop = outline.span(row)
+        if other_lines:
+            row_stop = min(row_stop, other_lines[0].start)
+        data = window.read(start, row_stop)
+        message = _first_line(data)
+        is_whole = len(data) == row_stop - start
+        yield Piece(Sort.MESSAGE, start, start + len(message) if is_whole else row_stop, line, message, seq)
+        line += max(1, _count_line_ends(data))
+    for lines in other_lines:
+        yield from _pieces_of(file, lines)
 
 
-def _special(file: OpenFile, other: Private | Region) -> Iterator[Piece]:
-    if isinstance(other, Region):
-        yield from parts(file, other)
+def _pieces_of(file: OpenFile, lines: PrivateLine | Region) -> Iterator[Piece]:
+    """Yield the piece that a private line is, or the parts of a region."""
+    if isinstance(lines, Region):
+        yield from _parts(file, lines)
     else:
-        yield Piece(
-            other.sort,
-            other.start,
-            other.stop,
-            other.line,
-            file.read(other.start, min(other.stop, other.start + MESSAGE_BYTES)),
-        )
+        data = file.read(lines.start, min(lines.stop, lines.start + MESSAGE_BYTES))
+        yield Piece(_PRIVATE_SORTS[lines.record_type], lines.start, lines.stop, lines.line, data)
 
 
-def first_line(data: bytes) -> bytes:
-    """Return the first line of some bytes, with its line break."""
-    cut = data.find(b"\n") + 1
-    if b"\r" in data[: cut or None]:
+def _parts(file: OpenFile, region: Region) -> Iterator[Piece]:
+    """Yield the parts of a region, without those of white space. A region that is not searched is one part."""
+    if not region.searched:
+        data = file.read(region.start, region.start + CHUNK)
+        span = Span(region.start, region.stop, region.line, SpanKind.DAMAGE)
+        yield Piece(Sort.PART, region.start, region.stop, region.line, data, span=span)
+        return
+    data = _read_all(file, region.start, region.stop)
+    for line, span in spans_of(data, region.line):
+        if span.kind is not SpanKind.BLANK:
+            start, stop = region.start + span.start, region.start + span.stop
+            yield Piece(Sort.PART, start, stop, line, data[span.start : span.stop], span=span)
+
+
+def _first_line(data: bytes) -> bytes:
+    """Return the first line with its end. Like a text file's, it ends at CR, LF, or CR LF."""
+    stop = data.find(b"\n") + 1 or len(data)
+    if b"\r" in data[:stop]:
         return data.splitlines(True)[0]
-    return data[:cut] if cut else data
+    return data[:stop]
 
 
-def breaks(data: bytes) -> int:
-    """Return how many lines end in some bytes, as a text file counts them."""
-    return data.count(b"\n") + (data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0)
+def _count_line_ends(data: bytes) -> int:
+    """Return how many lines end in some bytes, as in a text file: at CR, LF, or CR LF."""
+    line_ends = data.count(b"\n")
+    if b"\r" in data:
+        line_ends += data.count(b"\r") - data.count(b"\r\n")
+    return line_ends
 
 
-def _all(file: OpenFile, start: int, stop: int) -> bytes:
+def _read_all(file: OpenFile, start: int, stop: int) -> bytes:
     data = file.read(start, stop)
     if len(data) < stop - start:
         raise Busy("the file was cut short while it was read; try again.")
@@ -187,16 +149,18 @@ def _all(file: OpenFile, start: int, stop: int) -> bytes:
 
 
 class _Window:
-    """Reads a file forwards, a large window at a time. Of something very long, only the beginning is kept."""
+    """A buffer for reading ranges of a file in ascending order, of each at most its first MESSAGE_BYTES."""
 
     def __init__(self, file: OpenFile, cancel: Cancel) -> None:
         self._file, self._cancel = file, cancel
-        self._at, self._data = 0, b""
+        self._start, self._data = 0, b""
 
     def read(self, start: int, stop: int) -> bytes:
+        """Return bytes `start` to `stop`. Raises Cancelled, and Busy if the file ends before that."""
         stop = min(stop, start + MESSAGE_BYTES)
-        if start < self._at or stop > self._at + len(self._data):
+        if start < self._start or stop > self._start + len(self._data):
             if self._cancel():
                 raise Cancelled("stopped")
-            self._at, self._data = start, _all(self._file, start, min(max(stop, start + CHUNK), self._file.size))
-        return self._data[start - self._at : stop - self._at]
+            self._start = start
+            self._data = _read_all(self._file, start, min(max(stop, start + CHUNK), self._file.size))
+        return self._data[start - self._start : stop - self._start]

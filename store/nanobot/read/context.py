@@ -1,7 +1,7 @@
-"""What the release that wrote a session would send its model now, row by row.
+"""The context of a session: what the release that wrote it would send its model now, message by message.
 
-0.2.x loads the file, cuts off what is consolidated by a Python slice, and sends at most 120 messages. 0.3.x takes an
-impossible offset for 0, and sends all the rest. Both give up a file for some kinds of damage.
+0.2.x loads the file, removes the consolidated messages with a Python slice, and sends at most 120 messages. 0.3.x takes
+an impossible offset for 0, and sends all the others. For some kinds of damage, both do not load the file.
 """
 
 from __future__ import annotations
@@ -22,166 +22,189 @@ from sessionscope.store.nanobot.format.lines import FileOutline
 from .message_scan import MessageScan, ScannedMessage
 from .record import MESSAGE_BYTES, decode, plain
 
-BYTES = 2_000_000
-"""How many of the newest bytes are read on the event loop: more than most models take."""
+CONTEXT_BYTES = 2_000_000
+"""At most so many bytes are read for a context, from the end of the file. Most models take less."""
 FORGIVEN_LATER = NO_OBJECT
-"""What 0.3.x skips, while earlier releases give up the file."""
+"""The damage for which 0.3.x skips the line, while earlier releases do not load the file."""
 HEAD_CHARS = 200
-"""Characters of a message that the compaction dialog lists."""
+"""How many characters of a message the compaction dialog lists."""
 HEAD_BYTES = 1 << 20
-"""The longest message, in bytes, that is decoded for that."""
+"""A message of more bytes is not decoded for that."""
+SHOWN_VALUE_CHARS = 20
+"""How many characters of an invalid offset are shown."""
 _NOT_STORED = "not stored and so not shown: the system prompt, memory, tools and the real limits"
 
 
 class Offset(Struct, frozen=True):
-    """How many messages count as consolidated, and what is wrong with how that is stored, empty if nothing is.
-
-    `stored` is the value in the file. `broken` says that no turn works with it.
-    """
+    """How many messages are consolidated."""
 
     value: int
+    """The number, as the release reads it."""
     stored: Any
+    """The value in the file, or None if there is none."""
     anomaly: str = ""
+    """What is wrong with the stored value, in words."""
     broken: bool = False
+    """Whether every turn fails because of it."""
 
 
 def offset_of(metadata: Metadata | None, messages: int, later: bool) -> Offset:
-    """Return where the rows begin that the model may still be sent."""
+    """Return how many of `messages` are consolidated, as 0.3.x (`later`) or 0.2.x reads the metadata line."""
     if metadata is None:
         return Offset(0, None)
-    if later:
-        values = (metadata.last_archived, metadata.last_consolidated)
-        stored = next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
-        taken = consolidated(stored, messages)
-        name = "last_archived" if stored is metadata.last_archived else "last_consolidated"
-        anomaly = f"{name} is {stored!r} of {messages} messages; it is read as 0" if stored not in (None, taken) else ""
-        return Offset(taken, stored, anomaly)
+    return _later_offset(metadata, messages) if later else _early_offset(metadata, messages)
+
+
+def _later_offset(metadata: Metadata, messages: int) -> Offset:
+    values = {"last_archived": metadata.last_archived, "last_consolidated": metadata.last_consolidated}
+    for name, stored in values.items():
+        if isinstance(stored, int) and not isinstance(stored, bool):
+            value = consolidated(stored, messages)
+            anomaly = "" if value == stored else f"{name} is {stored!r} of {messages} messages; it is read as 0"
+            return Offset(value, stored, anomaly)
+    return Offset(0, None)
+
+
+def _early_offset(metadata: Metadata, messages: int) -> Offset:
     stored = metadata.last_consolidated
     if type(stored) is int and 0 <= stored <= messages:
         return Offset(stored, stored)
     if stored is UNSET:
         return Offset(0, None)
     if stored is None or isinstance(stored, int):
-        first = slice(stored, None).indices(messages)[0]
-        anomaly = f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - first} of them"
-        return Offset(first, stored, anomaly)
-    return Offset(0, stored, f"last_consolidated is {str(stored)[:20]!r}, no whole number; no turn works", True)
+        # 0.2.0 slices the messages with the stored value, which may be negative, too large, a bool or None.
+        value = slice(stored, None).indices(messages)[0]
+        anomaly = f"last_consolidated is {stored!r} of {messages} messages; 0.2.0 sends {messages - value} of them"
+        return Offset(value, stored, anomaly)
+    shown = str(stored)[:SHOWN_VALUE_CHARS]
+    return Offset(0, stored, f"last_consolidated is {shown!r}, no whole number; no turn works", broken=True)
 
 
 def loaded_metadata(file: OpenFile, outline: FileOutline) -> Metadata | None:
-    """Return the metadata line that counts when the session is loaded: the last one. None if there is none."""
+    """Return the metadata line that counts when nanobot loads the session, the last one, or None if there is none."""
     if not outline.metadata:
         return None
     start, stop = outline.metadata[-1]
     complete = stop - start <= MESSAGE_BYTES
-    record = decode(file.read(start, stop if complete else start + MESSAGE_BYTES), complete, None)
+    record = decode(file.read(start, stop if complete else start + MESSAGE_BYTES), complete)
     return metadata_of(record.value, complete)
 
 
 def lost(outline: FileOutline, later: bool) -> str:
-    """Return why the release loads nothing of the file, empty if it does load it."""
+    """Return why the release does not load the file at all, or "" if it does."""
     for why, line in outline.lost:
         if not (later and why == FORGIVEN_LATER):
             return f"{why}, on line {line}"
     return ""
 
 
+# -- the context view
+
+
 class Sent(Struct, frozen=True):
-    """What is sent: by seq, in order, and in words what is not known of it."""
+    """The messages that are sent."""
 
     entries: Mapping[int, Mapping[str, Any]]
+    """The messages as sent, by seq, in order."""
     about: str
+    """What limits the context and what is not known of it, in words."""
 
 
 def context(file: OpenFile, outline: FileOutline, offset: Offset, later: bool, limits: Limits, summary: bool) -> Sent:
-    """Return the messages that are sent of a file. Reads at most `BYTES` of it."""
+    """Return what is sent of a session. `summary` says that it has a summary of the consolidated messages.
+
+    At most CONTEXT_BYTES of the file are read.
+    """
     if why := lost(outline, later):
         return Sent({}, f"nanobot loads nothing of this file: {why}")
     if offset.broken:
         return Sent({}, offset.anomaly)
     first, last = offset.value + 1, outline.messages
-    limit = limits.messages if limits.messages is not None else 0 if later else WINDOW
+    limit = limits.messages
+    if limit is None:
+        limit = 0 if later else WINDOW
     if limit:
         first = max(first, last - limit + 1)
-    asked, first = first, _within_reach(outline, first, last)
-    rows = _records(file, outline, first, last)
-    # To 0.2.x, no limit means its own. A user who asks for no limit gets all.
-    limit = limit or max(1, len(rows))
-    if limits == Limits() and (broken := failure(rows, limit, later)) is not None:
-        return Sent({}, f"no turn works: of message {first + broken[0]} {broken[1]}")
-    pairs = sent(rows, limit, max_tokens=limits.tokens, later=later)
-    return Sent(
-        {first + at: entry for at, entry in pairs},
-        "; ".join(
-            filter(
-                None,
-                (
-                    f"of {last - offset.value} messages at most {limit}"
-                    if limit < last - offset.value
-                    else f"all {last - offset.value} messages",
-                    f"that fit about {limits.tokens} tokens" if limits.tokens > 0 else "",
-                    f"only the newest {BYTES >> 20} MB were looked at" if first != asked else "",
-                    "the summary of those before stands in the prompt" if summary else "",
-                    offset.anomaly,
-                    _NOT_STORED,
-                ),
-            )
-        ),
-    )
+    first_read = _first_within_reach(outline, first, last)
+    messages = _read_messages(file, outline, first_read, last)
+    if not limit:
+        # 0.2.0 takes 0 for its own limit, so no limit is the number of messages.
+        limit = max(1, len(messages))
+    if limits == Limits() and (failed := failure(messages, limit, later)) is not None:
+        index, why = failed
+        return Sent({}, f"no turn works: of message {first_read + index} {why}")
+    entries = sent(messages, limit, max_tokens=limits.tokens, later=later)
+    about = _about(last - offset.value, limit, limits.tokens, first_read != first, summary, offset.anomaly)
+    return Sent({first_read + index: entry for index, entry in entries}, about)
 
 
-def _within_reach(outline: FileOutline, first: int, last: int) -> int:
-    """Return the first seq from `first` on whose row begins in the newest `BYTES`, `last + 1` if not even the last
-    does.
-    """
+def _about(messages: int, limit: int, tokens: int, partial: bool, summary: bool, anomaly: str) -> str:
+    phrases = [f"of {messages} messages at most {limit}" if limit < messages else f"all {messages} messages"]
+    if tokens > 0:
+        phrases.append(f"that fit about {tokens} tokens")
+    if partial:
+        phrases.append(f"only the newest {CONTEXT_BYTES >> 20} MB were looked at")
+    if summary:
+        phrases.append("the summary of those before stands in the prompt")
+    if anomaly:
+        phrases.append(anomaly)
+    phrases.append(_NOT_STORED)
+    return "; ".join(phrases)
+
+
+def _first_within_reach(outline: FileOutline, first: int, last: int) -> int:
+    """Return the first seq from `first` on whose row begins in the last CONTEXT_BYTES, `last + 1` if there is none."""
     low, high = first, last + 1
     while low < high:
         middle = (low + high) // 2
-        if outline.end - outline.starts[outline.row_of(middle)] > BYTES:
+        if outline.end - outline.starts[outline.row_of(middle)] > CONTEXT_BYTES:
             low = middle + 1
         else:
             high = middle
     return low
 
 
-def _records(file: OpenFile, outline: FileOutline, first: int, last: int) -> list[Mapping[str, Any]]:
+def _read_messages(file: OpenFile, outline: FileOutline, first: int, last: int) -> list[Mapping[str, Any]]:
+    """Return the messages with seqs `first` to `last`, in one read."""
     if first > last:
         return []
-    base = outline.starts[outline.row_of(first)]
-    data = file.read(base, outline.span(outline.row_of(last))[1])
-    found: list[Any] = []
-    for seq in range(first, last + 1):
-        start, stop = outline.span(outline.row_of(seq))
-        found.append(decode(data[start - base : stop - base], True, None).value)
-    return legible(found)
+    data_start = outline.starts[outline.row_of(first)]
+    data = file.read(data_start, outline.span(outline.row_of(last))[1])
+    spans = (outline.span(outline.row_of(seq)) for seq in range(first, last + 1))
+    return legible(decode(data[start - data_start : stop - data_start]).value for start, stop in spans)
+
+
+# -- the context for a compaction
 
 
 def context_of(scanned: MessageScan, data: bytes, offset: int) -> Context:
-    """Return the messages that are not consolidated. A result belongs to the newest call of its id before it."""
-    known: dict[str, int] = {}
-    found = []
-    for at, item in enumerate(scanned.rows):
-        row, group = item.row, at
+    """Return the messages that are not consolidated. A result is in the group of the latest call with its id."""
+    call_indexes: dict[str, int] = {}
+    candidates = []
+    for index, item in enumerate(scanned.rows):
+        row, group = item.row, index
         if row is not None:
             if row.role == "tool":
-                group = known.get(row.answers or "", at)
-            known.update((id_, at) for id_, _ in row.calls or ())
-        if at >= offset:
-            found.append(
+                group = call_indexes.get(row.answers, index)
+            call_indexes.update((id_, index) for id_, _ in row.calls or ())
+        if index >= offset:
+            candidates.append(
                 Candidate(
-                    at + 1,
-                    at + 1,
-                    str(row.role if row is not None else "?"),
-                    group,
-                    tokens_of(item.stop - item.start),
+                    seq=index + 1,
+                    place=index + 1,
+                    role=str(row.role) if row is not None else "?",
+                    group=group,
+                    tokens=tokens_of(item.stop - item.start),
                     head=_head(data[item.start : item.stop], row),
                 )
             )
-    return Context(tuple(found), len(scanned.rows), prefix=True)
+    return Context(tuple(candidates), len(scanned.rows), prefix=True)
 
 
 def _head(line: bytes, row: ScannedMessage | None) -> str:
-    """Return how a message begins, or which tools it calls."""
-    found = decode(line.strip(), True, None).value if len(line) <= HEAD_BYTES else {}
-    words = plain(found.get("content"))[:HEAD_CHARS] if isinstance(found, dict) else ""
-    return words or ", ".join(name for _, name in (row.calls if row is not None else None) or () if name)
+    """Return the beginning of a message's text, or else the names of the tools that it calls."""
+    content = decode(line.strip()).value.get("content") if len(line) <= HEAD_BYTES else None
+    text = plain(content)[:HEAD_CHARS]
+    if text or row is None:
+        return text
+    return ", ".join(name for _, name in row.calls or () if name)

@@ -1,4 +1,4 @@
-"""The sessions of a folder, from the beginnings of their files. A file is read again only if it has changed."""
+"""The sessions of a folder, from the first lines of their files. A file is read again only if it has changed."""
 
 from __future__ import annotations
 
@@ -10,291 +10,236 @@ from heapq import nlargest
 from itertools import islice
 from threading import Lock
 
-from msgspec import UNSET
-
-from sessionscope.store.model.errors import Cancelled, StoreError, UnknownSession
+from sessionscope.store.model.errors import Cancelled
 from sessionscope.store.model.rows import Count, Ref, SessionSummary, State
 from sessionscope.store.model.session_table import SessionTable, TableEntry
 from sessionscope.store.nanobot.format.clock import Clock
 from sessionscope.store.nanobot.format.compaction_log import in_force
 from sessionscope.store.nanobot.format.discovery import Folder
-from sessionscope.store.nanobot.format.file import OpenFile, Stat, beginning, stat_of, trouble
-from sessionscope.store.nanobot.format.file_head import (
-    KEY_CHARS,
-    FileHead,
-    Line,
-    Metadata,
-    metadata_in,
-    plain_lines,
-    read_file_head,
-)
+from sessionscope.store.nanobot.format.file import OpenFile, Stat, stat_of, stat_or_none, trouble
+from sessionscope.store.nanobot.format.file_head import FileHead, read_file_head
 from sessionscope.store.nanobot.format.lines import FileOutline
 from sessionscope.store.nanobot.format.names import ENDING, channel_of, key_of
 from sessionscope.store.protocols import Cancel, Stamp, never
 
-from .briefs import Brief, forks, leftovers
+from .briefs import MAX_HEAD_BYTES, Brief, estimated_messages, forks, leftovers, read_brief
 from .context import offset_of
 
-HEAD_BYTES, LINE_BYTES, LONGEST = 65_536, 2_048, 1 << 20
-"""How many bytes of a file are read for its summary, for a session table, and at most for a metadata line."""
-FEW, FEW_FILES, HOT, TURN = 300, 1_200, 64, 250
-"""How many sessions are counted on the event loop, how many files a look checks at once, and of more, how many it
-checks each time and how many in turn.
-"""
+HEAD_BYTES = 65_536
+"""How many bytes are read of a file for its summary. More are read if they do not hold one whole line."""
+SMALL_SESSIONS = 300
+"""A folder of at most so many sessions is small: its session table is made at once, and all its files are polled."""
+SMALL_FILES = 1_200
+"""If a small folder has more files than that, only the sessions are polled."""
+POLLED_RECENT = 64
+"""In a large folder, how many of the files changed last are polled each time."""
+POLLED_IN_TURN = 250
+"""In a large folder, how many of all files are polled each time, in turn."""
 UNDER_WAY_S = 10
-"""Seconds after which a temporary file counts as left behind."""
-KIND, LEFTOVER, FORK = "root", "leftover", "fork"
+"""A temporary file that changed less than so many seconds ago belongs to a save under way, and is not listed."""
+CANCEL_INTERVAL = 64
+"""After so many files, it is checked whether the walk was cancelled."""
+KIND = "root"
+"""The kind of a session that belongs to no other."""
+LEFTOVER = "leftover"
+"""The kind of a file that a save left."""
+FORK = "fork"
+"""The kind of a session that was forked from another."""
 
 
 class Listing:
-    """The files of a folder, by keys that last as long as the archive is open. Shared between threads."""
+    """The sessions of a folder. A session's key is stable while the archive is open. Shared between threads."""
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
         self._prefix = os.path.join(folder.path, "")
         self._keys: dict[str, int] = {}
+        """The key of each file name."""
         self._names: list[str] = []
+        """The file name of each key."""
         self._briefs: dict[str, Brief] = {}
+        """The facts of the latest session table, by file name."""
         self._parents: dict[str, str] = {}
-        self._hot: list[str] = []
+        """The file of each fork's or leftover's parent, by file name."""
+        self._recent_names: list[str] = []
+        """The files changed last."""
         self._turn = 0
+        """The position of the first file that was polled in turn the last time."""
         self._lock = Lock()
 
     def key(self, name: str) -> int:
-        """Return the key of a file."""
-        known = self._keys.get(name)
-        if known is not None:
-            return known
-        with self._lock:
-            if name not in self._keys:
-                self._names.append(name)
-                self._keys[name] = len(self._names) - 1
-            return self._keys[name]
+        """Return the key of a file. A new file gets the next key."""
+        key = self._keys.get(name)
+        return key if key is not None else self._keys_of([name])[name]
 
     def _keys_of(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the keys of all files. These have one from now on."""
+        """Give keys to new files. Return the keys of all files."""
         with self._lock:
             keys = self._keys
             for name in names:
                 if name not in keys:
-                    keys[name] = len(self._names)
+                    # The name is stored first, since other threads read without the lock.
                     self._names.append(name)
+                    keys[name] = len(self._names) - 1
             return keys
 
     def name(self, key: int) -> str | None:
-        """Return the file of a key."""
+        """Return the file of a key, or None if there is no such key."""
         return self._names[key] if 0 <= key < len(self._names) else None
 
-    # -- all of them
-
-    def _scan(self) -> list[tuple[str, Stat | None]]:
-        """Return every file, with its status if it was read before."""
-        found: list[tuple[str, Stat | None]] = []
-        try:
-            for entry in self._folder.files():
-                name = entry.name
-                if name in self._briefs or not name.endswith(ENDING):
-                    try:
-                        status = entry.stat()
-                    except FileNotFoundError:
-                        continue
-                    # A save that is under way has a temporary file too, for a moment.
-                    fresh = not name.endswith(ENDING) and time.time() - status.st_mtime < UNDER_WAY_S
-                    if not fresh or self._folder.only is not None:
-                        found.append((name, stat_of(status)))
-                else:
-                    found.append((name, None))
-        except FileNotFoundError:
-            # A folder that no longer exists has no sessions. One that cannot be read now may still have them.
-            return []
-        except OSError as error:
-            raise trouble(self._folder.path, error) from error
-        return found
+    # -- all sessions
 
     def small(self) -> bool:
-        """Return whether there are few sessions."""
-        many = 0
+        """Return whether the folder has few sessions."""
         try:
-            for many, _ in enumerate(self._folder.files(), 1):
-                if many > FEW:
-                    break
+            return len(list(islice(self._folder.files(), SMALL_SESSIONS + 1))) <= SMALL_SESSIONS
         except OSError:
             return True
-        return many <= FEW
 
     def newest(self, limit: int) -> list[str]:
-        """Return the files that were written last, the newest first."""
+        """Return the files that were changed last, the latest first."""
         try:
-            written = ((entry.stat().st_mtime_ns, entry.name) for entry in self._folder.files())
-            return [name for _, name in nlargest(limit, written)]
+            changed = ((entry.stat().st_mtime_ns, entry.name) for entry in self._folder.files())
+            return [name for _, name in nlargest(limit, changed)]
         except OSError as error:
             raise trouble(self._folder.path, error) from error
 
     def session_table(self, cancel: Cancel) -> SessionTable:
         """Return the table of all sessions. Files that have not changed are not read again. Raises Cancelled."""
-        briefs: dict[str, Brief] = {}
         known_briefs = self._briefs
-        with _open_folder(self._folder.path) as folder:
-            for many, (name, stat) in enumerate(self._scan()):
-                if not many % 64 and cancel():
+        briefs: dict[str, Brief] = {}
+        with _open_folder(self._folder.path) as folder_fd:
+            for index, (name, stat) in enumerate(self._scan()):
+                if index % CANCEL_INTERVAL == 0 and cancel():
                     raise Cancelled("stopped")
-                known = known_briefs.get(name)
-                brief = known if known is not None and known.stat == stat else self._brief(name, folder)
+                brief = known_briefs.get(name)
+                if brief is None or brief.stat != stat:
+                    brief = read_brief(self._folder, self._clock, name, folder_fd)
                 if brief is not None:
                     briefs[name] = brief
-        parents = forks(briefs) | leftovers(briefs, self._folder)
-        self._briefs, self._parents = briefs, parents
-        self._hot = nlargest(HOT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
-        order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
-        key = self._keys_of(name for name, _ in order).__getitem__
+        self._briefs, self._parents = briefs, forks(briefs) | leftovers(briefs, self._folder)
+        self._recent_names = nlargest(POLLED_RECENT, briefs, key=lambda name: briefs[name].stat.mtime_ns)
+        return self._table(briefs, self._parents)
+
+    def _scan(self) -> list[tuple[str, Stat | None]]:
+        """Return the name of every file, with its status unless it is new."""
+        files: list[tuple[str, Stat | None]] = []
+        try:
+            for entry in self._folder.files():
+                name = entry.name
+                is_temporary = not name.endswith(ENDING)
+                if not is_temporary and name not in self._briefs:
+                    files.append((name, None))
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                is_under_way = is_temporary and time.time() - status.st_mtime < UNDER_WAY_S
+                if not is_under_way or self._folder.only is not None:
+                    files.append((name, stat_of(status)))
+        except FileNotFoundError:
+            # A folder that no longer exists has no sessions. One that cannot be read now may still have them.
+            return []
+        except OSError as error:
+            raise trouble(self._folder.path, error) from error
+        return files
+
+    def _table(self, briefs: dict[str, Brief], parents: dict[str, str]) -> SessionTable:
+        in_order = sorted(briefs.items(), key=lambda item: (item[1].created_at or 0, item[0]))
+        keys = self._keys_of(name for name, _ in in_order)
         return SessionTable(
             [
                 TableEntry(
-                    key(name),
-                    brief.id,
-                    None,
-                    brief.created_at or 0,
-                    brief.updated_at or brief.stat.mtime_ns // 1_000_000,
-                    brief.messages,
-                    brief.offset,
-                    False,
-                    brief.title,
-                    brief.channel,
-                    key(parents[name]) if name in parents else None,
+                    key=keys[name],
+                    id=brief.id,
+                    parent_id=None,
+                    created_at=brief.created_at or 0,
+                    updated_at=brief.updated_at or brief.stat.mtime_ns // 1_000_000,
+                    size=brief.messages,
+                    compactions=brief.offset,
+                    subagent=False,
+                    title=brief.title,
+                    group=brief.channel,
+                    parent_key=keys[parents[name]] if name in parents else None,
                 )
-                for name, brief in order
+                for name, brief in in_order
             ]
         )
 
-    def _brief(self, name: str, folder: int | None) -> Brief | None:
-        """Return what the first lines of a file tell, None if it is no session's or no longer exists.
-
-        `folder` is the descriptor of its folder, None if the system opens no folders.
-        """
-        try:
-            data, stat = beginning(name if folder is not None else self._path(name), LINE_BYTES, folder)
-            found = plain_lines(data)
-            if found is not None:
-                return self._plain(name, stat, data, *found)
-            # Two whole lines are wanted: the metadata, and the first message.
-            size = LINE_BYTES
-            while len(data) == size and data.count(b"\n") < 2 and size < LONGEST:
-                size *= 8
-                data, stat = beginning(self._path(name), size)
-        except UnknownSession:
-            return None
-        except StoreError:
-            seen = _stat(self._path(name))
-            return self._described(name, seen, b"", None, None) if seen is not None else None
-        head = read_file_head(self._folder.name_of(name), data, len(data) < size, preview=False)
-        if head.log and self._folder.only is None:
-            return None
-        return self._described(name, stat, data, head.metadata, head.first)
-
-    def _plain(self, name: str, stat: Stat, data: bytes, line: Line, first: str | None) -> Brief:
-        """Return the same as `_described`, in fewer steps, for a file that begins as nearly all do."""
-        messages, offset = _rows_in(data, stat.size, True), line.last_consolidated
-        if line.last_archived is not UNSET or type(offset) is not int or not 0 <= offset <= messages:
-            return self._described(name, stat, data, metadata_in(line), first)
-        title, ms = line.metadata.get("title"), self._clock.ms
-        return Brief(
-            stat,
-            line.key,
-            channel_of(line.key),
-            title[:KEY_CHARS] if isinstance(title, str) and title.strip() else None,
-            ms(line.created_at),
-            ms(line.updated_at),
-            first,
-            offset,
-            messages,
-            not name.endswith(ENDING) and self._folder.name_of(name).temporary,
-        )
-
-    def _described(self, name: str, stat: Stat, data: bytes, metadata: Metadata | None, first: str | None) -> Brief:
-        ms, messages = self._clock.ms, _rows_in(data, stat.size, metadata is not None)
-        temporary = not name.endswith(ENDING) and self._folder.name_of(name).temporary
-        if metadata is None:
-            key = key_of(self._folder.name_of(name).stem, None)
-            return Brief(stat, key, channel_of(key), None, None, None, first, 0, messages, temporary)
-        key = metadata.key or key_of(self._folder.name_of(name).stem, None)
-        offset = offset_of(metadata, messages, metadata.later).value
-        return Brief(
-            stat,
-            key,
-            channel_of(key),
-            metadata.title,
-            ms(metadata.created_at),
-            ms(metadata.updated_at),
-            first,
-            offset,
-            messages,
-            temporary,
-        )
-
     def ref(self, session_table: SessionTable, at: int) -> Ref:
-        """Return the ref of a session by its position."""
+        """Return the ref of a session, given its position in the table."""
         return Ref(self._folder.layout, session_table.ids[at], self.name(session_table.keys[at]))
 
     def names_for(self, session_table: SessionTable, at: int) -> tuple[str, ...]:
-        """Return what a user may call a session besides its key."""
+        """Return the names by which a user may call a session, besides its id."""
         file = self.name(session_table.keys[at]) or ""
         return (
             str(self.ref(session_table, at)),
             f"{self._folder.layout}:{session_table.ids[at]}",
             file,
-            file.removesuffix(".jsonl"),
+            file.removesuffix(ENDING),
         )
 
     def source_of(self, name: str) -> Ref | None:
-        """Return the session that a fork's file came from, None for any other."""
+        """Return the session from which a file's session was forked, or None if it was not."""
         if not self._briefs:
             self.session_table(never)
         source = self._parents.get(name)
-        brief = self._briefs.get(source or "")
+        brief = self._briefs.get(source) if source is not None else None
         return Ref(self._folder.layout, brief.id, source) if brief is not None else None
 
     def file_of(self, key: str) -> str | None:
-        """Return the file of the only session with this key."""
+        """Return the file of the session with this session key, or None. A leftover of a save does not count."""
         if not self._briefs:
             self.session_table(never)
-        found = [name for name, brief in self._briefs.items() if brief.id == key and not brief.temporary]
-        return found[0] if found else None
+        return next((name for name, brief in self._briefs.items() if brief.id == key and not brief.temporary), None)
 
-    # -- one of them
+    # -- one session
 
     def head(self, name: str, file: OpenFile) -> tuple[FileHead, bytes]:
-        """Return the head of a file, with its preview, and the bytes that it was read from."""
+        """Return the head of a file with a preview, and the bytes from which it was read."""
         data = file.read(0, HEAD_BYTES)
         if len(data) < file.size and b"\n" not in data:
-            data = file.read(0, LONGEST)
+            data = file.read(0, MAX_HEAD_BYTES)
         return read_file_head(self._folder.name_of(name), data, len(data) == file.size), data
 
     def summary(
         self, name: str, head: FileHead, file: OpenFile, data: bytes, outline: FileOutline | None
     ) -> SessionSummary:
-        """Return the summary of a session. Counts are exact if its rows are known."""
+        """Return the summary of a session, given what `head` returned. Its counts are exact if it has an outline."""
         metadata = head.metadata
         if outline is not None:
             messages = Count(outline.messages)
             offset = outline.last_compact_seq or 0
         else:
-            messages = Count(_rows_in(data, file.size, metadata is not None), False)
+            messages = Count(estimated_messages(data, file.size, metadata is not None), False)
             offset = offset_of(metadata, messages.value, head.later).value
-        times = {what: self._clock.ms(getattr(metadata, what, None)) for what in ("created_at", "updated_at")}
-        parent = self._parent(name)
+        created_at = self._clock.ms(metadata.created_at) if metadata is not None else None
+        updated_at = self._clock.ms(metadata.updated_at) if metadata is not None else None
         damage = list(metadata.damage) if metadata is not None else []
         if not file.size:
             damage.append("the file is empty")
         elif metadata is None:
             damage.append("there is no metadata line")
-        damage += [f"{what} is no date" for what, ms in times.items() if metadata is not None and ms is None]
+        if metadata is not None and created_at is None:
+            damage.append("created_at is no date")
+        if metadata is not None and updated_at is None:
+            damage.append("updated_at is no date")
         if outline is not None and outline.rows_without_seq:
             damage.append("there are damaged lines")
+        parent_id = self._parent_id(name)
+        if head.name.temporary:
+            kind = LEFTOVER
+        elif parent_id is not None:
+            kind = FORK
+        else:
+            kind = KIND
         return SessionSummary(
             ref=Ref(self._folder.layout, head.key, name),
             key=self.key(name),
-            parent_id=parent,
-            kind=LEFTOVER if head.name.temporary else FORK if parent is not None else KIND,
+            parent_id=parent_id,
+            kind=kind,
             lifecycle="",
             status="active",
             title=metadata.title if metadata is not None else None,
@@ -302,19 +247,19 @@ class Listing:
             message_count=messages,
             active_count=Count(messages.value - offset, messages.exact),
             compaction_count=in_force(metadata.values, offset) if metadata is not None else 0,
-            created_at=times["created_at"],
-            updated_at=times["updated_at"],
+            created_at=created_at,
+            updated_at=updated_at,
             group=head.channel,
             damage=tuple(damage),
         )
 
-    def _parent(self, name: str) -> str | None:
-        source = self._briefs.get(self._parents.get(name, ""))
-        return source.id if source is not None else None
+    def _parent_id(self, name: str) -> str | None:
+        brief = self._briefs.get(self._parents.get(name, ""))
+        return brief.id if brief is not None else None
 
     def unreadable(self, name: str, why: str) -> SessionSummary:
-        """Return a summary for a file that cannot be read."""
-        key = self._guess(name)
+        """Return the summary of a file that cannot be read."""
+        key = key_of(self._folder.name_of(name).stem, None)
         return SessionSummary(
             ref=Ref(self._folder.layout, key, name),
             key=self.key(name),
@@ -333,35 +278,33 @@ class Listing:
             damage=(why,),
         )
 
-    def _guess(self, name: str) -> str:
-        return key_of(self._folder.name_of(name).stem, None)
-
     # -- changes
 
     def stamp(self) -> Stamp:
-        """Return the status of the folder and its files; of many files only the newest, and the others in turn."""
-        folder = _stat(self._folder.path)
-        log = _stat(self._folder.log.path) if self._folder.log is not None else None
-        if len(self._briefs) <= FEW:
-            return folder, log, tuple(sorted((name, _stat(self._path(name))) for name in self._everything()))
-        names = list(self._briefs)
-        self._turn = (self._turn + TURN) % len(names)
-        # A file that is checked in turn counts only if it differs from what is known of it.
-        differ = tuple(
-            name
-            for name in names[self._turn : self._turn + TURN]
-            if (brief := self._briefs.get(name)) and _stat(self._path(name)) != brief.stat
-        )
-        return folder, log, tuple(_stat(self._path(name)) for name in self._hot), differ
+        """Return the statuses of the folder, the log and the files. In a large folder, only some files are polled."""
+        folder = stat_or_none(self._folder.path)
+        log = stat_or_none(self._folder.log.path) if self._folder.log is not None else None
+        if len(self._briefs) <= SMALL_SESSIONS:
+            return folder, log, tuple(sorted((name, stat_or_none(self._path(name))) for name in self._all_names()))
+        recent = tuple(stat_or_none(self._path(name)) for name in self._recent_names)
+        return folder, log, recent, self._changed_in_turn()
 
-    def _everything(self) -> list[str]:
-        """Return all files of the folder: a checkpoint next to a session matters too."""
+    def _all_names(self) -> list[str]:
+        """Return all files of a small folder, since sidecars count too. If they are too many, only the sessions."""
         try:
             with os.scandir(self._folder.path) as entries:
-                names = [entry.name for entry in islice(entries, FEW_FILES + 1)]
+                names = [entry.name for entry in islice(entries, SMALL_FILES + 1)]
         except OSError:
             return []
-        return names if len(names) <= FEW_FILES else list(self._briefs)
+        return names if len(names) <= SMALL_FILES else list(self._briefs)
+
+    def _changed_in_turn(self) -> tuple[str, ...]:
+        """Poll the files whose turn it is. Return those that have changed, not the statuses, which differ each turn."""
+        briefs = self._briefs
+        names = list(briefs)
+        self._turn = (self._turn + POLLED_IN_TURN) % len(names)
+        polled = names[self._turn : self._turn + POLLED_IN_TURN]
+        return tuple(name for name in polled if stat_or_none(self._path(name)) != briefs[name].stat)
 
     def _path(self, name: str) -> str:
         return self._prefix + name
@@ -369,7 +312,7 @@ class Listing:
 
 @contextmanager
 def _open_folder(path: str) -> Iterator[int | None]:
-    """Open a folder, whose descriptor makes opening its files faster; None if the system cannot do that."""
+    """Open a folder and yield its descriptor, by which its files are opened faster, or None if the system has none."""
     try:
         fd = os.open(path, os.O_RDONLY) if os.open in os.supports_dir_fd else None
     except OSError:
@@ -379,22 +322,3 @@ def _open_folder(path: str) -> Iterator[int | None]:
     finally:
         if fd is not None:
             os.close(fd)
-
-
-def _stat(path: str) -> Stat | None:
-    try:
-        return stat_of(os.stat(path))
-    except OSError:
-        return None
-
-
-def _rows_in(data: bytes, size: int, metadata: bool) -> int:
-    """Return how many messages a file of `size` bytes has: counted if `data` is all of it, else estimated from its
-    lines.
-    """
-    lines = data.count(b"\n")
-    if len(data) < size:
-        lines = lines * size // (data.rfind(b"\n") + 1) if lines else 1
-    elif data and not data.endswith(b"\n"):
-        lines += 1
-    return max(0, lines - metadata)
