@@ -10,7 +10,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from sessionscope.store.model import outline as outlines
-from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context, tokens_of
 from sessionscope.store.model.errors import Busy, StoreError, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -173,7 +172,7 @@ class NanobotReader:
         """Return the file name of a session. Raises UnknownSession."""
         name = self._name(ref)
         if name is None:
-            raise UnknownSession(wording.session_is_gone(ref.id))
+            raise UnknownSession(f"session {ref.id!r} is gone.")
         return name
 
     def _path(self, name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
-from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context
 from sessionscope.store.model.errors import Cancelled, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -144,7 +143,7 @@ class PowerLoopReader:
 
         detail = self.read(work)
         if detail is None:
-            raise UnknownSession(wording.session_is_gone(ref.id))
+            raise UnknownSession(f"session {ref.id!r} is gone.")
         return detail
 
     # -- messages

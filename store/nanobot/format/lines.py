@@ -68,7 +68,7 @@ class FileOutline(Outline, frozen=True, kw_only=True):
 
     @property
     def messages(self) -> int:
-        """How many messages nanobot loads, unless it gives up the file."""
+        """How many messages nanobot loads, unless it gives the file up."""
         return len(self.starts) - len(self.rows_without_seq)
 
     def holds(self, file: OpenFile) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sessionscope.store.io.jsonlines import Span, scan
+from sessionscope.store.io.jsonlines import scan
+from sessionscope.store.io.spans import Span
 from sessionscope.store.model.errors import StoreError, UnknownSession
 from sessionscope.store.model.outline import Run
 from sessionscope.store.model.rows import Archived, Audit, Certainty, Compaction

@@ -12,9 +12,8 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from sessionscope.store.io.jsonlines import Fidelity, Span, Trouble
 from sessionscope.store.io.jsontokens import has_lone_surrogate
-from sessionscope.store.io.spans import Fidelity, Trouble
+from sessionscope.store.io.spans import Fidelity, Span, Trouble
 from sessionscope.store.nanobot.format.file import OpenFile
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.lines import UnloadedLine

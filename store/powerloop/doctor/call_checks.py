@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sessionscope.store.model import wording
 from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
