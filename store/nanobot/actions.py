@@ -31,7 +31,7 @@ from sessionscope.store.model.rows import Ref, Spot
 from sessionscope.store.protocols import Cancel, never
 
 from .doctor.checks import Subject, metadata_of_scan
-from .doctor.checkup import checkpoint_name, findings, main_of, subject_of
+from .doctor.checkup import findings, main_file_name, sidecar_name, subject_of
 from .format.discovery import Folder
 from .format.file import Held
 from .format.file_head import read_file_head
@@ -154,7 +154,7 @@ class NanobotActions:
         file = one.place.file or ""
         data = self._files.data(file)
         before = digest(data)
-        main = main_of(self._folder.name_of(file))
+        main = main_file_name(self._folder.name_of(file))
         if one.code == "leftover-temporary" and choice in ("", "use") and self._files.data(main) != data:
             targets[main] = FileEdit(main, digest(self._files.data(main)), data)
             targets[file] = FileEdit(file, before, None)
@@ -182,7 +182,7 @@ class NanobotActions:
         targets = [FileEdit(file, digest(data), fixed.data)] if fixed.data != data else []
         changes = list(fixed.changes)
         if held is not None:
-            name = checkpoint_name(subject)
+            name = sidecar_name(subject)
             targets.append(FileEdit(name, digest(self._files.data(name)), None))
             changes.append(Change(Spot(subject.ref, file=name), "a file", name, None))
         return Plan(

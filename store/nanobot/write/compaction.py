@@ -15,7 +15,7 @@ from typing import Any
 from sessionscope.store.model.errors import Misused, Refused
 from sessionscope.store.model.findings import Change
 from sessionscope.store.model.plans import Compact, CompactionPlan, Uncompact
-from sessionscope.store.nanobot.doctor.checks import Subject, check_file, is_date, turn_of
+from sessionscope.store.nanobot.doctor.checks import Subject, check_file, is_date, open_turn_reason
 from sessionscope.store.nanobot.format.compaction_log import (
     COMPACTION_LOG,
     OFFSETS,
@@ -44,7 +44,7 @@ def _ready(subject: Subject, scanned: MessageScan, waits: bool) -> int:
     """How many messages are consolidated. Raises Refused for a session that is damaged or in the midst of a turn."""
     if any(one.fixable for one in check_file(subject, scanned)) or scanned.head is None:
         raise Refused(f"{subject.file}: it is damaged; repair it first.")
-    if waits or turn_of(scanned):
+    if waits or open_turn_reason(scanned):
         raise Refused(f"{subject.file}: a turn is open; settle it first.")
     return offset_of(metadata_of(scanned.values), len(scanned.rows), subject.later).value
 

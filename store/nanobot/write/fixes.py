@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from sessionscope.store.io.jsonlines import Fidelity
 from sessionscope.store.model.findings import Change, Finding, cut
-from sessionscope.store.nanobot.doctor.checks import DATES, Subject, check_file, is_date, repeated
+from sessionscope.store.nanobot.doctor.checks import DATES, Subject, check_file, is_date, repeated_tail_size
 from sessionscope.store.nanobot.format.file import Held
 from sessionscope.store.nanobot.format.file_head import METADATA, metadata_of
 from sessionscope.store.nanobot.format.names import Naming, decoded, guessed_key
@@ -89,7 +89,7 @@ class _Fixing:
 
     def done(self) -> FixedFile:
         scanned = self.scanned
-        tail = repeated(scanned)
+        tail = repeated_tail_size(scanned)
         rows = scanned.rows
         doubled = (
             set(map(id, rows[-tail:])) if tail and self._choice("duplicated-tail", rows[-tail]) == "remove" else set()
