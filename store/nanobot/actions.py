@@ -41,7 +41,7 @@ from .read.message_scan import MessageScan, scan_messages
 from .write import closing
 from .write import compaction as compacting
 from .write.file_edits import OFFLINE, FileEdit, Files, digest
-from .write.fixes import ROUNDS, apply_fixes, follow_ups, wanted_of
+from .write.fixes import MAX_ROUNDS, apply_fixes, fixes_of, follow_ups
 from .write.settle_turn import settle
 
 _OF_FILES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
@@ -78,7 +78,7 @@ class NanobotActions:
     def _session_data(self, ref: Ref) -> tuple[str, bytes]:
         """Return the file of a session and its bytes. Raises UnknownSession, and Refused for what no agent loads."""
         file = self._name(ref)
-        data = self._files.data(file)
+        data = self._files.read(file)
         if data is None:
             raise UnknownSession(f"session {ref.id!r} is gone.")
         if self._folder.name_of(file).temporary:
@@ -125,14 +125,14 @@ class NanobotActions:
 
     def _fixed(self, file: str, taken: Sequence[tuple[Finding, str]], action: Repair) -> tuple[FileEdit, list[Change]]:
         """A file with all that is wanted of it put right, and then what only shows now."""
-        before = self._files.data(file)
+        before = self._files.read(file)
         if before is None:
             raise UnknownSession(f"{file}: the file is gone.")
         mtime_ns = self._files.path(file).stat().st_mtime_ns
         subject, _ = self._patient(file, before)
-        first = apply_fixes(subject, before, wanted_of(taken), mtime_ns)
+        first = apply_fixes(subject, before, fixes_of(taken), mtime_ns)
         data, changes = first.data, list(first.changes)
-        for _ in range(ROUNDS if action.place is None else 0):
+        for _ in range(MAX_ROUNDS if action.place is None else 0):
             subject, scanned = self._patient(file, data)
             more = follow_ups(subject, scanned, action.only)
             if not more:
@@ -142,7 +142,7 @@ class NanobotActions:
                 break
             data = fixed.data
             changes += fixed.changes
-        return FileEdit(file, digest(before), data, first.out), changes
+        return FileEdit(file, digest(before), data, first.removed_spans), changes
 
     def _patient(self, file: str, data: bytes) -> tuple[Subject, MessageScan]:
         held = Held(data)
@@ -152,18 +152,18 @@ class NanobotActions:
     def _beside(self, one: Finding, choice: str, targets: dict[str, FileEdit]) -> list[Change]:
         """What becomes of whole files."""
         file = one.place.file or ""
-        data = self._files.data(file)
+        data = self._files.read(file)
         before = digest(data)
         main = main_file_name(self._folder.name_of(file))
-        if one.code == "leftover-temporary" and choice in ("", "use") and self._files.data(main) != data:
-            targets[main] = FileEdit(main, digest(self._files.data(main)), data)
+        if one.code == "leftover-temporary" and choice in ("", "use") and self._files.read(main) != data:
+            targets[main] = FileEdit(main, digest(self._files.read(main)), data)
             targets[file] = FileEdit(file, before, None)
             return [Change(one.place, "a file", file, main)]
         if choice == "rename":
             subject, scanned = self._patient(file, data or b"")
             key = str(scanned.values.get("key") or subject.ref.id)
             new = f"{encoded(key) if one.code == 'invisible' else safe_name(key)}{ENDING}"
-            if self._files.data(new) is not None or new in targets:
+            if self._files.read(new) is not None or new in targets:
                 raise Refused(f"{new}: is there already, so {file} cannot get this name.")
             content = targets[file].after if file in targets else data
             targets[new] = FileEdit(new, None, content)
@@ -183,7 +183,7 @@ class NanobotActions:
         changes = list(fixed.changes)
         if held is not None:
             name = sidecar_name(subject)
-            targets.append(FileEdit(name, digest(self._files.data(name)), None))
+            targets.append(FileEdit(name, digest(self._files.read(name)), None))
             changes.append(Change(Spot(subject.ref, file=name), "a file", name, None))
         return Plan(
             action,
@@ -256,7 +256,7 @@ class NanobotActions:
             changed: list[str] = []
             try:
                 bundle = None if bare else self._keep(plan, targets)
-                self._files.replace(targets, bundle, progress, changed)
+                self._files.apply(targets, bundle, progress, changed)
             except BaseException:
                 if bundle is not None and not changed:
                     discard_restored(bundle)
@@ -273,7 +273,7 @@ class NanobotActions:
 
     def _keep(self, plan: Plan, targets: Sequence[FileEdit]) -> Path:
         if isinstance(plan.action, Close):
-            return self._files.keep(
+            return self._files.back_up(
                 targets,
                 BundleKind.TRASH,
                 plan.deleted[0].title or plan.deleted[0].ref.id,
@@ -281,7 +281,7 @@ class NanobotActions:
                 {"sessions": [trash_entry(member) for member in plan.members]},
             )
         what = targets[0].name if len(targets) == 1 else f"{len(targets)} files"
-        return self._files.keep(targets, BundleKind.BACKUP, what, " ".join(plan.reasons)[:2_000])
+        return self._files.back_up(targets, BundleKind.BACKUP, what, " ".join(plan.reasons)[:2_000])
 
     def _restored(self, plan: Plan, action: Restore) -> Receipt:
         notes: list[str] = []
