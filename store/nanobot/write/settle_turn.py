@@ -136,10 +136,9 @@ def _checkpoint_messages(checkpoint: Mapping[str, Any], reason: str, timestamp: 
     for call in pending_calls if isinstance(pending_calls, list) else ():
         if isinstance(call, Mapping) and call.get("id"):
             function = call.get("function")
-            name = function.get("name") if isinstance(function, Mapping) else call.get("name")
-            messages.append(
-                _error_result(str(call["id"]), name if isinstance(name, str) else "tool", reason, timestamp)
-            )
+            stored_name = function.get("name") if isinstance(function, Mapping) else call.get("name")
+            name = stored_name if isinstance(stored_name, str) else "tool"
+            messages.append(_error_result(str(call["id"]), name, reason, timestamp))
     return messages
 
 
@@ -157,7 +156,7 @@ def _missing_messages(scanned: MessageScan, data: bytes, messages: Sequence[Mess
 
 
 def _compared(message: Mapping[str, Any]) -> list[Any]:
-    """Return what makes two messages the same to nanobot. Times do not count."""
+    """Return what makes two messages the same to nanobot. An error as the result of a call counts like any result."""
     return [message.get(name) for name in _COMPARED_MEMBERS]
 
 
