@@ -61,7 +61,7 @@ class Subject(Struct, frozen=True):
     file: str
     """The file's name, without its folder."""
     stem: str
-    """The part of the name that stands for the key."""
+    """The name without its ending: the key in one of nanobot's namings."""
     naming: Naming
     later: bool
     """Whether nanobot 0.3 or later wrote the file."""

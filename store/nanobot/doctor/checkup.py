@@ -1,4 +1,4 @@
-"""The doctor's pass over a folder of session files: each file with its neighbours, then keys that several files store.
+"""The doctor's pass over a folder of session files: each file with its sidecar, then keys that several files store.
 
 It only reads.
 """

@@ -287,11 +287,11 @@ def is_unchanged(path: Path, base: Base) -> bool:
 
 
 def merge(session: Session, base: Base | None, own: Snapshot, rows: list[Row], now: Base) -> bool:
-    """Take what others wrote into a session, if that is possible. Return whether it was.
+    """Take what others wrote into a session. Return False, with nothing taken, if both sides changed the same.
 
-    It is if both sides only added rows, or if only one side changed something. `base` is what the session was made of,
-    None if it was built by hand; then it may only replace a file whose rows it begins with. `rows` and `now` are what
-    the file holds now. `now` gets the session's own hashes.
+    Rows that both sides added are kept, those of others first. `base` is what the session was made of, None if it was
+    built by hand; then it may only replace a file whose rows it begins with. `rows` and `now` are what the file holds
+    now. `now` gets the session's own hashes.
     """
     began = base if base is not None else empty_base()
     created_then, created_now = began.head.get("created_at"), now.head.get("created_at")
@@ -336,10 +336,9 @@ def _known_rows(base: Base | None, own: Snapshot, now: Base) -> int | None:
 def _merge_head(
     session: Session, base_head: Mapping[str, Any], their_head: Mapping[str, Any], known: int, others_added: bool
 ) -> bool:
-    """Take what others changed in the metadata line into a session, if both sides changed different members.
+    """Take what others changed in the metadata line into a session. Return False if both sides changed the same member.
 
-    Return whether that was so. `base_head` is what both began with. `others_added` says that there are new rows of
-    others after the first `known`.
+    `base_head` is what both began with. `others_added` says that others added rows after the first `known`.
     """
     base_texts = _comparable(base_head.get("metadata"))
     their_texts = _comparable(their_head.get("metadata"))

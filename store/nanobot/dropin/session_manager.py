@@ -1,8 +1,8 @@
 """A drop-in for nanobot 0.2.0's `SessionManager` that keeps every row which the original would lose.
 
 Source: nanobot 0.2.0, `session/manager.py`. Files have the same names and the same form, so that each reads what the
-other wrote. For each session it is known what its file held when it was last read or written. A save compares the two,
-and writes what changed.
+other wrote. A save compares a session with what its file held when it was last read or written, and writes what
+changed.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class SessionManager:
             path, before = self._get_session_path(session.key), session.updated_at
             base = writing.base_of(session, path)
             added_snapshot = writing.snapshot_of(added, writing.empty_base(), {}, len(session.messages))
-            # Only then does the file lack nothing but these rows.
+            # If the session has other new rows, too, it is saved as a whole.
             only_these = base is not None and len(session.messages) == len(base.hashes)
             session.updated_at = max(datetime.now(before.tzinfo), before)
             session.messages.extend(added)

@@ -261,10 +261,10 @@ def is_within_a_page(old: bytes, new: bytes) -> bool:
 def append_rows(
     path: Path, base: Base, head: Mapping[str, Any], lines: Sequence[bytes], hashes: array[int], sync: bool
 ) -> bool:
-    """Append rows to the file of `base` and overwrite its metadata line, if that is possible. Return whether it was.
+    """Append rows to the file of `base`, and overwrite its metadata line. Return whether they were written.
 
-    It is not if the metadata line does not fit, or if the file has changed or cannot be written. Raises OSError after
-    taking back what it can.
+    Nothing is written if the metadata line does not fit, or if the file has changed or may not be written. Raises
+    OSError after undoing what it can.
     """
     if not base.head_line:
         return False
@@ -284,7 +284,7 @@ def append_rows(
     start = base.end
     with open(path, "r+b", buffering=0) as file:
         status = os.fstat(file.fileno())
-        # A hard link to this file is a backup of somebody's, which must not change.
+        # Another hard link to this file may be a backup, which must not change.
         if stat_of(status) != base.stat or status.st_nlink > 1:
             return False
         base.last_save_id = new_head[SAVE]
@@ -301,8 +301,7 @@ def append_rows(
 def _append(file: FileIO, base: Base, during: bytes, after: bytes, lines: bytes, sync: bool) -> None:
     """Append lines to the file of `base`. Its first line is `during` until they are written, and then `after`.
 
-    A process that dies at any point leaves the session as before or as after. Raises OSError after taking back what it
-    can.
+    A process that dies at any point leaves the session as before or as after. Raises OSError after undoing what it can.
     """
     fd, present = file.fileno(), base.head_line
     try:

@@ -182,9 +182,9 @@ class Files:
     def apply(self, edits: Sequence[FileEdit], bundle: Path | None, progress: Progress, changed: list[str]) -> None:
         """Write all edits. If one fails or an interrupt comes, put the files that were already written back.
 
-        A file that others changed since `check` is left as it is. However this ends, `changed` then holds the names of
-        the files that are not as before. Raises Refused; if a file could not be put back, the error says what each file
-        holds, and that the old contents are in `bundle`.
+        A file that others changed since `check` is left as it is. Whether this returns or raises, `changed` gets the
+        names of the files that are not as before. Raises Refused; if a file could not be put back, the error says what
+        each file holds, and that the old contents are in `bundle`.
         """
         started: list[tuple[FileEdit, bytes | None, FileAttributes | None]] = []
         try:

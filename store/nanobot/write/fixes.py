@@ -167,7 +167,7 @@ class _FileFixer:
             ended.append(line.data if has_break or (line.is_part and part_follows) else line.data + b"\n")
         return ended
 
-    # -- what becomes of an item
+    # -- items
 
     def _bytes_of(self, item: Item) -> bytes:
         return self.data[item.start : item.stop]
