@@ -28,14 +28,14 @@ def prepared(name: str, folder: Path) -> tuple[Scenario, Path]:
 
 def before_each_write(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> list[str]:
     """Call a function right before each file is replaced or removed. Return the names of these files, as they come."""
-    put, names = file_edits.Files._put, []
+    put, names = file_edits.Files._write, []
 
     def instead(self: file_edits.Files, target: file_edits.FileEdit) -> None:
         act()
         names.append(target.name)
         put(self, target)
 
-    monkeypatch.setattr(file_edits.Files, "_put", instead)
+    monkeypatch.setattr(file_edits.Files, "_write", instead)
     return names
 
 
@@ -94,7 +94,7 @@ def test_a_file_that_others_change_in_the_last_moment_is_left_alone(
 def test_what_cannot_be_put_back_is_told_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenario, path = prepared("repair", tmp_path)
     actions, plan = scenario.plan(path)
-    put, done = file_edits.Files._put, []
+    put, done = file_edits.Files._write, []
 
     def full(self: file_edits.Files, target: file_edits.FileEdit) -> None:
         if done:
@@ -102,7 +102,7 @@ def test_what_cannot_be_put_back_is_told_file_by_file(tmp_path: Path, monkeypatc
         done.append(target.name)
         put(self, target)
 
-    monkeypatch.setattr(file_edits.Files, "_put", full)
+    monkeypatch.setattr(file_edits.Files, "_write", full)
     with pytest.raises(Refused) as caught:
         actions.apply(plan, offline=True)
     text = str(caught.value)

@@ -1,1 +1,1 @@
-"""Findings in a folder of session files."""
+"""The doctor for folders of session files. It only reads."""

@@ -1,1 +1,1 @@
-"""`Session` and `SessionManager`, the drop-ins for nanobot 0.2.0."""
+"""`Session` and `SessionManager`, drop-ins for those of nanobot 0.2.0."""

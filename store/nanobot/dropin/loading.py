@@ -1,6 +1,4 @@
-"""Loads the rows of a `Session` from the bytes of its file, checks whose file it is, and merges what two writers
-did.
-"""
+"""Reads of a session file into the rows of a `Session`, checks of whose file it is, and merges of two writers' work."""
 
 from __future__ import annotations
 
@@ -19,8 +17,7 @@ from typing import Any
 
 import msgspec
 
-from sessionscope.store.io.jsonlines import scan
-from sessionscope.store.io.spans import Fidelity, Span, SpanKind, Trouble
+from sessionscope.store.io.jsonlines import Fidelity, Span, SpanKind, Trouble, scan
 from sessionscope.store.nanobot.format.file import Stat, stat_of
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated
@@ -28,145 +25,158 @@ from sessionscope.store.nanobot.format.names import encoded
 
 from .row_lines import Unwritable, line_of
 from .session import Session, safe_key
-from .writing import PAGE, PENDING, SAVE, Base, Own, nothing, prints_of, same_rows
+from .writing import PAGE, PENDING, SAVE, Base, Snapshot, empty_base, row_hashes, same_rows
 
+Row = dict[str, Any]
+READ_TRIES = 5
+"""How often a file is read without the lock, if others write to it meanwhile."""
+_DATES = ("created_at", "updated_at")
+_OWN_MEMBERS = {"_type", "key", *_DATES, "metadata", "last_consolidated", SAVE, PENDING}
+"""The members of a metadata line that a session or a save sets."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+\.jsonl)\.[0-9a-f]{16}\.tmp")
+_LOSSLESS_TROUBLES = {Trouble.SURROGATE}
+"""The damage after which a row still holds all of its bytes."""
 _decode_lines = msgspec.json.Decoder().decode_lines
 _log = logging.getLogger(__name__)
-_DATES, _TRIES = ("created_at", "updated_at"), 5
-_LEFT_BEHIND = re.compile(r"\.(?P<name>.+\.jsonl)\.[0-9a-f]{16}\.tmp")
-_HARMLESS = {Trouble.SURROGATE}
-_OWN = {"_type", "key", *_DATES, "metadata", "last_consolidated", SAVE, PENDING}
 
 
-def read_steadily(path: Path) -> tuple[bytes, Stat] | None:
-    """Return a file that nobody wrote while it was read, None if somebody did at every try. Raises OSError."""
-    for _ in range(_TRIES):
+# -- reading a file
+
+
+def read_unchanged(path: Path) -> tuple[bytes, Stat] | None:
+    """Return the bytes of a file and its stat, if nothing was written while it was read.
+
+    None if something was written in each of `READ_TRIES` tries. Raises OSError.
+    """
+    for _ in range(READ_TRIES):
         with open(path, "rb") as file:
             before = stat_of(os.fstat(file.fileno()))
             data = file.read()
             file.seek(0)
-            again = file.read(PAGE)
-            # A save under way says so in the first line before it appends a row, and changes that when it is done.
-            if stat_of(os.fstat(file.fileno())) == before and len(data) == before.size and data[:PAGE] == again:
+            first_page = file.read(PAGE)
+            # A save changes the first line before it appends rows, and again when it is done.
+            if stat_of(os.fstat(file.fileno())) == before and len(data) == before.size and data[:PAGE] == first_page:
                 return data, before
     return None
 
 
-def read_rows(data: bytes) -> tuple[list[dict[str, Any]], Base]:
-    """Return the usable rows of a file and their positions. The caller sets `stat`."""
-    return _plain(data) or _analysed(data)
+def read_rows(data: bytes) -> tuple[list[Row], Base]:
+    """Return the usable rows of a file, and where they are. The caller sets `stat`."""
+    return _read_clean(data) or _SpanReader(data).read()
 
 
-def _plain(data: bytes) -> tuple[list[dict[str, Any]], Base] | None:
-    """Return the rows of a file that is as a save leaves it. None means that it needs a full analysis."""
+def _read_clean(data: bytes) -> tuple[list[Row], Base] | None:
+    """Return the rows of a file that is as a save leaves it, or None if it may not be."""
     lines = data.splitlines(True)
     try:
         head, *rows = _decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-    # An object has a comma between two braces. So lines from brace to brace, as many as there are objects, are one
-    # object each.
-    plain = (
+    # An object has a comma between its members. So if there are as many lines as objects, and each line begins and ends
+    # with a brace, then each line is one object.
+    has_one_object_per_line = (
         len(lines) == len(rows) + 1
         and data.endswith(b"\n")
         and b"\r" not in data
         and all(line.startswith(b"{") for line in lines)
         and all(line.rstrip().endswith(b"}") for line in lines)
     )
-    if not plain or not all(type(row) is dict and "_type" not in row for row in rows):
+    if not has_one_object_per_line or not all(type(row) is dict and "_type" not in row for row in rows):
         return None
-    if type(head) is not dict or head.get("_type") != METADATA or PENDING in head or not _usable(head):
+    if type(head) is not dict or head.get("_type") != METADATA or PENDING in head or not _is_usable(head):
         return None
     stops = array("q", accumulate(map(len, lines)))
-    return rows, Base(
-        None, stops[:-1], stops[1:], len(data), prints_of(rows), head, lines[0], later="last_archived" in head
-    )
+    later = "last_archived" in head
+    return rows, Base(None, stops[:-1], stops[1:], len(data), row_hashes(rows), head, lines[0], later=later)
 
 
-def _analysed(data: bytes) -> tuple[list[dict[str, Any]], Base]:
-    """Return the rows of any file, as far as they can be used."""
-    loading = _Loading()
-    for span in scan(data):
-        loading.add(span, data[span.start : span.stop])
-    return loading.rows, loading.base(len(data))
+class _SpanReader:
+    """A read of a file that is not as a save leaves it: span by span, leaving out what cannot be used."""
 
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.rows: list[Row] = []
+        self.starts = array("q")
+        """The first byte of each row, or -1 if it is no sound line of its own."""
+        self.stops = array("q")
+        self.head: Row | None = None
+        """The metadata that counts."""
+        self.head_line = b""
+        """Its line, or empty if it is not the first line of the file or is damaged."""
+        self.pending_from: int | None = None
+        """The first byte of a save that never ended, or is still under way."""
+        self.incomplete = False
+        self.later = False
+        self.has_other_lines = False
+        """Whether there are blank lines or provider state, which no session holds."""
 
-class _Loading:
-    """The rows and the metadata of a file, taken span by span."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self._starts, self._stops = array("q"), array("q")
-        self._head: dict[str, Any] | None = None
-        self._line = b""
-        """The metadata line, empty if it is not the first or not sound."""
-        self._harm = False
-        """Whether something was not understood, or belongs to a save that never ended."""
-        self._other_lines = 0
-        """How many blank lines and private lines there are. A rewrite in place does not expect them."""
-        self._later = False
-
-    def add(self, span: Span, text: bytes) -> None:
-        """Take the next span of the file, with its bytes."""
-        if span.kind is SpanKind.BLANK:
-            self._other_lines += 1
-            return
-        value = span.value
-        damaged = value is None or span.fidelity is not Fidelity.EXACT or not _HARMLESS.issuperset(span.troubles)
-        if damaged:
-            self._harm = True
-        if value is None or self._is_pending(span):
-            self._harm = True
-        elif value.get("_type") == METADATA:
-            self._add_metadata(value, text if span.start == 0 and not damaged else b"")
-        elif value.get("_type") == PROVIDER_STATE:
-            self._later = True
-            self._other_lines += 1
-        else:
-            is_one_line = not damaged and text.count(b"\n") == 1 and b"\r" not in text and text.endswith(b"\n")
-            self.rows.append(value)
-            self._starts.append(span.start if is_one_line else -1)
-            self._stops.append(span.stop)
-
-    def _is_pending(self, span: Span) -> bool:
-        """Return whether a span belongs to a save that never ended."""
-        pending = self._head.get(PENDING) if self._head else None
-        return type(pending) is int and span.start >= pending
-
-    def _add_metadata(self, value: dict[str, Any], line: bytes) -> None:
-        """Take a metadata line. `line` is empty if it cannot be rewritten in place.
-
-        Of several the last counts, as in every release of nanobot, but a message may claim to be metadata.
-        """
-        if self._head is not None or not _usable(value):
-            self._harm = True
-        if self._head is None or "role" not in value:
-            self._head = value
-            self._line = line if line.endswith(b"\n") else b""
-
-    def base(self, size: int) -> Base:
-        """Return what a file of `size` bytes held."""
-        head = self._head or {}
+    def read(self) -> tuple[list[Row], Base]:
+        for span in scan(self.data):
+            self._read_span(span)
+        head = self.head or {}
         unfinished = head.pop(PENDING, None) is not None
-        can_rewrite_in_place = not (self._harm or unfinished or self._other_lines or -1 in self._starts)
-        return Base(
+        can_be_overwritten = not (self.incomplete or unfinished or self.has_other_lines or -1 in self.starts)
+        return self.rows, Base(
             None,
-            self._starts,
-            self._stops,
-            size,
-            prints_of(self.rows),
+            self.starts,
+            self.stops,
+            len(self.data),
+            row_hashes(self.rows),
             head,
-            self._line if can_rewrite_in_place else b"",
-            self._harm,
+            self.head_line if can_be_overwritten else b"",
+            self.incomplete,
             unfinished,
-            self._later or "last_archived" in head,
+            self.later or "last_archived" in head,
         )
 
+    def _read_span(self, span: Span) -> None:
+        if span.kind is SpanKind.BLANK:
+            self.has_other_lines = True
+            return
+        value = span.value
+        is_unfinished = self.pending_from is not None and span.start >= self.pending_from
+        if value is None or is_unfinished:
+            self.incomplete = True
+            return
+        damaged = span.fidelity is not Fidelity.EXACT or not _LOSSLESS_TROUBLES.issuperset(span.troubles)
+        if damaged:
+            self.incomplete = True
+        if value.get("_type") == METADATA:
+            self._read_metadata(span, value, damaged)
+        elif value.get("_type") == PROVIDER_STATE:
+            self.later = True
+            self.has_other_lines = True
+        else:
+            self._read_row(span, value, damaged)
 
-def _usable(head: Mapping[str, Any]) -> bool:
-    """Return whether everything in a metadata line is kept when it is rewritten. An impossible offset is logged."""
+    def _read_metadata(self, span: Span, value: Row, damaged: bool) -> None:
+        if self.head is not None or not _is_usable(value):
+            self.incomplete = True
+        # A message may call itself metadata. Of several metadata lines the last one counts, as in every release of
+        # nanobot.
+        if self.head is not None and "role" in value:
+            return
+        self.head = value
+        pending_from = value.get(PENDING)
+        self.pending_from = pending_from if type(pending_from) is int else None
+        line = self.data[span.start : span.stop]
+        self.head_line = line if span.start == 0 and not damaged and line.endswith(b"\n") else b""
+
+    def _read_row(self, span: Span, value: Row, damaged: bool) -> None:
+        line = self.data[span.start : span.stop]
+        is_own_line = not damaged and line.count(b"\n") == 1 and line.endswith(b"\n") and b"\r" not in line
+        self.rows.append(value)
+        self.starts.append(span.start if is_own_line else -1)
+        self.stops.append(span.stop)
+
+
+# -- the metadata line
+
+
+def _is_usable(head: Mapping[str, Any]) -> bool:
+    """Return whether a session can hold what a metadata line says. Its offset does not count: a bad one is reported."""
     dates = [head.get(name) for name in _DATES]
-    return isinstance(head.get("metadata", {}), (dict, type(None))) and all(not one or _date(one) for one in dates)
+    return isinstance(head.get("metadata", {}), (dict, type(None))) and all(not date or _date(date) for date in dates)
 
 
 def _date(text: Any) -> datetime | None:
@@ -177,48 +187,70 @@ def _date(text: Any) -> datetime | None:
 
 
 def take_head(session: Session, head: Mapping[str, Any]) -> None:
-    """Set what a metadata line says, as far as it can be used. What cannot be used is logged."""
-    values = head.get("metadata")
-    # A change of the session's metadata must not change what it is compared with later.
-    session.metadata = deepcopy(values) if isinstance(values, dict) else {}
+    """Set the fields of a session from a metadata line. Values that it cannot hold are logged."""
+    metadata = head.get("metadata")
+    # A copy: the session is compared with `head` later.
+    session.metadata = deepcopy(metadata) if isinstance(metadata, dict) else {}
     for name in _DATES:
-        found = _date(head.get(name))
-        if found is not None:
-            setattr(session, name, found)
+        date = _date(head.get(name))
+        if date is not None:
+            setattr(session, name, date)
         elif head.get(name):
             _log.warning("%s: %s is no date", session.key, name)
     stored = head.get("last_consolidated", 0)
-    session.last_consolidated = offset_of(session.key, stored, len(session.messages))
+    session.last_consolidated = valid_offset(session.key, stored, len(session.messages))
 
 
-def offset_of(key: str, stored: Any, count: int) -> int:
-    """Return how many of `count` rows are consolidated. An impossible offset is logged and counts as 0."""
+def valid_offset(key: str, stored: Any, count: int) -> int:
+    """Return how many of `count` rows are consolidated. A value that is not valid is logged, and counts as 0."""
     offset = consolidated(stored, count)
     if offset != stored or type(stored) is bool:
         _log.warning("%s: last_consolidated is %r of %d messages; it counts as 0", key, stored, count)
     return offset
 
 
-def others_in(head: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a metadata line that a session has no field for. They stay in its file."""
-    return {name: value for name, value in head.items() if name not in _OWN}
+def head_of(session: Session, base: Base | None) -> dict[str, Any]:
+    """Return the members of a session's metadata line, in nanobot's order. Raises Unwritable.
+
+    Members that the file had and no session holds are kept.
+    """
+    # It is checked alone, so that an error names the path in `metadata`.
+    line_of(session.metadata, "metadata")
+    times = {}
+    for name in _DATES:
+        try:
+            times[name] = getattr(session, name).isoformat()
+        except AttributeError:
+            raise Unwritable(f"{name} cannot be written: it is no datetime.") from None
+    stored_head = base.head if base is not None else {}
+    return {
+        "_type": METADATA,
+        "key": session.key,
+        **times,
+        "metadata": session.metadata,
+        "last_consolidated": valid_offset(session.key, session.last_consolidated, len(session.messages)),
+        **{name: value for name, value in stored_head.items() if name not in _OWN_MEMBERS},
+    }
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left of saves.
+# -- whose file it is
 
-    Nobody may be writing. A leftover that is all there is of a session stays.
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed saves. The caller holds the lock.
+
+    A temporary file whose session file does not exist is kept: it is all that there is of that session.
     """
     for name in os.listdir(folder):
-        found = _LEFT_BEHIND.fullmatch(name)
-        if found and (folder / found["name"]).exists():
+        temporary = _TEMPORARY.fullmatch(name)
+        if temporary and (folder / temporary["name"]).exists():
             (folder / name).unlink(missing_ok=True)
 
 
 def same_file(path: Path, key: str) -> bool:
-    """Return whether the file of another key is this one, as on a system that ignores case. Otherwise it is a copy.
+    """Return whether a file is that of a key in the naming of 0.2.0 or of 0.3. If not, it is a copy.
 
-    Both ways of naming files count, that of 0.2.0 and that of 0.3.
+    Names may also lead to the same file because the file system ignores case.
     """
     if path.stem in (safe_key(key), encoded(key)):
         return True
@@ -227,119 +259,124 @@ def same_file(path: Path, key: str) -> bool:
     return False
 
 
-def foreign(folder: Path, key: str, base: Base | None) -> str | None:
-    """Return why a key's file, or its absence, is not for a manager of 0.2.0's files; None if it is."""
+def reason_against_file(folder: Path, key: str, base: Base | None) -> str | None:
+    """Return why nanobot 0.2.0's manager must not use a key's file, or None if it may.
+
+    `base` is None if the file does not exist. Then the session may be in a file of a later release.
+    """
     name = f"{safe_key(key)}.jsonl"
     if base is None:
-        later = f"{encoded(key)}.jsonl"
-        there = later != name and os.path.exists(folder / later)
-        return f"it stands in {later}, a file of nanobot 0.3; use that release for it" if there else None
-    stored = base.head.get("key")
-    if isinstance(stored, str) and stored not in ("", key) and same_file(folder / name, stored):
-        return f"{name} holds the session {stored!r}, and both would share that file; use another key"
+        later_name = f"{encoded(key)}.jsonl"
+        if later_name == name or not os.path.exists(folder / later_name):
+            return None
+        return f"it stands in {later_name}, a file of nanobot 0.3; use that release for it"
+    stored_key = base.head.get("key")
+    if isinstance(stored_key, str) and stored_key not in ("", key) and same_file(folder / name, stored_key):
+        return f"{name} holds the session {stored_key!r}, and both would share that file; use another key"
     return f"{name} was written by nanobot 0.3; use that release for it" if base.later else None
 
 
-def merge(session: Session, base: Base | None, own: Own, rows: list[dict[str, Any]], now: Base) -> bool:
-    """Return whether what others wrote could be merged into a session: rows added on both sides, or a change by one
-    side.
+def is_unchanged(path: Path, base: Base) -> bool:
+    """Return whether a file is certainly as it was when it was last read or written."""
+    with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+        return base.matches(file)
+    return False
 
-    `base` is what the session was loaded from, None if it was built by hand: such a session may only replace rows that
-    it begins with. `rows` and `now` are what the file holds now; `now` gets the session's own prints.
+
+# -- merging
+
+
+def merge(session: Session, base: Base | None, own: Snapshot, rows: list[Row], now: Base) -> bool:
+    """Take what others wrote into a session. Return False, with nothing taken, if both sides changed the same.
+
+    Rows that both sides added are kept, those of others first. `base` is what the session was made of, None if it was
+    built by hand; then it may only replace a file whose rows it begins with. `rows` and `now` are what the file holds
+    now. `now` gets the session's own hashes.
     """
-    began, known = (base, len(base.prints)) if base else (nothing(), len(now.prints))
-    created = [one.get("created_at") for one in (began.head, now.head)]
-    if all(created) and created[0] != created[1]:
-        # It was deleted, and this is another one.
+    began = base if base is not None else empty_base()
+    created_then, created_now = began.head.get("created_at"), now.head.get("created_at")
+    if created_then and created_now and created_then != created_now:
+        # The session was deleted, and this is a new one.
         return False
-    if base and now.prints == base.prints:
-        # Our rows may be others by now. Then an offset of theirs would count rows that do not exist.
-        if own.prints[:known] != base.prints and base.head.get("last_consolidated") != now.head.get(
-            "last_consolidated"
-        ):
-            return False
-    elif (not base or own.prints[:known] == base.prints) and same_rows(
-        own.rows[:known], own.prints[:known], now.prints[:known]
-    ):
-        now.prints[:known] = own.prints[:known]
-    elif base and own.prints[:known] != base.prints and same_rows(own.rows, own.prints, now.prints):
-        known, now.prints = len(own.rows), own.prints[:]
-    else:
+    known = _known_rows(base, own, now)
+    if known is None:
         return False
-    more = len(now.prints) > known
-    if not merge_head(session, began.head, now.head, known, more):
+    others_added = len(now.hashes) > known
+    if not _merge_head(session, began.head, now.head, known, others_added):
         return False
-    if more:
+    if others_added:
         session.messages[known:known] = rows[known:]
-        own.prints = own.prints[:known] + now.prints[known:] + own.prints[known:]
+        own.hashes = own.hashes[:known] + now.hashes[known:] + own.hashes[known:]
     return True
 
 
-def merge_head(session: Session, base: Mapping[str, Any], theirs: Mapping[str, Any], known: int, more: bool) -> bool:
-    """Return whether others' changes of the metadata could be merged into the session. A change by only one side
-    counts.
+def _known_rows(base: Base | None, own: Snapshot, now: Base) -> int | None:
+    """Return how many of the file's rows the session has already, or None if both sides changed rows.
 
-    `base` is the metadata that both began with. `more` says that others added rows, after the first `known`.
+    A row that the session holds in another form than the file gets the session's hash in `now`.
     """
-    was, now, own = (_texts(one) for one in (base.get("metadata"), theirs.get("metadata"), session.metadata))
-    offset, offset_was, offset_now = (
-        session.last_consolidated,
-        *(one.get("last_consolidated", 0) for one in (base, theirs)),
-    )
-    changed = [name for name in was | now if now.get(name) not in (was.get(name), own.get(name))]
-    if any(own.get(name) != was.get(name) for name in changed) or (changed and not isinstance(session.metadata, dict)):
+    known = len(base.hashes) if base is not None else len(now.hashes)
+    own_rows_changed = base is not None and own.hashes[:known] != base.hashes
+    if base is not None and now.hashes == base.hashes:
+        # An offset that others moved counts rows which the session may not have any longer.
+        their_offset_moved = base.head.get("last_consolidated") != now.head.get("last_consolidated")
+        return None if own_rows_changed and their_offset_moved else known
+    if not own_rows_changed:
+        if not same_rows(own.rows[:known], own.hashes[:known], now.hashes[:known]):
+            return None
+        now.hashes[:known] = own.hashes[:known]
+        return known
+    # Both sides changed rows, which is no conflict if the results are the same.
+    if not same_rows(own.rows, own.hashes, now.hashes):
+        return None
+    now.hashes = own.hashes[:]
+    return len(own.rows)
+
+
+def _merge_head(
+    session: Session, base_head: Mapping[str, Any], their_head: Mapping[str, Any], known: int, others_added: bool
+) -> bool:
+    """Take what others changed in the metadata line into a session. Return False if both sides changed the same member.
+
+    `base_head` is what both began with. `others_added` says that others added rows after the first `known`.
+    """
+    base_texts = _comparable(base_head.get("metadata"))
+    their_texts = _comparable(their_head.get("metadata"))
+    own_texts = _comparable(session.metadata)
+    changed = [
+        name
+        for name in base_texts | their_texts
+        if their_texts.get(name) not in (base_texts.get(name), own_texts.get(name))
+    ]
+    if any(own_texts.get(name) != base_texts.get(name) for name in changed):
         return False
-    if offset_now not in (offset_was, offset):
-        if offset != offset_was:
+    if changed and not isinstance(session.metadata, dict):
+        return False
+    base_offset, their_offset = base_head.get("last_consolidated", 0), their_head.get("last_consolidated", 0)
+    offset = session.last_consolidated
+    if their_offset not in (base_offset, offset):
+        if offset != base_offset:
             return False
-        offset = offset_now
-    elif more and offset != offset_now and consolidated(offset, known) != offset:
-        # Their rows come before the rows that this counts.
+        offset = their_offset
+    elif others_added and offset != their_offset and consolidated(offset, known) != offset:
+        # The rows of others come before some of the rows that this offset counts.
         offset = known
     for name in changed:
-        if name in now:
-            session.metadata[name] = deepcopy(theirs["metadata"][name])
+        if name in their_texts:
+            session.metadata[name] = deepcopy(their_head["metadata"][name])
         else:
             del session.metadata[name]
     session.last_consolidated = offset
-    updated, created = (_date(theirs.get(name)) for name in ("updated_at", "created_at"))
-    if updated and updated.tzinfo == session.updated_at.tzinfo:
-        session.updated_at = max(session.updated_at, updated)
-    if created and "created_at" not in base:
-        session.created_at = created
+    updated_at, created_at = _date(their_head.get("updated_at")), _date(their_head.get("created_at"))
+    if updated_at and updated_at.tzinfo == session.updated_at.tzinfo:
+        session.updated_at = max(session.updated_at, updated_at)
+    if created_at and "created_at" not in base_head:
+        session.created_at = created_at
     return True
 
 
-def _texts(values: Any) -> dict[str, str]:
-    """Return values as text, for comparing: as values, 1 equals True."""
+def _comparable(values: Any) -> dict[str, str]:
+    """Return the members of an object as JSON texts, which tell 1 from True."""
     if not isinstance(values, dict):
         return {}
     return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
-
-
-def head_line(session: Session, base: Base | None) -> dict[str, Any]:
-    """Return the metadata line of a session, in nanobot's order. Raises Unwritable."""
-    # Checked by itself, so that an error names the place.
-    line_of(session.metadata, "metadata")
-    times = {}
-    for name in ("created_at", "updated_at"):
-        try:
-            times[name] = getattr(session, name).isoformat()
-        except AttributeError:
-            raise Unwritable(f"{name} cannot be written: it is no datetime.") from None
-    offset = offset_of(session.key, session.last_consolidated, len(session.messages))
-    return {
-        "_type": METADATA,
-        "key": session.key,
-        **times,
-        "metadata": session.metadata,
-        "last_consolidated": offset,
-        **others_in(base.head if base else {}),
-    }
-
-
-def stands(path: Path, base: Base) -> bool:
-    """Return whether a file is still what was last read or written of it."""
-    with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
-        return base.stands(file)
-    return False

@@ -1,4 +1,4 @@
-"""A drop-in for nanobot 0.2.0's `Session`, and the helpers around it under the names that callers import.
+"""A drop-in for nanobot 0.2.0's `Session`, and its helper functions under the names that callers import.
 
 Source: nanobot 0.2.0, `session/manager.py`, `utils/helpers.py` and `utils/subagent_channel_display.py`.
 """
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FILE_MAX_MESSAGES = 2000
-"""How many rows a session keeps unless a caller asks for another number."""
+"""How many rows a session keeps by default."""
 
 _sanitize_assistant_replay_text = sanitize
 _text_preview = preview
@@ -50,28 +50,31 @@ _message_preview_text = message_preview
 
 
 def safe_filename(name: str) -> str:
-    """Return a name with each character that a file system may refuse replaced by "_", and without blanks around it.
+    """Return a name with "_" for each character that a file system may refuse, and without surrounding white space.
 
-    Several names may give the same result, and it may be empty.
+    Several names may have the same result, which may be empty.
     """
     return safe_name(name)
 
 
 def safe_key(key: str) -> str:
-    """Return the stem of the file of a session's key in 0.2.0's layout. Several keys may share one."""
+    """Return the stem of a key's session file in nanobot 0.2.0. Several keys may have the same one."""
     return safe_name(key)
 
 
 class SessionChanged(OSError):
-    """A session's file is not what the session was loaded from, and was not changed. The text says what to do."""
+    """A session's file was changed by others, belongs to another key or release, or stays locked.
+
+    The file was left as it is. The text says what to do.
+    """
 
 
 @dataclass
 class Session:
-    """A conversation of nanobot's: its rows, and how many of the first are consolidated into its memory.
+    """A nanobot conversation: its rows, and how many of the first ones are consolidated into nanobot's memory.
 
-    Fields are taken as they come. Nothing in a row breaks a method. An impossible `last_consolidated` (no integer,
-    negative, beyond the last row) counts as 0. Times are local, without a zone.
+    Fields are not checked. No content of a row makes a method fail. A `last_consolidated` that is no integer, negative
+    or greater than the number of rows counts as 0. Times are local, without a zone.
     """
 
     key: str
@@ -84,7 +87,7 @@ class Session:
     _annotate_message_time = staticmethod(annotate_message_time)
 
     def add_message(self, role: str, content: str, **kwargs: Any) -> None:
-        """Add a row with the present time after the others. `kwargs` are more of its fields, and may set the time."""
+        """Append a row with the present time. `kwargs` are further members of the row, and may replace the time."""
         now = datetime.now()
         self.messages.append({"role": role, "content": content, "timestamp": now.isoformat(), **kwargs})
         self.updated_at = now
@@ -92,17 +95,17 @@ class Session:
     def get_history(
         self, max_messages: int = WINDOW, *, max_tokens: int = 0, include_timestamps: bool = False
     ) -> list[dict[str, Any]]:
-        """Return the messages that the model would be sent of those not yet consolidated, oldest first.
+        """Return the messages not yet consolidated, as they would be sent to the model, oldest first.
 
-        At most `max_messages` rows are used (0 and less mean 120). Of their messages, the newest that fit `max_tokens`
-        are kept (0 and less: all), at least one. `include_timestamps` writes its time above a user's text. Values are
-        those of the rows, not copies.
+        Only the newest `max_messages` rows are considered; 0 or less means 120. Of their messages, the newest that fit
+        in `max_tokens` tokens are returned, but at least one; 0 or less means no limit. With `include_timestamps`, the
+        text of a user begins with its time. Values are those of the rows, not copies.
         """
-        waiting = self.messages[self._consolidated() :]
-        return history(waiting, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps)
+        rows = self.messages[self._consolidated() :]
+        return history(rows, max_messages, max_tokens=max_tokens, include_timestamps=include_timestamps)
 
     def clear(self) -> None:
-        """Drop all rows, and the summary of earlier ones. Other metadata stays."""
+        """Remove all rows and the summary of earlier ones. Other metadata stays."""
         self.messages = []
         self.last_consolidated = 0
         self.updated_at = datetime.now()
@@ -110,10 +113,11 @@ class Session:
             self.metadata.pop("_last_summary", None)
 
     def retain_recent_legal_suffix(self, max_messages: int) -> None:
-        """Keep at most so many of the newest rows, from a user's on, and no tool result without its call before it.
+        """Keep at most `max_messages` of the newest rows.
 
-        If the turn under way is longer, the question that began it is kept, with the newest rows since. 0 and less
-        clear the session. If there are no more rows than that, nothing happens.
+        If possible, the first one is a user's row. It is never a tool's result whose call is removed. If the last turn
+        alone is longer, its user's row is kept together with the newest rows. 0 or less clears the session. If there
+        are no more rows than `max_messages`, nothing happens.
         """
         if max_messages <= 0:
             self.clear()
@@ -123,45 +127,54 @@ class Session:
     def enforce_file_cap(
         self, on_archive: Callable[[list[dict[str, Any]]], object] | None = None, limit: int = FILE_MAX_MESSAGES
     ) -> None:
-        """Drop rows as `retain_recent_legal_suffix(limit)` does, and give `on_archive` those that are lost.
+        """Remove rows as `retain_recent_legal_suffix(limit)` does, and call `on_archive` with the removed ones.
 
-        That is one call with each dropped row that was not consolidated, oldest first; no call if there is none. If it
-        raises, the session is unchanged. A `limit` of 0 and less is no limit.
+        It is called once, with the removed rows that were not consolidated, oldest first, if there are any. If it
+        raises, the session stays as it was. A `limit` of 0 or less is no limit.
         """
         if limit <= 0 or len(self.messages) <= limit:
             return
         before = self.messages, self.last_consolidated, self.updated_at
-        kept, known = _retained(self.messages, limit), self._consolidated()
-        staying = set(kept)
-        lost = [row for at, row in enumerate(self.messages) if at >= known and at not in staying]
+        kept_indexes, consolidated_rows = _retained(self.messages, limit), self._consolidated()
+        kept = set(kept_indexes)
+        removed_rows = [
+            row for index, row in enumerate(self.messages) if index >= consolidated_rows and index not in kept
+        ]
         try:
-            # The callback sees the session without them, as upstream's does.
-            self._keep(kept)
-            if lost and on_archive:
-                on_archive(lost)
+            # The callback sees the session without these rows, as with upstream.
+            self._keep(kept_indexes)
+            if removed_rows and on_archive:
+                on_archive(removed_rows)
         except BaseException:
             self.messages, self.last_consolidated, self.updated_at = before
             raise
 
     def _consolidated(self) -> int:
+        """Return how many rows are consolidated, 0 if `last_consolidated` is not valid."""
         return consolidated(self.last_consolidated, len(self.messages))
 
-    def _keep(self, kept: list[int]) -> None:
-        known = self._consolidated()
-        self.messages = [self.messages[at] for at in kept]
-        self.last_consolidated = sum(at < known for at in kept)
+    def _keep(self, indexes: list[int]) -> None:
+        """Remove all rows but those of these indexes."""
+        consolidated_rows = self._consolidated()
+        self.messages = [self.messages[index] for index in indexes]
+        self.last_consolidated = sum(index < consolidated_rows for index in indexes)
         self.updated_at = datetime.now()
 
 
 def _retained(messages: list[dict[str, Any]], limit: int) -> list[int]:
     """Return the indexes of at most `limit` rows to keep, ascending. There must be more rows than that.
 
-    If no user's row is among the newest, upstream keeps the rows after the last one and drops the newest instead.
+    If no user's row is among the newest, the last one is kept with the newest rows after it. Upstream keeps the rows
+    that follow it and drops the newest instead.
     """
     rows = legible(messages)
-    users = [at for at, row in enumerate(rows) if row.get("role") == "user"]
+    users = [index for index, row in enumerate(rows) if row.get("role") == "user"]
     start = len(rows) - limit
-    lead = users[-1:] if users and users[-1] < start else []
-    start = start + 1 if lead else next((at for at in users if at >= start), start)
+    question: list[int] = []
+    if users and users[-1] < start:
+        question = [users[-1]]
+        start += 1
+    else:
+        start = next((index for index in users if index >= start), start)
     start += find_legal_message_start(rows[start:])
-    return [*lead, *range(start, len(rows))]
+    return [*question, *range(start, len(rows))]

@@ -1,7 +1,7 @@
-"""`SessionManager`: a drop-in for nanobot 0.2.0's that keeps every row which upstream's would lose.
+"""A drop-in for nanobot 0.2.0's `SessionManager` that keeps every row which the original would lose.
 
-Source: nanobot 0.2.0, `session/manager.py`. Files have its names and its format, so that either reads what the other
-wrote. A session remembers what its file held when it was last read or written; a save compares, and writes what
+Source: nanobot 0.2.0, `session/manager.py`. Files have the same names and the same form, so that each reads what the
+other wrote. A save compares a session with what its file held when it was last read or written, and writes what
 changed.
 """
 
@@ -23,36 +23,26 @@ from sessionscope.store.io.files import replace_file, sync_folder
 from sessionscope.store.nanobot.format.file import stat_of
 from sessionscope.store.nanobot.format.names import LOCK
 
-from .listed_file import listed_file
-from .loading import foreign, head_line, merge, read_rows, read_steadily, stands, sweep, take_head
+from . import loading, writing
 from .row_lines import Unwritable, line_of, row_line
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
-from .writing import (
-    SAVE,
-    Base,
-    Own,
-    another,
-    append_rows,
-    base_of,
-    nothing,
-    own_of,
-    remember,
-    slot_of,
-    whole_file,
-    written,
-)
+from .writing import SAVE, Base, Snapshot
 
 __all__ = ["FILE_MAX_MESSAGES", "Session", "SessionChanged", "SessionManager", "Unwritable"]
 
 WAIT_S = 30.0
-"""How many seconds to wait for the lock of a sessions folder, which 0.3.5 takes as well."""
+"""How many seconds the lock of a sessions folder is waited for. nanobot 0.3.5 takes the same lock."""
 POLL_S = 0.005
-"""Seconds between two tries."""
+"""After how many seconds the lock is tried again."""
+HEAD_BYTES = 65_536
+"""How many bytes of each file a listing reads."""
+LONG_HEAD_BYTES = 64 * HEAD_BYTES
+"""How many it reads if the first line is longer than that: it may hold the whole state of a turn under way."""
 _log = logging.getLogger(__name__)
 
 
 class SessionManager:
-    """Sessions of a workspace, one JSONL file each. For any number of threads and processes."""
+    """The sessions of a workspace, one JSONL file each. May be used by any number of threads and processes."""
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = Path(workspace)
@@ -60,7 +50,9 @@ class SessionManager:
         self.sessions_dir.mkdir(parents=True, exist_ok=True)
         self.legacy_sessions_dir = Path.home() / ".nanobot" / "sessions"
         self._cache: dict[str, Session] = {}
-        self._threads, self._depth, self._swept = RLock(), 0, False
+        self._thread_lock = RLock()
+        self._holds_lock = False
+        self._leftovers_removed = False
 
     safe_key = staticmethod(safe_key)
 
@@ -72,14 +64,11 @@ class SessionManager:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock of the folder, against other processes and within this one.
-
-        Raises OSError if it stays taken.
-        """
+        """Hold the folder's lock, which may be taken again meanwhile. Raises SessionChanged after `WAIT_S`."""
         from filelock import FileLock, Timeout
 
-        with self._threads:
-            if self._depth:
+        with self._thread_lock:
+            if self._holds_lock:
                 yield
                 return
             lock = FileLock(self.sessions_dir / LOCK, timeout=WAIT_S)
@@ -89,107 +78,109 @@ class SessionManager:
                 raise SessionChanged(
                     f"{self.sessions_dir}: another process has been writing for {WAIT_S:.0f} s; try again."
                 ) from None
-            self._depth = 1
+            self._holds_lock = True
             try:
-                if not self._swept:
-                    sweep(self.sessions_dir)
-                    self._swept = True
+                if not self._leftovers_removed:
+                    loading.remove_leftovers(self.sessions_dir)
+                    self._leftovers_removed = True
                 yield
             finally:
-                self._depth = 0
+                self._holds_lock = False
                 lock.release()
 
     # -- reading
 
     def get_or_create(self, key: str) -> Session:
-        """Return the session of a key, from the cache or its file; a new one, not saved yet, if there is none.
+        """Return the session of a key, from the cache or its file. If there is none, return a new, unsaved one.
 
-        Raises OSError if the file cannot be read now, SessionChanged if it belongs to another key or release.
+        Raises OSError if the file cannot be read, SessionChanged if it is that of another key or release.
         """
         session = self._cache.get(key)
         if session is None:
-            with self._threads:
+            with self._thread_lock:
                 session = self._cache.get(key) or self._load(key)
                 if session is None:
                     session, path = Session(key=key), self._get_session_path(key)
-                    remember(session, path, self._read(path)[1] if path.exists() else nothing())
+                    writing.remember(session, path, self._read(path)[1] if path.exists() else writing.empty_base())
                 self._cache[key] = session
         return session
 
     def _load(self, key: str) -> Session | None:
-        """Return the session in a key's file, None if there is none or only damage. Raises as `get_or_create` does."""
+        """Return the session in a key's file, or None if there is no file or only damage. Raises as `get_or_create`."""
         path = self._get_session_path(key)
-        self._adopt(key, path)
+        self._move_legacy_file(key, path)
         try:
             rows, base = self._read(path)
         except FileNotFoundError:
-            if reason := foreign(self.sessions_dir, key, None):
+            if reason := loading.reason_against_file(self.sessions_dir, key, None):
                 raise SessionChanged(f"{key}: {reason}.") from None
             return None
-        if reason := foreign(self.sessions_dir, key, base):
+        if reason := loading.reason_against_file(self.sessions_dir, key, base):
             raise SessionChanged(f"{key}: {reason}.")
-        if not rows and not base.head and base.harm:
+        if not rows and not base.head and base.incomplete:
             return None
         session = Session(key, rows, metadata={})
-        take_head(session, base.head)
-        remember(session, path, base)
+        loading.take_head(session, base.head)
+        writing.remember(session, path, base)
         return session
 
     def _repair(self, key: str) -> Session | None:
-        """Do the same as `_load`, which reads what can be read."""
+        """Return what `_load` returns, which is all that can be read."""
         return self._load(key)
 
     def _read(self, path: Path) -> tuple[list[dict[str, Any]], Base]:
-        """Return the rows of a file and what else it holds, while no save is under way. Raises OSError."""
-        found = read_steadily(path)
-        if found:
-            rows, base = read_rows(found[0])
-            base.stat = found[1]
+        """Return the rows of a file and what else it holds, outside of any save. Raises OSError."""
+        unchanged = loading.read_unchanged(path)
+        if unchanged is not None:
+            data, file_stat = unchanged
+            rows, base = loading.read_rows(data)
+            base.stat = file_stat
             if not base.unfinished:
                 return rows, base
+        # Others are writing. Under the lock, an unfinished save is one that never ended.
         with self._locked(), open(path, "rb") as file:
-            rows, base = read_rows(file.read())
+            rows, base = loading.read_rows(file.read())
             base.stat = stat_of(os.fstat(file.fileno()))
         return rows, base
 
-    def _adopted(self, key: str) -> bytes | None:
-        """Return the bytes of a key's file of the first releases, if it belongs to this workspace."""
+    def _legacy_data(self, key: str) -> bytes | None:
+        """Return the bytes of a key's file of the first releases, or None if it is not of this workspace."""
         legacy = self._get_legacy_session_path(key)
         if not legacy.is_file() or legacy == self._get_session_path(key):
             return None
         data = legacy.read_bytes()
-        stored = read_rows(data)[1].head.get("key")
-        default = self.legacy_sessions_dir.parent / "workspace"
-        return data if stored == key or (not stored and self.workspace.resolve() == default.resolve()) else None
+        stored_key = loading.read_rows(data)[1].head.get("key")
+        if stored_key == key:
+            return data
+        # A file without a key belongs to the default workspace.
+        default_workspace = self.legacy_sessions_dir.parent / "workspace"
+        return data if not stored_key and self.workspace.resolve() == default_workspace.resolve() else None
 
-    def _adopt(self, key: str, path: Path) -> None:
-        """Move a session of the first releases to this folder, if it belongs to this workspace."""
-        if path.exists() or self._adopted(key) is None:
+    def _move_legacy_file(self, key: str, path: Path) -> None:
+        """Move a session of the first releases to `path`, if it is of this workspace and has no file there."""
+        if path.exists() or self._legacy_data(key) is None:
             return
         with self._locked():
-            data = self._adopted(key)
+            data = self._legacy_data(key)
             if data is not None and not path.exists():
                 legacy = self._get_legacy_session_path(key)
                 replace_file(path, [data], True, stat.S_IMODE(legacy.stat().st_mode))
                 legacy.unlink()
 
     def read_session_file(self, key: str) -> dict[str, Any] | None:
-        """Return what a key's file holds now: key, created_at, updated_at, metadata, messages.
-
-        None if there is none.
-        """
+        """Return key, created_at, updated_at, metadata and messages of a key's file, or None if it does not exist."""
         try:
             rows, base = self._read(self._get_session_path(key))
         except FileNotFoundError:
             return None
-        head, stored, metadata = base.head, base.head.get("key"), base.head.get("metadata")
-        if isinstance(stored, str) and stored not in ("", key):
-            _log.warning("%s: its file holds the session %r", key, stored)
+        head, stored_key, metadata = base.head, base.head.get("key"), base.head.get("metadata")
+        if isinstance(stored_key, str) and stored_key not in ("", key):
+            _log.warning("%s: its file holds the session %r", key, stored_key)
             return None
-        if not rows and not head and base.harm:
+        if not rows and not head and base.incomplete:
             return None
         return {
-            "key": stored or key,
+            "key": stored_key or key,
             "created_at": head.get("created_at"),
             "updated_at": head.get("updated_at"),
             "metadata": metadata if isinstance(metadata, dict) else {},
@@ -207,148 +198,169 @@ class SessionManager:
         }
 
     def list_sessions(self) -> list[dict[str, Any]]:
-        """Return all sessions, the latest first: key, created_at, updated_at, title, preview, path.
-
-        One row for each file.
-        """
-        listed = [listed_file(path) for path in self.sessions_dir.glob("*.jsonl")]
-        sessions = [session for session in listed if session is not None]
-        return sorted(sessions, key=lambda session: str(session["updated_at"] or ""), reverse=True)
+        """Return key, created_at, updated_at, title, preview and path of each file's session, last updated first."""
+        listed = []
+        for path in self.sessions_dir.glob("*.jsonl"):
+            size = HEAD_BYTES
+            try:
+                data, _ = beginning(str(path), size)
+                if len(data) == size and b"\n" not in data:
+                    size = LONG_HEAD_BYTES
+                    data, _ = beginning(str(path), size)
+            except StoreError as error:
+                _log.warning("%s cannot be listed: %s", path.name, error)
+                continue
+            head = read_file_head(FileName(path.stem, False), data, len(data) < size)
+            if not data.strip() or not head.session:
+                continue
+            metadata = head.metadata or Metadata()
+            key_is_certain = head.naming is Naming.BASE64 or (metadata.key and loading.same_file(path, metadata.key))
+            listed.append(
+                {
+                    "key": head.key if key_is_certain else guessed_key(path.stem),
+                    "created_at": metadata.created_at,
+                    "updated_at": metadata.updated_at,
+                    "title": metadata.title or "",
+                    "preview": head.preview,
+                    "path": str(path),
+                }
+            )
+        return sorted(listed, key=lambda entry: str(entry["updated_at"] or ""), reverse=True)
 
     # -- writing
 
     def save(self, session: Session, *, fsync: bool = False) -> None:
-        """Write what changed since the session was last read or written: whole, or not at all.
+        """Write what changed since the session was last read or saved, all of it or nothing.
 
-        Rows that were only added are appended; anything else replaces the file. If another writer only added rows too,
-        they are merged in before ours. With `fsync` it is safe from a power failure when this returns. Raises
-        SessionChanged if both changed the same, with ours backed up, Unwritable (a TypeError) for a value that JSON
-        cannot hold, OSError; then the file is unchanged.
+        If rows were only added, they are appended; otherwise the file is replaced. If another writer only added rows
+        too, they are taken into the session before ours. With `fsync`, the file survives a power failure. Raises
+        SessionChanged if both changed the same, with ours kept in a bundle, Unwritable (a TypeError) for a value that
+        JSON cannot hold, and OSError. The file is then as before.
         """
         with self._locked():
             path = self._get_session_path(session.key)
-            base = base_of(session, path)
-            own = own_of(list(session.messages), base or nothing(), head_line(session, base))
-            base = self._met(session, path, base, own)
-            remember(session, path, base)
-            if self._written(session, path, base, own, fsync):
+            base = writing.base_of(session, path)
+            head = loading.head_of(session, base)
+            own = writing.snapshot_of(list(session.messages), base or writing.empty_base(), head)
+            base = self._take_others_changes(session, path, base, own)
+            writing.remember(session, path, base)
+            if self._write_changes(session, path, base, own, fsync):
                 self._cache[session.key] = session
             else:
-                # The last writer is in the cache: it has everything that is in the file.
+                # The session that was last written is in the cache, since it holds all that is in the file.
                 self._cache.setdefault(session.key, session)
 
     def append(self, session: Session, messages: Sequence[dict[str, Any]], *, fsync: bool = False) -> None:
-        """Add rows to a session and write only these. Costs what they hold, however long the session is.
+        """Add rows to a session and write only these. The cost does not depend on the length of the session.
 
-        Changes of earlier rows wait for the next `save`. Raises as `save` does; then the session is unchanged.
+        Changes of earlier rows are written by the next `save`. Raises as `save` does; the session is then as before.
         """
         added = list(messages)
         if not added:
             return
         with self._locked():
-            path, at, before = self._get_session_path(session.key), len(session.messages), session.updated_at
-            base = base_of(session, path)
-            own = own_of(added, nothing(), {}, at)
-            now = datetime.now(before.tzinfo)
-            session.updated_at = max(now, before)
+            path, before = self._get_session_path(session.key), session.updated_at
+            base = writing.base_of(session, path)
+            added_snapshot = writing.snapshot_of(added, writing.empty_base(), {}, len(session.messages))
+            # If the session has other new rows, too, it is saved as a whole.
+            only_these = base is not None and len(session.messages) == len(base.hashes)
+            session.updated_at = max(datetime.now(before.tzinfo), before)
             session.messages.extend(added)
             try:
-                plain = base and at == len(base.prints) and stands(path, base)
-                if not (
-                    base
-                    and plain
-                    and append_rows(
-                        path,
-                        base,
-                        head_line(session, base),
-                        [own.fresh[number] for number in own.prints],
-                        own.prints,
-                        fsync,
-                    )
-                ):
+                appended = False
+                if base is not None and only_these and loading.is_unchanged(path, base):
+                    lines = [added_snapshot.new_lines[row_hash] for row_hash in added_snapshot.hashes]
+                    head = loading.head_of(session, base)
+                    appended = writing.append_rows(path, base, head, lines, added_snapshot.hashes, fsync)
+                if not appended:
                     self.save(session, fsync=fsync)
             except BaseException:
-                # They are the last ones, whatever was merged in before them.
+                # A save may have inserted rows of others before the added ones.
                 del session.messages[len(session.messages) - len(added) :]
                 session.updated_at = before
                 raise
             self._cache[session.key] = session
 
-    def _written(self, session: Session, path: Path, base: Base, own: Own, sync: bool) -> bool:
-        """Write a session over a file that holds what `base` says. Return whether there was anything to write."""
-        known = len(base.prints)
-        if base.line and own.prints[:known] == base.prints:
-            if len(own.rows) == known and written(own.head) == written(base.head):
+    def _write_changes(self, session: Session, path: Path, base: Base, own: Snapshot, sync: bool) -> bool:
+        """Write a session to a file that holds what `base` says. Return whether there was anything to write."""
+        stored = len(base.hashes)
+        if base.head_line and own.hashes[:stored] == base.hashes:
+            if own.is_same_as(base):
                 if sync:
                     with open(path, "r+b" if os.access(path, os.W_OK) else "rb", buffering=0) as file:
                         os.fsync(file.fileno())
                     sync_folder(path.parent)
                 return False
-            lines = [own.fresh.get(own.prints[at]) or row_line(own.rows[at], at) for at in range(known, len(own.rows))]
-            if append_rows(path, base, own.head, lines, own.prints[known:], sync):
+            lines = [
+                own.new_lines.get(own.hashes[index]) or row_line(own.rows[index], index)
+                for index in range(stored, len(own.rows))
+            ]
+            if writing.append_rows(path, base, own.head, lines, own.hashes[stored:], sync):
                 return True
-        if base.harm:
-            whole = {path.name: path.read_bytes()}
-            keep(self.sessions_dir, BundleKind.QUARANTINE, session.key, "parts of this file could not be read", whole)
-        head = another(own.head)
-        base.tried = head[SAVE]
-        slot = slot_of(head)
-        assert slot is not None
-        made = nothing()
-        made.stat = stat_of(replace_file(path, whole_file(slot, own, base, path, made), sync))
-        made.head = json.loads(slot)
-        remember(session, path, made)
+        if base.incomplete:
+            files = {path.name: path.read_bytes()}
+            keep(self.sessions_dir, BundleKind.QUARANTINE, session.key, "parts of this file could not be read", files)
+        head = writing.with_new_save_id(own.head)
+        base.last_save_id = head[SAVE]
+        head_line = writing.padded_line(head)
+        assert head_line is not None
+        made = writing.empty_base()
+        made.stat = stat_of(replace_file(path, writing.whole_file(head_line, own, base, path, made), sync))
+        made.head = json.loads(head_line)
+        writing.remember(session, path, made)
         return True
 
     # -- what others wrote meanwhile
 
-    def _met(self, session: Session, path: Path, base: Base | None, own: Own) -> Base:
-        """Return what a session's file holds now, with rows that others added merged into the session.
+    def _take_others_changes(self, session: Session, path: Path, base: Base | None, own: Snapshot) -> Base:
+        """Take rows and metadata that others wrote into a session. Return what its file holds now.
 
-        Raises SessionChanged.
+        Raises SessionChanged if that is not possible.
         """
         try:
             with open(path, "rb", buffering=0) as file:
-                if base and base.stands(file):
+                if base is not None and base.matches(file):
                     return base
                 file.seek(0)
                 status, data = os.fstat(file.fileno()), file.readall()
         except FileNotFoundError:
-            if base and base.stat:
-                raise self._changed(session, own, "another writer deleted its file") from None
-            if reason := foreign(self.sessions_dir, session.key, None):
-                raise self._changed(session, own, reason) from None
-            return base or nothing()
-        rows, now = read_rows(data)
+            if base is not None and base.stat is not None:
+                raise self._conflict(session, own, "another writer deleted its file") from None
+            if reason := loading.reason_against_file(self.sessions_dir, session.key, None):
+                raise self._conflict(session, own, reason) from None
+            return base or writing.empty_base()
+        rows, now = loading.read_rows(data)
         now.stat = stat_of(status)
-        if reason := foreign(self.sessions_dir, session.key, now):
-            raise self._changed(session, own, reason)
-        if base and base.tried and base.tried == now.head.get(SAVE):
-            # The file is ours, and an error came only after it was written.
+        if reason := loading.reason_against_file(self.sessions_dir, session.key, now):
+            raise self._conflict(session, own, reason)
+        if base is not None and base.last_save_id and base.last_save_id == now.head.get(SAVE):
+            # Our own last save wrote this, and failed only afterwards.
             return now
-        if base and own.prints == base.prints and base.head and written(own.head) == written(base.head):
-            # There is nothing of ours to save, so theirs counts.
+        if base is not None and own.is_same_as(base):
             session.messages[:] = rows
-            take_head(session, now.head)
-            own.prints = now.prints[:]
-        elif not merge(session, base, own, rows, now):
-            raise self._changed(session, own, "its file holds other rows or metadata than this session was made of")
+            loading.take_head(session, now.head)
+            own.hashes = now.hashes[:]
+        elif not loading.merge(session, base, own, rows, now):
+            raise self._conflict(session, own, "its file holds other rows or metadata than this session was made of")
         own.rows = list(session.messages)
-        own.head = head_line(session, now)
+        own.head = loading.head_of(session, now)
         return now
 
-    def _changed(self, session: Session, own: Own, why: str) -> SessionChanged:
+    def _conflict(self, session: Session, own: Snapshot, reason: str) -> SessionChanged:
+        """Write a session that cannot be saved to a bundle, and return the error that names it."""
         path = self._get_session_path(session.key)
-        lines = [line_of(own.head, "metadata"), *(row_line(row, at) for at, row in enumerate(own.rows))]
-        kept = keep(self.sessions_dir, BundleKind.CONFLICT, session.key, why, {path.name: b"".join(lines)})
+        lines = [line_of(own.head, "metadata"), *(row_line(row, index) for index, row in enumerate(own.rows))]
+        bundle = keep(self.sessions_dir, BundleKind.CONFLICT, session.key, reason, {path.name: b"".join(lines)})
         if self._cache.get(session.key) is session:
             del self._cache[session.key]
-        return SessionChanged(f"{session.key}: {why}. The file was left as it is, and this session is kept in {kept}.")
+        return SessionChanged(
+            f"{session.key}: {reason}. The file was left as it is, and this session is kept in {bundle}."
+        )
 
-    # -- all of them
+    # -- cache and files
 
     def flush_all(self) -> int:
-        """Save every cached session durably, and return how many. What cannot be saved is logged and stops no other."""
+        """Save every cached session durably, and return how many. One that cannot be saved is logged."""
         flushed = 0
         for key, session in list(self._cache.items()):
             try:
@@ -359,29 +371,26 @@ class SessionManager:
         return flushed
 
     def invalidate(self, key: str) -> None:
-        """Forget the cached session of a key."""
+        """Remove a key's session from the cache."""
         self._cache.pop(key, None)
 
     def delete_session(self, key: str) -> bool:
-        """Remove the file of a key and its copy of the first releases.
-
-        Return whether there was one of this very key.
-        """
+        """Delete the file of a key, and its copy of the first releases. Return whether there was one of this key."""
         self.invalidate(key)
-        found = False
+        deleted = False
         with self._locked():
             path = self._get_session_path(key)
             with suppress(FileNotFoundError):
-                reason = foreign(self.sessions_dir, key, read_rows(path.read_bytes())[1])
+                reason = loading.reason_against_file(self.sessions_dir, key, loading.read_rows(path.read_bytes())[1])
                 if reason is None:
                     path.unlink()
                     sync_folder(path.parent)
-                    found = True
+                    deleted = True
                 else:
                     _log.warning("%s was not deleted: %s", key, reason)
-            if self._adopted(key) is not None:
+            if self._legacy_data(key) is not None:
                 legacy = self._get_legacy_session_path(key)
                 legacy.unlink()
                 sync_folder(legacy.parent)
-                found = True
-        return found
+                deleted = True
+        return deleted

@@ -1,9 +1,9 @@
-"""How a session is written: prints tell whether a row changed, and the metadata line is a slot of fixed size.
+"""Writes of a session file: row hashes that show what changed, appended rows, and whole files.
 
-The first line is padded with spaces, which nanobot reads and keeps, so it can be rewritten in place while rows are
-appended at the end. During that, it says from which byte on rows are not yet part of the session. A reader that finds
-this later leaves these rows out, since the save that wrote them never ended. Each save writes another `save_id`, which
-tells two saves apart that look alike from outside.
+The metadata line is padded with spaces, which nanobot reads and keeps. So it can be overwritten in place while rows are
+appended at the end. During such a save, the line says from which byte on rows are not part of the session yet. A reader
+that finds this later leaves these rows out, since the save never ended. Each save writes a new `save_id`, so that two
+saves after which a file has the same size and time are told apart.
 """
 
 from __future__ import annotations
@@ -28,45 +28,62 @@ from sessionscope.store.nanobot.format.file import Stat, stat_of
 from .row_lines import Unwritable, line_of, row_line
 from .session import Session
 
-PENDING, SAVE = "pending_from", "save_id"
-"""Members of a metadata line: the first byte of a save under way, and which save wrote it."""
+PENDING = "pending_from"
+"""The member of a metadata line that holds the first byte of a save under way."""
+SAVE = "save_id"
+"""The member of a metadata line that says which save wrote it."""
 PAGE = 4_096
-"""Bytes that the system writes whole or not at all, aligned to so many, whenever the process dies."""
-_STEP, _FRONT_STEP, _SPARE, _CHUNK, _MARSHAL = 256, 64, 56, 1 << 18, 2
-_NAMES = ("_type", "key", "created_at", "updated_at", SAVE, PENDING, "metadata", "last_consolidated")
-_BEHIND_FRONT = b', "metadata": '
-_print = msgspec.msgpack.Encoder().encode
+"""How many aligned bytes the system writes together: a process that dies leaves all or none of them written."""
+_LINE_STEP = 256
+"""The size of a padded metadata line is a multiple of this, in bytes."""
+_FRONT_STEP = 64
+"""The size of the padded part before the session's metadata is a multiple of this, in bytes."""
+_FRONT_SPARE = 56
+"""How many bytes that part can grow at least, rounded up to a step: a save adds `PENDING`."""
+_COPY_BYTES = 1 << 18
+"""How many bytes of an old file are copied at once."""
+_MARSHAL_VERSION = 2
+"""A version of the marshal format in which equal values have equal bytes: it has no references."""
+_MEMBERS = ("_type", "key", "created_at", "updated_at", SAVE, PENDING, "metadata", "last_consolidated")
+"""The order of the members of a metadata line."""
+_FRONT_END = b', "metadata": '
+_encode = msgspec.msgpack.Encoder().encode
 
 
-# -- prints of rows
+# -- row hashes
 
 
-def prints_of(rows: Sequence[Any]) -> array[int]:
-    """Return a print for each row: a number that differs if any value in the row does. Valid only in this process."""
+def row_hashes(rows: Sequence[Any]) -> array[int]:
+    """Return a hash of each row that covers all values in it. Hashes of different processes are not comparable."""
     try:
-        return array("q", map(hash, map(_print, rows)))
+        return array("q", map(hash, map(_encode, rows)))
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return array("q", map(_number, rows))
+        return array("q", map(_row_hash, rows))
 
 
-def _number(row: Any) -> int:
-    # Half a surrogate pair, a huge integer, or a custom type. What nobody can write is found when it is written.
-    for encoded in (_print, lambda one: marshal.dumps(one, _MARSHAL), json.dumps):
+def _row_hash(row: Any) -> int:
+    # msgpack takes no half of a surrogate pair, huge integer or foreign type. A row that cannot be written at all is
+    # reported when it is saved.
+    for encode in (_encode, lambda value: marshal.dumps(value, _MARSHAL_VERSION), json.dumps):
         with suppress(TypeError, ValueError, OverflowError, RecursionError):
-            return hash(encoded(row))
+            return hash(encode(row))
     return id(row)
 
 
-def same_rows(rows: Sequence[Any], prints: Sequence[int], stored: Sequence[int]) -> bool:
-    """Return whether rows with these prints are those in a file, in which `{1: 2}` has become `{"1": 2}`."""
+def same_rows(rows: Sequence[Any], hashes: Sequence[int], stored_hashes: Sequence[int]) -> bool:
+    """Return whether rows are those of a file. `hashes` are theirs, `stored_hashes` those of the file's rows.
 
-    def as_stored(at: int) -> int:
+    A row counts as the same if only writing it changed it, as `{1: 2}` becomes `{"1": 2}`.
+    """
+
+    def hash_as_stored(index: int) -> int:
         with suppress(Unwritable):
-            return prints_of([json.loads(row_line(rows[at], at))])[0]
-        return prints[at]
+            return row_hashes([json.loads(row_line(rows[index], index))])[0]
+        return hashes[index]
 
-    return len(prints) == len(stored) and all(
-        own == there or as_stored(at) == there for at, (own, there) in enumerate(zip(prints, stored, strict=True))
+    return len(hashes) == len(stored_hashes) and all(
+        own == stored or hash_as_stored(index) == stored
+        for index, (own, stored) in enumerate(zip(hashes, stored_hashes, strict=True))
     )
 
 
@@ -74,268 +91,304 @@ def same_rows(rows: Sequence[Any], prints: Sequence[int], stored: Sequence[int])
 
 
 class Base(Struct):
-    """What a session's file held when it was last read or written: the position and print of each row, and the
-    metadata.
-
-    A row that starts at -1 is not on a line of its own. `line` is the first line, empty if it is no metadata line that
-    can be rewritten in place. `harm` says that not all bytes were understood, so the file is backed up before it is
-    rewritten. `unfinished` says that a save never ended, `later` that nanobot 0.3 wrote it.
-    """
+    """What a session's file held when it was last read or written."""
 
     stat: Stat | None
+    """What the file looked like, or None if it did not exist."""
     starts: array[int]
+    """The first byte of each row, or -1 if the row is not a line of its own that can be copied."""
     stops: array[int]
+    """The byte after each row."""
     end: int
-    prints: array[int]
+    """The size of the file in bytes."""
+    hashes: array[int]
+    """The hash of each row."""
     head: dict[str, Any]
-    line: bytes = b""
-    harm: bool = False
+    """The members of the metadata line."""
+    head_line: bytes = b""
+    """The first line, or empty if it is no metadata line that can be overwritten in place."""
+    incomplete: bool = False
+    """Whether the rows and the metadata lack something of the file. It is quarantined before it is written again."""
     unfinished: bool = False
+    """Whether the last save never ended, or is still under way."""
     later: bool = False
-    tried: str = ""
+    """Whether nanobot 0.3 or later wrote the file."""
+    last_save_id: str = ""
+    """The `save_id` of our own last try to save, which may have failed after it was written."""
 
-    def stands(self, file: FileIO) -> bool:
-        """Return whether a file is surely unchanged: stat alone does not tell two saves within one tick apart."""
-        certain = self.line and SAVE in self.head and not self.harm
-        return (
-            bool(certain) and stat_of(os.fstat(file.fileno())) == self.stat and file.read(len(self.line)) == self.line
-        )
+    def matches(self, file: FileIO) -> bool:
+        """Return whether an open file is certainly unchanged. Reads the metadata line from the current position.
+
+        The stat alone does not show a second save within one tick of the file system's clock.
+        """
+        if not self.head_line or SAVE not in self.head or self.incomplete:
+            return False
+        return stat_of(os.fstat(file.fileno())) == self.stat and file.read(len(self.head_line)) == self.head_line
 
 
-def nothing() -> Base:
+def empty_base() -> Base:
     """Return the base of a session that has no file."""
     return Base(None, array("q"), array("q"), 0, array("q"), {})
 
 
-_known: dict[int, tuple[weakref.ref[Session], Path, Base]] = {}
+_bases: dict[int, tuple[weakref.ref[Session], Path, Base]] = {}
+"""The base of each living session, by its `id()`."""
 
 
 def base_of(session: Session, path: Path) -> Base | None:
-    """Return what a session was loaded from or saved as in this file; None for one built by hand, or a copy.
+    """Return what a session's file held when the session was last read from it or saved to it.
 
-    It is no attribute, because a copy would share it but not the rows that were saved since.
+    None for a session that was built by hand, or is a copy. This is no attribute of the session, because a copy would
+    share it, but not the rows that were saved since.
     """
-    found = _known.get(id(session))
-    return found[2] if found and found[0]() is session and found[1] == path else None
+    known = _bases.get(id(session))
+    if known is None:
+        return None
+    reference, known_path, base = known
+    return base if reference() is session and known_path == path else None
 
 
 def remember(session: Session, path: Path, base: Base) -> None:
     """Set what `base_of` returns."""
-    number = id(session)
-    _known[number] = weakref.ref(session, lambda _: _known.pop(number, None)), path, base
+    session_id = id(session)
+    _bases[session_id] = weakref.ref(session, lambda _: _bases.pop(session_id, None)), path, base
 
 
-class Own(Struct):
-    """What a session is to be saved as: rows, their prints, lines of those that its file lacks, the metadata."""
+class Snapshot(Struct):
+    """What a session is to be saved as."""
 
     rows: list[Any]
-    prints: array[int]
-    fresh: dict[int, bytes]
+    hashes: array[int]
+    new_lines: dict[int, bytes]
+    """The lines of the rows that the file lacks, by their hash."""
     head: dict[str, Any]
+    """The members of the metadata line."""
+
+    def is_same_as(self, base: Base) -> bool:
+        """Return whether a save has nothing to write."""
+        if not base.head or self.hashes != base.hashes:
+            return False
+        return line_without_save(self.head) == line_without_save(base.head)
 
 
-def own_of(rows: list[Any], base: Base, head: dict[str, Any], begin: int = 0) -> Own:
-    """Return what rows of a session, from `begin` on, are now, compared with its base. Raises Unwritable."""
-    prints = prints_of(rows)
-    first, last = common(prints, base.prints)
-    there = set(base.prints[first : len(base.prints) - last])
-    fresh = {
-        prints[at]: row_line(rows[at], begin + at) for at in range(first, len(rows) - last) if prints[at] not in there
+def snapshot_of(rows: list[Any], base: Base, head: dict[str, Any], first_index: int = 0) -> Snapshot:
+    """Return what a session is to be saved as, compared with its base.
+
+    `rows` begin at `first_index` of the session's messages. Raises Unwritable for a row that the file lacks.
+    """
+    hashes = row_hashes(rows)
+    same_first, same_last = common_ends(hashes, base.hashes)
+    stored = set(base.hashes[same_first : len(base.hashes) - same_last])
+    new_lines = {
+        hashes[index]: row_line(rows[index], first_index + index)
+        for index in range(same_first, len(rows) - same_last)
+        if hashes[index] not in stored
     }
-    return Own(rows, prints, fresh, head)
+    return Snapshot(rows, hashes, new_lines, head)
 
 
-def common(one: array[int], other: array[int]) -> tuple[int, int]:
-    """Return how many items two arrays share at the beginning, and how many of the others at the end."""
+def common_ends(hashes: array[int], others: array[int]) -> tuple[int, int]:
+    """Return how many items are the same at the beginning of two arrays, and how many of the rest at their end."""
 
-    def most(limit: int, alike: Callable[[int], bool]) -> int:
-        if alike(limit):
+    def longest(limit: int, is_same: Callable[[int], bool]) -> int:
+        if is_same(limit):
             return limit
         low = 0
         while limit - low > 1:
-            half = (low + limit) // 2
-            low, limit = (half, limit) if alike(half) else (low, half)
+            middle = (low + limit) // 2
+            low, limit = (middle, limit) if is_same(middle) else (low, middle)
         return low
 
-    shorter = min(len(one), len(other))
-    first = most(shorter, lambda size: one[:size] == other[:size])
-    return first, most(shorter - first, lambda size: one[len(one) - size :] == other[len(other) - size :])
+    shorter = min(len(hashes), len(others))
+    first = longest(shorter, lambda size: hashes[:size] == others[:size])
+    last = longest(shorter - first, lambda size: hashes[len(hashes) - size :] == others[len(others) - size :])
+    return first, last
 
 
 # -- the metadata line
 
 
-def written(head: Mapping[str, Any]) -> bytes:
-    """Return a metadata line without what a save adds, for comparing."""
+def line_without_save(head: Mapping[str, Any]) -> bytes:
+    """Return a metadata line without the members that a save adds, to see whether anything else changed."""
     return line_of({name: value for name, value in head.items() if name not in (PENDING, SAVE)}, "metadata")
 
 
-def slot_of(head: Mapping[str, Any], like: bytes = b"") -> bytes | None:
-    """Return a metadata line padded in the middle and at the end: to the length of `like` (None if it does not fit), or
-    with spare room.
+def padded_line(head: Mapping[str, Any], like: bytes = b"") -> bytes | None:
+    """Return a metadata line, padded before the session's metadata and at the end.
 
-    What each save changes comes first, so that it is within the first page however long the rest is.
+    With `like`, the padding is that of this line, and the result is None if the line does not fit. Without, there is
+    room to grow. The members that every save changes are in front, so that they are within the first page, however long
+    the rest is.
     """
-    ordered = {name: head[name] for name in _NAMES if name in head} | dict(head)
+    ordered = {name: head[name] for name in _MEMBERS if name in head} | dict(head)
     text = line_of(ordered, "metadata")[:-1]
-    cut = text.find(_BEHIND_FRONT)
-    front = like.find(_BEHIND_FRONT) if like else (cut + _SPARE + _FRONT_STEP) // _FRONT_STEP * _FRONT_STEP
-    line = text[:cut].ljust(front) + text[cut:]
-    size = len(like) or (len(line) // _STEP + 2) * _STEP
-    return line.ljust(size - 1) + b"\n" if 0 < cut <= front and len(line) < size else None
+    text_front = text.find(_FRONT_END)
+    front = like.find(_FRONT_END) if like else (text_front + _FRONT_SPARE + _FRONT_STEP) // _FRONT_STEP * _FRONT_STEP
+    line = text[:text_front].ljust(front) + text[text_front:]
+    size = len(like) if like else (len(line) // _LINE_STEP + 2) * _LINE_STEP
+    fits = 0 < text_front <= front and len(line) < size
+    return line.ljust(size - 1) + b"\n" if fits else None
 
 
-def another(head: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata as another save writes it."""
+def with_new_save_id(head: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a metadata line with another `save_id`."""
     return {**head, SAVE: token_hex(8)}
 
 
-def change(old: bytes, new: bytes) -> tuple[int, bytes]:
-    """Return the first position at which two texts of one length differ, and the new bytes up to the last such
-    position.
+def difference(old: bytes, new: bytes) -> tuple[int, bytes]:
+    """Return the part of `new` from the first to the last byte that differs from `old`, as (offset, bytes).
+
+    Both have the same size. The bytes are empty if nothing differs.
     """
-    difference, size = int.from_bytes(old) ^ int.from_bytes(new), len(old)
-    if not difference:
+    bits, size = int.from_bytes(old) ^ int.from_bytes(new), len(old)
+    if not bits:
         return 0, b""
-    first, last = (
-        size - 1 - (difference.bit_length() - 1) // 8,
-        size - 1 - ((difference & -difference).bit_length() - 1) // 8,
-    )
+    lowest_bit = (bits & -bits).bit_length() - 1
+    highest_bit = bits.bit_length() - 1
+    first, last = size - 1 - highest_bit // 8, size - 1 - lowest_bit // 8
     return first, new[first : last + 1]
 
 
-def within_a_page(old: bytes, new: bytes) -> bool:
-    """Return whether a text can be written over another so that, whenever the process dies, one of them is there
-    whole.
-    """
-    at, data = change(old, new)
-    return not data or at // PAGE == (at + len(data) - 1) // PAGE
+def is_within_a_page(old: bytes, new: bytes) -> bool:
+    """Return whether `new` can be written over `old` so that a process that dies leaves one of them whole."""
+    offset, data = difference(old, new)
+    return not data or offset // PAGE == (offset + len(data) - 1) // PAGE
 
 
 # -- files
 
 
 def append_rows(
-    path: Path, base: Base, head: Mapping[str, Any], lines: Sequence[bytes], prints: array[int], sync: bool
+    path: Path, base: Base, head: Mapping[str, Any], lines: Sequence[bytes], hashes: array[int], sync: bool
 ) -> bool:
-    """Write the metadata in place and append rows to the file of `base`. Return False if the metadata does not fit.
+    """Append rows to the file of `base`, and overwrite its metadata line. Return whether they were written.
 
-    Raises as `append` does.
+    Nothing is written if the metadata line does not fit, or if the file has changed or may not be written. Raises
+    OSError after undoing what it can.
     """
-    if not base.line:
+    if not base.head_line:
         return False
-    coming = another(head)
-    before, after = slot_of(base.head | {PENDING: base.end}, base.line), slot_of(coming, base.line)
+    new_head = with_new_save_id(head)
+    during = padded_line(base.head | {PENDING: base.end}, base.head_line)
+    after = padded_line(new_head, base.head_line)
     if (
-        before is None
+        during is None
         or after is None
-        or not within_a_page(base.line, before)
-        or not within_a_page(before if lines else base.line, after)
+        or not is_within_a_page(base.head_line, during)
+        or not is_within_a_page(during if lines else base.head_line, after)
     ):
         return False
-    at = base.end
-    # A user who may not write to a file may still replace it, as upstream does.
+    # A file that may not be written may still be replaced, as upstream does.
     if not os.access(path, os.W_OK):
         return False
+    start = base.end
     with open(path, "r+b", buffering=0) as file:
         status = os.fstat(file.fileno())
-        # A hard link to this file is a backup, which must not change.
+        # Another hard link to this file may be a backup, which must not change.
         if stat_of(status) != base.stat or status.st_nlink > 1:
             return False
-        base.tried = coming[SAVE]
-        append(file, base, before, after, b"".join(lines), sync)
+        base.last_save_id = new_head[SAVE]
+        _append(file, base, during, after, b"".join(lines), sync)
     base.head = json.loads(after)
     for line in lines:
-        base.starts.append(at)
-        at += len(line)
-        base.stops.append(at)
-    base.prints.extend(prints)
+        base.starts.append(start)
+        start += len(line)
+        base.stops.append(start)
+    base.hashes.extend(hashes)
     return True
 
 
-def append(file: FileIO, base: Base, before: bytes, after: bytes, lines: bytes, sync: bool) -> None:
-    """Append lines to the file of `base`. `before` is its first line while that is under way, `after` once it is done.
+def _append(file: FileIO, base: Base, during: bytes, after: bytes, lines: bytes, sync: bool) -> None:
+    """Append lines to the file of `base`. Its first line is `during` until they are written, and then `after`.
 
-    Whenever the process dies, the session is as before or as after. Raises OSError, after undoing what it can.
+    A process that dies at any point leaves the session as before or as after. Raises OSError after undoing what it can.
     """
-    fd, first = file.fileno(), base.line
+    fd, present = file.fileno(), base.head_line
     try:
         if lines:
-            _write(file, *change(base.line, before))
-            _write(file, base.end, lines)
-            first = before
-            # Otherwise the disk might have the metadata of rows that it does not have.
+            _write_at(file, *difference(base.head_line, during))
+            _write_at(file, base.end, lines)
+            present = during
+            # Otherwise the disk might get the metadata before the rows that it counts.
             if sync:
                 os.fsync(fd)
-        _write(file, *change(first, after))
+        _write_at(file, *difference(present, after))
         if sync:
             os.fsync(fd)
     except BaseException:
         # If this fails as well, the next reader finds a save that did not end.
         with suppress(OSError):
             os.ftruncate(fd, base.end)
-            _write(file, 0, base.line)
+            _write_at(file, 0, base.head_line)
             base.stat = stat_of(os.fstat(fd))
         raise
-    base.stat, base.end, base.line = stat_of(os.fstat(fd)), base.end + len(lines), after
+    base.stat, base.end, base.head_line = stat_of(os.fstat(fd)), base.end + len(lines), after
 
 
-def _write(file: FileIO, at: int, data: bytes) -> None:
-    file.seek(at)
+def _write_at(file: FileIO, offset: int, data: bytes) -> None:
+    file.seek(offset)
     view = memoryview(data)
     while view:
         view = view[file.write(view) or 0 :]
 
 
-def whole_file(slot: bytes, own: Own, base: Base, path: Path, made: Base) -> Iterator[bytes]:
-    """Yield the bytes of a whole file. Lines of unchanged rows are copied from the old one.
+def whole_file(head_line: bytes, snapshot: Snapshot, base: Base, path: Path, made: Base) -> Iterator[bytes]:
+    """Yield the bytes of a whole new file. Lines of rows that the old file holds are copied from it.
 
-    `made` gets the positions of the rows. Raises OSError if the old file is no longer that of `base`.
+    `made` gets the places of the rows in the new file. Raises OSError if the old file is no longer that of `base`.
     """
-    first, last = common(own.prints, base.prints) if base.line else (0, 0)
-    there = {base.prints[at]: at for at in range(first, len(base.prints) - last) if base.starts[at] >= 0}
-    yield slot
-    at = len(slot)
-    with open(path, "rb", buffering=0) if base.stat and (there or first or last) else nullcontext() as old:
+    stored = len(base.hashes)
+    same_first, same_last = common_ends(snapshot.hashes, base.hashes) if base.head_line else (0, 0)
+    stored_indexes = {
+        base.hashes[index]: index for index in range(same_first, stored - same_last) if base.starts[index] >= 0
+    }
+    reads_old = base.stat and (stored_indexes or same_first or same_last)
+    yield head_line
+    end = len(head_line)
+    with open(path, "rb", buffering=0) if reads_old else nullcontext() as old:
         if old and stat_of(os.fstat(old.fileno())) != base.stat:
             raise OSError(f"{path}: it was replaced meanwhile; try again")
-        yield from _copied(old, base, 0, first)
-        at = _moved(base, 0, first, at, made)
-        for number in range(first, len(own.rows) - last):
-            known = there.get(own.prints[number]) if old else None
-            if known is None:
-                line = own.fresh.get(own.prints[number]) or row_line(own.rows[number], number)
+        yield from _copied(old, base, 0, same_first)
+        end = _record_copied(base, 0, same_first, end, made)
+        for index in range(same_first, len(snapshot.rows) - same_last):
+            row_hash = snapshot.hashes[index]
+            stored_index = stored_indexes.get(row_hash) if old else None
+            if stored_index is None:
+                line = snapshot.new_lines.get(row_hash) or row_line(snapshot.rows[index], index)
                 yield line
-                made.starts.append(at)
-                at += len(line)
-                made.stops.append(at)
+                made.starts.append(end)
+                end += len(line)
+                made.stops.append(end)
             else:
-                yield from _copied(old, base, known, known + 1)
-                at = _moved(base, known, known + 1, at, made)
-        yield from _copied(old, base, len(base.prints) - last, len(base.prints))
-        at = _moved(base, len(base.prints) - last, len(base.prints), at, made)
-    made.end, made.prints, made.line = at, own.prints, slot
+                yield from _copied(old, base, stored_index, stored_index + 1)
+                end = _record_copied(base, stored_index, stored_index + 1, end, made)
+        yield from _copied(old, base, stored - same_last, stored)
+        end = _record_copied(base, stored - same_last, stored, end, made)
+    made.end, made.hashes, made.head_line = end, snapshot.hashes, head_line
 
 
-def _moved(base: Base, start: int, stop: int, at: int, made: Base) -> int:
-    """Record that consecutive rows of the old file now begin at byte `at`. Return where they end."""
+def _record_copied(base: Base, start: int, stop: int, new_start: int, made: Base) -> int:
+    """Note in `made` that the rows `start` to `stop` of the old file now begin at byte `new_start`.
+
+    They follow each other in the old file. Returns the byte after the last one.
+    """
     if start == stop:
-        return at
-    by = at - base.starts[start]
+        return new_start
+    shift = new_start - base.starts[start]
     for old, new in ((base.starts, made.starts), (base.stops, made.stops)):
-        new.extend(old[start:stop] if not by else array("q", map(by.__add__, old[start:stop])))
+        new.extend(old[start:stop] if not shift else array("q", map(shift.__add__, old[start:stop])))
     return made.stops[-1]
 
 
 def _copied(old: FileIO | None, base: Base, start: int, stop: int) -> Iterator[bytes]:
-    """Yield the bytes of consecutive rows of the old file."""
+    """Yield the bytes of the rows `start` to `stop` of the old file, which follow each other there."""
     if old is None or start == stop:
         return
-    at, end = base.starts[start], base.stops[stop - 1]
-    old.seek(at)
-    while at < end:
-        piece = old.read(min(end - at, _CHUNK))
+    offset, end = base.starts[start], base.stops[stop - 1]
+    old.seek(offset)
+    while offset < end:
+        piece = old.read(min(end - offset, _COPY_BYTES))
         if not piece:
             raise OSError(f"{old.name}: it was cut off meanwhile; try again")
-        at += len(piece)
+        offset += len(piece)
         yield piece

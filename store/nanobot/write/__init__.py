@@ -1,1 +1,1 @@
-"""Changes of files: compactions, closing, repair, settling, and their undo."""
+"""Writes to session files: compactions, closing, repairs and settling, and their undo."""

@@ -1,6 +1,4 @@
-"""Closing nanobot's sessions: which files are moved to the trash, what speaks against it, and what is left
-elsewhere.
-"""
+"""Plans for closing nanobot's sessions, and for restoring what was closed or repaired."""
 
 from __future__ import annotations
 
@@ -19,11 +17,11 @@ from sessionscope.store.model.session_table import SessionTable
 from sessionscope.store.nanobot.format.discovery import HOME, SESSIONS, Folder
 from sessionscope.store.nanobot.format.names import CHECKPOINT, ENDING, file_name, safe_name
 
-from .file_edits import OFFLINE, FileEdit, Files, Look, digest, digest_without_undone
+from .file_edits import OFFLINE, FileAttributes, FileEdit, Files, digest, digest_without_undone
 
 
 class CloseInputs(Protocol):
-    """What is read of a folder to close sessions in it."""
+    """The reads of a folder that closing its sessions needs."""
 
     def file_of(self, ref: Ref) -> str | None: ...
     def session(self, ref: Ref) -> SessionDetail: ...
@@ -32,188 +30,213 @@ class CloseInputs(Protocol):
 
 
 def legacy_folder(folder: Folder) -> Path | None:
-    """Return where the first releases kept the sessions of all workspaces, None for that folder itself or a single
-    file.
+    """Return the folder in which the first releases kept the sessions of all workspaces.
+
+    None if it does not exist, or if it is `folder` itself.
     """
     path = Path(os.path.abspath(folder.path))
-    home = next((above for above in path.parents if above.name == HOME), Path.home() / HOME)
-    legacy = home / SESSIONS
+    legacy = _nanobot_home(path) / SESSIONS
     return legacy if legacy != path and legacy.is_dir() else None
 
 
-def plan_close(reading: CloseInputs, folder: Folder, files: Files, action: Close) -> Plan:
-    """Return what closing sessions would do. Raises UnknownSession."""
+def _nanobot_home(folder: Path) -> Path:
+    """Return the `.nanobot` folder that is nearest above a folder, or that of the user."""
+    return next((parent for parent in folder.parents if parent.name == HOME), Path.home() / HOME)
+
+
+# -- closing
+
+
+def plan_close(reader: CloseInputs, folder: Folder, files: Files, action: Close) -> Plan:
+    """Return the plan for closing sessions. Raises UnknownSession."""
     members: list[Member] = []
-    targets: dict[tuple[bool, str], FileEdit] = {}
-    left: list[str] = []
+    edits: dict[tuple[bool, str], FileEdit] = {}
+    kept_files: list[str] = []
+    asked_ids = {ref.id for ref in action.refs}
     for ref in dict.fromkeys(action.refs):
-        name = reading.file_of(ref)
-        if name is None:
-            raise UnknownSession(wording.session_is_gone(ref.id))
-        detail = reading.session(Ref(ref.layout, ref.id, name))
-        members.append(_member(detail))
-        members += _forks(reading, detail, {one.id for one in action.refs})
-        for legacy, one in _files_of(folder, files, detail, name):
-            targets[legacy, one] = FileEdit(one, digest(files.data(one, legacy)), None, legacy=legacy)
-        left += _left(folder, detail.summary.ref.id)
-    gone = [member for member in members if member.fate is Fate.DELETED]
-    count = sum(member.messages for member in gone)
-    said = [
-        f"{len(gone)} {'session' if len(gone) == 1 else 'sessions'} and {count:,} "
-        f"{'message goes' if count == 1 else 'messages go'} to the trash, in {len(targets)} "
-        f"{'file' if len(targets) == 1 else 'files'}.",
-        *left,
-    ]
-    warnings = tuple(f"{member.ref.id}: {text}" for member in gone for text in member.against)
+        session_file = reader.file_of(ref)
+        if session_file is None:
+            raise UnknownSession(f"session {ref.id!r} is gone.")
+        detail = reader.session(Ref(ref.layout, ref.id, session_file))
+        members.append(_closed_member(detail))
+        members += _forks(reader, detail, asked_ids)
+        for legacy, name in _files_of(folder, files, detail, session_file):
+            edits[legacy, name] = FileEdit(name, digest(files.read(name, legacy)), None, legacy=legacy)
+        kept_files += _kept_files(folder, detail.summary.ref.id)
+    closed = [member for member in members if member.fate is Fate.DELETED]
+    messages = sum(member.messages for member in closed)
+    sentence = (
+        f"{len(closed)} {'session' if len(closed) == 1 else 'sessions'} and {messages:,} "
+        f"{'message goes' if messages == 1 else 'messages go'} to the trash, in {len(edits)} "
+        f"{'file' if len(edits) == 1 else 'files'}."
+    )
     return Plan(
         action,
-        len(gone),
-        tuple(said),
-        warnings,
-        tuple(Change(Spot(file=target.name), "a file", target.name, None) for target in targets.values()),
+        len(closed),
+        (sentence, *kept_files),
+        tuple(f"{member.ref.id}: {reason}" for member in closed for reason in member.against),
+        tuple(Change(Spot(file=edit.name), "a file", edit.name, None) for edit in edits.values()),
         offline=OFFLINE,
-        work=tuple(targets.values()),
+        work=tuple(edits.values()),
         members=tuple(members),
     )
 
 
-def _member(detail: SessionDetail) -> Member:
+def _closed_member(detail: SessionDetail) -> Member:
     summary = detail.summary
-    against = [wording.TURN_IS_OPEN] if detail.pending or any(what == "open turn" for what, _ in detail.extras) else []
-    if detail.unanswered:
-        against.append(wording.calls_without_result(len(detail.unanswered)))
+    against = []
+    if detail.pending or any(label == "open turn" for label, _ in detail.extras):
+        against.append("a turn is open")
+    if unanswered := len(detail.unanswered):
+        against.append(f"{unanswered} {'call is' if unanswered == 1 else 'calls are'} not answered")
     return Member(
         summary.ref,
         Fate.DELETED,
         "asked for",
-        0,
-        "",
-        summary.kind,
-        summary.title,
-        summary.preview,
-        summary.message_count.value,
-        tuple(against),
+        kind=summary.kind,
+        title=summary.title,
+        preview=summary.preview,
+        messages=summary.message_count.value,
+        against=tuple(against),
     )
 
 
-def _forks(reading: CloseInputs, detail: SessionDetail, asked: set[str]) -> Iterator[Member]:
-    """Yield the forks of a session. They stay as they are, since no file records a link to cut."""
-    session_table = reading.session_table()
-    at = session_table.find(detail.summary.key)
-    for child in session_table.children(at) if at is not None else ():
-        for one in reading.summaries([session_table.keys[child]]):
-            if one.kind == "fork" and one.ref.id not in asked:
+def _forks(reader: CloseInputs, detail: SessionDetail, asked_ids: set[str]) -> Iterator[Member]:
+    """Yield the forks of a session that are not closed themselves. They are kept; no file stores a link to cut."""
+    session_table = reader.session_table()
+    index = session_table.find(detail.summary.key)
+    if index is None:
+        return
+    for child in session_table.children(index):
+        for summary in reader.summaries([session_table.keys[child]]):
+            if summary.kind == "fork" and summary.ref.id not in asked_ids:
                 yield Member(
-                    one.ref,
+                    summary.ref,
                     Fate.DETACHED,
                     "is a fork of it: stays",
-                    1,
-                    "",
-                    one.kind,
-                    one.title,
-                    one.preview,
-                    one.message_count.value,
+                    depth=1,
+                    kind=summary.kind,
+                    title=summary.title,
+                    preview=summary.preview,
+                    messages=summary.message_count.value,
                 )
 
 
-def _files_of(folder: Folder, files: Files, detail: SessionDetail, name: str) -> Iterator[tuple[bool, str]]:
-    """Yield the files of a session: its own, a checkpoint, what killed saves left, and a copy of the first releases."""
-    yield False, name
-    stem = folder.name_of(name).stem
-    for other in sorted(os.listdir(folder.path)):
-        found = file_name(other)
-        left = found is not None and found.temporary and found.stem == stem
-        if other != name and (left or other == f"{stem}{CHECKPOINT}"):
-            yield False, other
-    legacy = f"{safe_name(detail.summary.ref.id)}{ENDING}"
-    if files.legacy is not None and files.data(legacy, legacy=True) is not None:
-        yield True, legacy
+def _files_of(folder: Folder, files: Files, detail: SessionDetail, session_file: str) -> Iterator[tuple[bool, str]]:
+    """Yield the files of a session as (legacy, name).
+
+    These are its own file, its checkpoint, the temporary files of interrupted saves, and its copy in the folder of the
+    first releases.
+    """
+    yield False, session_file
+    stem = folder.name_of(session_file).stem
+    for name in sorted(os.listdir(folder.path)):
+        parsed = file_name(name)
+        is_temporary = parsed is not None and parsed.temporary and parsed.stem == stem
+        if name != session_file and (is_temporary or name == f"{stem}{CHECKPOINT}"):
+            yield False, name
+    legacy_name = f"{safe_name(detail.summary.ref.id)}{ENDING}"
+    if files.legacy is not None and files.read(legacy_name, legacy=True) is not None:
+        yield True, legacy_name
 
 
-def _left(folder: Folder, key: str) -> Iterator[str]:
-    """Yield, in words, what a session has elsewhere. That is only reported."""
+def _kept_files(folder: Folder, key: str) -> Iterator[str]:
+    """Yield a sentence for each place outside the folder where nanobot keeps data of a session. None is touched."""
     path = Path(os.path.abspath(folder.path))
-    results = path.parent / HOME / "tool-results" / safe_name(key.replace(":", "_"))
-    home = next((above for above in path.parents if above.name == HOME), Path.home() / HOME)
-    for place in (results, home / "webui" / f"{safe_name(key.replace(':', '_'))}{ENDING}"):
-        if place.exists():
-            yield f"{place} stays."
+    name = safe_name(key.replace(":", "_"))
+    tool_results = path.parent / HOME / "tool-results" / name
+    web_transcript = _nanobot_home(path) / "webui" / f"{name}{ENDING}"
+    for kept_path in (tool_results, web_transcript):
+        if kept_path.exists():
+            yield f"{kept_path} stays."
 
 
-# -- back again
+# -- restoring
 
 
 def plan_restore(files: Files, action: Restore) -> Plan:
-    """Return what a repair or the trash would restore.
+    """Return the plan for restoring files from a backup or from the trash.
 
-    Raises Refused if nothing can be restored, Misused, NotAnArchive.
+    Raises Misused if the bundle is not of nanobot's files, NotAnArchive if it cannot be read, and Refused if a file of
+    a backup has changed since, or if there is nothing to restore.
     """
-    folder = Path(action.bundle)
-    found = read_manifest(folder)
-    if found.kind not in (BundleKind.BACKUP, BundleKind.TRASH) or found.more.get("archive") != "nanobot":
-        raise Misused(f"{folder}: was not kept from a folder of nanobot's sessions.")
-    closed = found.kind is BundleKind.TRASH
-    targets: list[FileEdit] = []
+    bundle = Path(action.bundle)
+    manifest = read_manifest(bundle)
+    if manifest.kind not in (BundleKind.BACKUP, BundleKind.TRASH) or manifest.more.get("archive") != "nanobot":
+        raise Misused(f"{bundle}: was not kept from a folder of nanobot's sessions.")
+    from_trash = manifest.kind is BundleKind.TRASH
+    edits: list[FileEdit] = []
     notes: list[str] = []
     try:
-        for name, kept, before, after, legacy, look, settled in found.more["targets"]:
-            _check_names(name, kept)
-            data = files.data(name, legacy)
-            if digest(data) not in (before, after) and digest_without_undone(data) != settled:
-                if not closed:
+        for name, kept_name, before, after, legacy, attributes, after_without_undone in manifest.more["targets"]:
+            _check_file_names(name, kept_name)
+            present = files.read(name, legacy)
+            is_known = digest(present) in (before, after) or digest_without_undone(present) == after_without_undone
+            if not is_known:
+                if not from_trash:
                     raise Refused(f"{name} has changed since; nothing was done.")
                 notes.append(wording.is_not_overwritten(name))
                 continue
-            old = (folder / kept).read_bytes() if kept is not None else None
-            if digest(old) != before:
-                raise NotAnArchive(f"{folder / str(kept)}: is not what was kept there.")
-            if data != old:
-                shown = Look(int(look[0]), int(look[1]) & 0o777) if look is not None and data is None else None
-                targets.append(FileEdit(name, digest(data), old, legacy=bool(legacy), look=shown))
-        members = tuple(_back(one) for one in found.more.get("sessions", ()) if one.get("fate") == Fate.DELETED)
+            kept = (bundle / kept_name).read_bytes() if kept_name is not None else None
+            if digest(kept) != before:
+                raise NotAnArchive(f"{bundle / str(kept_name)}: is not what was kept there.")
+            if present != kept:
+                restored = _kept_attributes(attributes) if present is None else None
+                edits.append(FileEdit(name, digest(present), kept, legacy=bool(legacy), attributes=restored))
+        entries = manifest.more.get("sessions", ())
+        members = tuple(_restored_member(entry) for entry in entries if entry.get("fate") == Fate.DELETED)
     except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
-        raise NotAnArchive(f"{folder}: what it keeps cannot be read ({error}).") from None
-    if not targets:
-        raise Refused(
-            f"{folder}: was put back already; nothing was done."
-            if not notes
-            else f"{folder}: {notes[0]}; nothing was done."
-        )
-    many = "1 file" if len(targets) == 1 else f"{len(targets)} files"
-    said = f"{many} {'comes' if len(targets) == 1 else 'come'} back." if closed else f"{many} as before: {found.why}"
+        raise NotAnArchive(f"{bundle}: what it keeps cannot be read ({error}).") from None
+    if not edits:
+        reason = notes[0] if notes else "was put back already"
+        raise Refused(f"{bundle}: {reason}; nothing was done.")
     return Plan(
         action,
-        len(targets),
-        (said,),
+        len(edits),
+        (_restore_sentence(len(edits), from_trash, manifest.why),),
         tuple(notes),
-        tuple(
-            Change(Spot(file=target.name), "a file", _size(files.data(target.name, target.legacy)), _size(target.after))
-            for target in targets
-        ),
+        tuple(_restore_change(files, edit) for edit in edits),
         offline=OFFLINE,
-        work=tuple(targets),
-        members=members if closed else (),
+        work=tuple(edits),
+        members=members if from_trash else (),
     )
 
 
-def _check_names(name: str, kept: str | None) -> None:
-    """Raise for a name from a bundle that is a path: only names of files are accepted."""
-    for one in (name, kept):
-        if one is not None and (os.path.basename(one) != one or one in ("", ".", "..")):
-            raise ValueError(f"{one} is no name of a file")
+def _check_file_names(name: str, kept_name: str | None) -> None:
+    """Raise ValueError unless both are plain file names: a bundle must not lead to a file elsewhere."""
+    for candidate in (name, kept_name):
+        if candidate is not None and (os.path.basename(candidate) != candidate or candidate in ("", ".", "..")):
+            raise ValueError(f"{candidate} is no name of a file")
 
 
-def _back(one: dict[str, Any]) -> Member:
-    title = one.get("title")
+def _kept_attributes(stored: Any) -> FileAttributes | None:
+    """Return the attributes in a manifest's entry, (nanoseconds, mode). Of the mode, only permission bits count."""
+    return FileAttributes(int(stored[0]), int(stored[1]) & 0o777) if stored is not None else None
+
+
+def _restored_member(entry: dict[str, Any]) -> Member:
+    title = entry.get("title")
     return Member(
-        Ref("", str(one.get("id"))),
+        Ref("", str(entry.get("id"))),
         Fate.DELETED,
         "comes back",
         title=title if isinstance(title, str) else None,
-        preview=str(one.get("preview", "")),
-        messages=int(one.get("messages", 0)),
+        preview=str(entry.get("preview", "")),
+        messages=int(entry.get("messages", 0)),
     )
 
 
-def _size(data: bytes | None) -> str | None:
+def _restore_sentence(count: int, from_trash: bool, why: str) -> str:
+    files = "1 file" if count == 1 else f"{count} files"
+    if not from_trash:
+        return f"{files} as before: {why}"
+    return f"{files} {'comes' if count == 1 else 'come'} back."
+
+
+def _restore_change(files: Files, edit: FileEdit) -> Change:
+    before = _size_text(files.read(edit.name, edit.legacy))
+    return Change(Spot(file=edit.name), "a file", before, _size_text(edit.after))
+
+
+def _size_text(data: bytes | None) -> str | None:
     return None if data is None else f"{len(data):,} bytes"

@@ -1,7 +1,7 @@
-"""Ends a turn that a crash left open, as nanobot does at its next turn, so that the agent can go on.
+"""The end of a turn that a crash left unfinished, as nanobot writes it at its next turn, so that the agent can go on.
 
-Source: nanobot 0.2.0, `agent/loop.py`: the messages of the checkpoint are added unless the session has them already; a
-call that still waits gets an error as its result, and so does a user who waits for an answer.
+Source: nanobot 0.2.0, `agent/loop.py`: the messages of the checkpoint are appended, unless the session ends with them
+already. A pending call gets an error as its result, and a user who waits for an answer gets an error as the answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from sessionscope.store.model.errors import Refused
 from sessionscope.store.model.findings import Change, cut
@@ -21,10 +23,52 @@ from sessionscope.store.nanobot.read.message_scan import MessageScan, ScannedMes
 
 from .fixes import FixedFile
 
+Message = dict[str, Any]
 INTERRUPTED = "Error: Task interrupted before this tool finished."
+"""The result that nanobot gives to a pending call."""
 UNANSWERED = "Error: Task interrupted before a response was generated."
-_SAME = ("role", "content", "tool_call_id", "name", "tool_calls", "reasoning_content", "thinking_blocks")
-_OPEN = ("runtime_checkpoint", "pending_user_turn")
+"""The answer that nanobot gives to a user who waits for one."""
+_COMPARED_MEMBERS = (
+    "role",
+    "content",
+    "tool_call_id",
+    "name",
+    "tool_calls",
+    "reasoning_content",
+    "thinking_blocks",
+)
+"""The members by which nanobot compares a message of the checkpoint with one of the session."""
+_OPEN_TURN_MEMBERS = ("runtime_checkpoint", "pending_user_turn")
+"""The members of the metadata that mark an open turn."""
+
+
+class _TurnEnd(Struct):
+    """The messages that end a turn."""
+
+    restored: list[Message]
+    """The messages of the checkpoint that the session lacks. They follow the last message of the file."""
+    results: dict[int, list[Message]]
+    """The results of calls that have none, by the index of the message that they follow.
+
+    The index counts the messages of the file and then the restored ones.
+    """
+    answer: Message | None
+    """The answer to a user who waits for one. It is the last message."""
+
+    @property
+    def result_count(self) -> int:
+        return sum(map(len, self.results.values()))
+
+    def sentences(self) -> list[str]:
+        """Return a sentence for each kind of message that is added."""
+        sentences = []
+        if self.restored:
+            sentences.append(f"{len(self.restored)} messages of the checkpoint are put back.")
+        if count := self.result_count:
+            sentences.append(f"{count} {'call is' if count == 1 else 'calls are'} answered as interrupted.")
+        if self.answer is not None:
+            sentences.append("The user is told that the turn was interrupted.")
+        return sentences
 
 
 def settle(
@@ -35,148 +79,159 @@ def settle(
     reason: str,
     now: datetime,
 ) -> tuple[FixedFile, list[str]]:
-    """Return the file with its turn ended, and in words how; the same bytes if nothing is open.
+    """Return the file with its turn ended, and sentences that say how. If no turn is open, the file is unchanged.
 
-    `checkpoint` is that of a sidecar in force, which takes precedence over one in the metadata. Raises Refused for a
-    damaged file.
+    `checkpoint` is that of a sidecar in force, which takes precedence over one in the metadata. `reason` replaces
+    nanobot's error texts, unless it is empty. Raises Refused if the file is damaged.
     """
     if any(finding.fixable for finding in check_file(subject, scanned)):
         raise Refused(f"{subject.file}: it is damaged; repair it before its turn is settled.")
-    stamp = now.isoformat()
     stored = scanned.values.get("metadata")
-    metadata: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
-    held = checkpoint if checkpoint is not None else metadata.get("runtime_checkpoint")
-    restored = _restored(scanned, data, held, reason, stamp) if isinstance(held, Mapping) else []
-    rows = [item.row for item in scanned.rows if item.row is not None] + [row_of(row) for row in restored]
-    results = _missing_results(rows, _consolidated(subject, scanned), reason, stamp)
-    closing: list[dict[str, Any]] = []
-    if metadata.get("pending_user_turn") is True and not results and rows and rows[-1].role == "user":
-        closing = [{"role": "assistant", "content": reason or UNANSWERED, "timestamp": stamp}]
-    said = _said(len(restored), sum(map(len, results.values())), bool(closing))
-    if not said and not any(name in metadata for name in _OPEN):
-        return FixedFile(data, (), ()), []
-    return _written(subject, scanned, data, restored, results, closing, stamp), said or ["Its turn is marked as ended."]
+    metadata: dict[str, Any] = stored if isinstance(stored, dict) else {}
+    if checkpoint is None:
+        checkpoint = metadata.get("runtime_checkpoint")
+    turn_end = _turn_end(subject, scanned, data, metadata, checkpoint, reason, now.isoformat())
+    sentences = turn_end.sentences()
+    if not sentences:
+        if not any(name in metadata for name in _OPEN_TURN_MEMBERS):
+            return FixedFile(data, (), ()), []
+        sentences = ["Its turn is marked as ended."]
+    return _settled_file(subject, scanned, data, turn_end, now.isoformat()), sentences
 
 
-def _consolidated(subject: Subject, scanned: MessageScan) -> int:
-    """Return how many messages are consolidated."""
-    metadata = metadata_of(scanned.values) if scanned.head is not None else None
-    return offset_of(metadata, len(scanned.rows), subject.later).value
+# -- the messages that end the turn
 
 
-def _missing_results(
-    rows: Sequence[ScannedMessage], consolidated: int, reason: str, stamp: str
-) -> dict[int, list[dict[str, Any]]]:
-    """Return results for the calls that have none, by the position of the row after which they belong."""
-    results: dict[int, list[dict[str, Any]]] = {}
-    for call in pair(rows)[0]:
-        if call.at >= consolidated:
-            last = call.at
-            while last + 1 < len(rows) and rows[last + 1].role == "tool":
-                last += 1
-            results.setdefault(last, []).append(_error_result(call.id, call.name, reason, stamp))
-    return results
-
-
-def _said(restored: int, answered: int, closed: bool) -> list[str]:
-    """Return in sentences what ending the turn does."""
-    sentences: list[str] = []
-    if restored:
-        sentences.append(f"{restored} messages of the checkpoint are put back.")
-    if answered:
-        sentences.append(f"{answered} {'call is' if answered == 1 else 'calls are'} answered as interrupted.")
-    if closed:
-        sentences.append("The user is told that the turn was interrupted.")
-    return sentences
-
-
-def _error_result(call_id: str, name: str, reason: str, stamp: str) -> dict[str, Any]:
-    """Return the result that nanobot gives a call that was interrupted."""
-    content = reason or INTERRUPTED
-    return {"role": "tool", "tool_call_id": call_id, "name": name, "content": content, "timestamp": stamp}
-
-
-def _restored(
-    scanned: MessageScan, data: bytes, checkpoint: Mapping[str, Any], reason: str, stamp: str
-) -> list[dict[str, Any]]:
-    """Return the messages of a checkpoint that the session does not end with already."""
-    messages = _checkpoint_messages(checkpoint, reason, stamp)
-    count = min(len(messages), len(scanned.rows))
-    newest_rows = scanned.rows[len(scanned.rows) - count :]
-    newest = [_alike(json.loads(data[item.start : item.stop].decode().strip())) for item in newest_rows]
-    held = [_alike(message) for message in messages]
-    shared = next((size for size in range(count, 0, -1) if newest[-size:] == held[:size]), 0)
-    return [message | {"timestamp": message.get("timestamp", stamp)} for message in messages[shared:]]
-
-
-def _checkpoint_messages(checkpoint: Mapping[str, Any], reason: str, stamp: str) -> list[dict[str, Any]]:
-    """Return what a checkpoint holds: the assistant's message, the results so far, and errors for calls that wait."""
-    messages = [
-        dict(message)
-        for message in (checkpoint.get("assistant_message"), *_items(checkpoint.get("completed_tool_results")))
-        if isinstance(message, Mapping) and message.get("role")
-    ]
-    for call in _items(checkpoint.get("pending_tool_calls")):
-        if isinstance(call, Mapping) and call.get("id"):
-            function = call.get("function")
-            name = function.get("name") if isinstance(function, Mapping) else call.get("name")
-            messages.append(_error_result(str(call["id"]), name if isinstance(name, str) else "tool", reason, stamp))
-    return messages
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _alike(row: Mapping[str, Any]) -> list[Any]:
-    """Return what makes two messages the same to nanobot. The error for a call counts as that call's answer."""
-    return [row.get(name) for name in _SAME]
-
-
-def _written(
+def _turn_end(
     subject: Subject,
     scanned: MessageScan,
     data: bytes,
-    restored: Sequence[dict[str, Any]],
-    results: Mapping[int, Sequence[dict[str, Any]]],
-    closing: Sequence[dict[str, Any]],
-    stamp: str,
-) -> FixedFile:
-    """Return the file with messages of the checkpoint, missing results and a closing message added."""
+    metadata: Mapping[str, Any],
+    checkpoint: Any,
+    reason: str,
+    timestamp: str,
+) -> _TurnEnd:
+    restored: list[Message] = []
+    if isinstance(checkpoint, Mapping):
+        restored = _missing_messages(scanned, data, _checkpoint_messages(checkpoint, reason, timestamp), timestamp)
+    rows = [item.row for item in scanned.rows if item.row is not None] + [row_of(message) for message in restored]
+    results = _results(subject, scanned, rows, reason, timestamp)
+    answer = None
+    if metadata.get("pending_user_turn") is True and not results and rows and rows[-1].role == "user":
+        answer = {"role": "assistant", "content": reason or UNANSWERED, "timestamp": timestamp}
+    return _TurnEnd(restored, results, answer)
+
+
+def _checkpoint_messages(checkpoint: Mapping[str, Any], reason: str, timestamp: str) -> list[Message]:
+    """Return the messages of a checkpoint: the assistant's, the results so far, and errors for the pending calls."""
+    messages: list[Message] = []
+    assistant_message = checkpoint.get("assistant_message")
+    if isinstance(assistant_message, Mapping) and assistant_message.get("role"):
+        messages.append(dict(assistant_message))
+    results = checkpoint.get("completed_tool_results")
+    for result in results if isinstance(results, list) else ():
+        if isinstance(result, Mapping) and result.get("role"):
+            messages.append(dict(result))
+    pending_calls = checkpoint.get("pending_tool_calls")
+    for call in pending_calls if isinstance(pending_calls, list) else ():
+        if isinstance(call, Mapping) and call.get("id"):
+            function = call.get("function")
+            stored_name = function.get("name") if isinstance(function, Mapping) else call.get("name")
+            name = stored_name if isinstance(stored_name, str) else "tool"
+            messages.append(_error_result(str(call["id"]), name, reason, timestamp))
+    return messages
+
+
+def _missing_messages(scanned: MessageScan, data: bytes, messages: Sequence[Message], timestamp: str) -> list[Message]:
+    """Return the messages of a checkpoint without the first ones that the session ends with already.
+
+    A message without a time gets `timestamp`.
+    """
+    count = min(len(messages), len(scanned.rows))
+    newest_rows = scanned.rows[len(scanned.rows) - count :]
+    stored = [_compared(json.loads(data[item.start : item.stop].decode().strip())) for item in newest_rows]
+    expected = [_compared(message) for message in messages]
+    overlap = next((size for size in range(count, 0, -1) if stored[-size:] == expected[:size]), 0)
+    return [message | {"timestamp": message.get("timestamp", timestamp)} for message in messages[overlap:]]
+
+
+def _compared(message: Mapping[str, Any]) -> list[Any]:
+    """Return what makes two messages the same to nanobot. An error as the result of a call counts like any result."""
+    return [message.get(name) for name in _COMPARED_MEMBERS]
+
+
+def _results(
+    subject: Subject, scanned: MessageScan, rows: Sequence[ScannedMessage], reason: str, timestamp: str
+) -> dict[int, list[Message]]:
+    """Return an error result for each call without a result, by the index of the row that it follows.
+
+    A result follows the results that the message of its call has already. Consolidated calls are left as they are.
+    """
+    metadata = metadata_of(scanned.values) if scanned.head is not None else None
+    offset = offset_of(metadata, len(scanned.rows), subject.later).value
+    unanswered, _ = pair(rows)
+    results: dict[int, list[Message]] = {}
+    for call in unanswered:
+        if call.at < offset:
+            continue
+        index = call.at
+        while index + 1 < len(rows) and rows[index + 1].role == "tool":
+            index += 1
+        results.setdefault(index, []).append(_error_result(call.id, call.name, reason, timestamp))
+    return results
+
+
+def _error_result(call_id: str, name: str, reason: str, timestamp: str) -> Message:
+    return {
+        "role": "tool",
+        "tool_call_id": call_id,
+        "name": name,
+        "content": reason or INTERRUPTED,
+        "timestamp": timestamp,
+    }
+
+
+# -- the file
+
+
+def _settled_file(subject: Subject, scanned: MessageScan, data: bytes, turn_end: _TurnEnd, timestamp: str) -> FixedFile:
+    """Return the file with a turn's end written, and its metadata line without the marks of an open turn."""
     changes: list[Change] = []
     lines: list[bytes] = []
 
-    def add(row: dict[str, Any]) -> None:
-        lines.append(dumps(row))
-        changes.append(Change(subject.spot(), "a message", None, _shown(lines[-1])))
+    def add_messages(messages: Sequence[Message]) -> None:
+        for message in messages:
+            line = dumps(message)
+            changes.append(Change(subject.spot(), "a message", None, _text(line)))
+            lines.append(line)
 
-    position = -1
+    index = -1
     for item in scanned.items:
         line = data[item.start : item.stop]
         if item is scanned.head:
-            before, line = line, dumps(_ended(scanned.values, stamp))
-            changes.append(Change(subject.spot(item), "the metadata line", _shown(before), _shown(line)))
+            new_line = dumps(_settled_values(scanned.values, timestamp))
+            changes.append(Change(subject.spot(item), "the metadata line", _text(line), _text(new_line)))
+            line = new_line
         lines.append(line if line.endswith((b"\n", b"\r")) else line + b"\n")
         if item.sort is Sort.MESSAGE:
-            position += 1
-            for result in results.get(position, ()):
-                add(result)
-    for row in restored:
-        position += 1
-        add(row)
-        for result in results.get(position, ()):
-            add(result)
-    for row in closing:
-        add(row)
+            index += 1
+            add_messages(turn_end.results.get(index, ()))
+    for message in turn_end.restored:
+        index += 1
+        add_messages([message])
+        add_messages(turn_end.results.get(index, ()))
+    if turn_end.answer is not None:
+        add_messages([turn_end.answer])
     return FixedFile(b"".join(lines), (), tuple(changes))
 
 
-def _shown(line: bytes) -> str:
+def _text(line: bytes) -> str:
     return cut(line.decode("utf-8", "replace").rstrip())
 
 
-def _ended(values: Mapping[str, Any], stamp: str) -> dict[str, Any]:
-    """Return the metadata of a session whose turn has ended."""
-    stored = values.get("metadata")
-    inner = {name: value for name, value in stored.items() if name not in _OPEN} if isinstance(stored, dict) else stored
-    return {**values, "updated_at": stamp, "metadata": inner}
+def _settled_values(values: Mapping[str, Any], timestamp: str) -> dict[str, Any]:
+    """Return the members of the metadata line without the marks of an open turn."""
+    metadata = values.get("metadata")
+    if isinstance(metadata, dict):
+        metadata = {name: value for name, value in metadata.items() if name not in _OPEN_TURN_MEMBERS}
+    return {**values, "updated_at": timestamp, "metadata": metadata}
