@@ -52,7 +52,7 @@ def close_anyway(warnings: Sequence[str]) -> str:
 
 def calls_without_result(count: int) -> str:
     """Return how many calls have no result."""
-    return f"{count} {'call is' if count == 1 else 'calls are'} not answered"
+    return f"{count:,} {'call is' if count == 1 else 'calls are'} not answered"
 
 
 def already_undone(number: int) -> str:

@@ -45,8 +45,6 @@ from .write.file_edits import OFFLINE, FileEdit, Files, digest
 from .write.fixes import MAX_ROUNDS, apply_fixes, fixes_of, follow_ups
 from .write.settle_turn import settle
 
-NOTHING = "There is nothing to put right."
-"""The reason of a repair plan that changes nothing."""
 MANIFEST_CHARS = 2_000
 """To how many characters the reasons of a plan are cut in the manifest of its bundle."""
 _WHOLE_FILE_CODES = {"leftover-temporary", "stale-sidecar", "invisible", "key-disagrees"}
@@ -97,7 +95,7 @@ class NanobotActions:
         name = self._file_name(ref)
         data = self._files.read(name)
         if data is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         if self._folder.name_of(name).temporary:
             raise Refused(f"{name}: is a leftover of an interrupted save. Repair it first.")
         return name, data
@@ -150,7 +148,7 @@ class NanobotActions:
         return Plan(
             action,
             len(changes) if work else 0,
-            tuple(reasons(chosen)) or (NOTHING,),
+            tuple(reasons(chosen)) or (wording.NOTHING_TO_REPAIR,),
             (),
             tuple(changes),
             tuple(finding for finding, _ in chosen),
@@ -223,7 +221,7 @@ class NanobotActions:
         return Plan(
             action,
             len(changes),
-            tuple(sentences) or ("No call is open in it, and no turn.",),
+            tuple(sentences) or (wording.NOTHING_TO_SETTLE,),
             (),
             tuple(changes),
             offline=OFFLINE if edits else "",
@@ -272,7 +270,7 @@ class NanobotActions:
     def apply(self, plan: Plan, progress: Progress = silent, cancel: Cancel = never, offline: bool = False) -> Receipt:
         """See `sessionscope.store.protocols.Actions`."""
         if plan.empty:
-            return Receipt("Nothing was done.", 0)
+            return Receipt(wording.NOTHING_DONE, 0)
         self._check_confirmed(plan, offline)
         bundle = self._write(plan, progress, cancel)
         match plan.action:
@@ -296,7 +294,7 @@ class NanobotActions:
         if isinstance(action, Compact) and not action.note.strip():
             raise Misused(wording.NOTE_IS_MISSING)
         if isinstance(action, Close) and plan.warnings and not action.anyway:
-            raise Refused(f"{'; '.join(plan.warnings[:3])}. Close it anyway, or settle it first.")
+            raise Refused(wording.close_anyway(plan.warnings))
 
     def _write(self, plan: Plan, progress: Progress, cancel: Cancel) -> Path | None:
         """Back up and write the files of a plan under their locks. Return the bundle, or None if none is needed.
@@ -308,7 +306,7 @@ class NanobotActions:
         with self._files.locked():
             self._files.check(edits)
             if cancel():
-                raise Cancelled("stopped before anything was changed.")
+                raise Cancelled(wording.STOPPED)
             bundle: Path | None = None
             changed: list[str] = []
             try:

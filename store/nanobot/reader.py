@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from sessionscope.store.model import outline as outlines
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context, tokens_of
 from sessionscope.store.model.errors import Busy, StoreError, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -116,15 +117,13 @@ class NanobotReader:
         positions = [position for position, id_ in enumerate(table.ids) if id_ == name]
         if not positions:
             positions = [position for position in range(len(table)) if name in self._listing.names_for(table, position)]
-        if len(positions) == 1:
-            return self._listing.ref(table, positions[0])
-        if positions:
-            refs = ", ".join(str(self._listing.ref(table, position)) for position in positions)
-            raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
+        refs = [self._listing.ref(table, position) for position in positions]
+        if len(refs) == 1:
+            return refs[0]
+        if refs:
+            raise UnknownSession(wording.name_is_ambiguous(name, refs))
         candidates = [table.ids[position] for position in table.matching([name])[:MAX_CANDIDATES]]
-        if not candidates:
-            raise UnknownSession(f"no session {name!r}.")
-        raise UnknownSession(f"no session {name!r}; did you mean {', '.join(candidates)}?")
+        raise UnknownSession(wording.name_is_unknown(name, candidates))
 
     def session(self, ref: Ref) -> SessionDetail:
         name = self._name_of(ref)
@@ -172,7 +171,7 @@ class NanobotReader:
         """Return the file name of a session. Raises UnknownSession."""
         name = self._name(ref)
         if name is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return name
 
     def _path(self, name: str) -> str:
@@ -293,7 +292,7 @@ class NanobotReader:
         with opening(self._path(name)) as file:
             message = self._message(name, file, row, start, stop)
         if message is None:
-            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+            raise UnknownSession(wording.message_is_gone(row, ref.id))
         return message
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = PIECE_BYTES) -> list[Message]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sessionscope.store.io.sqlitefile import TRIES, Read
 from sessionscope.store.model import outline as outlines
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Context
 from sessionscope.store.model.errors import Cancelled, UnknownSession
 from sessionscope.store.model.findings import Finding
@@ -124,8 +125,7 @@ class PowerLoopReader:
                 return ref
         session_table = self.session_table()
         candidates = [session_table.ids[index] for index in session_table.matching([ids[0]])[:MAX_CANDIDATES]]
-        hint = f"; did you mean {', '.join(candidates)}?" if candidates else "."
-        raise UnknownSession(f"no session {name!r}{hint}")
+        raise UnknownSession(wording.name_is_unknown(name, candidates))
 
     def _row(self, conn: sqlite3.Connection, ref: Ref) -> tuple[Any, ...] | None:
         """Return the session row of a ref, None if it no longer exists."""
@@ -143,7 +143,7 @@ class PowerLoopReader:
 
         detail = self.read(work)
         if detail is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         return detail
 
     # -- messages
@@ -280,7 +280,7 @@ class PowerLoopReader:
         owner = self._owner(ref)
         message = self.read(lambda conn: messages.message(conn, self.layout, owner, row, start, stop))
         if message is None:
-            raise UnknownSession(f"message {row} of session {ref.id!r} is gone.")
+            raise UnknownSession(wording.message_is_gone(row, ref.id))
         return message
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = META_BYTES) -> list[Message]:
@@ -371,7 +371,7 @@ class PowerLoopReader:
         if ref is not None:
             key = self.key(ref)
             if key is None:
-                raise UnknownSession(f"session {ref.id!r} is gone.")
+                raise UnknownSession(wording.session_is_gone(ref.id))
         # Imported only when the doctor runs: other readers need none of it.
         from .doctor import checkup
 

@@ -1,4 +1,4 @@
-"""The checks of one session file. Pure. The repairs are in `write/fixes.py`.
+"""The checks of one session file. Pure; the repairs are in `write/fixes.py`.
 
 Severity follows nanobot: an error is anything for which it loses a message, hides a session or fails a turn.
 """
@@ -340,13 +340,11 @@ def _check_tool_calls(subject: Subject, scanned: MessageScan) -> Iterator[Findin
         if call.at >= consolidated:
             names_by_row.setdefault(call.at, []).append(call.name or call.id)
     for index, names in names_by_row.items():
-        shown_names = ", ".join(name[:CALL_CHARS] for name in names[:5])
         yield finding(
             "unanswered-calls",
             Severity.WARNING,
             subject.spot(rows[index]),
-            f"Nobody answered {len(names)} of its calls ({shown_names}), and no turn is open that would; settle "
-            "answers them.",
+            wording.unanswered_calls(names),
         )
 
 
@@ -367,7 +365,7 @@ def _check_open_turn(subject: Subject, scanned: MessageScan) -> Iterator[Finding
             "open-turn",
             Severity.INFO,
             subject.spot(scanned.head),
-            f"A turn is open: {reason}. Its agent may go on with it; if it never will, settle ends it.",
+            wording.open_turn(reason),
         )
 
 

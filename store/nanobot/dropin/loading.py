@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from sessionscope.store.io.jsonlines import Fidelity, Span, SpanKind, Trouble, scan
+from sessionscope.store.io.jsonlines import scan
+from sessionscope.store.io.spans import Fidelity, Span, SpanKind, Trouble
 from sessionscope.store.nanobot.format.file import Stat, stat_of
 from sessionscope.store.nanobot.format.file_head import METADATA, PROVIDER_STATE
 from sessionscope.store.nanobot.format.history import consolidated

@@ -24,6 +24,7 @@ from sessionscope.store.nanobot.format.file import stat_of
 from sessionscope.store.nanobot.format.names import LOCK
 
 from . import loading, writing
+from .listed_file import listed_file
 from .row_lines import Unwritable, line_of, row_line
 from .session import FILE_MAX_MESSAGES, Session, SessionChanged, safe_key
 from .writing import SAVE, Base, Snapshot
@@ -34,10 +35,6 @@ WAIT_S = 30.0
 """How many seconds the lock of a sessions folder is waited for. nanobot 0.3.5 takes the same lock."""
 POLL_S = 0.005
 """After how many seconds the lock is tried again."""
-HEAD_BYTES = 65_536
-"""How many bytes of each file a listing reads."""
-LONG_HEAD_BYTES = 64 * HEAD_BYTES
-"""How many it reads if the first line is longer than that: it may hold the whole state of a turn under way."""
 _log = logging.getLogger(__name__)
 
 
@@ -199,33 +196,9 @@ class SessionManager:
 
     def list_sessions(self) -> list[dict[str, Any]]:
         """Return key, created_at, updated_at, title, preview and path of each file's session, last updated first."""
-        listed = []
-        for path in self.sessions_dir.glob("*.jsonl"):
-            size = HEAD_BYTES
-            try:
-                data, _ = beginning(str(path), size)
-                if len(data) == size and b"\n" not in data:
-                    size = LONG_HEAD_BYTES
-                    data, _ = beginning(str(path), size)
-            except StoreError as error:
-                _log.warning("%s cannot be listed: %s", path.name, error)
-                continue
-            head = read_file_head(FileName(path.stem, False), data, len(data) < size)
-            if not data.strip() or not head.session:
-                continue
-            metadata = head.metadata or Metadata()
-            key_is_certain = head.naming is Naming.BASE64 or (metadata.key and loading.same_file(path, metadata.key))
-            listed.append(
-                {
-                    "key": head.key if key_is_certain else guessed_key(path.stem),
-                    "created_at": metadata.created_at,
-                    "updated_at": metadata.updated_at,
-                    "title": metadata.title or "",
-                    "preview": head.preview,
-                    "path": str(path),
-                }
-            )
-        return sorted(listed, key=lambda entry: str(entry["updated_at"] or ""), reverse=True)
+        entries = [listed_file(path) for path in self.sessions_dir.glob("*.jsonl")]
+        sessions = [entry for entry in entries if entry is not None]
+        return sorted(sessions, key=lambda session: str(session["updated_at"] or ""), reverse=True)
 
     # -- writing
 

@@ -56,7 +56,7 @@ def plan_close(reader: CloseInputs, folder: Folder, files: Files, action: Close)
     for ref in dict.fromkeys(action.refs):
         session_file = reader.file_of(ref)
         if session_file is None:
-            raise UnknownSession(f"session {ref.id!r} is gone.")
+            raise UnknownSession(wording.session_is_gone(ref.id))
         detail = reader.session(Ref(ref.layout, ref.id, session_file))
         members.append(_closed_member(detail))
         members += _forks(reader, detail, asked_ids)
@@ -86,9 +86,9 @@ def _closed_member(detail: SessionDetail) -> Member:
     summary = detail.summary
     against = []
     if detail.pending or any(label == "open turn" for label, _ in detail.extras):
-        against.append("a turn is open")
-    if unanswered := len(detail.unanswered):
-        against.append(f"{unanswered} {'call is' if unanswered == 1 else 'calls are'} not answered")
+        against.append(wording.TURN_IS_OPEN)
+    if detail.unanswered:
+        against.append(wording.calls_without_result(len(detail.unanswered)))
     return Member(
         summary.ref,
         Fate.DELETED,

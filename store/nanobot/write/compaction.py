@@ -129,7 +129,7 @@ def _newest_logged(compaction_log: list[LoggedCompaction], number: int) -> Logge
         numbers = ", ".join(str(logged.number) for logged in compaction_log if logged.undone is None)
         raise Misused(f"there is no compaction {number} that was made here; there is {numbers or 'none'}.")
     if compaction.undone is not None:
-        raise Misused(f"compaction {number} was taken back already.")
+        raise Misused(wording.already_undone(number))
     last = newest(compaction_log)
     if last is not None and last is not compaction:
         raise Refused(f"compaction {number} cannot be taken back before compaction {last.number}.")

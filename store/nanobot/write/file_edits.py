@@ -173,10 +173,7 @@ class Files:
         ]
 
     def _backup_failed(self, error: OSError) -> Refused:
-        return Refused(
-            f"{self.folder}: what would change cannot be backed up beside it ({error.strerror or error}); "
-            "nothing was changed."
-        )
+        return Refused(wording.cannot_back_up(self.folder, error))
 
     # -- writing
 

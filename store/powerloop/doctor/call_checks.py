@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.findings import Choice, Severity
 from sessionscope.store.model.outline import runs_of
 from sessionscope.store.model.rows import State
@@ -22,8 +23,6 @@ from .check_results import CheckResult, check_result, named_seqs
 from .edits import Edit
 from .room import Rooms, count_on, make_room
 
-SHOWN_CALLS = 5
-"""How many unanswered calls a finding names."""
 SHOWN_CHARS = 40
 """How many characters of a call's name or id a finding shows."""
 
@@ -72,13 +71,11 @@ def _unanswered_calls(facts: SessionFacts, pairs: ToolCallPairs) -> Iterator[Che
         abandoned = [call for call in calls if call.id not in awaited_ids]
         if not abandoned:
             continue
-        names = ", ".join(str(call.name or call.id or "?")[:SHOWN_CHARS] for call in abandoned[:SHOWN_CALLS])
         yield check_result(
             "unanswered-calls",
             Severity.WARNING,
             facts.spot(facts.rows[index]),
-            f"Nobody answered {len(abandoned)} of its calls ({names}), and no turn is open that would; "
-            "settle answers them.",
+            wording.unanswered_calls([call.name or call.id or "?" for call in abandoned]),
         )
 
 
@@ -170,6 +167,5 @@ def _open_turn(facts: SessionFacts, open_count: int) -> CheckResult:
         "open-turn",
         Severity.INFO,
         facts.spot(),
-        f"A turn is open: it waits for {awaited_in_words}. "
-        "Its agent may go on with it; if it never will, settle ends it.",
+        wording.open_turn(f"it waits for {awaited_in_words}"),
     )

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from operator import attrgetter
 
+from sessionscope.store.model import wording
 from sessionscope.store.model.context import Candidate, Context, tokens_of
 from sessionscope.store.model.errors import UnknownSession
 from sessionscope.store.powerloop.format.layout import NOTE_NAME, Layout
@@ -88,5 +89,5 @@ def facts_of(conn: sqlite3.Connection, layout: Layout, id_: str, bodies: bool) -
     key = sessions.rowid_of(conn, layout, id_)
     facts = read_facts(conn, layout, key, bodies) if key is not None else None
     if facts is None:
-        raise UnknownSession(f"session {id_!r} is gone.")
+        raise UnknownSession(wording.session_is_gone(id_))
     return facts
