@@ -23,6 +23,7 @@ from sessionscope.tui import cli
 from sessionscope.tui.__main__ import main
 from sessionscope.tui.app import binding_ids
 from sessionscope.tui.config import Config
+from sessionscope.tui.headless import records
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = ROOT / "tests" / "data" / "contract.json"
@@ -41,7 +42,7 @@ def contract() -> dict[str, Any]:
     return {
         "verbs": {verb: _options(verb) for verb in sorted(cli._VERBS)},
         "json keys": json_keys,
-        "states": sorted(State),
+        "states": sorted(map(records.state_name, State)),
         "views": sorted(View),
         "finding codes and choices": sorted(set(_codes())),
         "on disk": on_disk,

@@ -76,7 +76,7 @@ def test_a_message_is_given_whole(cli: Cli, sample: Sample) -> None:
         stored = dict(conn.execute("SELECT seq, content FROM messages WHERE session_id = ?", (ROOT_SESSION,)))
     assert {seq: message["content"] for seq, message in found.items()} == stored
     assert found[2]["tool_calls"][0] == {"id": "tc1", "name": "read_file", "arguments": {"path": "ci/log.txt"}}
-    assert (found[3]["name"], found[3]["tool_call_id"], found[3]["state"]) == ("read_file", "tc1", "compacted_out")
+    assert (found[3]["name"], found[3]["tool_call_id"], found[3]["state"]) == ("read_file", "tc1", "compacted")
     assert found[1]["created_at"].endswith("Z")
     assert found[1]["damage"] is None
 

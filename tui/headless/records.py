@@ -10,7 +10,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, TextIO
 
-from sessionscope.store import Archived, Compaction, Count, Message, TimelineRow, ToolCall
+from sessionscope.store import Archived, Compaction, Count, Message, State, TimelineRow, ToolCall
 
 from .reading import SessionNode
 
@@ -120,6 +120,11 @@ def _exactly(count: Count) -> int | None:
     return count.value if count.exact else None
 
 
+def state_name(state: str) -> str:
+    """Return what our JSON calls a state of a message: power-loop's own word for compacted is only in its files."""
+    return "compacted" if state == State.COMPACTED else state
+
+
 def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
     """Return a row of a timeline as `show` promises it.
 
@@ -132,7 +137,7 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
             "row": name,
             "seq": row.seq,
             "role": row.role or None,
-            "state": row.state,
+            "state": state_name(row.state),
             "content": None,
             "name": row.name,
             "tool_calls": [],
@@ -148,7 +153,7 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
         "row": found.row,
         "seq": found.seq,
         "role": found.role,
-        "state": found.state,
+        "state": state_name(found.state),
         "content": _content(found, pieces),
         "name": found.name,
         "tool_calls": [_call(call) for call in found.tool_calls],
