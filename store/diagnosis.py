@@ -44,7 +44,7 @@ def diagnose(
     except BaseException:
         _close(archives)
         raise
-    return _walk(found, archives, chosen, progress, cancel)
+    return _all_findings(found, archives, chosen, progress, cancel)
 
 
 def _unopened(place: str | os.PathLike[str], found: Located | None, error: NotAnArchive | Damaged) -> Iterator[Finding]:
@@ -90,13 +90,14 @@ def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref |
     return found or damaged
 
 
-def _walk(
+def _all_findings(
     place: Located,
     archives: Sequence[Archive],
     chosen: Sequence[tuple[Archive, Ref | None]],
     progress: Progress,
     cancel: Cancel,
 ) -> Iterator[Finding]:
+    """Yield the findings of a file as a whole, then those of the chosen archives and sessions. Close all archives."""
     seen: set[str] = set()
     try:
         for finding in place.format.examine(place.path, archives, None) if place.format is not None else ():

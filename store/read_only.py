@@ -73,8 +73,8 @@ class Rows:
     def __init__(self, rows: Sequence[TimelineRow], about: str = "") -> None:
         self._rows, self.about = rows, about
         self.length = Count(len(rows))
-        self._places = {row.seq: at for at, row in enumerate(rows) if row.seq is not None}
-        self._seqs = sorted(self._places)
+        self._index_by_seq = {row.seq: at for at, row in enumerate(rows) if row.seq is not None}
+        self._seqs = sorted(self._index_by_seq)
         self.highest = self._seqs[-1] if self._seqs else 0
         names = [row.seq if row.seq is not None else f"L{row.line}" if row.line is not None else "" for row in rows]
         self.digits = max((len(str(name)) for name in names), default=1)
@@ -83,11 +83,11 @@ class Rows:
         return list(self._rows[max(0, start) : stop])
 
     def locate(self, seq: int) -> int | None:
-        return self._places.get(seq)
+        return self._index_by_seq.get(seq)
 
     def nearest(self, seq: int) -> int:
         at = min(bisect_left(self._seqs, seq), len(self._seqs) - 1)
-        return self._places[self._seqs[at]] if self._seqs else 0
+        return self._index_by_seq[self._seqs[at]] if self._seqs else 0
 
 
 class ReadOnlyReader(ABC):

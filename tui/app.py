@@ -29,8 +29,12 @@ from .screens.doctor import Doctor
 from .sessions.session_catalog import SessionCatalog
 from .text.fitting import one_line
 
-SETTLED_S, AGAIN_S = 0.5, 10
+SETTLED_S = 0.5
+"""Seconds after the start when everything that it needs is loaded."""
+AGAIN_S = 10
+"""Seconds within which a second ctrl+q quits despite a warning."""
 PALETTE_CELLS = Size(20, 8)
+"""The smallest screen on which the palette works."""
 
 
 class Sessionscope(Quiet):

@@ -178,7 +178,7 @@ def _print_tree(archive: Archive) -> None:
     for line in plain.archive(archive.info, len(session_table)):
         print(line)
     group = None
-    for node in reading.walk(archive, session_table):
+    for node in reading.session_nodes(archive, session_table):
         if not node.depth and node.summary.group != group:
             group = node.summary.group
             if group is not None:
@@ -213,7 +213,7 @@ def _ls(args: argparse.Namespace) -> int:
 
         with records.Document(sys.stdout, "sessions") as document:
             for archive, session_table in opened_archives:
-                for node in reading.walk(archive, session_table):
+                for node in reading.session_nodes(archive, session_table):
                     document.add(records.session(node))
         return 0
     from .headless import plain
@@ -223,7 +223,7 @@ def _ls(args: argparse.Namespace) -> int:
     width = min(plain.ID_CELLS, max(len("SESSION"), longest + 6))
     print(plain.sessions_head(width))
     for archive, session_table in opened_archives:
-        for node in reading.walk(archive, session_table):
+        for node in reading.session_nodes(archive, session_table):
             print(plain.session(node, width, qualified))
     return 0
 

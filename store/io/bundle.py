@@ -27,7 +27,11 @@ from sessionscope.store.model.plans import Member
 
 from .files import PATIENCE_S, FolderLock, sync_folder
 
-SUFFIX, MANIFEST, DRAFT = ".sessionscope", "manifest.json", "manifest.json.tmp"
+SUFFIX = ".sessionscope"
+"""What the name of the folder for bundles ends with."""
+MANIFEST = "manifest.json"
+DRAFT = "manifest.json.tmp"
+"""A manifest that is being written."""
 NAME = re.compile(r"(\d{8}T\d{6})-[0-9a-f]{8}")
 """The name of a bundle's folder: when it was begun, in UTC, and a random number."""
 SQLITE_ENDINGS = ("-journal", "-wal", "-shm")

@@ -15,10 +15,13 @@ from threading import Thread
 
 _NOT_SYNCED = {errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EISDIR, errno.EBADF, errno.ENOSYS}
 PAUSE_S = 0.005
+"""Seconds between two tries for a lock."""
 PATIENCE_S = 1.0
 """How many seconds to try for a lock that others hold only while they check whether it is free."""
-_LONGEST_NAME, _LARGE = 255, 1 << 20
-"""The longest file name in bytes on any system, and the size in bytes from which freeing a file takes long."""
+_LONGEST_NAME = 255
+"""The longest file name on any system, in bytes."""
+_LARGE = 1 << 20
+"""The size in bytes from which freeing a file takes long."""
 
 
 class PrivateFolder:

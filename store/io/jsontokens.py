@@ -28,8 +28,13 @@ _FIELDS = re.compile(_RUN % (_STRING + _SPACE + rb":" + _SPACE), re.DOTALL)
 _ITEMS = re.compile(_RUN % b"", re.DOTALL)
 # Matches any bytes: where it ends is how far it has looked.
 _TOKEN = re.compile(_SPACE + rb'()(?:"' + _TEXT + rb'(?:(")|(\\?+))|(' + _OTHER + rb")|([{}\[\]:,]))?", re.DOTALL)
-_CLOSED_STRING, _OPEN_STRING, _PLAIN, _MARK = 2, 3, 4, 5
-_LISTS, _ENDS_OF_LISTS = re.compile(rb"\[++"), re.compile(rb"\]++")
+# The kinds of token: the group of the pattern that matched last.
+_CLOSED_STRING = 2
+_OPEN_STRING = 3
+_PLAIN = 4
+_MARK = 5
+_LISTS = re.compile(rb"\[++")
+_ENDS_OF_LISTS = re.compile(rb"\]++")
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)?")
 _ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
@@ -72,9 +77,21 @@ class Extent(Struct, gc=False):
     key: tuple[int, int] | None = None
 
 
-_OBJECT, _LIST, _OBJECT_END, _LIST_END, _COLON, _COMMA, _QUOTE = b'{[}]:,"'
-# What may come next: the first or a later key, the first or a later item, a value after a colon, or what follows these.
-_FIRST_KEY, _KEY, _FIRST_ITEM, _ITEM, _AFTER_KEY, _VALUE, _AFTER_VALUE = (1 << bit for bit in range(7))
+_OBJECT = ord("{")
+_OBJECT_END = ord("}")
+_LIST = ord("[")
+_LIST_END = ord("]")
+_COLON = ord(":")
+_COMMA = ord(",")
+_QUOTE = ord('"')
+# What may come next. Bits, so that several can be asked for at once; plain numbers, which are faster than flags.
+_FIRST_KEY = 1
+_KEY = 2
+_FIRST_ITEM = 4
+_ITEM = 8
+_AFTER_KEY = 16
+_VALUE = 32
+_AFTER_VALUE = 64
 _KEYS = _FIRST_KEY | _KEY
 _VALUES = _FIRST_ITEM | _ITEM | _VALUE
 _FIELDS_OR_ITEMS = _KEYS | _FIRST_ITEM | _ITEM

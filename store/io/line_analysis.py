@@ -20,7 +20,8 @@ AHEAD = 4
 _decode = msgspec.json.Decoder().decode
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that it does not decode."""
-_BRACE, _NUL = b"{\0"
+_BRACE = ord("{")
+_NUL = 0
 _BREAKS = {Trouble.TRUNCATED, Trouble.TORN, Trouble.NESTED}
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _BREAK = re.compile(rb"[\r\n]")

@@ -24,18 +24,26 @@ from .files import PrivateFolder
 from .readable import check_readable
 
 T = TypeVar("T")
-TRIES, PAUSE_S, LOCK_WAIT_S = 5, 0.005, 0.25
-TICK_NS, SETTLE_TRIES = 10_000_000, 20
-"""Nanoseconds between two writes from which their modification times differ on any usual kernel, and how many times to
-wait for that.
-"""
+TRIES = 5
+"""How many times a read is tried while the files change."""
+PAUSE_S = 0.005
+"""Seconds between two tries."""
+LOCK_WAIT_S = 0.25
+"""Seconds that SQLite waits for a lock."""
+TICK_NS = 10_000_000
+"""Nanoseconds between two writes from which their modification times differ on any usual kernel."""
+SETTLE_TRIES = 20
+"""How many times to wait for that."""
 Part = tuple[int, int, int, int] | None
 """Inode, size in bytes, modification and change time in nanoseconds; None if the file does not exist.
 
 The change time of a -wal is left out: SQLite sets the owner of one that it opens as root, so our own read changes it.
 """
 Parts = tuple[Part, Part, Part]
-COPY, _SUFFIXES = "copy.db", ("", "-wal", "-journal")
+COPY = "copy.db"
+"""The name of the private copy in its folder."""
+_SUFFIXES = ("", "-wal", "-journal")
+"""What the names of a database's files end with."""
 
 
 class Read(Protocol):

@@ -16,7 +16,8 @@ from msgspec import Struct
 from .pages import ENCODINGS, SIZES, Header, is_full, read_header
 
 _SAMPLE = 256
-_WAL_MAGIC, _JOURNAL_MAGIC = 0x377F0682, bytes.fromhex("d9d505f920a163d7")
+_WAL_MAGIC = 0x377F0682
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 class Layer(Struct):

@@ -25,7 +25,8 @@ from sessionscope.store.model.errors import Misused, Refused
 from .pages import Undecoded, Value
 from .trees import TableRow
 
-_TABLE, _INDEX = re.compile(r"CREATE\s+TABLE\b", re.I), re.compile(r"CREATE\s+(UNIQUE\s+)?INDEX\b", re.I)
+_TABLE = re.compile(r"CREATE\s+TABLE\b", re.I)
+_INDEX = re.compile(r"CREATE\s+(UNIQUE\s+)?INDEX\b", re.I)
 _FUNCTIONS = frozenset(
     {
         "abs",

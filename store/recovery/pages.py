@@ -15,8 +15,15 @@ from msgspec import Struct
 MAGIC = b"SQLite format 3\0"
 SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 ENCODINGS = {1: "utf-8", 2: "utf-16-le", 3: "utf-16-be"}
-INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
+# The kinds of b-tree page.
+INDEX_INTERIOR = 2
+TABLE_INTERIOR = 5
+INDEX_LEAF = 10
+TABLE_LEAF = 13
+LOWEST = -(2**63)
+"""The lowest rowid."""
+HIGHEST = 2**63 - 1
+"""The highest rowid."""
 _INTERIOR = (INDEX_INTERIOR, TABLE_INTERIOR)
 _WIDTHS = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 """Bytes of a value by its serial type, up to 9. Types 10 and 11 are unused, and from 12 on they are blobs and texts."""
@@ -67,7 +74,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 class BTreePage(Struct, frozen=True):
-    """A b-tree page. `cells` are the offsets that lie inside of it, `odd` is how many do not.
+    """A b-tree page. `cells` are the offsets that lie inside of it, `cells_outside` is how many do not.
 
     `right` is the last child of an interior page, 0 for a leaf.
     """

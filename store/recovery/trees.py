@@ -31,8 +31,14 @@ from .pages import (
     read_values,
 )
 
-_FREE, _TREE, _OVERFLOW = 1, 2, 3
-_BURST, _TRIES = 64, 8
+# What a page is used for.
+_FREE = 1
+_TREE = 2
+_OVERFLOW = 3
+_BURST = 64
+"""How many pages are read between two calls of `cancel`."""
+_VISITS = 8
+"""How many visits of pages are allowed, for each page of the file."""
 Fits = Callable[[tuple[int, ...]], bool]
 """Returns whether a record with these serial types could be a row of a table."""
 
@@ -72,7 +78,7 @@ class Trees:
     def __init__(self, image: Image, progress: Progress = silent, cancel: Cancel = never) -> None:
         self.image, self._progress, self._cancel = image, progress, cancel
         self._owner, self._done = bytearray(image.count + 1), 0
-        self._budget = _TRIES * image.count + 1000
+        self._budget = _VISITS * image.count + 1000
         self._bad = bytearray(image.count + 1)
         for number in image.layer.broken if image.layer else ():
             if self._exists(number):

@@ -15,10 +15,18 @@ from contextlib import suppress
 from sessionscope.store import Cancel, Cancelled, Progress
 from sessionscope.tui.text.visible import visible
 
-SECONDS, NOTE_BYTES, COMPLAINT = 300, 100_000, 4_000
-"""How many seconds a command may take, how many bytes it may print, and how many bytes of its stderr are kept."""
-TICK, GRACE = 0.1, 1.0
-_PIECE = 65_536
+SECONDS = 300
+"""How many seconds a command may take."""
+NOTE_BYTES = 100_000
+"""How many bytes a command may print."""
+COMPLAINT_BYTES = 4_000
+"""How many bytes of its stderr are kept."""
+TICK_S = 0.1
+"""Seconds between two calls of `cancel`."""
+GRACE_S = 1.0
+"""Seconds that a command has to end before it is killed."""
+_PIECE_BYTES = 65_536
+"""How many bytes are read or written at once."""
 # What a terminal interprets: control sequences, commands with a string, and two-character escapes.
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]", re.DOTALL
@@ -100,7 +108,7 @@ class _Talk:
             while selector.get_map():
                 self._check()
                 ended = self._process.poll() is not None
-                ready = selector.select(TICK)
+                ready = selector.select(TICK_S)
                 for key, _ in ready:
                     if not key.data():
                         selector.unregister(key.fileobj)
@@ -111,7 +119,7 @@ class _Talk:
                     break
         while self._process.poll() is None:
             self._check()
-            time.sleep(TICK)
+            time.sleep(TICK_S)
         return bytes(self._printed), bytes(self._complaint)
 
     def _check(self) -> None:
@@ -129,7 +137,7 @@ class _Talk:
                 return False
             self._unsent = piece.encode("utf-8", "replace")
         try:
-            self._unsent = self._unsent[os.write(self._in.fileno(), self._unsent[:_PIECE]) :]
+            self._unsent = self._unsent[os.write(self._in.fileno(), self._unsent[:_PIECE_BYTES]) :]
         except BlockingIOError:
             return True
         except BrokenPipeError:
@@ -138,16 +146,16 @@ class _Talk:
         return True
 
     def _hear(self) -> bool:
-        data = os.read(self._out.fileno(), _PIECE)
+        data = os.read(self._out.fileno(), _PIECE_BYTES)
         self._printed += data
         if len(self._printed) > NOTE_BYTES:
             raise NoteError(f"the summarizer printed more than {NOTE_BYTES:,} bytes, which is no note.")
         return bool(data)
 
     def _hear_complaint(self) -> bool:
-        data = os.read(self._err.fileno(), _PIECE)
+        data = os.read(self._err.fileno(), _PIECE_BYTES)
         self._complaint += data
-        del self._complaint[:-COMPLAINT]
+        del self._complaint[:-COMPLAINT_BYTES]
         return bool(data)
 
 
@@ -157,7 +165,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+            process.wait(GRACE_S)
             if number is signal.SIGKILL:
                 break
     for stream in (process.stdin, process.stdout, process.stderr):

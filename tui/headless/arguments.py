@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-PROGRAM, HELP_COLUMNS = "sessionscope", 100
+PROGRAM = "sessionscope"
+HELP_COLUMNS = 100
+"""How wide help is printed."""
 
 
 class UsageError(Exception):

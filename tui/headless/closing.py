@@ -32,7 +32,10 @@ from .interrupts import INTERRUPTS
 from .outcome import NotPrinted
 from .repair_verbs import carry_out
 
-DAY_MS, KINDS = 86_400_000, ("trash", "backups", "quarantine", "conflicts", "all")
+DAY_MS = 86_400_000
+"""Milliseconds of a day."""
+KINDS = ("trash", "backups", "quarantine", "conflicts", "all")
+"""The kinds of bundle that a command line can name."""
 
 
 # -- parsers

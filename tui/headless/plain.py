@@ -12,9 +12,16 @@ from sessionscope.tui.text.visible import visible
 from .reading import SessionNode
 from .records import dumps
 
-TITLE_CELLS, ID_CELLS, DEEPEST = 58, 44, 16
+TITLE_CELLS = 58
+"""Cells of the column of titles."""
+ID_CELLS = 44
+"""Cells of the column of ids, at most."""
+DEEPEST = 16
+"""How deep sessions are indented at most."""
 _PLACES = {Place.ORPHAN: "! orphan · ", Place.SURVIVOR: "↥ survivor · ", Place.CYCLE: "↻ cycle · "}
-_DAMAGE, _NOTE, _LOG = "‼", "◆", "▤"
+_DAMAGE = "‼"
+_NOTE = "◆"
+_LOG = "▤"
 _JOINER = "\u200d"
 
 

@@ -75,7 +75,7 @@ def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Na
     return found[0]
 
 
-def walk(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]:
+def session_nodes(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]:
     """Yield every session, parents before their children and groups together, the latest active first, with exact
     counts.
     """

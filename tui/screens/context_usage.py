@@ -19,8 +19,10 @@ from sessionscope.tui.workers.context_usage import NOTE_ROLE, ContextUsage, bar,
 
 from .pair import Pair
 
-BAR, SPARKS = 14, 28
-"""Cells of a bar, and of the line over rounds."""
+BAR_CELLS = 14
+"""Cells of a bar."""
+SPARK_CELLS = 28
+"""Cells of the line over rounds."""
 
 
 class ContextUsageScreen(Pair[int | None]):
@@ -48,8 +50,8 @@ class ContextUsageScreen(Pair[int | None]):
 
     @on(read_workers.ContextUsageRead)
     def _context_usage_read(self, event: read_workers.ContextUsageRead) -> None:
-        self.list_pane.show(event.weight)
-        self.detail.show(usage_blocks(event.weight))
+        self.list_pane.show(event.context_usage)
+        self.detail.show(usage_blocks(event.context_usage))
         self.follow()
 
     @on(read_workers.Failed)
@@ -58,7 +60,7 @@ class ContextUsageScreen(Pair[int | None]):
         self.list_pane.refresh()
 
     def follow(self) -> None:
-        right = f"~{human(self.list_pane.weight.tokens)} tokens, estimated" if self.list_pane.count else ""
+        right = f"~{human(self.list_pane.context_usage.tokens)} tokens, estimated" if self.list_pane.count else ""
         self.entitle(
             [(" context  ", "tab"), (self._title, "strong")], right, "dim", [(" BIGGEST FIRST", "strong")], "OF WHICH"
         )
@@ -69,9 +71,9 @@ class ContextUsageScreen(Pair[int | None]):
             self.dismiss(self.list_pane.current.seq)
 
 
-def usage_blocks(weight: ContextUsage) -> list[Block]:
+def usage_blocks(context_usage: ContextUsage) -> list[Block]:
     """Return sums by role, what each compaction saved, and the rounds as a line."""
-    roles = weight.by_role
+    roles = context_usage.by_role
     most = max((tokens for _, _, tokens in roles), default=0)
     blocks = [Block((("by role", "accent"),))]
     for role, count, tokens in roles:
@@ -80,15 +82,15 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
             Block(
                 (
                     (f"{message_lines.ROLES.get(role, role):<6}", ""),
-                    (f"{fit(bar(tokens, most, BAR), BAR)} ", style),
-                    (f"{human(tokens):>5} {share(tokens, weight.tokens):>4}", ""),
+                    (f"{fit(bar(tokens, most, BAR_CELLS), BAR_CELLS)} ", style),
+                    (f"{human(tokens):>5} {share(tokens, context_usage.tokens):>4}", ""),
                     (f"  {human(count)} message{'s' if count != 1 else ''}", "dim"),
                 )
             )
         )
     compactions = [
         compaction
-        for compaction in (weight.audit.compactions if weight.audit is not None else ())
+        for compaction in (context_usage.audit.compactions if context_usage.audit is not None else ())
         if not compaction.undone
     ]
     blocks.append(_head("what each compaction saved"))
@@ -102,13 +104,17 @@ def usage_blocks(weight: ContextUsage) -> list[Block]:
     # A note that is no row of its own does not tell when it was written.
     since = any(compaction.note_seq is None for compaction in compactions)
     estimated = "estimated from the messages" + ", since the newest compaction" * since
-    for values, known in ((weight.growth, estimated), (weight.sent, "recorded by the agent")):
+    for values, known in ((context_usage.growth, estimated), (context_usage.sent, "recorded by the agent")):
         if values:
             many = f"{human(len(values))} round{'s' if len(values) != 1 else ''}"
             words = f"{human(values[-1])} of at most {human(max(values))} tokens, {many}"
-            blocks += [Block(((sparkline(values, SPARKS), "title"),)), Block(((words, ""),)), Block(((known, "dim"),))]
-    if not weight.sent and weight.usage is not None:
-        blocks.append(Block(((weight.usage.coverage, "dim"),)))
+            blocks += [
+                Block(((sparkline(values, SPARK_CELLS), "title"),)),
+                Block(((words, ""),)),
+                Block(((known, "dim"),)),
+            ]
+    if not context_usage.sent and context_usage.usage is not None:
+        blocks.append(Block(((context_usage.usage.coverage, "dim"),)))
     return blocks
 
 
@@ -118,13 +124,13 @@ def _head(text: str) -> Block:
 
 def _saved(compaction: Compaction, most: int) -> Block:
     name = f"{glyphs.NOTE}{compaction.number}"
-    kept = bar(compaction.after_tokens or 0, most, BAR)
-    gone = bar(compaction.before_tokens or 0, most, BAR)[len(kept) :]
+    kept = bar(compaction.after_tokens or 0, most, BAR_CELLS)
+    gone = bar(compaction.before_tokens or 0, most, BAR_CELLS)[len(kept) :]
     return Block(
         (
             (f"{name:<6}", "note"),
             (kept, "title"),
-            (f"{'░' * len(gone):<{BAR - len(kept)}} ", "dim"),
+            (f"{'░' * len(gone):<{BAR_CELLS - len(kept)}} ", "dim"),
             (compaction_lines.tokens(compaction).removesuffix(f" {Certainty.RECORDED}"), ""),
         )
     )

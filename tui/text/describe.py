@@ -30,7 +30,10 @@ MODES = ("text", "markdown", "raw")
 PIECE = 65_536
 MARKDOWN_CHARS = 16_384
 """Longer texts are not rendered as Markdown, since some of it takes seconds to lay out."""
-ROUNDS, MEMBERS = 200, 500
+ROUNDS = 200
+"""How many rounds of usage are shown."""
+MEMBERS = 500
+"""How many sessions of a plan or bundle are shown."""
 IF_OFFLINE = "Continue only if none is running."
 SALVAGE = "sessionscope repair ARCHIVE --salvage NEW.db"
 

@@ -15,7 +15,9 @@ _SELECTORS = ("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef")
 _EMOJI = ("\u00a9", "\u00ae"), ("\u2190", "\u2bff"), ("\U0001f000", "\U0001faff")
 _CURSIVE = ("\u0600", "\u109f"), ("\u1780", "\u18af")
 _TAGS = (("\U000e0030", "\U000e007f"),)
-_FLAG, _FLAG_CHARS = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f", 8
+_FLAG = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f"
+_FLAG_CHARS = 8
+"""How many characters a flag has at most."""
 
 
 def visible(text: str, newlines: bool = False) -> str:

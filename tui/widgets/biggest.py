@@ -15,7 +15,10 @@ from sessionscope.tui.workers.context_usage import ContextUsage, bar, context_us
 
 from .virtual_list import Span, VirtualList
 
-BAR, ROOMY = 12, 52
+BAR_CELLS = 12
+"""Cells of a bar."""
+ROOMY = 52
+"""From how many cells on there is room for bars."""
 
 
 class Biggest(VirtualList):
@@ -34,24 +37,24 @@ agent recorded that
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.weight: ContextUsage = context_usage_of(())
+        self.context_usage: ContextUsage = context_usage_of(())
         self.hint = "weighing…"
 
-    def show(self, weight: ContextUsage) -> None:
+    def show(self, context_usage: ContextUsage) -> None:
         """Show other messages."""
-        self.weight, self.hint = weight, "the model is sent nothing of it"
-        self.set_count(len(weight.rows), 0)
+        self.context_usage, self.hint = context_usage, "the model is sent nothing of it"
+        self.set_count(len(context_usage.rows), 0)
 
     @property
     def current(self) -> Candidate | None:
         """The message under the cursor."""
-        rows = self.weight.rows
+        rows = self.context_usage.rows
         return rows[self.cursor] if self.cursor < len(rows) else None
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
-        rows = self.weight.rows
+        rows = self.context_usage.rows
         row, most, digits = rows[index], rows[0].tokens, max(3, len(str(max(one.seq for one in rows[:1]))))
-        cells = BAR if width >= ROOMY else BAR // 2
+        cells = BAR_CELLS if width >= ROOMY else BAR_CELLS // 2
         role = fit(one_line(message_lines.ROLES.get(row.role, row.role)), message_lines.ROLE_CELLS)
         glyph: Span = (glyphs.NOTE, "note") if row.note else ("●", "title")
         left: list[Span] = [
@@ -60,7 +63,7 @@ agent recorded that
             (f" {role} ", "note" if row.note else "dim"),
             (f"{fit(bar(row.tokens, most, cells), cells)} ", "title"),
             (f"{human(row.tokens):>5} ", ""),
-            (f"{share(row.tokens, self.weight.tokens):>4} ", "dim"),
+            (f"{share(row.tokens, self.context_usage.tokens):>4} ", "dim"),
         ]
         used = digits + 3 + message_lines.ROLE_CELLS + 1 + cells + 1 + 6 + 5
         return [*left, (fit(one_line(row.head), width - used), "")]

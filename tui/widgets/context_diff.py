@@ -18,8 +18,16 @@ from sessionscope.tui.workers.context_usage import bar
 from .ranged_list import RangedList
 from .virtual_list import Span
 
-GAP, TOKENS, ROOMY = " │ ", 5, 44
-ASKED, WIDENED = "▌", "╎"
+GAP = " │ "
+"""What stands between the two columns."""
+TOKENS = 5
+"""Cells of the column of tokens."""
+ROOMY = 44
+"""From how many cells of a column on there is room for full counts."""
+ASKED = "▌"
+"""A message that was asked for."""
+WIDENED = "╎"
+"""A message that must be compacted with those."""
 
 
 def halves(left: Sequence[Span], right: Sequence[Span], width: int) -> list[Span]:
@@ -48,14 +56,14 @@ class ContextHead(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._rows, self._kept = 0, 0
-        self._before, self._staying, self._note = 0, 0, ""
+        self._rows, self._staying_count = 0, 0
+        self._before, self._staying_tokens, self._note = 0, 0, ""
 
     def show(self, cut: Cut | None, note: str) -> None:
         """Show what a cut and a note do to the context; nothing without a cut."""
         self._rows = len(cut.leaves) + len(cut.stays) if cut is not None else 0
-        self._kept = len(cut.stays) if cut is not None else 0
-        self._before, self._staying = (cut.before, cut.staying) if cut is not None else (0, 0)
+        self._staying_count = len(cut.stays) if cut is not None else 0
+        self._before, self._staying_tokens = (cut.before, cut.staying) if cut is not None else (0, 0)
         self.say(note)
 
     def say(self, note: str) -> None:
@@ -64,7 +72,7 @@ class ContextHead(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width, before, after = self.size.width, self._before, self._staying + tokens_of(len(self._note))
+        width, before, after = self.size.width, self._before, self._staying_tokens + tokens_of(len(self._note))
         if not self._rows:
             return strip_of(self, [], width)
         room = (width - len(GAP)) // 2 - 1
@@ -73,9 +81,13 @@ class ContextHead(Widget):
             left: list[Span] = [(" NOW ", "strong"), (_counted(self._rows, before), "")]
             right: list[Span] = [("AFTER ", "strong")]
             if room >= ROOMY:
-                right += [(f"{_counted(self._kept + 1, after)}  ", ""), (saves, style)]
+                right += [(f"{_counted(self._staying_count + 1, after)}  ", ""), (saves, style)]
             else:
-                right += [(f"{human(self._kept + 1)}, ", ""), (saves, style), (f", ~{human(after)} tokens", "")]
+                right += [
+                    (f"{human(self._staying_count + 1)}, ", ""),
+                    (saves, style),
+                    (f", ~{human(after)} tokens", ""),
+                ]
         else:
             most = max(before, after)
             left = [(" ", ""), (bar(before, most, room), "title")]
@@ -105,7 +117,7 @@ from the beginning, and `kept` never leaves
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.context = Context((), 0)
-        self._leaving: frozenset[int] = frozenset()
+        self._compacted_seqs: frozenset[int] = frozenset()
         self._first = 0
         self._note = ""
         self._digits = 3
@@ -113,14 +125,14 @@ from the beginning, and `kept` never leaves
     def take(self, context: Context) -> None:
         """Show another context, in which nothing is selected yet."""
         self.context = context
-        self._leaving = frozenset()
+        self._compacted_seqs = frozenset()
         self._digits = max([3, *(len(str(row.seq)) for row in context.rows[-1:]), len(str(context.highest))])
         self.unmark()
         self.set_count(len(context.rows) + context.note_last, 0)
 
     def show(self, cut: Cut | None, note: str) -> None:
         """Show what a cut removes, and the note that replaces it."""
-        self._leaving = frozenset(row.seq for row in cut.leaves) if cut is not None else frozenset()
+        self._compacted_seqs = frozenset(row.seq for row in cut.leaves) if cut is not None else frozenset()
         self._first = cut.leaves[0].seq if cut is not None else 0
         self.say(note)
 
@@ -164,9 +176,9 @@ from the beginning, and `kept` never leaves
         rows = self.context.rows
         note = self._noted(width)
         if index >= len(rows):
-            return halves([], note if self._leaving else [], width)
+            return halves([], note if self._compacted_seqs else [], width)
         row = rows[index]
-        leaves = row.seq in self._leaving
+        leaves = row.seq in self._compacted_seqs
         edge = (ASKED, "note") if self.is_marked(index) else (WIDENED, "note") if leaves else (" ", "")
         left = [edge, *self._line(row, width, "compacted" if leaves else "")]
         right = self._line(row, width, "")

@@ -14,7 +14,10 @@ from sessionscope.tui.text import message_lines
 from .ranged_list import RangedList
 from .virtual_list import Span
 
-PAGE, PAGES = 64, 32
+PAGE = 64
+"""How many rows are read at once."""
+PAGES = 32
+"""How many pages are kept."""
 
 
 class TimelinePane(RangedList):

@@ -9,8 +9,12 @@ from msgspec import Struct
 
 from sessionscope.store import Audit, Candidate, Usage
 
-NOTE_ROLE, OTHER = "note", "other"
-PARTS, SPARKS = " ▏▎▍▌▋▊▉", "▁▂▃▄▅▆▇█"
+NOTE_ROLE = "note"
+OTHER = "other"
+PARTS = " ▏▎▍▌▋▊▉"
+"""The end of a bar, by eighths of a cell."""
+SPARKS = "▁▂▃▄▅▆▇█"
+"""The heights of a sparkline, by eighths."""
 _ROLES = ("system", NOTE_ROLE, "user", "assistant", "tool")
 
 

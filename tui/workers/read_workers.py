@@ -81,7 +81,7 @@ class ContextUsageRead(Message):
     """The context usage of a session."""
 
     epoch: int
-    weight: ContextUsage
+    context_usage: ContextUsage
 
 
 @dataclass(eq=False, repr=False)

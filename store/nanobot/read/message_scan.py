@@ -237,7 +237,7 @@ def _metadata_item(items: Sequence[Item]) -> Item | None:
     return min(reversed(candidates), key=lambda item: best_first.index(item.fidelity), default=None)
 
 
-class Opening(Struct, frozen=True):
+class UnansweredCall(Struct, frozen=True):
     """A tool call without a result."""
 
     at: int
@@ -246,17 +246,17 @@ class Opening(Struct, frozen=True):
     name: str
 
 
-def pair(rows: Sequence[ScannedMessage]) -> tuple[list[Opening], list[int]]:
+def pair(rows: Sequence[ScannedMessage]) -> tuple[list[UnansweredCall], list[int]]:
     """Return the calls that have no result, and the indexes of results that no earlier call asked for.
 
     Source: nanobot 0.2.0, `find_legal_message_start`: a result without an id is legal, and so is a second one.
     """
-    unanswered: dict[str, Opening] = {}
+    unanswered: dict[str, UnansweredCall] = {}
     call_ids: set[str] = set()
     orphans: list[int] = []
     for index, row in enumerate(rows):
         for id_, name in row.calls or ():
-            unanswered[id_] = Opening(index, id_, name)
+            unanswered[id_] = UnansweredCall(index, id_, name)
             call_ids.add(id_)
         if row.role == "tool" and row.answers:
             if row.answers not in call_ids:

@@ -16,18 +16,18 @@ from .edits import Edit
 class Rooms(Struct, frozen=True):
     """The places at which messages are inserted."""
 
-    made: tuple[tuple[int, int], ...]
+    gaps: tuple[tuple[int, int], ...]
     """Of each place, the lowest old seq that moves up, and how many messages are inserted before it."""
 
     def moved(self, seq: Any) -> Any:
         """Return the new seq of a message with an old one; a value that is not an integer is returned as it is."""
         if type(seq) is not int:
             return seq
-        return seq + sum(count for first, count in self.made if first <= seq)
+        return seq + sum(count for first, count in self.gaps if first <= seq)
 
     def start(self, first: int) -> int:
         """Return the new seq of the first message that is inserted before the old seq `first`."""
-        return first + sum(count for earlier, count in self.made if earlier < first)
+        return first + sum(count for earlier, count in self.gaps if earlier < first)
 
 
 def make_room(facts: SessionFacts, rooms: Rooms) -> list[Edit]:

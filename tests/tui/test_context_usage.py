@@ -1,4 +1,4 @@
-"""The gauge of the context: the biggest rows first, by role, what compactions saved, and how it grew."""
+"""The screen of the context: the biggest rows first, by role, what compactions saved, and how it grew."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .sick import IMPORTER
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_it_weighs_what_the_model_is_sent(demo_db: Path, size: tuple[int, int]) -> None:
+async def test_it_shows_what_the_model_is_sent(demo_db: Path, size: tuple[int, int]) -> None:
     async with browsing(demo_db, size=size) as hands:
         await hands.press("enter", "w")
-        gauge = hands.app.screen
-        assert isinstance(gauge, ContextUsageScreen)
-        weight = gauge.list_pane.weight
-        assert [row.seq for row in weight.rows][:3] == [47, 44, 60]
-        assert len(weight.rows) == 21
-        assert {role: count for role, count, _ in weight.by_role} == {"note": 1, "user": 3, "assistant": 8, "tool": 9}
-        assert sum(tokens for _, _, tokens in weight.by_role) == weight.tokens
-        text = gauge.detail.plain
+        screen = hands.app.screen
+        assert isinstance(screen, ContextUsageScreen)
+        usage = screen.list_pane.context_usage
+        assert [row.seq for row in usage.rows][:3] == [47, 44, 60]
+        assert len(usage.rows) == 21
+        assert {role: count for role, count, _ in usage.by_role} == {"note": 1, "user": 3, "assistant": 8, "tool": 9}
+        assert sum(tokens for _, _, tokens in usage.by_role) == usage.tokens
+        text = screen.detail.plain
         assert "◆2" in text
         assert "14k → 3.0k saves 79%" in text
         assert "over rounds" in text
         # The context falls where a note stands for what was folded.
-        assert len(weight.growth) == 25
-        assert any(after < before for before, after in zip(weight.growth, weight.growth[1:], strict=False))
-        assert f"{weight.growth[-1] / 1000:.1f}k of at most" in text
+        assert len(usage.growth) == 25
+        assert any(after < before for before, after in zip(usage.growth, usage.growth[1:], strict=False))
+        assert f"{usage.growth[-1] / 1000:.1f}k of at most" in text
         await hands.press("j", "j", "enter")
         assert hands.app.screen is hands.browser
         assert (hands.seq, hands.focus) == (60, "timeline")
@@ -58,11 +58,13 @@ async def test_of_nanobot_only_what_is_sent(tmp_path: Path, monkeypatch: pytest.
         await hands.press("f", *"start goal", "enter", "4")
         sent = hands.seqs
         await hands.press("w")
-        gauge = hands.app.screen
-        assert isinstance(gauge, ContextUsageScreen)
-        assert sorted(row.seq for row in gauge.list_pane.weight.rows) == sent
-        assert "nanobot stores no usage" in gauge.detail.plain
-        assert len(gauge.list_pane.weight.growth) == sum(row.role == "assistant" for row in gauge.list_pane.weight.rows)
+        screen = hands.app.screen
+        assert isinstance(screen, ContextUsageScreen)
+        assert sorted(row.seq for row in screen.list_pane.context_usage.rows) == sent
+        assert "nanobot stores no usage" in screen.detail.plain
+        assert len(screen.list_pane.context_usage.growth) == sum(
+            row.role == "assistant" for row in screen.list_pane.context_usage.rows
+        )
 
 
 async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +72,12 @@ async def test_an_empty_session_and_one_that_cannot_be_read(demo_db: Path, monke
         with closing(sqlite3.connect(demo_db)) as conn, conn:
             conn.execute("UPDATE messages SET state = 'compacted_out' WHERE session_id = ?", (IMPORTER,))
         await hands.press("enter", "w")
-        gauge = hands.app.screen
-        assert isinstance(gauge, ContextUsageScreen)
-        assert (gauge.list_pane.count, gauge.list_pane.weight.tokens) == (0, 0)
+        screen = hands.app.screen
+        assert isinstance(screen, ContextUsageScreen)
+        assert (screen.list_pane.count, screen.list_pane.context_usage.tokens) == (0, 0)
         assert "the model is sent nothing of it" in hands.text()
         await hands.press("enter")
-        assert hands.app.screen is gauge
+        assert hands.app.screen is screen
         await hands.press("escape")
         demo_db.unlink()
         await hands.press("w")
