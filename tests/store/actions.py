@@ -27,7 +27,7 @@ from sessionscope.store import (
 from sessionscope.store.nanobot import actions as nanobot_actions
 from sessionscope.store.powerloop import actions as powerloop_actions
 
-from .ailing import CALLS, dump
+from .defects import CALLS, dump
 from .helpers import build, fill, only, raw
 from .workspaces import lines, talk
 

@@ -87,22 +87,22 @@ USAGE = dict.fromkeys(
 
 
 @cache
-def _family(layout: str) -> bytes:
+def _session_tree(layout: str) -> bytes:
     with TemporaryDirectory() as folder:
-        return _write(Path(folder) / "family.db", layout).read_bytes()
+        return _write(Path(folder) / "session_tree.db", layout).read_bytes()
 
 
-def family(path: Path, layout: str) -> Path:
+def session_tree(path: Path, layout: str) -> Path:
     """A parent, its child, and a session that has nothing to do with them; the child is the one to be damaged."""
-    path.write_bytes(_family(layout))
+    path.write_bytes(_session_tree(layout))
     return path
 
 
 @cache
 def calm_of(layout: str) -> Said:
-    """What an archive says of a family of which nothing is damaged."""
+    """What an archive says of a session_tree of which nothing is damaged."""
     with TemporaryDirectory() as folder:
-        return everything(only(family(Path(folder) / "calm.db", layout)))
+        return everything(only(session_tree(Path(folder) / "calm.db", layout)))
 
 
 def _write(path: Path, layout: str) -> Path:
@@ -192,7 +192,7 @@ def without(said: Said, *names: str) -> Said:
 def test_a_message(layout: str, column: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
     for name, value, marked in tried(layout, MESSAGES[column]):
-        path = family(tmp_path / f"{name}.db", layout)
+        path = session_tree(tmp_path / f"{name}.db", layout)
         if not damage(path, layout, "messages", column, value, "session_id = 'child' AND seq = 6"):
             continue
         archive = only(path)
@@ -230,7 +230,7 @@ def test_a_message(layout: str, column: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["2.5", "'abc'", "x'06'", "9e999", "-9e999", "CAST(x'ff' AS TEXT)", "''"])
 def test_a_seq_that_is_no_whole_number(value: str, layout: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
-    path = family(tmp_path / "bad.db", layout)
+    path = session_tree(tmp_path / "bad.db", layout)
     assert damage(path, layout, "messages", "seq", value, "session_id = 'child' AND seq = 6")
     archive = only(path)
     reader, ref, said = archive.reader(), Ref(prefix_of(layout), "child"), everything(archive)
@@ -262,7 +262,7 @@ def test_a_seq_that_is_no_whole_number(value: str, layout: str, tmp_path: Path) 
 @pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 2**40, 0])
 def test_a_seq_far_away(value: int, layout: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
-    path = family(tmp_path / "bad.db", layout)
+    path = session_tree(tmp_path / "bad.db", layout)
     assert damage(path, layout, "messages", "seq", str(value), "session_id = 'child' AND seq = 6")
     archive = only(path)
     said, reader, ref = everything(archive), archive.reader(), Ref(prefix_of(layout), "child")
@@ -282,7 +282,7 @@ def test_a_seq_far_away(value: int, layout: str, tmp_path: Path) -> None:
 def test_a_session(layout: str, column: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
     for name, value, marked in tried(layout, SESSIONS[column]):
-        path = family(tmp_path / f"{name}.db", layout)
+        path = session_tree(tmp_path / f"{name}.db", layout)
         if not damage(path, layout, "sessions", column, value, "session_id = 'child'"):
             continue
         said = everything(only(path))
@@ -306,8 +306,8 @@ def test_a_session(layout: str, column: str, tmp_path: Path) -> None:
 def test_a_session_id_that_is_no_text(value: str, layout: str, tmp_path: Path) -> None:
     """The session is there under a name with its row in it, and its messages with it, whichever reader asks."""
     prefix = prefix_of(layout)
-    calm = everything(only(family(tmp_path / "calm.db", layout)))
-    path = family(tmp_path / "bad.db", layout)
+    calm = everything(only(session_tree(tmp_path / "calm.db", layout)))
+    path = session_tree(tmp_path / "bad.db", layout)
     tables = ("sessions", "messages", "session_state", "compactions", "usage_rounds")
     raw(
         path,
@@ -335,7 +335,7 @@ def test_a_session_id_that_is_no_text(value: str, layout: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_session_without_id(layout: str, tmp_path: Path) -> None:
-    path = family(tmp_path / "bad.db", layout)
+    path = session_tree(tmp_path / "bad.db", layout)
     raw(path, f"UPDATE {prefix_of(layout)}sessions SET session_id = NULL WHERE session_id = 'other'")
     archive = only(path)
     said = everything(archive)
@@ -348,7 +348,7 @@ def test_a_session_without_id(layout: str, tmp_path: Path) -> None:
 def test_the_bookkeeping(layout: str, column: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
     for name, value, marked in tried(layout, STATES[column]):
-        path = family(tmp_path / f"{name}.db", layout)
+        path = session_tree(tmp_path / f"{name}.db", layout)
         if not damage(path, layout, "session_state", column, value, "session_id = 'child'"):
             continue
         said = everything(only(path))
@@ -366,7 +366,7 @@ def test_the_bookkeeping(layout: str, column: str, tmp_path: Path) -> None:
 def test_an_audit_row(layout: str, column: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
     for name, value, marked in tried(layout, COMPACTIONS[column]):
-        path = family(tmp_path / f"{name}.db", layout)
+        path = session_tree(tmp_path / f"{name}.db", layout)
         if not damage(path, layout, "compactions", column, value, "session_id = 'child'"):
             continue
         said = everything(only(path))
@@ -390,7 +390,7 @@ def test_an_audit_row(layout: str, column: str, tmp_path: Path) -> None:
 def test_a_usage_row(layout: str, column: str, tmp_path: Path) -> None:
     calm = dict(calm_of(layout))
     for name, value, marked in tried(layout, USAGE[column]):
-        path = family(tmp_path / f"{name}.db", layout)
+        path = session_tree(tmp_path / f"{name}.db", layout)
         if not damage(path, layout, "usage_rounds", column, value, "session_id = 'child'"):
             continue
         said = everything(only(path))
@@ -406,7 +406,7 @@ def test_rows_of_nobody(layout: str, table: str, tmp_path: Path) -> None:
     """A row whose session_id is broken is nobody's; it takes no other row along."""
     calm = dict(calm_of(layout))
     for name, value, _ in tried(layout, TEXT)[:FIRST]:
-        path = family(tmp_path / f"{name}.db", layout)
+        path = session_tree(tmp_path / f"{name}.db", layout)
         where = "session_id = 'child'" + (" AND seq = 7" if table == "messages" else "")
         if damage(path, layout, table, "session_id", value, where):
             said = everything(only(path))
@@ -430,7 +430,7 @@ def test_rows_of_nobody(layout: str, table: str, tmp_path: Path) -> None:
 )
 def test_what_later_releases_keep(table: str, tmp_path: Path) -> None:
     """Whatever stands in these tables, the session reads."""
-    path = family(tmp_path / "bad.db", "8.0.0")
+    path = session_tree(tmp_path / "bad.db", "8.0.0")
     calm = everything(only(path))
     with closing(sqlite3.connect(path)) as conn:
         names = [name for (name,) in conn.execute(f"SELECT name FROM pragma_table_info('pl_{table}')")]
@@ -450,7 +450,7 @@ def test_what_later_releases_keep(table: str, tmp_path: Path) -> None:
 
 
 def test_a_stamp_that_is_no_number(tmp_path: Path) -> None:
-    path = family(tmp_path / "bad.db", "8.0.0")
+    path = session_tree(tmp_path / "bad.db", "8.0.0")
     raw(path, "UPDATE pl_schema_migrations SET version = 'nine'")
     assert [archive.info.format for archive in open_archive(path)] == ["power-loop 8.0"]
     raw(path, "DELETE FROM pl_schema_migrations")

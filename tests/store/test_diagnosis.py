@@ -11,7 +11,7 @@ import pytest
 
 from sessionscope.store import Cancelled, NotAnArchive, UnknownSession, diagnose
 
-from .ailing import DEFECTS, made, sample
+from .defects import DEFECTS, made, sample
 from .helpers import DATA, ROOT, raw
 from .test_nanobot_repair import DAMAGED, sessions
 

@@ -26,7 +26,7 @@ from sessionscope.store.model.rows import View
 from sessionscope.store.powerloop.archive import PowerLoopArchive
 from sessionscope.store.powerloop.source import PowerLoopSource
 
-from .ailing import dump
+from .defects import dump
 from .helpers import build, fill, only, raw
 
 REF = Ref("", "s")

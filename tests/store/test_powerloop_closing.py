@@ -17,7 +17,7 @@ from sessionscope.store.model.rows import Ref
 from sessionscope.store.powerloop import SessionStore
 from sessionscope.store.trash import bundles, empty_trash, export_bundle
 
-from .ailing import dump, sample
+from .defects import dump, sample
 from .faults import failing
 from .helpers import DETACHED, LINKED, ROOT, add_messages, add_session, build, fill, only, prefix_of, raw
 from .test_powerloop_repair import actions, codes, findings

@@ -17,7 +17,7 @@ from sessionscope.store.model.rows import Ref
 from sessionscope.store.powerloop import SessionStore
 from sessionscope.store.rules.compaction_planning import growth, plan_cut, propose_range, stored_range
 
-from .ailing import sample
+from .defects import sample
 from .helpers import ROOT, build, call, fill, only, prefix_of, raw, seqs
 from .real import WRITTEN, installed, power_loop
 from .test_powerloop_repair import actions, codes, findings

@@ -28,7 +28,7 @@ from sessionscope.store.model.rows import Ref, View
 from sessionscope.store.powerloop import SessionStore
 from sessionscope.store.powerloop.write import writing
 
-from .ailing import DEFECTS, TOLD, dump, made, sample
+from .defects import DEFECTS, TOLD, dump, made, sample
 from .faults import failing
 from .helpers import NAMES, ROOT, call, fill, only, raw
 

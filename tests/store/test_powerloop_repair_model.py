@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sessionscope.store import Repair
 
-from .ailing import dump, sample
+from .defects import dump, sample
 from .helpers import only, raw
 from .test_powerloop_repair import actions, findings
 

@@ -14,7 +14,7 @@ import pytest
 
 from sessionscope.store import Repair, Restore, read_manifest
 
-from .ailing import DEFECTS, dump
+from .defects import DEFECTS, dump
 from .helpers import DATA, build, fill, only, raw, together
 from .test_nanobot_repair import DAMAGED, contents
 

@@ -25,7 +25,7 @@ from sessionscope.store import (
     salvage,
 )
 
-from .ailing import dump, sample
+from .defects import dump, sample
 from .helpers import NAMES, ROOT, build, fill, only, raw
 
 PAGE = 4096

@@ -10,7 +10,7 @@ import pytest
 
 from sessionscope.store.powerloop import MessageState, SessionStatus, SessionStore
 
-from .families import NOTE, family
+from .session_trees import NOTE, session_tree
 from .session_worker import flaws
 
 
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SessionStore]:
-    with family(path) as store:
+    with session_tree(path) as store:
         yield store
 
 

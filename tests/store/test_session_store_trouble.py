@@ -21,7 +21,7 @@ import pytest
 from sessionscope.store.powerloop import SessionStore
 from sessionscope.store.powerloop.dropin import session_store
 
-from .families import NOTE, family
+from .session_trees import NOTE, session_tree
 from .session_worker import dump, flaws
 
 Write = Callable[[SessionStore], object]
@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SessionStore]:
-    with family(path) as store:
+    with session_tree(path) as store:
         yield store
 
 

@@ -16,8 +16,8 @@ import pytest
 from sessionscope.tui.config import Config
 from sessionscope.tui.dialogs.compact import CompactDialog
 
+from .damaged_sample import IMPORTER
 from .harness import Hands
-from .sick import IMPORTER
 
 NOTE = "They moved it."
 

@@ -18,8 +18,8 @@ from sessionscope.tui.text.glyphs import MARKED
 
 from ..store.helpers import DATA
 from .compacting import Gate
+from .damaged_sample import IMPORTER, NOTES, RETRY, WATCH
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing
-from .sick import IMPORTER, NOTES, RETRY, WATCH
 
 
 def ids(path: Path) -> dict[str, str | None]:

@@ -24,8 +24,8 @@ from ..store.helpers import ROOT
 from ..store.real import check_context, check_history
 from ..store.workspaces import NAME, workspace
 from .compacting import NOTE, active, compact, leaving, python, sheet, write
+from .damaged_sample import IMPORTER
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
-from .sick import IMPORTER
 
 Sample = Callable[[str], Path]
 WAITING = "import sys, time; sys.stdin.read(); print('begun', file=sys.stderr, flush=True); time.sleep(600)"

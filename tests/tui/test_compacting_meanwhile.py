@@ -19,8 +19,8 @@ from sessionscope.tui.workers import action_workers
 
 from ..store.workspaces import NAME, lines, talk
 from .compacting import NOTE, Gate, active, compact, leaving, python, sheet, write
+from .damaged_sample import IMPORTER, WATCH
 from .harness import LARGE, MEDIUM, Hands, browsing
-from .sick import IMPORTER, WATCH
 
 
 @contextmanager

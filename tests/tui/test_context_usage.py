@@ -16,8 +16,8 @@ from sessionscope.tui.text import clock
 from sessionscope.tui.workers.context_usage import SPARKS, bar, context_usage_of, sparkline
 
 from ..store.workspaces import workspace
+from .damaged_sample import IMPORTER
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, browsing
-from .sick import IMPORTER
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -13,9 +13,9 @@ from sessionscope.tui.dialogs.plan import PlanDialog
 from sessionscope.tui.screens.doctor import Doctor
 
 from .harness import MEDIUM, SMALL, Hands, browsing
-from .patients import ALL, BRICKED, BUNDLE, FOLDED, HOLE, ORPHAN, ROOT, WHOLE, Patient, patient
+from .scripted_doctor import ALL, BRICKED, BUNDLE, FOLDED, HOLE, ORPHAN, ROOT, WHOLE, ScriptedDoctor, scripted_doctor
 
-__all__ = ["patient"]
+__all__ = ["scripted_doctor"]
 
 
 @pytest.fixture
@@ -39,28 +39,28 @@ async def on(hands: Hands, finding: object) -> None:
     assert found.current == finding
 
 
-async def test_nothing_is_looked_for_unasked(patient: Patient, database: Path) -> None:
+async def test_nothing_is_looked_for_unasked(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("enter", "4", "a", "i", "s")
-        assert patient.looks == 0
+        assert scripted_doctor.looks == 0
 
 
-async def test_the_worst_comes_first(patient: Patient, database: Path) -> None:
+async def test_the_worst_comes_first(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database, size=MEDIUM) as hands:
         await hands.press("r")
         assert doctor(hands).list_pane.found == [BRICKED, FOLDED, ORPHAN, HOLE, WHOLE]
         assert "2 errors, 1 warning, 2 to know" in hands.lines()[0]
-        assert patient.looks == 1
+        assert scripted_doctor.looks == 1
 
 
 @pytest.mark.parametrize("size", [SMALL, MEDIUM, (200, 60), (40, 12), (20, 5), (1, 1)])
-async def test_every_size_holds_it(size: tuple[int, int], patient: Patient, database: Path) -> None:
+async def test_every_size_holds_it(size: tuple[int, int], scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database, size=size) as hands:
         await hands.press("r", "j", "R", "escape", "tab", "?", "escape", "escape")
         assert hands.app.screen is hands.browser
 
 
-async def test_session_text_is_never_obeyed(patient: Patient, database: Path) -> None:
+async def test_session_text_is_never_obeyed(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database, size=MEDIUM) as hands:
         await hands.press("r")
         await on(hands, ORPHAN)
@@ -68,7 +68,7 @@ async def test_session_text_is_never_obeyed(patient: Patient, database: Path) ->
         assert "\x1b" not in hands.text()
 
 
-async def test_the_place_is_one_key_away(patient: Patient, database: Path) -> None:
+async def test_the_place_is_one_key_away(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r")
         await on(hands, HOLE)
@@ -76,7 +76,7 @@ async def test_the_place_is_one_key_away(patient: Patient, database: Path) -> No
         assert (hands.app.screen, hands.session, hands.seq, hands.focus) == (hands.browser, ROOT.id, 9, "timeline")
 
 
-async def test_what_is_about_the_whole_archive_says_so(patient: Patient, database: Path) -> None:
+async def test_what_is_about_the_whole_archive_says_so(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r")
         await on(hands, WHOLE)
@@ -88,7 +88,7 @@ async def test_what_is_about_the_whole_archive_says_so(patient: Patient, databas
 # -- repair
 
 
-async def test_a_repair_is_seen_before_it_is_done(patient: Patient, database: Path) -> None:
+async def test_a_repair_is_seen_before_it_is_done(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r", "r")
         assert isinstance(hands.app.screen, PlanDialog)
@@ -96,30 +96,30 @@ async def test_a_repair_is_seen_before_it_is_done(patient: Patient, database: Pa
         assert "Repair this finding" in shown
         assert "- 5" in shown
         assert "+ 21" in shown
-        assert patient.applied == []
+        assert scripted_doctor.applied == []
         await hands.press("enter")
-        assert patient.applied == [Repair(ROOT, (BRICKED.code,), (), BRICKED.place)]
+        assert scripted_doctor.applied == [Repair(ROOT, (BRICKED.code,), (), BRICKED.place)]
         assert BRICKED not in doctor(hands).list_pane.found
         assert hands.notes[-1] == "repaired 1. · u takes it back"
 
 
-async def test_all_that_is_safe_at_once(patient: Patient, database: Path) -> None:
+async def test_all_that_is_safe_at_once(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r", "R")
         assert "Repair 2 findings" in hands.text()
         await hands.press("enter")
-        assert patient.applied == [Repair(None)]
+        assert scripted_doctor.applied == [Repair(None)]
         assert doctor(hands).list_pane.found == [ORPHAN, HOLE, WHOLE]
 
 
-async def test_leaving_the_sheet_changes_nothing(patient: Patient, database: Path) -> None:
+async def test_leaving_the_sheet_changes_nothing(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r", "R", "escape")
-        assert patient.applied == []
+        assert scripted_doctor.applied == []
         assert isinstance(hands.app.screen, Doctor)
 
 
-async def test_a_choice_is_taken_by_its_number(patient: Patient, database: Path) -> None:
+async def test_a_choice_is_taken_by_its_number(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r")
         await on(hands, ORPHAN)
@@ -130,11 +130,11 @@ async def test_a_choice_is_taken_by_its_number(patient: Patient, database: Path)
         await hands.press("3")
         assert hands.notes[-1] == "there are 2 choices"
         await hands.press("2", "enter")
-        assert patient.applied == [Repair(ROOT, (ORPHAN.code,), ((ORPHAN.code, "detach"),), ORPHAN.place)]
+        assert scripted_doctor.applied == [Repair(ROOT, (ORPHAN.code,), ((ORPHAN.code, "detach"),), ORPHAN.place)]
 
 
-async def test_what_cannot_be_helped_says_so(patient: Patient, database: Path) -> None:
-    patient.left = [HOLE]
+async def test_what_cannot_be_helped_says_so(scripted_doctor: ScriptedDoctor, database: Path) -> None:
+    scripted_doctor.left = [HOLE]
     async with browsing(database) as hands:
         await hands.press("r", "r", "R", "2")
         assert hands.notes[-3:] == [
@@ -144,18 +144,18 @@ async def test_what_cannot_be_helped_says_so(patient: Patient, database: Path) -
         ]
 
 
-async def test_a_running_nanobot_is_warned_of(patient: Patient, database: Path) -> None:
-    patient.offline = "A running agent would overwrite this."
+async def test_a_running_nanobot_is_warned_of(scripted_doctor: ScriptedDoctor, database: Path) -> None:
+    scripted_doctor.offline = "A running agent would overwrite this."
     async with browsing(database, size=MEDIUM) as hands:
         await hands.press("r", "R")
         assert "A running agent would overwrite this. Continue only if none is running." in hands.text()
 
 
-async def test_a_refusal_is_one_sentence(patient: Patient, database: Path) -> None:
-    patient.refuses = "it was changed since it was planned; plan again."
+async def test_a_refusal_is_one_sentence(scripted_doctor: ScriptedDoctor, database: Path) -> None:
+    scripted_doctor.refuses = "it was changed since it was planned; plan again."
     async with browsing(database) as hands:
         await hands.press("r", "R", "enter")
-        assert hands.notes[-1] == patient.refuses
+        assert hands.notes[-1] == scripted_doctor.refuses
         assert isinstance(hands.app.screen, Doctor)
         assert doctor(hands).list_pane.count == len(ALL)
 
@@ -164,10 +164,12 @@ async def test_a_refusal_is_one_sentence(patient: Patient, database: Path) -> No
 
 
 @pytest.mark.parametrize("leave", [(), ("escape",)])
-async def test_the_last_repair_is_taken_back(leave: tuple[str, ...], patient: Patient, database: Path) -> None:
+async def test_the_last_repair_is_taken_back(
+    leave: tuple[str, ...], scripted_doctor: ScriptedDoctor, database: Path
+) -> None:
     async with browsing(database) as hands:
         await hands.press("r", "R", "enter", *leave, "u")
-        assert patient.applied[-1] == Restore(BUNDLE)
+        assert scripted_doctor.applied[-1] == Restore(BUNDLE)
         assert hands.notes[-1] == "put back as it was."
         await hands.press("u")
         assert hands.notes[-1] == "nothing was done here that could be taken back"
@@ -176,20 +178,20 @@ async def test_the_last_repair_is_taken_back(leave: tuple[str, ...], patient: Pa
 # -- settling
 
 
-async def test_settling_shows_its_plan_first(patient: Patient, database: Path) -> None:
+async def test_settling_shows_its_plan_first(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("enter", "S")
         assert "Settle what a crash left open" in hands.text()
         assert "+ tool <aborted>" in hands.text()
         await hands.press("enter")
-        assert [action.ref.id for action in patient.applied if isinstance(action, Settle)] == [hands.session]
+        assert [action.ref.id for action in scripted_doctor.applied if isinstance(action, Settle)] == [hands.session]
         assert hands.app.screen is hands.browser
 
 
 # -- the badge, and a look that takes long
 
 
-async def test_the_tree_marks_what_the_doctor_found(patient: Patient, database: Path) -> None:
+async def test_the_tree_marks_what_the_doctor_found(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database, size=MEDIUM) as hands:
         assert not any("✚" in line for line in hands.pane("sessions"))
         await hands.press("r", "escape")
@@ -198,21 +200,21 @@ async def test_the_tree_marks_what_the_doctor_found(patient: Patient, database: 
         assert "Fix the flaky" in marked[0]
 
 
-async def test_a_healthy_archive_has_no_badge(patient: Patient, database: Path) -> None:
-    patient.left = [HOLE]
+async def test_a_healthy_archive_has_no_badge(scripted_doctor: ScriptedDoctor, database: Path) -> None:
+    scripted_doctor.left = [HOLE]
     async with browsing(database, size=MEDIUM) as hands:
         await hands.press("r", "escape")
         assert not any("✚" in line for line in hands.pane("sessions"))
 
 
-async def test_a_long_look_is_stopped(patient: Patient, database: Path) -> None:
+async def test_a_long_look_is_stopped(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     going, met = threading.Event(), threading.Event()
 
     def wait() -> None:
         met.set()
         going.wait(20)
 
-    patient.before_each = wait
+    scripted_doctor.before_each = wait
     async with browsing(database) as hands:
         hands.send("r")
         await hands.until(met.is_set, "the look to begin")
@@ -226,7 +228,7 @@ async def test_a_long_look_is_stopped(patient: Patient, database: Path) -> None:
         assert hands.app.screen is hands.browser
 
 
-async def test_only_this_session_or_all(patient: Patient, database: Path) -> None:
+async def test_only_this_session_or_all(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database) as hands:
         await hands.press("r", "t")
         assert WHOLE not in doctor(hands).list_pane.found
@@ -234,7 +236,7 @@ async def test_only_this_session_or_all(patient: Patient, database: Path) -> Non
         assert WHOLE in doctor(hands).list_pane.found
 
 
-async def test_help_has_its_keys(patient: Patient, database: Path) -> None:
+async def test_help_has_its_keys(scripted_doctor: ScriptedDoctor, database: Path) -> None:
     async with browsing(database, size=(100, 50)) as hands:
         await hands.press("r", "?")
         assert isinstance(hands.app.screen, Help)
@@ -249,7 +251,7 @@ def test_a_place_is_a_whole_identity() -> None:
 
 
 async def test_a_check_that_fails_midway_keeps_what_it_found_and_does_not_say_all_is_well(
-    patient: Patient, database: Path
+    scripted_doctor: ScriptedDoctor, database: Path
 ) -> None:
     looked = 0
 
@@ -259,7 +261,7 @@ async def test_a_check_that_fails_midway_keeps_what_it_found_and_does_not_say_al
         if looked > 1:
             raise Damaged("a page is damaged.")
 
-    patient.before_each = fail
+    scripted_doctor.before_each = fail
     async with browsing(database, size=MEDIUM) as hands:
         await hands.press("r")
         await hands.until(lambda: "did not finish" in hands.text(), "the failure")
@@ -267,6 +269,6 @@ async def test_a_check_that_fails_midway_keeps_what_it_found_and_does_not_say_al
         assert "nothing found" not in hands.text()
         assert isinstance(hands.app.screen, Doctor)
         assert len(hands.app.screen.found) == 1
-        patient.before_each = lambda: None
+        scripted_doctor.before_each = lambda: None
         await hands.press("d")
         await hands.until(lambda: "did not finish" not in hands.text(), "a whole look")

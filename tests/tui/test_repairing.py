@@ -1,4 +1,4 @@
-"""The doctor's screen on archives that are really sick: found, planned, put right, had back, settled."""
+"""The screen of the doctor on damaged archives: findings, plans, repairs, undo, settling."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sessionscope.tui.screens.doctor import Doctor
 from sessionscope.tui.text.glyphs import SICK
 
 from ..store.helpers import DATA
+from .damaged_sample import IMPORTER, damaged_sample
 from .harness import MEDIUM, SIZES, SMALL, Hands, browsing
-from .sick import IMPORTER, sick
 
 
 def codes(place: Path) -> list[str]:
@@ -35,7 +35,7 @@ def shown(hands: Hands) -> list[str]:
 
 
 async def test_all_is_put_right_and_taken_back(tmp_path: Path) -> None:
-    path = sick(tmp_path)
+    path = damaged_sample(tmp_path)
     before = codes(path)
     assert before == ["bad-json", "fold-unrecorded", "next-seq-behind", "orphan", "wrong-depth"]
     async with browsing(path, size=MEDIUM) as hands:
@@ -51,7 +51,7 @@ async def test_all_is_put_right_and_taken_back(tmp_path: Path) -> None:
 
 
 async def test_a_choice_and_one_finding_alone(tmp_path: Path) -> None:
-    path = sick(tmp_path)
+    path = damaged_sample(tmp_path)
     async with browsing(path, size=MEDIUM) as hands:
         await hands.press("r")
         await hands.press(*["j"] * shown(hands).index("orphan"))
@@ -65,7 +65,7 @@ async def test_a_choice_and_one_finding_alone(tmp_path: Path) -> None:
 
 
 async def test_the_tree_marks_who_is_sick_until_it_is_well(tmp_path: Path) -> None:
-    path = sick(tmp_path)
+    path = damaged_sample(tmp_path)
     async with browsing(path, size=MEDIUM) as hands:
         assert not any(SICK in line for line in hands.lines())
         await hands.press("r", "escape")
@@ -109,7 +109,7 @@ async def test_an_open_turn_is_settled(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_kept_aside_is_refused_in_words(tmp_path: Path) -> None:
-    path = sick(tmp_path)
+    path = damaged_sample(tmp_path)
     (tmp_path / "demo.db.sessionscope").write_text("a file where the folder should be")
     async with browsing(path, size=MEDIUM) as hands:
         await hands.press("r", "R", "enter")
@@ -118,7 +118,7 @@ async def test_what_cannot_be_kept_aside_is_refused_in_words(tmp_path: Path) -> 
 
 
 def test_the_sample_is_sick_where_it_says(tmp_path: Path) -> None:
-    (archive,) = open_archive(sick(tmp_path))
+    (archive,) = open_archive(damaged_sample(tmp_path))
     reader = archive.reader()
     ref = reader.resolve(IMPORTER)
     assert {finding.code for finding in reader.findings(ref)} >= {"next-seq-behind"}

@@ -14,8 +14,8 @@ import pytest
 from sessionscope.tui.text import clock
 
 from ..store.workspaces import damaged, workspace
+from .damaged_sample import damaged_sample, kept
 from .harness import MEDIUM, NANOBOT_NOW, SMALL, browsing
-from .sick import kept, sick
 
 FOLDER = Path(__file__).parents[2] / "screenshots"
 UPDATE = "SESSIONSCOPE_UPDATE_SCREENSHOTS"
@@ -46,7 +46,7 @@ async def test_screenshot_of_closing(name: str, demo_db: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", SICK)
 async def test_screenshot_of_the_doctor(name: str, tmp_path: Path) -> None:
-    await compare(name, sick(tmp_path), MEDIUM, SICK[name])
+    await compare(name, damaged_sample(tmp_path), MEDIUM, SICK[name])
 
 
 @pytest.mark.parametrize("name", NANOBOT)

@@ -13,9 +13,9 @@ from sessionscope.tui.text import clock
 from sessionscope.tui.widgets.note_editor import NoteEditor
 
 from ..store.workspaces import damaged, workspace
+from .damaged_sample import damaged_sample, kept
 from .database import Database, calls
 from .harness import LARGE, MEDIUM, NANOBOT_NOW, SIZES, SMALL, Hands
-from .sick import kept, sick
 
 Snap = Callable[..., bool]
 Sample = Callable[[str], Path]
@@ -172,16 +172,16 @@ def test_nanobot_limits(snap: Snap, ws: Path) -> None:
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 def test_doctor(snap: Snap, tmp_path: Path, size: Size) -> None:
-    assert snap(sick(tmp_path), keys=["r", "j", "j", "j"], size=size)
+    assert snap(damaged_sample(tmp_path), keys=["r", "j", "j", "j"], size=size)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 def test_plan_of_a_repair(snap: Snap, tmp_path: Path, size: Size) -> None:
-    assert snap(sick(tmp_path), keys=["r", "R"], size=size)
+    assert snap(damaged_sample(tmp_path), keys=["r", "R"], size=size)
 
 
 def test_a_sick_tree(snap: Snap, tmp_path: Path) -> None:
-    assert snap(sick(tmp_path), keys=["r", "escape", "E"], size=MEDIUM)
+    assert snap(damaged_sample(tmp_path), keys=["r", "escape", "E"], size=MEDIUM)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])

@@ -13,7 +13,7 @@ NOTE: dict[str, Any] = {"note_content": "in short", "before_tokens": 9, "after_t
 
 
 @contextmanager
-def family(path: Path) -> Iterator[SessionStore]:
+def session_tree(path: Path) -> Iterator[SessionStore]:
     """Three sessions below one: damage is done to the second, so that its neighbours are on both sides."""
     with SessionStore.open(path) as store:
         store.create_session(session_id="top")

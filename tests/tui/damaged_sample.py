@@ -22,7 +22,7 @@ IMPORTER, RETRY, WATCH, NOTES = (
 )
 
 
-def sick(folder: Path) -> Path:
+def damaged_sample(folder: Path) -> Path:
     """A database with some defects of each severity."""
     path = demo(folder)
     with closing(sqlite3.connect(path)) as conn, conn:

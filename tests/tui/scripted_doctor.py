@@ -1,4 +1,4 @@
-"""Archives that are sick to order: what the doctor finds, plans and does is scripted, and what is asked is noted."""
+"""Archives with a scripted doctor: what it finds, plans and does is given, and what it is asked is noted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHOLE = Finding("layouts", Severity.INFO, Spot(), "the file holds two layouts.")
 ALL = (HOLE, BRICKED, ORPHAN, WHOLE, FOLDED)
 
 
-class Patient:
+class ScriptedDoctor:
     """Stands for the doctor and the actions of every database while a test runs."""
 
     def __init__(self, findings: Sequence[Finding] = ALL, offline: str = "") -> None:
@@ -98,9 +98,9 @@ class Patient:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> Patient:
+def scripted_doctor(monkeypatch: pytest.MonkeyPatch) -> ScriptedDoctor:
     """A database with all of these findings."""
-    found = Patient()
+    found = ScriptedDoctor()
     monkeypatch.setattr(PowerLoopReader, "findings", lambda reader, *more: found.findings(reader, *more), raising=False)
     monkeypatch.setattr(PowerLoopArchive, "actions", property(lambda _: found), raising=False)
     return found
