@@ -22,12 +22,12 @@ def tokens_of(chars: int) -> int:
 class Candidate(Struct, frozen=True, gc=False):
     """A message that the model is sent.
 
-    Messages of one `group` are a call and its results. A `kept` one is never compacted. `place` is its position in the
-    order in which the model is sent it.
+    Messages of one `group` are a call and its results. A `kept` one is never compacted. `position` orders the messages
+    as the model is sent them.
     """
 
     seq: int
-    place: int
+    position: int
     role: str
     group: int
     tokens: int

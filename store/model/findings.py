@@ -45,7 +45,7 @@ class Finding(Struct, frozen=True):
 
     code: str
     severity: Severity
-    place: Spot
+    spot: Spot
     message: str
     fix: str = ""
     choices: tuple[Choice, ...] = ()
@@ -64,7 +64,7 @@ class Change(Struct, frozen=True):
     Both are cut to `SHOWN` characters.
     """
 
-    place: Spot
+    spot: Spot
     what: str
     before: str | None
     after: str | None
@@ -98,11 +98,11 @@ def wanted(
     findings: Iterable[Finding],
     only: Iterable[str] = (),
     choose: Mapping[str, str] | None = None,
-    place: Spot | None = None,
+    spot: Spot | None = None,
 ) -> list[tuple[Finding, str]]:
     """Return the findings that a repair would fix, each with the choice made, empty for its safe fix.
 
-    `only` names codes; without any, all are included. `choose` maps codes to names of choices. `place` selects one
+    `only` names codes; without any, all are included. `choose` maps codes to names of choices. `spot` selects one
     finding. Raises Misused if a code is not found, or has no such choice.
     """
     found, codes, choices = list(findings), set(only), dict(choose or {})
@@ -118,7 +118,7 @@ def wanted(
     for finding in found:
         chosen = choices.get(finding.code, "")
         offered = [choice.name for choice in finding.choices]
-        if (codes and finding.code not in codes | choices.keys()) or (place is not None and finding.place != place):
+        if (codes and finding.code not in codes | choices.keys()) or (spot is not None and finding.spot != spot):
             continue
         if chosen in offered[1:]:
             taken.append((finding, chosen))

@@ -27,13 +27,13 @@ def silent(what: str, done: int, total: int) -> None:
 class Repair(Struct, frozen=True):
     """Repair findings of the doctor, in one session or in all.
 
-    `only` names codes; without any, all are included. `choose` are (code, choice). `place` selects one finding.
+    `only` names codes; without any, all are included. `choose` are (code, choice). `spot` selects one finding.
     """
 
     ref: Ref | None = None
     only: tuple[str, ...] = ()
     choose: tuple[tuple[str, str], ...] = ()
-    place: Spot | None = None
+    spot: Spot | None = None
 
 
 class Settle(Struct, frozen=True):

@@ -131,7 +131,7 @@ class SessionTable:
             fill[slot] += 1
         return first, children
 
-    def place(self, at: int) -> Place:
+    def place_in_tree(self, at: int) -> Place:
         """Return the place of a session in the tree, and why."""
         if at in self._cuts:
             return Place.CYCLE

@@ -127,10 +127,10 @@ class NanobotActions:
     def _plan_repair(self, action: Repair, progress: Progress, cancel: Cancel) -> Plan:
         name = self._file_name(action.ref) if action.ref is not None else None
         found = list(findings(self._folder, name, progress, cancel))
-        chosen = wanted(found, action.only, dict(action.choose), action.place)
+        chosen = wanted(found, action.only, dict(action.choose), action.spot)
         chosen_by_file: dict[str, list[tuple[Finding, str]]] = {}
         for finding, choice in chosen:
-            chosen_by_file.setdefault(finding.place.file or "", []).append((finding, choice))
+            chosen_by_file.setdefault(finding.spot.file or "", []).append((finding, choice))
         edits: dict[str, FileEdit] = {}
         changes: list[Change] = []
         for file, chosen_here in chosen_by_file.items():
@@ -169,7 +169,7 @@ class NanobotActions:
         subject, _ = self._scan(name, before)
         first = apply_fixes(subject, before, fixes_of(chosen), mtime_ns)
         data, changes = first.data, list(first.changes)
-        for _ in range(MAX_ROUNDS if action.place is None else 0):
+        for _ in range(MAX_ROUNDS if action.spot is None else 0):
             subject, scanned = self._scan(name, data)
             fixes = follow_ups(subject, scanned, action.only)
             if not fixes:
@@ -183,7 +183,7 @@ class NanobotActions:
 
     def _fix_whole_file(self, finding: Finding, choice: str, edits: dict[str, FileEdit]) -> Change:
         """Add the edits to `edits` that replace, rename or remove a file. Raises Refused if a name is taken."""
-        name = finding.place.file or ""
+        name = finding.spot.file or ""
         data = self._files.read(name)
         main = main_file_name(self._folder.name_of(name))
         if finding.code == "leftover-temporary" and choice in ("", "use") and self._files.read(main) != data:
@@ -197,11 +197,11 @@ class NanobotActions:
         else:
             new_name = None
         edits[name] = FileEdit(name, digest(data), None)
-        return Change(finding.place, "a file", name, new_name)
+        return Change(finding.spot, "a file", name, new_name)
 
     def _new_name(self, finding: Finding, data: bytes) -> str:
         """Return a file's name by its key: for an invisible file in the naming of 0.3, else in that of 0.2."""
-        subject, scanned = self._scan(finding.place.file or "", data)
+        subject, scanned = self._scan(finding.spot.file or "", data)
         key = str(scanned.values.get("key") or subject.ref.id)
         return f"{encoded(key) if finding.code == 'invisible' else safe_name(key)}{ENDING}"
 

@@ -107,13 +107,13 @@ class PowerLoopActions:
             # Other findings may come from the damaged index, so they are checked again after it is rebuilt.
             chosen = [(result, choice) for result, choice in chosen if result.finding.code == checkup.REINDEX]
         chosen_edits = planning.edits_of(chosen)
-        refs = dict.fromkeys(result.finding.place.session for result, _ in chosen)
+        refs = dict.fromkeys(result.finding.spot.session for result, _ in chosen)
         keys = [self._key(ref) for ref in refs if ref]
         work = EditWork(
             tuple(chosen_edits),
             reindex,
             tuple(key for key in keys if key is not None),
-            any(result.finding.place.row is None for result, _ in chosen),
+            any(result.finding.spot.row is None for result, _ in chosen),
         )
         sentences = reasons((result.finding, choice) for result, choice in chosen) or [wording.NOTHING_TO_REPAIR]
         return self._source.read(
@@ -283,7 +283,7 @@ class PowerLoopActions:
                 conn.execute("REINDEX")
             changed = dict.fromkeys(edits.apply(conn, self.layout, work.edits))
             notes: list[str] = []
-            if isinstance(plan.action, Repair) and plan.action.place is None:
+            if isinstance(plan.action, Repair) and plan.action.spot is None:
                 notes = planning.follow_up(conn, self.layout, plan.action, work, changed)
             path = writer.backup = bundle.seal(undoing.undo_manifest(conn, self.layout, list(changed), plan.action))
         rows = len(changed) + int(work.reindex)

@@ -184,16 +184,16 @@ class NewDatabase:
     in the encoding of the file.
     """
 
-    def __init__(self, place: Path, page_size: int, encoding: str, vacuum: int) -> None:
-        for path in (place, Path(f"{place}-wal"), Path(f"{place}-journal")):
+    def __init__(self, final_path: Path, page_size: int, encoding: str, vacuum: int) -> None:
+        for path in (final_path, Path(f"{final_path}-wal"), Path(f"{final_path}-journal")):
             if os.path.lexists(path):
                 raise Misused(f"{path}: is there already; name a new file.")
-        self.place, self.seen_twice, self.undecoded = place, 0, 0
-        self.path = place.with_name(f".{token_hex(8)}.tmp")
+        self.final_path, self.seen_twice, self.undecoded = final_path, 0, 0
+        self.path = final_path.with_name(f".{token_hex(8)}.tmp")
         try:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as error:
-            raise Refused(f"{place}: cannot be written ({error.strerror}).") from None
+            raise Refused(f"{final_path}: cannot be written ({error.strerror}).") from None
         self.conn = sqlite3.connect(os.path.abspath(self.path), isolation_level=None)
         self.conn.executescript(
             f"PRAGMA page_size={page_size}; PRAGMA encoding='{encoding.replace('-le', 'le').replace('-be', 'be')}';"
@@ -265,7 +265,7 @@ class NewDatabase:
         return None
 
     def _refusal(self, error: Exception) -> Refused:
-        return Refused(f"{self.place}: cannot be written ({error}).")
+        return Refused(f"{self.final_path}: cannot be written ({error}).")
 
     def finish(self, user_version: int, application_id: int) -> None:
         """Put the database at its path, synced. Raises Misused if something appeared there meanwhile."""
@@ -277,10 +277,10 @@ class NewDatabase:
             self.conn.close()
             with self.path.open("r+b") as file:
                 os.fsync(file.fileno())
-            _put(self.path, self.place)
-            sync_folder(self.place.parent)
+            _put(self.path, self.final_path)
+            sync_folder(self.final_path.parent)
         except FileExistsError:
-            raise Misused(f"{self.place}: came there meanwhile; name a new file.") from None
+            raise Misused(f"{self.final_path}: came there meanwhile; name a new file.") from None
         except (OSError, sqlite3.Error) as error:
             raise self._refusal(error) from error
 
@@ -292,18 +292,18 @@ class NewDatabase:
             self.path.unlink(missing_ok=True)
 
 
-def _put(path: Path, place: Path) -> None:
+def _put(path: Path, final_path: Path) -> None:
     """Move a file to a path where none may exist.
 
     Not every file system has the hard links with which that cannot fail.
     """
     try:
-        os.link(path, place)
+        os.link(path, final_path)
     except FileExistsError:
         raise
     except OSError:
-        if place.exists():
+        if final_path.exists():
             raise FileExistsError from None
-        path.rename(place)
+        path.rename(final_path)
     else:
         path.unlink()

@@ -63,7 +63,7 @@ def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
     A note that has another place in the context is left out, unless nothing else is selected.
     """
     found = [row for row in context.rows if first <= row.seq <= last]
-    found = [row for row in found if row.place == row.seq] or found
+    found = [row for row in found if row.position == row.seq] or found
     return (found[0].seq, found[-1].seq) if found else (first, last)
 
 
@@ -118,7 +118,7 @@ def check_note(note: str) -> None:
 
 
 def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
-    place = {row.seq: row.place for row in rows}
+    place = {row.seq: row.position for row in rows}
     begin, end = place.get(first, first), place.get(last, last)
     if begin > end:
         stands = f"{last} is a note that stands before {first}" if first < last else "it ends before it begins"
@@ -127,9 +127,9 @@ def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
         raise Misused(f"there is no message {first}; the newest is {highest}.")
     if last > highest:
         raise Misused(f"there is no message {last} yet; the newest is {highest}.")
-    asked = {row.seq for row in rows if begin <= row.place <= end and not row.kept}
+    asked = {row.seq for row in rows if begin <= row.position <= end and not row.kept}
     if not asked:
-        kept = any(begin <= row.place <= end for row in rows)
+        kept = any(begin <= row.position <= end for row in rows)
         raise Misused(
             f"{first} to {last}: "
             + ("only what is always kept is in there." if kept else "none of it is in the context any more.")

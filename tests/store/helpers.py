@@ -136,7 +136,7 @@ def everything(archive: Archive) -> dict[str, Any]:
         outline = reader.outline(ref)
         lines = rows(reader, ref, View.ALL, outline)
         found[id_] = {
-            "place": session_table.place(at),
+            "place": session_table.place_in_tree(at),
             "parent": session_table.parents[at],
             "title": session_table.titles.get(at),
             "summary": reader.summaries([key]),

@@ -83,7 +83,7 @@ def test_times_never_run_backwards_in_a_session(path: Path) -> None:
 
 def test_there_is_one_of_everything(reader: Reader, sessions: list[SessionSummary]) -> None:
     session_table = reader.session_table()
-    assert {session_table.place(at) for at in range(len(session_table))} == {
+    assert {session_table.place_in_tree(at) for at in range(len(session_table))} == {
         Place.ROOT,
         Place.CHILD,
         Place.SURVIVOR,

@@ -436,7 +436,7 @@ def test_a_fork_stands_below_what_it_was_copied_from(tmp_path: Path) -> None:
     reader = archive.reader()
     session_table = reader.session_table()
     fork = session_table.ids.index("websocket:1")
-    assert [session_table.place(at) for at in range(3)].count(Place.CHILD) == 1
+    assert [session_table.place_in_tree(at) for at in range(3)].count(Place.CHILD) == 1
     assert session_table.ids[session_table.parents[fork]] == KEY
     ref = reader.resolve("websocket:1")
     link = reader.spawner(ref)

@@ -375,7 +375,7 @@ def test_two_files_of_one_key_are_told(tmp_path: Path) -> None:
     later = HEAD | {"updated_at": "2026-05-17T10:00:00"}
     folder = sessions(tmp_path, telegram_42__jsonl=made(ROWS[0]), dGVsZWdyYW06NDI__jsonl=made(*ROWS, head=later))
     told = [finding for finding in findings(folder) if finding.code == "two-files-one-key"]
-    assert {finding.place.file for finding in told} == {"telegram_42.jsonl", "dGVsZWdyYW06NDI.jsonl"}
+    assert {finding.spot.file for finding in told} == {"telegram_42.jsonl", "dGVsZWdyYW06NDI.jsonl"}
     assert all("dGVsZWdyYW06NDI.jsonl was" in finding.message or "this one was" in finding.message for finding in told)
 
 
@@ -587,7 +587,7 @@ def test_a_single_file_is_repaired_where_it_stands(tmp_path: Path) -> None:
 def test_just_one_finding_is_put_right(tmp_path: Path) -> None:
     folder = sessions(tmp_path, telegram_42__jsonl=made(ROWS[0], b"junk\n", ROWS[1], b"null\n", ROWS[2]))
     first = findings(folder)[0]
-    repair(folder, Repair(only=(first.code,), place=first.place))
+    repair(folder, Repair(only=(first.code,), spot=first.spot))
     assert codes(findings(folder), *SEVERE) == ["not-an-object"]
     repair(folder, Repair(only=("not-an-object",)))
     assert (folder / "telegram_42.jsonl").read_bytes() == made(*ROWS)

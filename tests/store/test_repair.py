@@ -20,7 +20,7 @@ def test_without_wishes_all_that_is_safe_is_taken() -> None:
 
 
 def test_a_code_or_a_place_narrows_it() -> None:
-    assert wanted(ALL, only=["bricked"], place=OTHER) == [(FIXED_TOO, "")]
+    assert wanted(ALL, only=["bricked"], spot=OTHER) == [(FIXED_TOO, "")]
     assert wanted(ALL, only=["hole"]) == []
 
 

@@ -442,13 +442,13 @@ def test_a_lost_parent_makes_orphans_and_a_missing_state_row_is_named(sample: Sa
     path = sample("damaged-0.2.0-orphans")
     reader = only(path).reader()
     session_table = reader.session_table()
-    places = {id_: session_table.place(at) for at, id_ in enumerate(session_table.ids)}
+    places = {id_: session_table.place_in_tree(at) for at, id_ in enumerate(session_table.ids)}
     assert places[LINKED] is Place.ORPHAN
     assert places[DETACHED] is Place.CHILD
     assert reader.session(Ref("", LINKED)).damage == ("its bookkeeping (session_state) is missing",)
     raw(path, f"UPDATE sessions SET parent_session_id = NULL WHERE session_id = '{DETACHED}'")
     session_table = reader.session_table()
-    assert session_table.place(session_table.ids.index(DETACHED)) is Place.SURVIVOR
+    assert session_table.place_in_tree(session_table.ids.index(DETACHED)) is Place.SURVIVOR
     assert seqs(reader, Ref("", LINKED), View.ALL) == [1, 2]
 
 

@@ -76,7 +76,9 @@ def model_places(found: list[TableEntry]) -> tuple[dict[str, str | None], dict[s
 def test_the_tree_is_a_tree_and_says_where_each_session_stands(found: list[TableEntry]) -> None:
     session_table = SessionTable(found)
     parents, places = model_places(found)
-    assert [session_table.place(at) for at in range(len(session_table))] == [places[session.id] for session in found]
+    assert [session_table.place_in_tree(at) for at in range(len(session_table))] == [
+        places[session.id] for session in found
+    ]
     assert [session_table.ids[parent] if parent >= 0 else None for parent in session_table.parents] == list(
         parents.values()
     )
@@ -160,12 +162,12 @@ def test_depth_is_no_limit() -> None:
     assert session_table.depth(49_999) == 49_999
     assert session_table.ancestors(49_999)[:2] == [0, 1]
     closed = SessionTable(_chain(50_000, close=True))
-    assert (closed.place(0), closed.place(1), closed.roots()) == (Place.CYCLE, Place.CHILD, [0])
+    assert (closed.place_in_tree(0), closed.place_in_tree(1), closed.roots()) == (Place.CYCLE, Place.CHILD, [0])
 
 
 def test_a_circle_is_cut_at_its_smallest_key_wherever_it_is_entered() -> None:
     session_table = SessionTable([entry(1, "a", "d"), entry(2, "b", "d"), entry(3, "c", "b"), entry(4, "d", "c")])
-    assert [session_table.place(at) for at in range(4)] == [Place.CHILD, Place.CYCLE, Place.CHILD, Place.CHILD]
+    assert [session_table.place_in_tree(at) for at in range(4)] == [Place.CHILD, Place.CYCLE, Place.CHILD, Place.CHILD]
     assert session_table.roots() == [1]
 
 
@@ -176,4 +178,4 @@ def test_children_of_an_id_that_is_there_twice_stand_under_the_first() -> None:
 
 def test_a_session_may_be_its_own_parent() -> None:
     session_table = SessionTable([entry(5, "me", "me"), entry(6, "child", "me")])
-    assert (session_table.place(0), session_table.depth(1), session_table.roots()) == (Place.CYCLE, 1, [0])
+    assert (session_table.place_in_tree(0), session_table.depth(1), session_table.roots()) == (Place.CYCLE, 1, [0])

@@ -74,8 +74,8 @@ class ScriptedDoctor:
             )
         if isinstance(action, Restore):
             return Plan(action, 1, ("it is put back.",), (), offline=self.offline)
-        taken = [finding for finding, _ in wanted(self.left, action.only, dict(action.choose), action.place)]
-        changes = tuple(Change(finding.place, "session_state.next_seq", "5", "21") for finding in taken)
+        taken = [finding for finding, _ in wanted(self.left, action.only, dict(action.choose), action.spot)]
+        changes = tuple(Change(finding.spot, "session_state.next_seq", "5", "21") for finding in taken)
         return Plan(
             action,
             len(taken),

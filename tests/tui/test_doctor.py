@@ -98,7 +98,7 @@ async def test_a_repair_is_seen_before_it_is_done(scripted_doctor: ScriptedDocto
         assert "+ 21" in shown
         assert scripted_doctor.applied == []
         await hands.press("enter")
-        assert scripted_doctor.applied == [Repair(ROOT, (BRICKED.code,), (), BRICKED.place)]
+        assert scripted_doctor.applied == [Repair(ROOT, (BRICKED.code,), (), BRICKED.spot)]
         assert BRICKED not in doctor(hands).list_pane.found
         assert hands.notes[-1] == "repaired 1. · u takes it back"
 
@@ -130,7 +130,7 @@ async def test_a_choice_is_taken_by_its_number(scripted_doctor: ScriptedDoctor, 
         await hands.press("3")
         assert hands.notes[-1] == "there are 2 choices"
         await hands.press("2", "enter")
-        assert scripted_doctor.applied == [Repair(ROOT, (ORPHAN.code,), ((ORPHAN.code, "detach"),), ORPHAN.place)]
+        assert scripted_doctor.applied == [Repair(ROOT, (ORPHAN.code,), ((ORPHAN.code, "detach"),), ORPHAN.spot)]
 
 
 async def test_what_cannot_be_helped_says_so(scripted_doctor: ScriptedDoctor, database: Path) -> None:

@@ -72,7 +72,7 @@ async def test_a_circle_is_cut_and_marked(tmp_path: Path) -> None:
             db.message(db.session(name, title=f"the {name}", parent_session_id=parent, kind="subagent"))
     async with browsing(path, size=LARGE) as hands:
         session_table = hands.browser.catalog.opened_archives[0].session_table
-        assert [session_table.place(at) for at in session_table.roots()].count(Place.CYCLE) == 2
+        assert [session_table.place_in_tree(at) for at in session_table.roots()].count(Place.CYCLE) == 2
         assert "↻" in line(hands, "the a")
         assert "↻" in line(hands, "the self")
         await hands.press("E", "down", "E", "end", "E", "home")

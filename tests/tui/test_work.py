@@ -235,7 +235,7 @@ async def test_memory_does_not_follow_length(many_rows: Path, tmp_path: Path) ->
             try:
                 hands.controllers.opening.show_rows()
                 for step in range(0, hands.timeline.count, max(PAGE, hands.timeline.count // 20)):
-                    hands.timeline.place(step)
+                    hands.timeline.center(step)
                     await hands.pilot.pause(0)
                 await hands.settle()
                 gc.collect()

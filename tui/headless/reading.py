@@ -112,7 +112,7 @@ def _nodes(
     for at, depth in burst:
         summary = summaries.get(session_table.keys[at])
         if summary is not None:
-            yield SessionNode(summary, session_table.place(at), depth, session_table.child_count(at))
+            yield SessionNode(summary, session_table.place_in_tree(at), depth, session_table.child_count(at))
 
 
 def _lost(session_table: SessionTable, layout: str, key: int, why: str) -> SessionSummary:

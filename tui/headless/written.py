@@ -81,7 +81,7 @@ class _Document:
 
 def finding_lines(finding: Finding) -> list[str]:
     """Return a finding for people: what and where, then what can be done."""
-    where = spot(finding.place)
+    where = spot(finding.spot)
     lines = [
         f"{MARKS[finding.severity]} {finding.code}{f'  {where}' if where else ''}",
         f"    {plain.one_line(finding.message)}",
@@ -109,7 +109,7 @@ def spot(place: Spot) -> str:
 
 def finding_record(finding: Finding) -> dict[str, Any]:
     """Return a finding as JSON."""
-    place = finding.place
+    place = finding.spot
     return {
         "code": finding.code,
         "severity": str(finding.severity),
@@ -186,7 +186,7 @@ def _plan_lines(plan: Plan, applied: bool) -> list[str]:
 
 def diff(change: Change) -> list[str]:
     """Return a change as lines of a diff, after the line that says where."""
-    where = spot(change.place)
+    where = spot(change.spot)
     lines = [f"{plain.one_line(change.what)}{f'  {where}' if where else ''}"]
     lines += [f"- {plain.one_line(change.before)}"] if change.before is not None else []
     return lines + ([f"+ {plain.one_line(change.after)}"] if change.after is not None else [])
@@ -278,7 +278,7 @@ def _plan_record(done: Done, left: Sequence[Finding]) -> dict[str, Any]:
             **_compaction_record(plan),
             "findings": [finding_record(finding) for finding in plan.findings],
             "changes": [
-                {"place": _place(change.place), "what": change.what, "before": change.before, "after": change.after}
+                {"place": _place(change.spot), "what": change.what, "before": change.before, "after": change.after}
                 for change in plan.changes
             ],
         },

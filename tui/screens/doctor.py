@@ -88,7 +88,7 @@ class Doctor(Pair[Spot | None]):
 
     def show(self) -> None:
         """Show what is known by now."""
-        found = [finding for finding in self.found if not self.narrowed or finding.place.session == self._ref]
+        found = [finding for finding in self.found if not self.narrowed or finding.spot.session == self._ref]
         self.list_pane.show(found, self._hint())
         self._show_detail()
         self._show_title()
@@ -106,7 +106,7 @@ class Doctor(Pair[Spot | None]):
         if finding is None:
             self.detail.show([])
             return
-        session = finding.place.session
+        session = finding.spot.session
         self.detail.show(describe.finding_blocks(finding, self.named(session) if session is not None else ""))
 
     def _show_title(self) -> None:
@@ -166,9 +166,9 @@ class Doctor(Pair[Spot | None]):
             self.found.sort(key=lambda finding: HEAVIEST_FIRST.index(finding.severity))
             sick: dict[Ref, Severity] = {}
             for finding in self.found:
-                if finding.place.session is not None:
+                if finding.spot.session is not None:
                     # The worst come first.
-                    sick.setdefault(finding.place.session, finding.severity)
+                    sick.setdefault(finding.spot.session, finding.severity)
             self.opened_archive.sick = sick
         self.show()
 
@@ -196,7 +196,7 @@ class Doctor(Pair[Spot | None]):
             words = "choose with 1 to 9 what to do" if finding and finding.choices else "nothing to repair here"
             self.notify(words, timeout=3)
             return
-        self._plan(Repair(finding.place.session, (finding.code,), (), finding.place))
+        self._plan(Repair(finding.spot.session, (finding.code,), (), finding.spot))
 
     def action_repair_all(self) -> None:
         if not any(finding.fixable for finding in self.list_pane.found):
@@ -214,7 +214,7 @@ class Doctor(Pair[Spot | None]):
             self.notify("it stays as it is", timeout=3)
         else:
             choice = finding.choices[number - 1].name
-            self._plan(Repair(finding.place.session, (finding.code,), ((finding.code, choice),), finding.place))
+            self._plan(Repair(finding.spot.session, (finding.code,), ((finding.code, choice),), finding.spot))
 
     def _plan(self, action: Repair) -> None:
         if self.looking:
@@ -300,8 +300,8 @@ class Doctor(Pair[Spot | None]):
     @on(VirtualList.Chosen)
     def _chosen(self) -> None:
         finding = self.list_pane.current
-        if finding is not None and finding.place.session is not None:
-            self.dismiss(finding.place)
+        if finding is not None and finding.spot.session is not None:
+            self.dismiss(finding.spot)
         else:
             self.notify("this is about the archive as a whole", timeout=3)
 

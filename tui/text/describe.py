@@ -299,7 +299,7 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
 def finding_blocks(finding: Finding, session: str) -> list[Block]:
     """Return what is wrong, where, and what can be done about it."""
     glyph, style = glyphs.SEVERITIES[finding.severity]
-    place = finding.place
+    place = finding.spot
     blocks = [_line((f"{glyph} {finding.code}", style), (f"  {finding.severity}", "dim"))]
     if place.session is not None:
         blocks += [_fact("session", session), _fact("id", place.session.id)]
@@ -374,8 +374,8 @@ def plan_blocks(plan: Plan, verb: str) -> list[Block]:
             filter(
                 None,
                 (
-                    one_line(change.place.session.id) if change.place.session else "",
-                    finding_lines.place_words(change.place),
+                    one_line(change.spot.session.id) if change.spot.session else "",
+                    finding_lines.place_words(change.spot),
                 ),
             )
         )

@@ -19,7 +19,7 @@ def finding_line(finding: Finding, session: str, width: int) -> list[Span]:
     """Return a finding in one line: severity, code, place, and whether anything can be done."""
     glyph, style = glyphs.SEVERITIES[finding.severity]
     left: list[Span] = [(f" {glyph} ", style)]
-    where = place_words(finding.place)
+    where = place_words(finding.spot)
     if width >= COLUMNS_FROM:
         left += [(fit(finding.code, CODE_CELLS), "strong"), (" ", "")]
     else:

@@ -46,7 +46,7 @@ What is wrong or odd, in this archive or in one of its sessions. Looking changes
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         finding = self.found[index]
-        name = self._named(finding.place.session) if finding.place.session is not None else ""
+        name = self._named(finding.spot.session) if finding.spot.session is not None else ""
         return finding_lines.finding_line(finding, name, width)
 
     def empty(self) -> str:

@@ -130,7 +130,7 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         sick = opened_archive.sick.get(summary.ref) if summary is not None else None
         return session_lines.tree_line(
             summary,
-            opened_archive.session_table.place(at),
+            opened_archive.session_table.place_in_tree(at),
             depth,
             shown,
             opened_archive.session_table.child_count(at),

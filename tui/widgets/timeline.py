@@ -162,10 +162,10 @@ what is proposed
         if self.rows is None or not self.count:
             return False
         index = self.rows.nearest(seq)
-        self.place(index)
+        self.center(index)
         return self.rows.locate(seq) is not None
 
-    def place(self, index: int) -> None:
+    def center(self, index: int) -> None:
         """Put the cursor on a row and, unless it is on the screen, that row in the middle."""
         if not self.top <= index < self.top + self.rows_visible:
             self.scroll_to(y=max(0, index - self.rows_visible // 2), animate=False, immediate=True)

@@ -191,7 +191,7 @@ def context_of(scanned: MessageScan, data: bytes, offset: int) -> Context:
             candidates.append(
                 Candidate(
                     seq=index + 1,
-                    place=index + 1,
+                    position=index + 1,
                     role=str(row.role) if row is not None else "?",
                     group=group,
                     tokens=tokens_of(item.stop - item.start),

@@ -52,7 +52,7 @@ class FixedFile(Struct, frozen=True):
 
 def fixes_of(chosen: Sequence[tuple[Finding, str]]) -> ChosenFixes:
     """Return the fixes for findings with the choices taken."""
-    return {(finding.code, finding.place.start): choice for finding, choice in chosen}
+    return {(finding.code, finding.spot.start): choice for finding, choice in chosen}
 
 
 def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> ChosenFixes:
@@ -61,7 +61,7 @@ def follow_ups(subject: Subject, scanned: MessageScan, only: Sequence[str]) -> C
     `only` are the codes to consider; if empty, all are.
     """
     return {
-        (finding.code, finding.place.start): ""
+        (finding.code, finding.spot.start): ""
         for finding in check_file(subject, scanned)
         if finding.fixable and (not only or finding.code in only)
     }

@@ -66,7 +66,7 @@ def check_database(
         yield from _check_in_bursts(read, layout, keys, progress, cancel)
         ref = _burst(read, cancel, lambda conn: _ref(conn, layout(), key))
         for result in _burst(read, cancel, lambda conn: [*check_tree(conn, layout()), *check_owners(conn, layout())]):
-            if ref is None or result.finding.place.session == ref:
+            if ref is None or result.finding.spot.session == ref:
                 yield result
     except Damaged as error:
         yield _damaged(str(error))

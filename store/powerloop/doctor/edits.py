@@ -27,7 +27,7 @@ class Edit(Struct, frozen=True):
     """The row, None to insert one."""
     values: dict[str, Any] | None
     """The new value of each column that gets one, None to delete the row."""
-    place: Spot
+    spot: Spot
 
 
 class StoredRow(Struct, frozen=True):
@@ -112,16 +112,16 @@ def changes(conn: sqlite3.Connection, layout: Layout, edits: Iterable[Edit]) -> 
     """Yield edits as a diff: a line for each inserted or deleted row, and one for each value that changes."""
     for edit in edits:
         if edit.rowid is None:
-            yield Change(edit.place, f"{edit.table}, a new row", None, _listed(edit.values or {}))
+            yield Change(edit.spot, f"{edit.table}, a new row", None, _listed(edit.values or {}))
             continue
         row = read_row(conn, layout.table(edit.table), edit.rowid)
         stored = dict(zip(row.columns, row.values, strict=True)) if row else {}
         if edit.values is None:
-            yield Change(edit.place, f"{edit.table}, a row", _listed(stored), None)
+            yield Change(edit.spot, f"{edit.table}, a row", _listed(stored), None)
             continue
         for name, value in edit.values.items():
             if stored.get(name) != value:
-                yield Change(edit.place, f"{edit.table}.{name}", _shown(stored.get(name)), _shown(value))
+                yield Change(edit.spot, f"{edit.table}.{name}", _shown(stored.get(name)), _shown(value))
 
 
 def _listed(values: dict[str, Any]) -> str:

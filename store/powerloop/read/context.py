@@ -52,7 +52,7 @@ def context_in(layout: Layout, facts: SessionFacts) -> Context:
             )
         )
     if not in_order:
-        candidates.sort(key=attrgetter("place", "seq"))
+        candidates.sort(key=attrgetter("position", "seq"))
     return Context(tuple(candidates), facts.highest, note_last=not layout.by_ord)
 
 

@@ -381,7 +381,7 @@ class _Salvage:
         self.target.finish(header.user_version if header else 0, header.application_id if header else 0)
         tables = tuple(SalvagedTable(name, table.rows, table.lost) for name, table in sorted(self.tables.items()))
         pages = tuple(islice(self.trees.damaged(), MAX_PAGE_RUNS))
-        return Salvaged(str(self.target.place), tables, pages, tuple(self.sessions), tuple(self.notes))
+        return Salvaged(str(self.target.final_path), tables, pages, tuple(self.sessions), tuple(self.notes))
 
 
 def _matches(read: Callable[[Fits], list[TableRow]], tables: list[_Table]) -> list[_PageMatch]:

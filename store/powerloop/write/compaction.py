@@ -86,7 +86,7 @@ def plan_compaction(conn: sqlite3.Connection, layout: Layout, action: Compact) -
         len(cut.leaves),
         _seal(conn, layout, owner),
         cut.span,
-        min(cut.leaves, key=lambda row: (row.place, row.seq)).place,
+        min(cut.leaves, key=lambda row: (row.position, row.seq)).position,
         (cut.before, cut.after(action.note)),
     )
     compaction = CompactionPlan(context, cut, action.note, recorded=audit.last_sent(conn, layout, owner))

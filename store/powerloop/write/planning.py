@@ -40,7 +40,7 @@ def choose_results(results: Sequence[CheckResult], action: Repair) -> list[tuple
     by_finding: dict[Finding, list[CheckResult]] = {}
     for result in results:
         by_finding.setdefault(result.finding, []).append(result)
-    chosen = wanted([result.finding for result in results], action.only, dict(action.choose), action.place)
+    chosen = wanted([result.finding for result in results], action.only, dict(action.choose), action.spot)
     # Equal findings may have different edits, so each is used once, in order.
     return [(by_finding[finding].pop(0), choice) for finding, choice in chosen]
 
@@ -79,7 +79,7 @@ def follow_up(
             for result in check_sessions(conn, layout, keys, work.check_tree or work.reindex)
             if result.finding.fixable
             and (not action.only or result.finding.code in action.only)
-            and (action.ref is None or result.finding.place.session == action.ref)
+            and (action.ref is None or result.finding.spot.session == action.ref)
         ]
         fixes = edits_of([(result, "") for result in results])
         if not fixes:
