@@ -30,12 +30,12 @@ def diagnose(
     there or it may not be read, Busy if it is locked, UnknownSession if no session or more than one has that name, and
     Cancelled.
     """
-    found: Located | None = None
+    located: Located | None = None
     try:
-        found = locate(place)
-        archives = open_located(found, zone)
+        located = locate(place)
+        archives = open_located(located, zone)
     except (NotAnArchive, Damaged) as error:
-        findings = list(_unopened(place, found, error))
+        findings = list(_unopened(place, located, error))
         if not findings:
             raise
         return iter(findings)
@@ -44,17 +44,19 @@ def diagnose(
     except BaseException:
         _close(archives)
         raise
-    return _all_findings(found, archives, chosen, progress, cancel)
+    return _all_findings(located, archives, chosen, progress, cancel)
 
 
-def _unopened(place: str | os.PathLike[str], found: Located | None, error: NotAnArchive | Damaged) -> Iterator[Finding]:
+def _unopened(
+    place: str | os.PathLike[str], located: Located | None, error: NotAnArchive | Damaged
+) -> Iterator[Finding]:
     """Yield what the format of a file that does not open finds in it, or what all formats find if none recognised
     it.
     """
-    path, layout = (found.path, found.layout) if found is not None else find_path(place)
+    path, layout = (located.path, located.layout) if located is not None else find_path(place)
     if isinstance(error, NotAnArchive) and layout and _opens(path):
         return
-    for known in [found.format] if found is not None and found.format is not None else formats():
+    for known in [located.format] if located is not None and located.format is not None else formats():
         yield from known.examine(path, (), error)
 
 
@@ -72,26 +74,26 @@ def _chosen(archives: Sequence[Archive], name: str) -> list[tuple[Archive, Ref |
 
     An archive whose damage may hide the session is returned without a ref, to be examined as a whole.
     """
-    found: list[tuple[Archive, Ref | None]] = []
+    matches: list[tuple[Archive, Ref | None]] = []
     damaged: list[tuple[Archive, Ref | None]] = []
     failures: list[UnknownSession] = []
     for archive in archives:
         try:
-            found.append((archive, archive.reader().resolve(name)))
+            matches.append((archive, archive.reader().resolve(name)))
         except UnknownSession as error:
             failures.append(error)
         except Damaged:
             damaged.append((archive, None))
-    if len(found) > 1:
-        raise UnknownSession(wording.name_is_ambiguous(name, (ref for _, ref in found)))
-    if not found and not damaged:
+    if len(matches) > 1:
+        raise UnknownSession(wording.name_is_ambiguous(name, (ref for _, ref in matches)))
+    if not matches and not damaged:
         # The longest message is the one that suggests candidates.
         raise max(failures, key=lambda error: len(str(error)))
-    return found or damaged
+    return matches or damaged
 
 
 def _all_findings(
-    place: Located,
+    located: Located,
     archives: Sequence[Archive],
     chosen: Sequence[tuple[Archive, Ref | None]],
     progress: Progress,
@@ -100,7 +102,7 @@ def _all_findings(
     """Yield the findings of a file as a whole, then those of the chosen archives and sessions. Close all archives."""
     seen: set[str] = set()
     try:
-        for finding in place.format.examine(place.path, archives, None) if place.format is not None else ():
+        for finding in located.format.examine(located.path, archives, None) if located.format is not None else ():
             seen.add(finding.code)
             yield finding
         for archive, ref in chosen:
@@ -114,7 +116,7 @@ def _all_findings(
                 code = DAMAGED_PAGES if salvage else UNREADABLE
                 if code not in seen:
                     seen.add(code)
-                    yield Finding(code, Severity.ERROR, Spot(file=str(place.path)), str(error), salvage=salvage)
+                    yield Finding(code, Severity.ERROR, Spot(file=str(located.path)), str(error), salvage=salvage)
     finally:
         _close(archives)
 

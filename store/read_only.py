@@ -111,18 +111,18 @@ class ReadOnlyReader(ABC):
     def session_table(self, cancel: Cancel = never) -> SessionTable:
         return SessionTable(
             TableEntry(
-                key=one.key,
-                id=one.ref.id,
-                parent_id=one.parent_id,
-                created_at=one.created_at or 0,
-                updated_at=one.updated_at or 0,
-                size=one.message_count.value,
-                compactions=one.compaction_count,
-                subagent=one.parent_id is not None,
-                title=one.title,
-                group=one.group,
+                key=session.key,
+                id=session.ref.id,
+                parent_id=session.parent_id,
+                created_at=session.created_at or 0,
+                updated_at=session.updated_at or 0,
+                size=session.message_count.value,
+                compactions=session.compaction_count,
+                subagent=session.parent_id is not None,
+                title=session.title,
+                group=session.group,
             )
-            for one in self.all_sessions()
+            for session in self.all_sessions()
         )
 
     def session_table_if_small(self) -> SessionTable | None:
@@ -130,9 +130,9 @@ class ReadOnlyReader(ABC):
 
     def newest(self, limit: int) -> list[SessionSummary]:
         # Of two that were created at the same time, the later one in the list is the newer.
-        roots = enumerate(one for one in self.all_sessions() if one.parent_id is None)
+        roots = enumerate(session for session in self.all_sessions() if session.parent_id is None)
         found = sorted(roots, key=lambda pair: (pair[1].created_at or 0, pair[0]), reverse=True)
-        return [one for _, one in found[:limit]]
+        return [session for _, session in found[:limit]]
 
     def summaries(self, keys: Sequence[int], exact: bool = False) -> list[SessionSummary]:
         known = {one.key: one for one in self.all_sessions()}
@@ -146,12 +146,12 @@ class ReadOnlyReader(ABC):
 
     def resolve(self, name: str) -> Ref:
         sessions = self.all_sessions()
-        found = [one.ref for one in sessions if name in (one.ref.id, str(one.ref), one.ref.file)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UnknownSession(wording.name_is_ambiguous(name, found))
-        near = [one.ref.id for one in sessions if name.casefold() in one.ref.id.casefold()][:CANDIDATES]
+        refs = [session.ref for session in sessions if name in (session.ref.id, str(session.ref), session.ref.file)]
+        if len(refs) == 1:
+            return refs[0]
+        if refs:
+            raise UnknownSession(wording.name_is_ambiguous(name, refs))
+        near = [session.ref.id for session in sessions if name.casefold() in session.ref.id.casefold()][:CANDIDATES]
         raise UnknownSession(wording.name_is_unknown(name, near))
 
     def session(self, ref: Ref) -> SessionDetail:
@@ -179,10 +179,10 @@ class ReadOnlyReader(ABC):
     def outline(self, ref: Ref, cancel: Cancel = never) -> Outline:
         states: dict[str, list[int]] = {}
         messages = self.all_messages(ref)
-        for one in messages:
-            if one.seq is not None:
-                states.setdefault(one.state, []).append(one.seq)
-        rows_without_seq = [at for at, one in enumerate(messages) if one.seq is None]
+        for message in messages:
+            if message.seq is not None:
+                states.setdefault(message.state, []).append(message.seq)
+        rows_without_seq = [at for at, message in enumerate(messages) if message.seq is None]
         return Outline(
             {state: runs_of(sorted(seqs)) for state, seqs in states.items()}, rows_without_seq=rows_without_seq
         )
@@ -191,31 +191,29 @@ class ReadOnlyReader(ABC):
         return self.outline(ref)
 
     def grown(self, ref: Ref, outline: Outline) -> Outline | None:
-        found = self.outline(ref)
-        moved = (without(runs, found.runs(state)) for state, runs in outline.states.items())
-        return (
-            None
-            if any(moved) or found.rows_without_seq[: len(outline.rows_without_seq)] != outline.rows_without_seq
-            else found
-        )
+        now = self.outline(ref)
+        moved = (without(runs, now.runs(state)) for state, runs in outline.states.items())
+        if any(moved) or now.rows_without_seq[: len(outline.rows_without_seq)] != outline.rows_without_seq:
+            return None
+        return now
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Rows:
         messages = self.all_messages(ref)
         if view is View.ALL:
-            return Rows([row_of(one) for one in messages])
+            return Rows([row_of(message) for message in messages])
         state = State.COMPACTED if view is View.COMPACTED else State.ACTIVE
         about = "what was sent is not recorded; these are the active messages" if view is View.CONTEXT else ""
-        return Rows([row_of(one) for one in messages if one.state == state], about)
+        return Rows([row_of(message) for message in messages if message.state == state], about)
 
     def timeline_of_runs(self, ref: Ref, outline: Outline, runs: Sequence[Run]) -> Rows:
         ordered = sorted(runs)
         return Rows([row_of(one) for one in self.all_messages(ref) if one.seq is not None and holds(ordered, one.seq)])
 
     def message(self, ref: Ref, row: str, start: int = 0, stop: int = 65_536) -> Message:
-        found = next((one for one in self.all_messages(ref) if one.row == row), None)
-        if found is None:
+        message = next((candidate for candidate in self.all_messages(ref) if candidate.row == row), None)
+        if message is None:
             raise UnknownSession(f"message {row} of session {ref.id!r} no longer exists.")
-        return piece_of(found, start, stop)
+        return piece_of(message, start, stop)
 
     def messages(self, ref: Ref, rows: Sequence[str], stop: int = 65_536) -> list[Message]:
         known = {one.row: one for one in self.all_messages(ref)}
@@ -228,15 +226,17 @@ class ReadOnlyReader(ABC):
 
     def context(self, ref: Ref) -> Context:
         groups: dict[str, int] = {}
-        found: list[Candidate] = []
+        candidates: list[Candidate] = []
         messages = self.all_messages(ref)
-        for at, one in enumerate(messages):
-            groups.update((call.id, at) for call in one.tool_calls if call.id)
-            if one.state == State.ACTIVE and one.seq is not None:
-                group = groups.get(one.tool_call_id or "", at)
-                line = row_of(one)
-                found.append(Candidate(one.seq, one.seq, one.role, group, tokens_of(line.size), head=line.head))
-        return Context(tuple(found), max((one.seq or 0 for one in messages), default=0))
+        for index, message in enumerate(messages):
+            groups.update((call.id, index) for call in message.tool_calls if call.id)
+            if message.state == State.ACTIVE and message.seq is not None:
+                group = groups.get(message.tool_call_id or "", index)
+                line = row_of(message)
+                candidates.append(
+                    Candidate(message.seq, message.seq, message.role, group, tokens_of(line.size), head=line.head)
+                )
+        return Context(tuple(candidates), max((message.seq or 0 for message in messages), default=0))
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
         sizes = (
@@ -255,16 +255,16 @@ class ReadOnlyReader(ABC):
     def follow(self, ref: Ref, row: str) -> Link | None:
         """Return the first result of a call, or the latest call before a result that has its id."""
         messages = self.all_messages(ref)
-        at = next((at for at, one in enumerate(messages) if one.row == row), None)
-        if at is None:
+        index = next((index for index, message in enumerate(messages) if message.row == row), None)
+        if index is None:
             return None
-        here, ids = messages[at], {call.id for call in messages[at].tool_calls if call.id}
-        for one in messages[at + 1 :] if ids else ():
-            if one.tool_call_id in ids:
-                return Link(ref, one.row, one.seq, Certainty.RECORDED, "the result")
-        for one in reversed(messages[:at]) if here.tool_call_id else ():
-            if here.tool_call_id in {call.id for call in one.tool_calls}:
-                return Link(ref, one.row, one.seq, Certainty.RECORDED, "the call")
+        current, ids = messages[index], {call.id for call in messages[index].tool_calls if call.id}
+        for message in messages[index + 1 :] if ids else ():
+            if message.tool_call_id in ids:
+                return Link(ref, message.row, message.seq, Certainty.RECORDED, "the result")
+        for message in reversed(messages[:index]) if current.tool_call_id else ():
+            if current.tool_call_id in {call.id for call in message.tool_calls}:
+                return Link(ref, message.row, message.seq, Certainty.RECORDED, "the call")
         return None
 
     def spawner(self, ref: Ref) -> Link | None:
@@ -275,12 +275,12 @@ class ReadOnlyReader(ABC):
         return Link(parent, None, None, Certainty.RECORDED, "the parent session") if parent is not None else None
 
     def find(self, ref: Ref, text: str, start: int, forward: bool, cancel: Cancel = never) -> int | None:
-        wanted = text.casefold()
-        found = [(one.seq, one) for one in self.all_messages(ref) if one.seq is not None]
-        for seq, one in found if forward else reversed(found):
+        needle = text.casefold()
+        found = [(message.seq, message) for message in self.all_messages(ref) if message.seq is not None]
+        for seq, message in found if forward else reversed(found):
             if cancel():
                 raise Cancelled("stopped")
-            if (seq >= start if forward else seq <= start) and wanted in _searched(one).casefold():
+            if (seq >= start if forward else seq <= start) and needle in _searched(message).casefold():
                 return seq
         return None
 
@@ -308,9 +308,9 @@ def _damage_of(session: SessionSummary, messages: Sequence[Message]) -> Iterator
     ref = session.ref
     for damage in session.damage:
         yield Finding(DAMAGED_SESSION, Severity.WARNING, Spot(ref, file=ref.file), _sentence(damage))
-    for one in messages:
-        for damage in one.damage:
-            place = Spot(ref, one.row, one.seq, ref.file, one.line)
+    for message in messages:
+        for damage in message.damage:
+            place = Spot(ref, message.row, message.seq, ref.file, message.line)
             yield Finding(DAMAGED_MESSAGE, Severity.WARNING, place, _sentence(damage))
 
 
@@ -321,12 +321,13 @@ def _sentence(words: str) -> str:
 def _unanswered(messages: Sequence[Message]) -> tuple[tuple[int, str], ...]:
     """Return the calls without a result, as (seq, name). A result answers the latest open call of its id."""
     waiting: list[tuple[str | None, int, str]] = []
-    for one in messages:
-        waiting += [(call.id, one.seq or 0, call.name or "?") for call in one.tool_calls]
-        if one.role == "tool" or one.tool_call_id is not None:
-            at = next((at for at in reversed(range(len(waiting))) if waiting[at][0] == one.tool_call_id), None)
-            if at is not None:
-                del waiting[at]
+    for message in messages:
+        waiting += [(call.id, message.seq or 0, call.name or "?") for call in message.tool_calls]
+        if message.role == "tool" or message.tool_call_id is not None:
+            latest_first = reversed(range(len(waiting)))
+            answered = next((index for index in latest_first if waiting[index][0] == message.tool_call_id), None)
+            if answered is not None:
+                del waiting[answered]
     return tuple((seq, name) for _, seq, name in waiting)
 
 

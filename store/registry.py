@@ -51,15 +51,15 @@ def open_archive(place: str | os.PathLike[str], zone: Zone = machine_zone) -> li
     return open_located(locate(place), zone)
 
 
-def open_located(found: Located, zone: Zone) -> list[Archive]:
+def open_located(located: Located, zone: Zone) -> list[Archive]:
     """Open what a place means. Raises NotAnArchive, Damaged, Busy."""
     try:
-        archives = list(found.format.open(found.path, found.layout, zone)) if found.format is not None else []
+        archives = list(located.format.open(located.path, located.layout, zone)) if located.format is not None else []
     except PermissionError:
-        raise NotAnArchive(f"{found.path}: you may not read this folder (permission denied).") from None
+        raise NotAnArchive(f"{located.path}: you may not read this folder (permission denied).") from None
     if not archives:
         known = ", ".join(one.archives for one in _formats)
-        raise NotAnArchive(f"{found.path}: holds no sessions of a known format ({known}).")
+        raise NotAnArchive(f"{located.path}: holds no sessions of a known format ({known}).")
     return archives
 
 

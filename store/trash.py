@@ -52,18 +52,18 @@ def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list
     """
     root = place_of(Path(os.path.realpath(archive)))
     kinds = [BundleKind(kind)] if kind is not None else list(BundleKind)
-    found: list[Bundled] = []
-    for one in kinds:
-        folder = root / one
+    listed: list[Bundled] = []
+    for bundle_kind in kinds:
+        folder = root / bundle_kind
         if folder.is_dir():
-            found += filter(None, (_bundled(path, one) for path in folder.iterdir()))
-    return sorted(found, key=lambda one: (one.kept_at or 0, one.path), reverse=True)
+            listed += filter(None, (_bundled(path, bundle_kind) for path in folder.iterdir()))
+    return sorted(listed, key=lambda bundle_kind: (bundle_kind.kept_at or 0, bundle_kind.path), reverse=True)
 
 
 def _bundled(path: Path, kind: BundleKind) -> Bundled | None:
     """Return the bundle in a folder, None if the folder is no bundle, no longer exists, or is still being written."""
     try:
-        found = read_manifest(path)
+        manifest = read_manifest(path)
     except NotAnArchive:
         if not is_own(path) or not NAME.fullmatch(path.name) or not path.is_dir():
             return None
@@ -72,19 +72,19 @@ def _bundled(path: Path, kind: BundleKind) -> Bundled | None:
             return None
         what, why = ("(unfinished)", UNFINISHED) if unfinished else ("(unreadable)", UNREADABLE)
         return Bundled(str(path), kind, what, why, _begun_ms(path) if unfinished else None, _size(path), (), False)
-    sessions = found.more.get("sessions")
+    sessions = manifest.more.get("sessions")
     known = tuple(one for one in sessions if isinstance(one, dict)) if isinstance(sessions, list) else ()
     deleted = tuple(one for one in known if one.get("fate") == "deleted")
-    return Bundled(str(path), str(found.kind), found.what, found.why, _ms(found.when), _size(path), deleted)
+    return Bundled(str(path), str(manifest.kind), manifest.what, manifest.why, _ms(manifest.when), _size(path), deleted)
 
 
 def _size(folder: Path) -> int:
     """Return the bytes of the files in a folder. A file that disappears meanwhile counts as empty."""
     total = 0
     with suppress(OSError):
-        for one in folder.iterdir():
+        for path in folder.iterdir():
             with suppress(OSError):
-                status = one.lstat()
+                status = path.lstat()
                 total += status.st_size if S_ISREG(status.st_mode) else 0
     return total
 
@@ -106,10 +106,10 @@ def _expired(archive: str | os.PathLike[str], before_ms: int | None, kind: str |
 
     A bundle without a date is never older than a moment.
     """
-    found = bundles(archive, kind)
+    candidates = bundles(archive, kind)
     if before_ms is None:
-        return found
-    return [one for one in found if one.kept_at is not None and one.kept_at < before_ms]
+        return candidates
+    return [one for one in candidates if one.kept_at is not None and one.kept_at < before_ms]
 
 
 def empty_trash(
@@ -121,23 +121,23 @@ def empty_trash(
     """
     gone: list[Bundled] = []
     failures: list[str] = []
-    for one in _expired(archive, before_ms, kind):
+    for bundle in _expired(archive, before_ms, kind):
         try:
-            if not is_own(Path(one.path)):
+            if not is_own(Path(bundle.path)):
                 raise OSError(errno.ELOOP, "it is not in a folder that sessionscope made")
             if dry_run:
-                gone.append(one)
+                gone.append(bundle)
                 continue
             # An action may have begun to write it, or completed it, since it was listed.
-            with nullcontext() if one.complete else folder_lock(Path(one.path), 0.0):
-                if one.complete or not _completed(Path(one.path)):
-                    discard(Path(one.path))
-                    gone.append(one)
+            with nullcontext() if bundle.complete else folder_lock(Path(bundle.path), 0.0):
+                if bundle.complete or not _completed(Path(bundle.path)):
+                    discard(Path(bundle.path))
+                    gone.append(bundle)
         except TimeoutError:
             continue
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
-            failures.append(f"{one.path}: cannot be deleted completely ({why}).")
+            failures.append(f"{bundle.path}: cannot be deleted completely ({why}).")
     if failures:
         done = f"{len(gone)} of {len(gone) + len(failures)} were deleted. "
         raise Refused((done if gone and not dry_run else "") + failures[0])

@@ -233,19 +233,19 @@ def _show(args: argparse.Namespace) -> int:
         raise UsageError(f"--from {args.first} is after --to {args.last}; swap them.")
     target, view = reading.find_session(args.archive, args.session, _zone), View(args.view)
     _, timeline = reading.outlined(target, view, _limits(args, view, target.archive))
-    found = reading.rows(timeline, view, args.first, args.last)
+    rows = reading.rows(timeline, view, args.first, args.last)
     if args.json:
         from .headless import records
 
         with records.Document(sys.stdout, "messages") as document:
-            for row, pieces in reading.messages(target.reader, target.ref, found):
+            for row, pieces in reading.messages(target.reader, target.ref, rows):
                 document.add(records.message(row, pieces))
         return 0
     from .headless import plain
 
     if timeline.about:
         print(f"{view}: {timeline.about}\n")
-    for row, pieces in reading.messages(target.reader, target.ref, found):
+    for row, pieces in reading.messages(target.reader, target.ref, rows):
         for text in plain.message(row, pieces):
             sys.stdout.write(text)
     return 0
@@ -307,15 +307,15 @@ def _compactions(args: argparse.Namespace) -> int:
 def _lazy(module: str, verb: str) -> tuple[Callable[[str], Parser], Callable[[argparse.Namespace], int]]:
     """Return the parser and the runner of a verb whose module is imported when it is used."""
 
-    def found() -> Any:
+    def loaded() -> Any:
         return import_module(f".headless.{module}", __package__)
 
     def parser(prog: str) -> Parser:
-        parsed: Parser = found().PARSERS[verb](prog)
+        parsed: Parser = loaded().PARSERS[verb](prog)
         return parsed
 
     def act(args: argparse.Namespace) -> int:
-        return int(found().VERBS[verb](args, _zone))
+        return int(loaded().VERBS[verb](args, _zone))
 
     return parser, act
 

@@ -81,16 +81,16 @@ class Bundle:
         self._archive, self._kind, self._what, self._why = archive, kind, what, why
         self._files: list[str] = []
         self._lock = FolderLock()
-        place = place_of(archive)
-        for folder in (place, place / kind):
+        bundles_folder = place_of(archive)
+        for folder in (bundles_folder, bundles_folder / kind):
             if folder.is_symlink():
                 raise OSError(errno.ELOOP, f"{folder} is a symbolic link, which is not followed")
-        self.path = place / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
+        self.path = bundles_folder / kind / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{token_hex(4)}"
         self.path.mkdir(mode=0o700, parents=True)
         try:
             with suppress(TimeoutError):
                 self._lock.acquire(self.path, PATIENCE_S)
-            for path in (place, self.path.parent, self.path):
+            for path in (bundles_folder, self.path.parent, self.path):
                 path.chmod(0o700)
         except BaseException:
             self.discard()
@@ -237,15 +237,15 @@ def is_own(folder: Path) -> bool:
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a bundle. Raises NotAnArchive if the folder is no bundle or its manifest is damaged."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
         return Manifest(
-            BundleKind(found["kind"]),
-            str(found["what"]),
-            str(found["why"]),
-            str(found["when"]),
-            str(found["from"]),
-            tuple(map(str, found["files"])),
-            dict(found["more"]),
+            BundleKind(manifest["kind"]),
+            str(manifest["what"]),
+            str(manifest["why"]),
+            str(manifest["when"]),
+            str(manifest["from"]),
+            tuple(map(str, manifest["files"])),
+            dict(manifest["more"]),
         )
     except FileNotFoundError:
         raise NotAnArchive(f"{folder}: is no bundle that sessionscope kept (there is no {MANIFEST} in it).") from None

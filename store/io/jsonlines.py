@@ -60,31 +60,31 @@ def leading(data: bytes) -> Leading:
     start = data.find(b"{")
     if start == -1:
         return Leading({}, None, "", len(data))
-    found = tokens.extent(data, start, len(data))
-    fields = tokens.leading_fields(data, found)
-    if found.key is None:
+    object_extent = tokens.extent(data, start, len(data))
+    fields = tokens.leading_fields(data, object_extent)
+    if object_extent.key is None:
         return Leading(fields, None, "", len(data))
-    begin, end = found.key
-    at = found.last + 1
+    begin, end = object_extent.key
+    at = object_extent.last + 1
     return Leading(fields, unescape(data[begin + 1 : end])[0], unescape(data[at:])[0], at)
 
 
 def _scan(data: bytes) -> Iterator[Span]:
-    at, line, size, analysis = 0, 1, len(data), LineAnalysis(data)
-    while at < size:
-        stop = data.find(b"\n", at) + 1 or size
+    start, line, size, analysis = 0, 1, len(data), LineAnalysis(data)
+    while start < size:
+        stop = data.find(b"\n", start) + 1 or size
         try:
-            value = _decode(data[at:stop])
+            value = _decode(data[start:stop])
         except REFUSED:
             value = None
         if type(value) is dict:
-            yield Span(at, stop, line, SpanKind.RECORD, value)
-            at, line = stop, line + 1
+            yield Span(start, stop, line, SpanKind.RECORD, value)
+            start, line = stop, line + 1
             continue
-        for stop, kind, value, fidelity, troubles in analysis.pieces(at):
-            yield Span(at, stop, line, kind, value, fidelity, troubles)
-            line += data.count(b"\n", at, stop)
-            at = stop
+        for stop, kind, value, fidelity, troubles in analysis.pieces(start):
+            yield Span(start, stop, line, kind, value, fidelity, troubles)
+            line += data.count(b"\n", start, stop)
+            start = stop
 
 
 def _utf16(data: bytes) -> str | None:
@@ -104,12 +104,12 @@ def _utf16(data: bytes) -> str | None:
 def _scan_utf16(data: bytes, encoding: str) -> Iterator[Span]:
     even = len(data) - len(data) % 2
     text = data[:even].decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
-    at, line = 0, 1
+    start, line = 0, 1
     for span in _scan(text):
         part = text[span.start : span.stop].decode("utf-8", "surrogatepass")
-        stop, line = at + len(part.encode(encoding, "surrogatepass")), span.line + part.count("\n")
+        stop, line = start + len(part.encode(encoding, "surrogatepass")), span.line + part.count("\n")
         troubles = span.troubles if span.kind is SpanKind.BLANK else (*span.troubles, Trouble.UTF16)
-        yield replace(span, start=at, stop=stop, troubles=troubles)
-        at = stop
+        yield replace(span, start=start, stop=stop, troubles=troubles)
+        start = stop
     if even < len(data):
         yield Span(even, len(data), line, SpanKind.DAMAGE, troubles=(Trouble.TRUNCATED, Trouble.UTF16))

@@ -47,10 +47,10 @@ _ESCAPED = re.compile(
 )
 
 
-def end_of(pattern: re.Pattern[bytes], data: bytes, at: int, stop: int) -> int:
+def end_of(pattern: re.Pattern[bytes], data: bytes, start: int, stop: int) -> int:
     """Return where the match of a pattern at a position ends, or that position if it does not match."""
-    match = pattern.match(data, at, stop)
-    return match.end() if match else at
+    match = pattern.match(data, start, stop)
+    return match.end() if match else start
 
 
 class Form(Enum):
@@ -284,15 +284,15 @@ def read(data: bytes) -> ParsedObject | None:
     return None
 
 
-def leading_fields(data: bytes, found: Extent) -> dict[str, Any]:
+def leading_fields(data: bytes, object_extent: Extent) -> dict[str, Any]:
     """Decode the complete fields at the beginning of an object, as far as possible."""
-    if not found.ends:
+    if not object_extent.ends:
         return {}
-    if reading := read(data[found.start : found.ends[-1]] + b"}"):
+    if reading := read(data[object_extent.start : object_extent.ends[-1]] + b"}"):
         return reading.value
     fields: dict[str, Any] = {}
-    begin = found.start + 1
-    for end in found.ends:
+    begin = object_extent.start + 1
+    for end in object_extent.ends:
         reading = read(b"{" + data[begin:end] + b"}")
         if reading is None:
             break
@@ -337,7 +337,7 @@ _decode_string = JSONDecoder(strict=False).decode
 
 
 def _last_end(pattern: re.Pattern[bytes], data: bytes) -> int:
-    at = 0
-    while (end := end_of(pattern, data, at, len(data))) > at:
-        at = end
-    return at
+    end_so_far = 0
+    while (end := end_of(pattern, data, end_so_far, len(data))) > end_so_far:
+        end_so_far = end
+    return end_so_far

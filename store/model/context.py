@@ -81,14 +81,14 @@ class Cut(Struct, frozen=True):
         notes it includes.
         """
         first, last = self.span
-        found = [
+        sentences = [
             f"{len(self.leaves):,} messages, {first} to {last}, leave the context; {len(self.stays):,} stay: "
             f"about {self.before:,} tokens become {self.after(note):,}."
         ]
-        found += [f"{reason[0].upper()}{reason[1:]}." for reason in self.reasons]
+        sentences += [f"{reason[0].upper()}{reason[1:]}." for reason in self.reasons]
         if self.notes:
-            found.append(f"The notes of earlier compactions leave with them: {', '.join(map(str, self.notes))}.")
-        return found
+            sentences.append(f"The notes of earlier compactions leave with them: {', '.join(map(str, self.notes))}.")
+        return sentences
 
 
 class Context(Struct, frozen=True):

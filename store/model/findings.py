@@ -105,17 +105,17 @@ def wanted(
     `only` names codes; without any, all are included. `choose` maps codes to names of choices. `spot` selects one
     finding. Raises Misused if a code is not found, or has no such choice.
     """
-    found, codes, choices = list(findings), set(only), dict(choose or {})
-    there = {finding.code for finding in found}
+    remaining, codes, choices = list(findings), set(only), dict(choose or {})
+    there = {finding.code for finding in remaining}
     if unknown := sorted((codes | choices.keys()) - there):
         known = ", ".join(sorted(there)) or "nothing"
         raise Misused(f"{', '.join(unknown)} was not found here; the doctor found {known}.")
     for code, name in choices.items():
-        offered = sorted({choice.name for finding in found if finding.code == code for choice in finding.choices})
+        offered = sorted({choice.name for finding in remaining if finding.code == code for choice in finding.choices})
         if name not in offered:
             raise Misused(f"{code} offers {' or '.join(offered) if offered else 'no choice'}, not {name!r}.")
     taken: list[tuple[Finding, str]] = []
-    for finding in found:
+    for finding in remaining:
         chosen = choices.get(finding.code, "")
         offered = [choice.name for choice in finding.choices]
         if (codes and finding.code not in codes | choices.keys()) or (spot is not None and finding.spot != spot):

@@ -52,17 +52,17 @@ def union(*many: Runs) -> list[Run]:
 def without(runs: Runs, gone: Runs) -> list[Run]:
     """Return the seqs of `runs` that are not in `gone`."""
     left: list[Run] = []
-    at = 0
+    index = 0
     for first, last in runs:
-        while at and gone[at - 1][1] >= first:
-            at -= 1
-        while at < len(gone) and gone[at][0] <= last:
-            cut_first, cut_last = gone[at]
+        while index and gone[index - 1][1] >= first:
+            index -= 1
+        while index < len(gone) and gone[index][0] <= last:
+            cut_first, cut_last = gone[index]
             if cut_last >= first:
                 if cut_first > first:
                     left.append((first, cut_first - 1))
                 first = cut_last + 1
-            at += 1
+            index += 1
         if first <= last:
             left.append((first, last))
     return left
@@ -70,14 +70,14 @@ def without(runs: Runs, gone: Runs) -> list[Run]:
 
 def within(runs: Runs, first: int, last: int) -> list[Run]:
     """Return the seqs of `runs` from `first` to `last`."""
-    found: list[Run] = []
+    result: list[Run] = []
     for at in range(max(0, bisect_right(runs, first, key=itemgetter(0)) - 1), len(runs)):
         a, b = runs[at]
         if a > last:
             break
         if b >= first:
-            found.append((max(a, first), min(b, last)))
-    return found if first <= last else []
+            result.append((max(a, first), min(b, last)))
+    return result if first <= last else []
 
 
 def gaps(runs: Runs, first: int, last: int) -> list[Run]:
@@ -169,20 +169,20 @@ class Display:
     def slice(self, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of lines `start` to `stop`, cut to these lines."""
         start, stop = max(0, start), min(stop, len(self))
-        found: list[Stretch] = []
-        at = bisect_right(self._starts, start) - 1
+        stretches: list[Stretch] = []
+        index = bisect_right(self._starts, start) - 1
         while start < stop:
-            kind, first, last = self._stretches[at]
+            kind, first, last = self._stretches[index]
             if kind is StretchKind.ROWS:
-                begin = first + start - self._starts[at]
+                begin = first + start - self._starts[index]
                 end = min(last, begin + stop - start - 1)
-                found.append((kind, begin, end))
+                stretches.append((kind, begin, end))
                 start += end - begin + 1
             else:
-                found.append((kind, first, last))
+                stretches.append((kind, first, last))
                 start += 1
-            at += 1
-        return found
+            index += 1
+        return stretches
 
     def _stretch(self, seq: int) -> int | None:
         at = bisect_right(self._firsts, seq) - 1
@@ -190,19 +190,19 @@ class Display:
 
     def locate(self, seq: int) -> int | None:
         """Return the line of a seq, None if it is not shown as a row."""
-        at = self._stretch(seq)
-        if at is None:
+        index = self._stretch(seq)
+        if index is None:
             return None
-        kind, first, last = self._stretches[at]
-        return self._starts[at] + seq - first if kind is StretchKind.ROWS and first <= seq <= last else None
+        kind, first, last = self._stretches[index]
+        return self._starts[index] + seq - first if kind is StretchKind.ROWS and first <= seq <= last else None
 
     def nearest(self, seq: int) -> int:
         """Return the line of a seq, or the line at or before which it would be; 0 if nothing is shown."""
-        at = self._stretch(seq)
-        if at is None:
+        index = self._stretch(seq)
+        if index is None:
             return self._starts[self._order[0]] if self._order else 0
-        kind, first, last = self._stretches[at]
-        return self._starts[at] + (min(seq, last) - first if kind is StretchKind.ROWS else 0)
+        kind, first, last = self._stretches[index]
+        return self._starts[index] + (min(seq, last) - first if kind is StretchKind.ROWS else 0)
 
 
 def everything(outline: Outline) -> Display:
@@ -229,23 +229,23 @@ def logical(runs: Runs, notes: Iterable[tuple[int, int]]) -> Display:
     moved = sorted(note for note in notes if holds(runs, note[1]))
     rest = without(runs, [(seq, seq) for seq in sorted(seq for _, seq in moved)])
     stretches: list[Stretch] = []
-    at = 0
+    index = 0
     for order, seq in moved:
         # A row whose seq equals the ord of a note comes first if it is older than the note.
         before = order if order < seq else order - 1
-        while at < len(rest) and rest[at][1] <= before:
-            stretches.append((StretchKind.ROWS, *rest[at]))
-            at += 1
-        if at < len(rest) and rest[at][0] <= before:
-            stretches.append((StretchKind.ROWS, rest[at][0], before))
-            rest[at] = (before + 1, rest[at][1])
+        while index < len(rest) and rest[index][1] <= before:
+            stretches.append((StretchKind.ROWS, *rest[index]))
+            index += 1
+        if index < len(rest) and rest[index][0] <= before:
+            stretches.append((StretchKind.ROWS, rest[index][0], before))
+            rest[index] = (before + 1, rest[index][1])
         stretches.append((StretchKind.ROWS, seq, seq))
-    return Display(stretches + [(StretchKind.ROWS, *run) for run in rest[at:]])
+    return Display(stretches + [(StretchKind.ROWS, *run) for run in rest[index:]])
 
 
 def following(runs: Runs, seq: int) -> int | None:
     """Return the first seq in the runs after `seq`."""
-    at = bisect_left(runs, (seq + 1, seq + 1))
-    if at and runs[at - 1][1] > seq:
+    index = bisect_left(runs, (seq + 1, seq + 1))
+    if index and runs[index - 1][1] > seq:
         return seq + 1
-    return runs[at][0] if at < len(runs) else None
+    return runs[index][0] if index < len(runs) else None

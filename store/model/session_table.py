@@ -68,21 +68,25 @@ class SessionTable:
         self.sizes = array("q", [entry.size for entry in all_])
         self.compactions = array("q", [entry.compactions for entry in all_])
         self.ids = [entry.id for entry in all_]
-        self.titles = {at: entry.title for at, entry in enumerate(all_) if entry.title}
-        self.groups = {at: entry.group for at, entry in enumerate(all_) if entry.group is not None}
+        self.titles = {position: entry.title for position, entry in enumerate(all_) if entry.title}
+        self.groups = {position: entry.group for position, entry in enumerate(all_) if entry.group is not None}
         """The group of each session that is in one, by position."""
-        named = {at: entry.parent_id for at, entry in enumerate(all_) if entry.parent_id is not None}
+        parent_ids = {position: entry.parent_id for position, entry in enumerate(all_) if entry.parent_id is not None}
         self.parents = array("q", [NONE]) * len(all_)
-        position = {id_: at for at, id_ in reversed(list(enumerate(self.ids)))} if named else {}
-        for at, parent in named.items():
-            self.parents[at] = position.get(parent, NONE)
-        for at, entry in enumerate(all_):
+        """The position of the parent of each session, `NONE` for a root."""
+        # Of sessions with the same id, the first is the parent.
+        positions = {id_: position for position, id_ in reversed(list(enumerate(self.ids)))} if parent_ids else {}
+        for position, parent_id in parent_ids.items():
+            self.parents[position] = positions.get(parent_id, NONE)
+        for position, entry in enumerate(all_):
             if entry.parent_key is not None:
-                found = self.find(entry.parent_key)
-                self.parents[at] = NONE if found is None else found
-        self._cuts = self._cut_cycles() if any(parent != NONE for parent in self.parents) else set()
-        self._orphans = {at for at in named if self.parents[at] == NONE}
-        self._survivors = {at for at, entry in enumerate(all_) if entry.subagent and entry.parent_id is None}
+                parent = self.find(entry.parent_key)
+                self.parents[position] = NONE if parent is None else parent
+        self._cuts = self._cut_cycles() if any(position != NONE for position in self.parents) else set()
+        self._orphans = {position for position in parent_ids if self.parents[position] == NONE}
+        self._survivors = {
+            position for position, entry in enumerate(all_) if entry.subagent and entry.parent_id is None
+        }
         self._first, self._children = self._adjacency()
         self._haystack: list[str] | None = None
 
@@ -95,13 +99,13 @@ class SessionTable:
         seen = bytearray(len(self.ids))
         for start in range(len(self.ids)):
             path: list[int] = []
-            at = start
-            while at != NONE and not seen[at]:
-                seen[at] = 1
-                path.append(at)
-                at = self.parents[at]
-            if at != NONE and seen[at] == 1:
-                circle = path[path.index(at) :]
+            current = start
+            while current != NONE and not seen[current]:
+                seen[current] = 1
+                path.append(current)
+                current = self.parents[current]
+            if current != NONE and seen[current] == 1:
+                circle = path[path.index(current) :]
                 cut = min(circle, key=self.keys.__getitem__)
                 self.parents[cut] = NONE
                 cuts.add(cut)
@@ -121,13 +125,13 @@ class SessionTable:
             return first, array("q", range(count))
         for parent in self.parents:
             first[(count if parent == NONE else parent) + 1] += 1
-        for at in range(count + 1):
-            first[at + 1] += first[at]
+        for index in range(count + 1):
+            first[index + 1] += first[index]
         fill = array("q", first)
         children = array("q", bytes(8 * count))
-        for at, parent in enumerate(self.parents):
+        for index, parent in enumerate(self.parents):
             slot = count if parent == NONE else parent
-            children[fill[slot]] = at
+            children[fill[slot]] = index
             fill[slot] += 1
         return first, children
 

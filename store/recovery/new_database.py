@@ -92,11 +92,11 @@ class Shape(Struct, frozen=True):
         """Return whether a record with these serial types can be a row. SQLite would not have stored it otherwise."""
         if not 0 < len(types) <= len(self.columns):
             return False
-        for at, (column, one) in enumerate(zip(self.columns, types, strict=False)):
-            if one == 0:
-                if column.required and at != self.alias:
+        for index, (column, serial_type) in enumerate(zip(self.columns, types, strict=False)):
+            if serial_type == 0:
+                if column.required and index != self.alias:
                     return False
-            elif at == self.alias or (column.affinity == "text" and one < 12):
+            elif index == self.alias or (column.affinity == "text" and serial_type < 12):
                 return False
         return True
 

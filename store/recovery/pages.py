@@ -103,18 +103,18 @@ def read_node(page: bytes, usable: int, first: bool = False) -> BTreePage | None
     return BTreePage(kind, cells, count - len(cells), right)
 
 
-def varint(data: bytes, at: int) -> tuple[int, int] | None:
+def varint(data: bytes, start: int) -> tuple[int, int] | None:
     """Return a number of one to nine bytes, as SQLite writes it, and where it ends; None if the data ends before."""
     value = 0
-    for place in range(at, min(at + 8, len(data))):
-        byte = data[place]
+    for position in range(start, min(start + 8, len(data))):
+        byte = data[position]
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
-            return value, place + 1
-    if at + 8 >= len(data):
+            return value, position + 1
+    if start + 8 >= len(data):
         return None
-    value = value << 8 | data[at + 8]
-    return (value - (1 << 64) if value >> 63 else value), at + 9
+    value = value << 8 | data[start + 8]
+    return (value - (1 << 64) if value >> 63 else value), start + 9
 
 
 class Cell(Struct, frozen=True):
@@ -130,31 +130,31 @@ class Cell(Struct, frozen=True):
     stop: int
 
 
-def read_cell(page: bytes, kind: int, at: int, usable: int) -> Cell | None:
+def read_cell(page: bytes, kind: int, start: int, usable: int) -> Cell | None:
     """Return a cell that holds a record, None if it does not fit in its page."""
     if kind == INDEX_INTERIOR:
-        at += 4
-    sized = varint(page, at)
+        start += 4
+    sized = varint(page, start)
     if sized is None or not 0 < sized[0] < 1 << 31:
         return None
-    size, at = sized
+    size, start = sized
     rowid = None
     if kind == TABLE_LEAF:
-        named = varint(page, at)
+        named = varint(page, start)
         if named is None:
             return None
-        rowid, at = named
+        rowid, start = named
     least = (usable - 12) * 32 // 255 - 23
     most = usable - 35 if kind == TABLE_LEAF else (usable - 12) * 64 // 255 - 23
     held = size
     if size > most:
         held = least + (size - least) % (usable - 4)
         held = held if held <= most else least
-    stop = at + held + (4 if held < size else 0)
+    stop = start + held + (4 if held < size else 0)
     if stop > usable:
         return None
-    overflow = int.from_bytes(page[at + held : at + held + 4], "big") if held < size else 0
-    return Cell(rowid, size, page[at : at + held], overflow, stop)
+    overflow = int.from_bytes(page[start + held : start + held + 4], "big") if held < size else 0
+    return Cell(rowid, size, page[start : start + held], overflow, stop)
 
 
 def children(page: bytes, node: BTreePage, lowest: int, highest: int) -> Iterator[tuple[int, int, int]]:
@@ -164,10 +164,10 @@ def children(page: bytes, node: BTreePage, lowest: int, highest: int) -> Iterato
     with its child.
     """
     last = lowest
-    for at in node.cells:
-        key = varint(page, at + 4)
+    for offset in node.cells:
+        key = varint(page, offset + 4)
         if key is not None and last <= key[0] <= highest:
-            yield int.from_bytes(page[at : at + 4], "big"), last, key[0]
+            yield int.from_bytes(page[offset : offset + 4], "big"), last, key[0]
             last = key[0]
     yield node.right, last, highest
 
@@ -180,22 +180,22 @@ def read_types(record: bytes, size: int) -> tuple[tuple[int, ...], int] | None:
     head = varint(record, 0)
     if head is None or not head[1] <= head[0] <= min(size, len(record)):
         return None
-    stop, at = head
+    stop, position = head
     types, total = [], stop
-    while at < stop:
-        one = record[at]
-        if one < 0x80:
-            at += 1
+    while position < stop:
+        serial_type = record[position]
+        if serial_type < 0x80:
+            position += 1
         else:
-            read = varint(record, at)
+            read = varint(record, position)
             if read is None or read[0] < 0:
                 return None
-            one, at = read
-        if one in (10, 11):
+            serial_type, position = read
+        if serial_type in (10, 11):
             return None
-        total += width(one)
-        types.append(one)
-    return (tuple(types), stop) if at == stop and total == size else None
+        total += width(serial_type)
+        types.append(serial_type)
+    return (tuple(types), stop) if position == stop and total == size else None
 
 
 def width(kind: int) -> int:
@@ -203,14 +203,14 @@ def width(kind: int) -> int:
     return _WIDTHS[kind] if kind < 10 else kind - 12 >> 1
 
 
-def read_values(record: bytes, types: tuple[int, ...], at: int, encoding: str) -> list[Value]:
+def read_values(record: bytes, types: tuple[int, ...], position: int, encoding: str) -> list[Value]:
     """Return the values of a whole record."""
-    found: list[Value] = []
+    values: list[Value] = []
     for kind in types:
-        stop = at + width(kind)
-        found.append(_value(kind, record[at:stop], encoding))
-        at = stop
-    return found
+        stop = position + width(kind)
+        values.append(_value(kind, record[position:stop], encoding))
+        position = stop
+    return values
 
 
 def _value(kind: int, data: bytes, encoding: str) -> Value:

@@ -89,12 +89,12 @@ class Trees:
 
     def damaged(self) -> Iterator[tuple[int, int]]:
         """Yield runs of pages that should be readable but are not, so far, as first and last page."""
-        at = self._bad.find(1)
-        while at >= 0:
-            stop = self._bad.find(0, at)
+        start = self._bad.find(1)
+        while start >= 0:
+            stop = self._bad.find(0, start)
             stop = len(self._bad) if stop < 0 else stop
-            yield at, stop - 1
-            at = self._bad.find(1, stop)
+            yield start, stop - 1
+            start = self._bad.find(1, stop)
 
     def _step(self) -> None:
         self._done += 1
@@ -156,10 +156,10 @@ class Trees:
                 self._owner[number] = _TREE
                 stack += reversed(below)
             else:
-                found = self._leaf(page, node, fits)
-                inside = [row for row in found if lowest < row.rowid <= highest or row.rowid == LOWEST == lowest]
+                rows = self._leaf(page, node, fits)
+                inside = [row for row in rows if lowest < row.rowid <= highest or row.rowid == LOWEST == lowest]
                 if not inside and (node.cells or node.cells_outside or number != root):
-                    if not found:
+                    if not rows:
                         self._bad[number] = 1
                     report.gaps.append((lowest, highest))
                     continue
@@ -167,7 +167,7 @@ class Trees:
                 if lost := len(node.cells) + node.cells_outside - len(inside):
                     self._bad[number] = 1
                     report.unreadable += lost
-                if len(found) > len(inside):
+                if len(rows) > len(inside):
                     report.displaced_leaves.append((number, lowest, highest))
                 yield inside
 
@@ -205,15 +205,15 @@ class Trees:
         return (node if node and node.kind in kinds else None), page
 
     def _leaf(self, page: bytes, node: BTreePage, fits: Fits) -> list[TableRow]:
-        found = []
+        rows = []
         for at in node.cells:
             cell = read_cell(page, TABLE_LEAF, at, self.image.usable)
             if cell is None or cell.rowid is None:
                 continue
             values = self._record(cell, fits)
             if values is not None:
-                found.append(TableRow(cell.rowid, values))
-        return found
+                rows.append(TableRow(cell.rowid, values))
+        return rows
 
     def _record(self, cell: Cell, fits: Fits | None) -> list[Value] | None:
         read = read_types(cell.local, cell.size)
@@ -262,9 +262,9 @@ class Trees:
                 continue
             self._owner[number] = _TREE
             if node.kind == INDEX_INTERIOR:
-                stack += [node.right, *(_word(page, at) for at in node.cells)]
-            for at in node.cells:
-                cell = read_cell(page, node.kind, at, self.image.usable)
+                stack += [node.right, *(_word(page, offset) for offset in node.cells)]
+            for offset in node.cells:
+                cell = read_cell(page, node.kind, offset, self.image.usable)
                 values = self._record(cell, None) if cell else None
                 if values is not None:
                     yield values

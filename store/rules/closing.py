@@ -33,13 +33,13 @@ def close(
     for are deleted, and every direct child becomes a root.
     """
     children: dict[int, list[int]] = {}
-    for at, parent in enumerate(parents):
+    for index, parent in enumerate(parents):
         if parent >= 0:
-            children.setdefault(parent, []).append(at)
-    wanted = list(dict.fromkeys(asked))
-    goes = set(wanted)
+            children.setdefault(parent, []).append(index)
+    asked_once = list(dict.fromkeys(asked))
+    goes = set(asked_once)
     steps: dict[int, Step] = {}
-    for first in wanted:
+    for first in asked_once:
         stack = [Step(first, Fate.DELETED, "asked for", 0)]
         while stack:
             step = stack.pop()

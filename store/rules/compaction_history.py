@@ -25,16 +25,16 @@ def undone_compactions(compactions: Sequence[CompactionRecord]) -> tuple[set[int
     undone: set[int] = set()
     undoing: set[int] = set()
     in_force_by_note: dict[int, int] = {}
-    for at, compaction in enumerate(compactions):
+    for index, compaction in enumerate(compactions):
         if compaction.note_seq is None:
             continue
         before = in_force_by_note.get(compaction.note_seq)
         if before is not None and _undoes(compaction, compactions[before]):
             undone.add(before)
-            undoing.add(at)
+            undoing.add(index)
             del in_force_by_note[compaction.note_seq]
         else:
-            in_force_by_note[compaction.note_seq] = at
+            in_force_by_note[compaction.note_seq] = index
     return undone, undoing
 
 
@@ -79,37 +79,37 @@ class _Explanation:
 
     def take_recorded(self) -> None:
         """Take the sets that the archive recorded."""
-        for at, compaction in enumerate(self._compactions):
-            if compaction.recorded is not None and at not in self._undoing:
-                undone = at in self._undone
-                self.taken[at] = Taken(compaction.recorded, Certainty.RECORDED, undone)
+        for index, compaction in enumerate(self._compactions):
+            if compaction.recorded is not None and index not in self._undoing:
+                undone = index in self._undone
+                self.taken[index] = Taken(compaction.recorded, Certainty.RECORDED, undone)
                 if not undone:
                     self.left = without(self.left, compaction.recorded)
 
     def take_whole_spans(self) -> None:
         """Take the spans of compactions that took everything in them. The others are to be replayed."""
-        for at, compaction in enumerate(self._compactions):
-            if at in self.taken or at in self._undoing:
+        for index, compaction in enumerate(self._compactions):
+            if index in self.taken or index in self._undoing:
                 continue
-            if at in self._undone or compaction.from_seq is None or compaction.to_seq is None:
-                self.taken[at] = Taken((), Certainty.UNKNOWN, at in self._undone)
+            if index in self._undone or compaction.from_seq is None or compaction.to_seq is None:
+                self.taken[index] = Taken((), Certainty.UNKNOWN, index in self._undone)
             elif compaction.from_seq > compaction.to_seq:
-                self.taken[at] = Taken((), Certainty.INFERRED)
-            elif self._took_whole_span(at):
-                self.taken[at] = Taken(tuple(within(self.left, *compaction.span)), Certainty.INFERRED)
-                self.left = without(self.left, self.taken[at].runs)
+                self.taken[index] = Taken((), Certainty.INFERRED)
+            elif self._took_whole_span(index):
+                self.taken[index] = Taken(tuple(within(self.left, *compaction.span)), Certainty.INFERRED)
+                self.left = without(self.left, self.taken[index].runs)
             else:
-                self._to_replay.append(at)
+                self._to_replay.append(index)
                 if compaction.ord is None:
-                    self._doubtful.add(at)
+                    self._doubtful.add(index)
 
-    def _took_whole_span(self, at: int) -> bool:
+    def _took_whole_span(self, index: int) -> bool:
         """Return whether a compaction took every row of its span that was there before its note was written.
 
         One whose note has a place in the logical order took an exact set.
         """
-        compaction = self._compactions[at]
-        if not compaction.note_readable or compaction.ord is not None or at in self._doubtful:
+        compaction = self._compactions[index]
+        if not compaction.note_readable or compaction.ord is not None or index in self._doubtful:
             return False
         return not any(_meet(compaction.span, self._compactions[before].span) for before in self._to_replay)
 
@@ -130,9 +130,9 @@ class _Explanation:
 
     def doubt_where_rows_are(self, missing: Runs) -> None:
         """Infer nothing of a span in which rows are missing."""
-        for at, taken in self.taken.items():
-            if taken.certainty is Certainty.INFERRED and within(missing, *self._compactions[at].span):
-                self.taken[at] = Taken(taken.runs, Certainty.UNKNOWN)
+        for index, taken in self.taken.items():
+            if taken.certainty is Certainty.INFERRED and within(missing, *self._compactions[index].span):
+                self.taken[index] = Taken(taken.runs, Certainty.UNKNOWN)
 
 
 def _between_undos(compactions: Sequence[CompactionRecord], undone: set[int], undoing: set[int]) -> set[int]:
@@ -141,12 +141,12 @@ def _between_undos(compactions: Sequence[CompactionRecord], undone: set[int], un
     What they saw is not known.
     """
     doubtful: set[int] = set()
-    for at in undone:
-        note = compactions[at].note_seq
-        undone_at = next(later for later in sorted(undoing) if later > at and compactions[later].note_seq == note)
-        for between in range(at + 1, undone_at):
+    for index in undone:
+        note = compactions[index].note_seq
+        undone_at = next(later for later in sorted(undoing) if later > index and compactions[later].note_seq == note)
+        for between in range(index + 1, undone_at):
             span = compactions[between].span
-            if _meet(span, compactions[at].span) or _meet(span, (note or 0, note or 0)):
+            if _meet(span, compactions[index].span) or _meet(span, (note or 0, note or 0)):
                 doubtful.add(between)
     return doubtful
 

@@ -26,17 +26,17 @@ def plan_cut(context: Context, first: int, last: int) -> Cut:
     asked = _cut(context.rows, first, last, context.highest)
     if not context.prefix:
         return asked
-    start, end, found = context.rows[0].seq, 0, asked
+    start, end, widened = context.rows[0].seq, 0, asked
     # A result may come after the next turn has begun. Then that turn is included.
-    while (reached := _turn_end(context.rows, found)) > end:
+    while (reached := _turn_end(context.rows, widened)) > end:
         end = reached
-        found = _cut(context.rows, start, end, context.highest)
+        widened = _cut(context.rows, start, end, context.highest)
     span, reasons = asked.span, []
     if span[0] > start:
         reasons.append(f"it begins at {start}: this agent folds only what comes first")
     if span[1] < end:
         reasons.append(f"it ends at {end}: this agent folds whole turns")
-    return Cut(found.leaves, found.stays, (*reasons, *asked.reasons))
+    return Cut(widened.leaves, widened.stays, (*reasons, *asked.reasons))
 
 
 def propose_range(context: Context, exchanges: int = KEPT_EXCHANGES) -> tuple[int, int] | None:
@@ -62,9 +62,9 @@ def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
 
     A note that has another place in the context is left out, unless nothing else is selected.
     """
-    found = [row for row in context.rows if first <= row.seq <= last]
-    found = [row for row in found if row.position == row.seq] or found
-    return (found[0].seq, found[-1].seq) if found else (first, last)
+    rows_in_range = [row for row in context.rows if first <= row.seq <= last]
+    rows_in_range = [row for row in rows_in_range if row.position == row.seq] or rows_in_range
+    return (rows_in_range[0].seq, rows_in_range[-1].seq) if rows_in_range else (first, last)
 
 
 def wanted_cut(context: Context, first: int | None, last: int | None, exchanges: int) -> Cut:
@@ -98,17 +98,17 @@ def growth(messages: Iterable[tuple[int, str, int]], compactions: Iterable[tuple
     leaving = dict(compactions)
     seqs: list[int] = []
     inside: dict[int, int] = {}
-    total, found = 0, []
+    total, tokens_at_calls = 0, []
     for seq, role, size in messages:
         for first, last in leaving.get(seq, ()):
             gone = seqs[bisect_left(seqs, first) : bisect_right(seqs, last)]
             total -= sum(inside.pop(at, 0) for at in gone)
         if role == "assistant":
-            found.append(total)
+            tokens_at_calls.append(total)
         seqs.append(seq)
         inside[seq] = size
         total += size
-    return found
+    return tokens_at_calls
 
 
 def check_note(note: str) -> None:
@@ -142,9 +142,9 @@ def _cut(rows: Sequence[Candidate], first: int, last: int, highest: int) -> Cut:
     return Cut(tuple(leaves), tuple(stays), tuple(_widened(leaves, asked)))
 
 
-def _turn_end(rows: Sequence[Candidate], found: Cut) -> int:
+def _turn_end(rows: Sequence[Candidate], widened: Cut) -> int:
     """Return the last message of the turn in which a cut ends. The next turn begins with a user message."""
-    end = found.span[1]
+    end = widened.span[1]
     for row in rows:
         if row.seq > end:
             if row.role == "user":
@@ -161,6 +161,6 @@ def _widened(leaves: Sequence[Candidate], asked: set[int]) -> Iterable[str]:
             added.setdefault(row.group, []).append(row.seq)
     for row in leaves if added else ():
         if row.seq in asked and (more := added.pop(row.group, None)):
-            what = "calls a tool that" if row.role != "tool" else "is the result of a call in"
+            relation = "calls a tool that" if row.role != "tool" else "is the result of a call in"
             verb = " answers" if row.role != "tool" else ""
-            yield f"widened by {', '.join(map(str, more))}: message {row.seq} {what} {more[0]}{verb}"
+            yield f"widened by {', '.join(map(str, more))}: message {row.seq} {relation} {more[0]}{verb}"

@@ -121,8 +121,8 @@ def session_of(
 
     Times are epoch milliseconds. Without one, that of the first or last message is taken.
     """
-    times = [one.created_at for one in messages if one.created_at is not None]
-    said = next((one.content for one in messages if one.role == "user" and one.content), "")
+    times = [message.created_at for message in messages if message.created_at is not None]
+    preview_text = next((message.content for message in messages if message.role == "user" and message.content), "")
     return SessionSummary(
         ref=ref,
         key=key,
@@ -131,9 +131,9 @@ def session_of(
         lifecycle="",
         status="",
         title=title,
-        preview=preview(said),
+        preview=preview(preview_text),
         message_count=Count(len(messages)),
-        active_count=Count(sum(one.state == State.ACTIVE for one in messages)),
+        active_count=Count(sum(message.state == State.ACTIVE for message in messages)),
         compaction_count=compaction_count,
         created_at=created_at if created_at is not None else min(times, default=None),
         updated_at=updated_at if updated_at is not None else max(times, default=None),

@@ -30,12 +30,12 @@ class SessionCommands(Provider):
         browser = cast(Opens, self.screen)
         catalog, words = browser.catalog, query.split()
         for opened_archive in catalog.opened_archives:
-            found = opened_archive.session_table.matching(words)[: SHOWN * 10]
+            positions = opened_archive.session_table.matching(words)[: SHOWN * 10]
             nodes = [
-                opened_archive.node(at) for at in opened_archive.session_table.sorted(found, catalog.order)[:SHOWN]
+                opened_archive.node(at) for at in opened_archive.session_table.sorted(positions, catalog.order)[:SHOWN]
             ]
             catalog.load(nodes)
-            for place, node in enumerate(nodes):
+            for rank, node in enumerate(nodes):
                 summary = catalog.summary(node)
                 if summary is not None:
                     # Content, not str, and nothing of the session in the help: that would be read as markup.
@@ -43,7 +43,7 @@ class SessionCommands(Provider):
                         f"Open {session_lines.title_of(summary)}  ", (one_line(summary.ref.id), "dim")
                     )
                     yield Hit(
-                        1 - place / SHOWN,
+                        1 - rank / SHOWN,
                         title,
                         partial(browser.open_key, catalog.key(node)),
                         text=title.plain,

@@ -131,84 +131,84 @@ def _trash(args: argparse.Namespace, zone: Zone) -> int:
 
 def _roots(place: str, zone: Zone) -> list[str]:
     """Return the archives that bundles are of: those at a place, or what was one before all of it was closed."""
-    found: list[Archive] = open_archive(place, zone)
-    for archive in found:
+    archives: list[Archive] = open_archive(place, zone)
+    for archive in archives:
         if why := archive.info.lacks(Capability.RESTORE):
             raise Misused(f"{archive.info.location}: {why}")
-    return list(dict.fromkeys(archive.info.root for archive in found))
+    return list(dict.fromkeys(archive.info.root for archive in archives))
 
 
 def _bundle(roots: Sequence[str], name: str) -> Path:
     for root in roots:
-        for one in bundles(root, None):
-            if name in (one.path, os.path.basename(one.path)) or os.path.abspath(name) == one.path:
-                return Path(one.path)
+        for bundle in bundles(root, None):
+            if name in (bundle.path, os.path.basename(bundle.path)) or os.path.abspath(name) == bundle.path:
+                return Path(bundle.path)
     raise Misused(f"{name}: is nothing that was kept of this archive; trash list --kind all shows what was.")
 
 
-def _list(found: Sequence[Bundled], as_json: bool) -> None:
+def _list(listed: Sequence[Bundled], as_json: bool) -> None:
     if as_json:
-        print(records.dumps({"bundles": [_record(one) for one in found]}))
+        print(records.dumps({"bundles": [_record(bundle) for bundle in listed]}))
         return
-    if not found:
+    if not listed:
         print("nothing is kept")
-    for one in found:
-        print("\n".join(_lines(one)))
+    for bundle in listed:
+        print("\n".join(_lines(bundle)))
 
 
-def _lines(one: Bundled) -> list[str]:
-    count = len(one.sessions)
+def _lines(bundle: Bundled) -> list[str]:
+    count = len(bundle.sessions)
     many = f"  {count} {'session' if count == 1 else 'sessions'}" if count else ""
     lines = [
-        f"{_when(one.kept_at)}  {one.kind}  {plain.one_line(one.what)}{many}  {one.size:,} bytes",
-        f"    {plain.one_line(one.path)}",
+        f"{_when(bundle.kept_at)}  {bundle.kind}  {plain.one_line(bundle.what)}{many}  {bundle.size:,} bytes",
+        f"    {plain.one_line(bundle.path)}",
     ]
-    return [*lines, f"    {plain.one_line(one.why)}"] if one.why else lines
+    return [*lines, f"    {plain.one_line(bundle.why)}"] if bundle.why else lines
 
 
 def _when(ms: int | None) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if ms is not None else "at some time"
 
 
-def _record(one: Bundled) -> dict[str, Any]:
+def _record(bundle: Bundled) -> dict[str, Any]:
     return {
-        "path": one.path,
-        "kind": one.kind,
-        "what": one.what,
-        "why": one.why,
-        "kept_at": records.moment(one.kept_at),
-        "size": one.size,
-        "sessions": [_session(each) for each in one.sessions],
-        "complete": one.complete,
+        "path": bundle.path,
+        "kind": bundle.kind,
+        "what": bundle.what,
+        "why": bundle.why,
+        "kept_at": records.moment(bundle.kept_at),
+        "size": bundle.size,
+        "sessions": [_session(each) for each in bundle.sessions],
+        "complete": bundle.complete,
     }
 
 
-def _session(one: dict[str, Any]) -> dict[str, Any]:
+def _session(entry: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": one.get("id"),
-        "title": one.get("title"),
-        "preview": one.get("preview"),
-        "kind": one.get("kind") or None,
-        "lifecycle": one.get("lifecycle") or None,
-        "depth": one.get("depth"),
-        "message_count": one.get("messages"),
+        "id": entry.get("id"),
+        "title": entry.get("title"),
+        "preview": entry.get("preview"),
+        "kind": entry.get("kind") or None,
+        "lifecycle": entry.get("lifecycle") or None,
+        "depth": entry.get("depth"),
+        "message_count": entry.get("messages"),
     }
 
 
 def _show(folder: Path, as_json: bool) -> None:
-    found = next(one for one in bundles(_root_of(folder), None) if one.path == str(folder))
+    bundle = next(candidate for candidate in bundles(_root_of(folder), None) if candidate.path == str(folder))
     if as_json:
-        print(records.dumps({"bundle": _record(found)}))
+        print(records.dumps({"bundle": _record(bundle)}))
         return
-    print("\n".join(_lines(found)))
-    for one in found.sessions:
-        depth = one.get("depth")
+    print("\n".join(_lines(bundle)))
+    for candidate in bundle.sessions:
+        depth = candidate.get("depth")
         indent = "  " * min(depth if isinstance(depth, int) else 0, 20)
         print(
-            f"  {indent}{plain.one_line(str(one.get('title') or one.get('preview') or '(empty)'))[:80]}  "
-            f"{plain.one_line(str(one.get('id')))}  {one.get('messages')}"
+            f"  {indent}{plain.one_line(str(candidate.get('title') or candidate.get('preview') or '(empty)'))[:80]}  "
+            f"{plain.one_line(str(candidate.get('id')))}  {candidate.get('messages')}"
         )
-    for name in read_manifest(folder).files if found.complete and not found.sessions else ():
+    for name in read_manifest(folder).files if bundle.complete and not bundle.sessions else ():
         print(f"  {plain.one_line(name)}")
 
 
@@ -218,10 +218,12 @@ def _root_of(folder: Path) -> str:
 
 def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> None:
     before = int(time.time() * 1000 - args.older_than * DAY_MS) if args.older_than else None
-    undated = [one for root in roots for one in bundles(root, kind) if one.kept_at is None and before is not None]
+    undated = [
+        bundle for root in roots for bundle in bundles(root, kind) if bundle.kept_at is None and before is not None
+    ]
     if not args.dry_run:
         INTERRUPTS.hold()
-    gone = [one for root in roots for one in empty_trash(root, before, kind, args.dry_run)]
+    gone = [bundle for root in roots for bundle in empty_trash(root, before, kind, args.dry_run)]
     try:
         _print_emptied(gone, undated, args)
         sys.stdout.flush()
@@ -233,10 +235,10 @@ def _empty(roots: Sequence[str], kind: str | None, args: argparse.Namespace) -> 
 
 def _print_emptied(gone: Sequence[Bundled], undated: Sequence[Bundled], args: argparse.Namespace) -> None:
     if args.json:
-        print(records.dumps({"bundles": [_record(one) for one in gone], "applied": not args.dry_run}))
+        print(records.dumps({"bundles": [_record(bundle) for bundle in gone], "applied": not args.dry_run}))
         return
-    for one in gone:
-        print("\n".join(_lines(one)[:2]))
+    for bundle in gone:
+        print("\n".join(_lines(bundle)[:2]))
     word = "would be deleted" if args.dry_run else "deleted for good"
     print(f"{len(gone)} {word}" if gone else "nothing is that old")
     if undated:

@@ -14,18 +14,18 @@ def excerpt(reader: Reader, ref: Ref, cut: Cut) -> Iterator[str]:
 
     Raises StoreError.
     """
-    place = {row.seq: at for at, row in enumerate(cut.leaves)}
+    order = {row.seq: index for index, row in enumerate(cut.leaves)}
     timeline = reader.timeline(ref, View.ALL, reader.outline(ref))
     rows = sorted(
-        (row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in place),
-        key=lambda row: place[row.seq or 0],
+        (row for row in reading.rows(timeline, View.ALL, *cut.span) if row.seq in order),
+        key=lambda row: order[row.seq or 0],
     )
     for row, pieces in reading.messages(reader, ref, iter(rows)):
         said = f", {row.name}" if row.name else ""
         yield f"#{row.seq} {row.role}{said}\n"
-        for at, piece in enumerate(pieces):
+        for index, piece in enumerate(pieces):
             yield piece.content or ""
-            if at == 0:
+            if index == 0:
                 yield from _calls(piece)
         yield "\n\n"
 

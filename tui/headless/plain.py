@@ -89,16 +89,18 @@ def group(name: str) -> str:
 
 def branch(node: SessionNode, grouped: bool = False) -> str:
     """Return a session as a line of the tree, indented further if it is below the line of its group."""
-    found = node.summary
-    kind = found.lifecycle if found.kind == "subagent" else "" if found.kind == "root" else found.kind
-    words = _PLACES.get(node.place, "") + ("archived · " if found.status == "archived" else "")
+    summary = node.summary
+    kind = summary.lifecycle if summary.kind == "subagent" else "" if summary.kind == "root" else summary.kind
+    words = _PLACES.get(node.place, "") + ("archived · " if summary.status == "archived" else "")
     words += f"{one_line(kind)} · " if kind else ""
-    label = f"{'  ' * min(node.depth + grouped, DEEPEST)}{'▾' if node.children else '•'} {_damage(found.damage)}{words}"
-    compactions = f"{_NOTE}{found.compaction_count}" if found.compaction_count else ""
-    rows = "row " if found.message_count.value == 1 else "rows"
+    label = (
+        f"{'  ' * min(node.depth + grouped, DEEPEST)}{'▾' if node.children else '•'} {_damage(summary.damage)}{words}"
+    )
+    compactions = f"{_NOTE}{summary.compaction_count}" if summary.compaction_count else ""
+    rows = "row " if summary.message_count.value == 1 else "rows"
     return (
-        f"{fit(label + _title(node), TITLE_CELLS)} {found.message_count!s:>6} {rows} "
-        f"{found.active_count!s:>6} active {compactions:>3} {ago(found.updated_at):>4}"
+        f"{fit(label + _title(node), TITLE_CELLS)} {summary.message_count!s:>6} {rows} "
+        f"{summary.active_count!s:>6} active {compactions:>3} {ago(summary.updated_at):>4}"
     ).rstrip()
 
 
@@ -109,14 +111,14 @@ def sessions_head(width: int) -> str:
 
 def session(node: SessionNode, width: int, qualified: bool) -> str:
     """Return a session as a line of a table, its id (or its ref if `qualified`) indented by depth."""
-    found = node.summary
-    name = visible(str(found.ref) if qualified else found.ref.id)
-    kind = found.lifecycle if found.kind == "subagent" else found.kind
-    note = _damage(found.damage) + _PLACES.get(node.place, "")
+    summary = node.summary
+    name = visible(str(summary.ref) if qualified else summary.ref.id)
+    kind = summary.lifecycle if summary.kind == "subagent" else summary.kind
+    note = _damage(summary.damage) + _PLACES.get(node.place, "")
     return (
         f"{pad('  ' * min(node.depth, DEEPEST) + name, width)}  {pad(one_line(kind), 9)}  "
-        f"{pad(one_line(found.status), 8)}  {found.message_count!s:>7}  {found.active_count!s:>7}  "
-        f"{found.compaction_count:>5}  {ago(found.updated_at):>4}  {note}{_title(node)}"
+        f"{pad(one_line(summary.status), 8)}  {summary.message_count!s:>7}  {summary.active_count!s:>7}  "
+        f"{summary.compaction_count:>5}  {ago(summary.updated_at):>4}  {note}{_title(node)}"
     )
 
 

@@ -58,21 +58,21 @@ def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Na
 
     Raises UnknownSession if no session has that name, or several do: then with their refs.
     """
-    found: list[NamedSession] = []
+    matches: list[NamedSession] = []
     failures: list[UnknownSession] = []
     for archive in open_archive(place, zone):
         reader = archive.reader()
         try:
-            found.append(NamedSession(archive, reader, reader.resolve(name)))
+            matches.append(NamedSession(archive, reader, reader.resolve(name)))
         except UnknownSession as error:
             failures.append(error)
-    if len(found) > 1:
-        refs = ", ".join(str(target.ref) for target in found)
+    if len(matches) > 1:
+        refs = ", ".join(str(target.ref) for target in matches)
         raise UnknownSession(f"{name!r} names more than one session; say which: {refs}.")
-    if not found:
+    if not matches:
         # The longest message is the one that suggests candidates.
         raise max(failures, key=lambda error: len(str(error)))
-    return found[0]
+    return matches[0]
 
 
 def session_nodes(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]:
@@ -92,47 +92,49 @@ def session_nodes(archive: Archive, session_table: SessionTable) -> Iterator[Ses
 def _tree(session_table: SessionTable) -> Iterator[tuple[int, int]]:
     """Yield positions and depths, depth first."""
     groups: dict[str | int, list[int]] = {}
-    for at in session_table.roots():
-        groups.setdefault(session_table.groups.get(at, at), []).append(at)
-    stack = [(at, 0) for roots in reversed(groups.values()) for at in reversed(roots)]
+    for position in session_table.roots():
+        groups.setdefault(session_table.groups.get(position, position), []).append(position)
+    stack = [(position, 0) for roots in reversed(groups.values()) for position in reversed(roots)]
     while stack:
-        at, depth = stack.pop()
-        yield at, depth
-        stack += [(child, depth + 1) for child in reversed(session_table.children(at))]
+        position, depth = stack.pop()
+        yield position, depth
+        stack += [(child, depth + 1) for child in reversed(session_table.children(position))]
 
 
 def _nodes(
     reader: Reader, layout: str, session_table: SessionTable, burst: list[tuple[int, int]]
 ) -> Iterator[SessionNode]:
-    keys = [session_table.keys[at] for at, _ in burst]
+    keys = [session_table.keys[position] for position, _ in burst]
     read = _piecemeal(
         lambda some: reader.summaries(some, exact=True), keys, lambda key, why: _lost(session_table, layout, key, why)
     )
     summaries = {summary.key: summary for summary in read}
-    for at, depth in burst:
-        summary = summaries.get(session_table.keys[at])
+    for position, depth in burst:
+        summary = summaries.get(session_table.keys[position])
         if summary is not None:
-            yield SessionNode(summary, session_table.place_in_tree(at), depth, session_table.child_count(at))
+            yield SessionNode(
+                summary, session_table.place_in_tree(position), depth, session_table.child_count(position)
+            )
 
 
 def _lost(session_table: SessionTable, layout: str, key: int, why: str) -> SessionSummary:
     """Return what the session table knows of a session whose pages cannot be read."""
-    at = session_table.find(key) or 0
-    parent = session_table.parents[at]
+    position = session_table.find(key) or 0
+    parent = session_table.parents[position]
     return SessionSummary(
-        ref=Ref(layout, session_table.ids[at]),
+        ref=Ref(layout, session_table.ids[position]),
         key=key,
         parent_id=session_table.ids[parent] if parent >= 0 else None,
         kind="",
         lifecycle="",
         status=State.DAMAGED,
-        title=session_table.titles.get(at),
+        title=session_table.titles.get(position),
         preview="",
         message_count=Count(0, False),
         active_count=Count(0, False),
         compaction_count=0,
-        created_at=session_table.created[at],
-        updated_at=session_table.updated[at],
+        created_at=session_table.created[position],
+        updated_at=session_table.updated[position],
         damage=(why,),
     )
 
@@ -161,13 +163,13 @@ def _unreadable(at: int, why: str) -> TimelineRow:
     return TimelineRow(row=None, seq=None, state=State.DAMAGED, damage=(why,))
 
 
-def messages(reader: Reader, ref: Ref, found: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Iterator[Message]]]:
+def messages(reader: Reader, ref: Ref, rows: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Iterator[Message]]]:
     """Yield rows, each with its message in pieces: one piece unless it is very long, none for a hole or an
     unreadable row.
     """
     burst: list[TimelineRow] = []
     size = 0
-    for row in found:
+    for row in rows:
         burst.append(row)
         size += row.size
         if len(burst) == BURST or size > PIECE:
@@ -184,10 +186,10 @@ def _read(reader: Reader, ref: Ref, burst: list[TimelineRow]) -> Iterator[tuple[
 
     wanted = [row.row for row in burst if row.row is not None]
     read = _piecemeal(lambda some: reader.messages(ref, some, PIECE), wanted, lose)
-    found = {message.row: message for message in read if message is not None}
+    messages_by_row = {message.row: message for message in read if message is not None}
     for row in burst:
-        if row.row is None or row.row in found:
-            yield row, _pieces(reader, ref, found.get(row.row or ""))
+        if row.row is None or row.row in messages_by_row:
+            yield row, _pieces(reader, ref, messages_by_row.get(row.row or ""))
         elif row.row in unreadable:
             yield replace(row, state=State.DAMAGED, damage=(unreadable[row.row],)), iter(())
         elif row.seq is not None:

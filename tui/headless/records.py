@@ -94,25 +94,25 @@ def moment(ms: int | None) -> str | None:
 
 def session(node: SessionNode) -> dict[str, Any]:
     """Return a session as `ls` promises it."""
-    found = node.summary
+    summary = node.summary
     return {
-        "ref": str(found.ref),
-        "id": found.ref.id,
-        "layout": found.ref.layout,
-        "file": found.ref.file,
-        "parent_id": found.parent_id,
-        "kind": found.kind or None,
-        "lifecycle": found.lifecycle or None,
-        "status": found.status or None,
+        "ref": str(summary.ref),
+        "id": summary.ref.id,
+        "layout": summary.ref.layout,
+        "file": summary.ref.file,
+        "parent_id": summary.parent_id,
+        "kind": summary.kind or None,
+        "lifecycle": summary.lifecycle or None,
+        "status": summary.status or None,
         "depth": node.depth,
-        "group": found.group,
-        "title": found.title,
-        "preview": found.preview,
-        "message_count": _exactly(found.message_count),
-        "active_count": _exactly(found.active_count),
-        "compaction_count": found.compaction_count,
-        "created_at": moment(found.created_at),
-        "updated_at": moment(found.updated_at),
+        "group": summary.group,
+        "title": summary.title,
+        "preview": summary.preview,
+        "message_count": _exactly(summary.message_count),
+        "active_count": _exactly(summary.active_count),
+        "compaction_count": summary.compaction_count,
+        "created_at": moment(summary.created_at),
+        "updated_at": moment(summary.updated_at),
     }
 
 
@@ -130,8 +130,8 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
 
     `pieces` are its message, and more of its content if there is any.
     """
-    found = next(pieces, None)
-    if found is None:
+    first_piece = next(pieces, None)
+    if first_piece is None:
         name = f"{row.hole[0]}-{row.hole[1]}" if row.hole else row.row
         return {
             "row": name,
@@ -146,30 +146,30 @@ def message(row: TimelineRow, pieces: Iterator[Message]) -> dict[str, Any]:
             "created_at": moment(row.created_at),
             "damage": list(row.damage) or None,
         }
-    damage = list(found.damage)
-    if found.created_at is not None and moment(found.created_at) is None:
+    damage = list(first_piece.damage)
+    if first_piece.created_at is not None and moment(first_piece.created_at) is None:
         damage.append("created_at is no possible time")
     return {
-        "row": found.row,
-        "seq": found.seq,
-        "role": found.role,
-        "state": state_name(found.state),
-        "content": _content(found, pieces),
-        "name": found.name,
-        "tool_calls": [_call(call) for call in found.tool_calls],
-        "tool_call_id": found.tool_call_id,
-        "round_index": found.round_index,
-        "created_at": moment(found.created_at),
+        "row": first_piece.row,
+        "seq": first_piece.seq,
+        "role": first_piece.role,
+        "state": state_name(first_piece.state),
+        "content": _content(first_piece, pieces),
+        "name": first_piece.name,
+        "tool_calls": [_call(call) for call in first_piece.tool_calls],
+        "tool_call_id": first_piece.tool_call_id,
+        "round_index": first_piece.round_index,
+        "created_at": moment(first_piece.created_at),
         "damage": damage or None,
     }
 
 
-def _content(found: Message, pieces: Iterator[Message]) -> Any:
-    if found.parts is not None or found.content is None:
-        return found.parts
-    if found.stop >= found.size:
-        return found.content
-    return (piece.content or "" for piece in chain([found], pieces))
+def _content(first_piece: Message, pieces: Iterator[Message]) -> Any:
+    if first_piece.parts is not None or first_piece.content is None:
+        return first_piece.parts
+    if first_piece.stop >= first_piece.size:
+        return first_piece.content
+    return (piece.content or "" for piece in chain([first_piece], pieces))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -92,10 +92,10 @@ def _restore_parser(prog: str) -> Parser:
 
 
 def _doctor(args: argparse.Namespace, zone: Zone) -> int:
-    found = diagnose(args.archive, args.session, zone=zone, progress=written.progress())
+    findings = diagnose(args.archive, args.session, zone=zone, progress=written.progress())
     status, many = 0, 0
     with written.findings(args.json) as out:
-        for finding in found:
+        for finding in findings:
             out.add(finding)
             many += 1
             status = max(status, int(severe((finding,))))

@@ -294,19 +294,19 @@ def _plan_record(done: Done, left: Sequence[Finding]) -> dict[str, Any]:
 # -- salvage
 
 
-def salvaged(found: Salvaged, as_json: bool) -> None:
+def salvaged(result: Salvaged, as_json: bool) -> None:
     """Print what a salvage saved, table by table, and what was lost."""
     import msgspec
 
     if as_json:
-        print(records.dumps({"salvaged": msgspec.to_builtins(found)}))
+        print(records.dumps({"salvaged": msgspec.to_builtins(result)}))
         return
-    print(f"saved into {plain.one_line(found.target)}:")
-    for table in found.tables:
+    print(f"saved into {plain.one_line(result.target)}:")
+    for table in result.tables:
         lost = f"; lost: {plain.one_line(table.lost)}" if table.lost else ""
         print(f"  {plain.one_line(table.name)}: {table.rows:,} {'row' if table.rows == 1 else 'rows'}{lost}")
-    if found.pages:
-        runs = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in found.pages[:SHOWN])
-        print(f"  pages that could not be read in full: {runs}{', …' if len(found.pages) > SHOWN else ''}")
-    for note in (*found.sessions, *found.notes):
+    if result.pages:
+        runs = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in result.pages[:SHOWN])
+        print(f"  pages that could not be read in full: {runs}{', …' if len(result.pages) > SHOWN else ''}")
+    for note in (*result.sessions, *result.notes):
         print(f"  {plain.one_line(note)}")

@@ -78,10 +78,10 @@ class Doctor(Pair[Spot | None]):
         if ref not in self._names:
             try:
                 key = self.opened_archive.reader.key(ref)
-                found = self.opened_archive.reader.summaries([key]) if key is not None else []
+                summaries = self.opened_archive.reader.summaries([key]) if key is not None else []
             except StoreError:
-                found = []
-            self._names[ref] = session_lines.title_of(found[0]) if found else one_line(ref.id)
+                summaries = []
+            self._names[ref] = session_lines.title_of(summaries[0]) if summaries else one_line(ref.id)
         return self._names[ref]
 
     # -- what is shown

@@ -45,11 +45,11 @@ class Trash(Pair[None]):
     def look(self) -> None:
         """Show the bundles as they are now. Reads a few small files."""
         try:
-            found = bundles(self.opened_archive.archive.info.root, None if self.everything else "trash")
+            listed = bundles(self.opened_archive.archive.info.root, None if self.everything else "trash")
         except (StoreError, OSError) as error:
-            found = []
+            listed = []
             self.notify(one_line(str(error)), severity="error", markup=False)
-        self.list_pane.show(found, "nothing was kept" if self.everything else "the trash is empty")
+        self.list_pane.show(listed, "nothing was kept" if self.everything else "the trash is empty")
         self.follow()
 
     def follow(self) -> None:

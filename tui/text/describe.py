@@ -228,13 +228,13 @@ def _usage(usage: Usage) -> list[Block]:
         ),
         _line((f"covers {usage.coverage}", "dim")),
     ]
-    for found in usage.rounds[:ROUNDS]:
-        send = f"send {found.send_index} " if found.send_index is not None else ""
-        model = f"  {one_line(found.model)}" if found.model else ""
+    for round_ in usage.rounds[:ROUNDS]:
+        send = f"send {round_.send_index} " if round_.send_index is not None else ""
+        model = f"  {one_line(round_.model)}" if round_.model else ""
         blocks.append(
             _line(
-                (f"{send}round {found.round_index}  ", "dim"),
-                (f"{human(found.prompt_tokens):>5} in {human(found.completion_tokens):>5} out", ""),
+                (f"{send}round {round_.round_index}  ", "dim"),
+                (f"{human(round_.prompt_tokens):>5} in {human(round_.completion_tokens):>5} out", ""),
                 (model, "dim"),
             )
         )
@@ -299,15 +299,15 @@ def archived_blocks(entry: Archived, source: str, mode: str) -> list[Block]:
 def finding_blocks(finding: Finding, session: str) -> list[Block]:
     """Return what is wrong, where, and what can be done about it."""
     glyph, style = glyphs.SEVERITIES[finding.severity]
-    place = finding.spot
+    spot = finding.spot
     blocks = [_line((f"{glyph} {finding.code}", style), (f"  {finding.severity}", "dim"))]
-    if place.session is not None:
-        blocks += [_fact("session", session), _fact("id", place.session.id)]
-    if place.file is not None:
-        blocks.append(_fact("file", place.file))
-    where = [f"message {place.seq}"] if place.seq is not None else []
-    where += [f"line {place.line}"] if place.line is not None else []
-    where += [f"bytes {place.start} to {place.stop}"] if place.start is not None else []
+    if spot.session is not None:
+        blocks += [_fact("session", session), _fact("id", spot.session.id)]
+    if spot.file is not None:
+        blocks.append(_fact("file", spot.file))
+    where = [f"message {spot.seq}"] if spot.seq is not None else []
+    where += [f"line {spot.line}"] if spot.line is not None else []
+    where += [f"bytes {spot.start} to {spot.stop}"] if spot.start is not None else []
     if where:
         blocks.append(_fact("at", ", ".join(where)))
     blocks += [_line(("", "")), _line((visible(finding.message), ""))]
@@ -328,30 +328,30 @@ def finding_blocks(finding: Finding, session: str) -> list[Block]:
     return blocks
 
 
-def bundle_blocks(found: Bundled) -> list[Block]:
+def bundle_blocks(bundle: Bundled) -> list[Block]:
     """Return what a bundle is: when it was made, where it is, and the sessions in it."""
     blocks = [
-        _line((one_line(found.what) or "(empty)", "strong")),
-        _fact("kept", moment(found.kept_at)),
-        _fact("size", f"{found.size:,} bytes"),
-        _fact("in", one_line("/".join(Path(found.path).parts[-3:]))),
+        _line((one_line(bundle.what) or "(empty)", "strong")),
+        _fact("kept", moment(bundle.kept_at)),
+        _fact("size", f"{bundle.size:,} bytes"),
+        _fact("in", one_line("/".join(Path(bundle.path).parts[-3:]))),
     ]
-    if found.why:
-        blocks.append(_fact("why", visible(found.why)))
-    if found.sessions:
+    if bundle.why:
+        blocks.append(_fact("why", visible(bundle.why)))
+    if bundle.sessions:
         blocks.append(_head("sessions"))
-    for one in found.sessions[:MEMBERS]:
-        depth = one.get("depth")
-        words = one_line(str(one.get("title") or one.get("preview") or "(empty)"))
+    for entry in bundle.sessions[:MEMBERS]:
+        depth = entry.get("depth")
+        words = one_line(str(entry.get("title") or entry.get("preview") or "(empty)"))
         blocks.append(
             _line(
                 ("  " * min(depth if isinstance(depth, int) else 0, 12), ""),
                 (words[:80], ""),
-                (f"  {one_line(str(one.get('messages')))}", "dim"),
+                (f"  {one_line(str(entry.get('messages')))}", "dim"),
             )
         )
-    if len(found.sessions) > MEMBERS:
-        blocks.append(_line((f"… and {human(len(found.sessions) - MEMBERS)} more", "dim")))
+    if len(bundle.sessions) > MEMBERS:
+        blocks.append(_line((f"… and {human(len(bundle.sessions) - MEMBERS)} more", "dim")))
     return blocks
 
 

@@ -31,10 +31,10 @@ def finding_line(finding: Finding, session: str, width: int) -> list[Span]:
     return between(left, [(can, "accent")], width)
 
 
-def place_words(place: Spot) -> str:
+def place_words(spot: Spot) -> str:
     """Return where in its session, or in which file, something is."""
-    if place.seq is not None:
-        return f"#{place.seq}"
-    if place.line is not None:
-        return f"line {place.line}"
-    return one_line(place.file) if place.file is not None and place.session is None else ""
+    if spot.seq is not None:
+        return f"#{spot.seq}"
+    if spot.line is not None:
+        return f"line {spot.line}"
+    return one_line(spot.file) if spot.file is not None and spot.session is None else ""

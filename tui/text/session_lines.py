@@ -133,20 +133,20 @@ def preview_line(summary: SessionSummary | None, line: int, width: int, marked: 
     return [(fit(f"   {words or one_line(summary.ref.id)}", width - 1), "dim")]
 
 
-def bundle_line(found: Bundled, line: int, width: int) -> list[Span]:
+def bundle_line(bundle: Bundled, line: int, width: int) -> list[Span]:
     """Return a bundle: what and how much of it, then its first words or the reason."""
     if line == 0:
-        count = len(found.sessions)
-        kind = "" if found.kind == "trash" else f"{one_line(found.kind)} · "
+        count = len(bundle.sessions)
+        kind = "" if bundle.kind == "trash" else f"{one_line(bundle.kind)} · "
         many = f" {count} {'session' if count == 1 else 'sessions'}" if count else ""
         right: list[Span] = [
             (many, "accent"),
-            (f" {size_of(found.size):>7}", ""),
-            (f" {ago(found.kept_at):>3} ", "dim"),
+            (f" {size_of(bundle.size):>7}", ""),
+            (f" {ago(bundle.kept_at):>3} ", "dim"),
         ]
-        return between([(f" {kind}", "note"), (one_line(found.what) or "(empty)", "strong")], right, width)
-    first = found.sessions[0] if found.sessions else {}
-    words = one_line(str(first.get("preview") or found.why))
+        return between([(f" {kind}", "note"), (one_line(bundle.what) or "(empty)", "strong")], right, width)
+    first = bundle.sessions[0] if bundle.sessions else {}
+    words = one_line(str(first.get("preview") or bundle.why))
     return [(fit(f"   {words}", width - 1), "dim")]
 
 

@@ -44,13 +44,13 @@ class StyledScreen(GuardedDismiss[Result]):
         """Return the style of a name in the current theme, without a background except for the cursors'."""
         if self._text_styles is None:
             self._text_styles = {}
-        found = self._text_styles.get(name)
-        if found is None:
+        cached = self._text_styles.get(name)
+        if cached is None:
             style = self.get_component_rich_style(f"text--{name}")
             if not name.startswith("cursor"):
                 style = style.without_color + Style(color=style.color)
-            found = self._text_styles[name] = style
-        return found
+            cached = self._text_styles[name] = style
+        return cached
 
 
 def named_style(widget: Widget, name: str) -> Style:

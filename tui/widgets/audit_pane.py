@@ -78,9 +78,9 @@ What was folded into which note, how many rows that really took, tokens before a
 
     def select(self, number: int) -> None:
         """Put the cursor on a compaction by its number."""
-        for at, compaction in enumerate(reversed(self.audit.compactions)):
+        for index, compaction in enumerate(reversed(self.audit.compactions)):
             if compaction.number == number:
-                self.cursor = at
+                self.cursor = index
 
     def spans(self, index: int, line: int, width: int) -> Iterable[Span]:
         compactions = self.audit.compactions

@@ -48,11 +48,11 @@ class Bar(Widget):
         if self._base is None:
             # Computing it walks all ancestors, so it is done once for each style sheet.
             self._base = self.rich_style
-        found = []
+        segments = []
         for text, name, *action in pieces:
             style = self._base + named_style(self, name) if name else self._base
-            found.append(Segment(text, style + Style(meta={"@click": action[0]}) if action else style))
-        return found
+            segments.append(Segment(text, style + Style(meta={"@click": action[0]}) if action else style))
+        return segments
 
     def render_line(self, _y: int) -> Strip:
         width = self.size.width

@@ -38,14 +38,14 @@ def halves(left: Sequence[Span], right: Sequence[Span], width: int) -> list[Span
 
 def _within(spans: Sequence[Span], room: int) -> list[Span]:
     """Return spans cut or padded to so many cells."""
-    found: list[Span] = []
+    fitting: list[Span] = []
     for text, style in spans:
         size = cell_len(text)
         if size >= room:
-            return [*found, (fit(text, room), style)]
-        found.append((text, style))
+            return [*fitting, (fit(text, room), style)]
+        fitting.append((text, style))
         room -= size
-    return [*found, (" " * room, "")]
+    return [*fitting, (" " * room, "")]
 
 
 class ContextHead(Widget):

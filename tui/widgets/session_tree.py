@@ -98,9 +98,9 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
 
     def select(self, node: int) -> None:
         """Put the cursor on a session, and expand what hides it."""
-        wanted = self.catalog.path(node)
-        if not wanted <= self.expanded:
-            self.expanded |= wanted
+        path = self.catalog.path(node)
+        if not path <= self.expanded:
+            self.expanded |= path
             self.rebuild()
         if node in self._shown:
             self.cursor = self._index(node)
@@ -120,20 +120,20 @@ Roots with their subagents folded below them, nanobot's sessions by channel. `â–
         if self.catalog.summary(node) is None:
             start = max(0, index - AHEAD)
             self.catalog.load(self._shown[start : index + self.rows_visible + AHEAD])
-        opened_archive, at = self.catalog.opened_archive(node), node & POSITION_MASK
+        opened_archive, position = self.catalog.opened_archive(node), node & POSITION_MASK
         shown = (
             None
-            if not opened_archive.session_table.child_count(at)
+            if not opened_archive.session_table.child_count(position)
             else node in self.expanded or bool(self.catalog.words)
         )
         summary = self.catalog.summary(node)
         sick = opened_archive.sick.get(summary.ref) if summary is not None else None
         return session_lines.tree_line(
             summary,
-            opened_archive.session_table.place_in_tree(at),
+            opened_archive.session_table.place_in_tree(position),
             depth,
             shown,
-            opened_archive.session_table.child_count(at),
+            opened_archive.session_table.child_count(position),
             width,
             sick,
             self.catalog.key(node) in self.catalog.marked,

@@ -75,7 +75,7 @@ what is proposed
 
         A visible cursor on the last row follows what is appended.
         """
-        here = self.current
+        current = self.current
         seen = self.top <= self.cursor < self.top + self.rows_visible
         following = seen and self.count > 0 and self.cursor == self.count - 1
         seq, top_seq, offset = self._seq, _seq_of(self.row(self.top)), self.cursor - self.top
@@ -87,7 +87,7 @@ what is proposed
         else:
             self.move_ends(*map(rows.nearest, ends))
         count = self.count_of(rows)
-        if following or (seq is None and here is None):
+        if following or (seq is None and current is None):
             self.set_count(count, max(0, count - 1), None)
         elif seq is None:
             # Damage has no seq to be found by. Its place only changes with what was before it.
@@ -97,7 +97,7 @@ what is proposed
             top = index - offset if seen or top_seq is None else rows.nearest(top_seq)
             self.set_count(count, index, max(0, top), reveal=seen)
         now = self.current
-        if here is None or now is None or _said(here) != _said(now):
+        if current is None or now is None or _said(current) != _said(now):
             self.post_message(self.Highlighted(self, self.cursor))
 
     def _take(self, rows: Rows | None) -> None:
@@ -121,7 +121,7 @@ what is proposed
     def _peek(self, index: int) -> TimelineRow | None:
         if self.rows is None:
             return None
-        number, at = divmod(index, PAGE)
+        number, offset = divmod(index, PAGE)
         page = self._pages.get(number)
         if page is None:
             if self.failed:
@@ -134,7 +134,7 @@ what is proposed
                 self.post_message(self.ReadFailed(str(error)))
                 return None
             self._pages[number] = page
-        return page[at] if at < len(page) else None
+        return page[offset] if offset < len(page) else None
 
     @property
     def current(self) -> TimelineRow | None:

@@ -153,11 +153,11 @@ class VirtualList(ScrollView, can_focus=True):
 
     def style(self, name: str) -> Style:
         """Return a text style on the background of the list."""
-        found = self._style_cache.get(name)
-        if found is None:
+        cached = self._style_cache.get(name)
+        if cached is None:
             base = self.rich_style
-            found = self._style_cache[name] = base + named_style(self, name) if name else base
-        return found
+            cached = self._style_cache[name] = base + named_style(self, name) if name else base
+        return cached
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width

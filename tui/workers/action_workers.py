@@ -123,19 +123,19 @@ class Noted(Message):
 def look(post: Post, archive: Archive, ref: Ref | None, epoch: int, cancel: Cancel) -> None:
     """Read the findings of the doctor for an archive, or for one session of it."""
     with _reporting(post, epoch):
-        some: list[Finding] = []
+        batch: list[Finding] = []
         due = time.monotonic() + REPORT_EVERY_S
         complete = False
         try:
             for finding in archive.reader().findings(ref, _progress(post, epoch), cancel):
-                some.append(finding)
+                batch.append(finding)
                 if time.monotonic() >= due:
-                    post(FindingsRead(epoch, some, False))
-                    some, due = [], time.monotonic() + REPORT_EVERY_S
+                    post(FindingsRead(epoch, batch, False))
+                    batch, due = [], time.monotonic() + REPORT_EVERY_S
             complete = True
         finally:
             # Findings that were read before something failed are shown too.
-            post(FindingsRead(epoch, some, complete))
+            post(FindingsRead(epoch, batch, complete))
 
 
 def plan(post: Post, archive: Archive, action: Action, epoch: int, cancel: Cancel) -> None:

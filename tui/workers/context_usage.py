@@ -35,10 +35,10 @@ class ContextUsage(Struct, frozen=True):
     @property
     def by_role(self) -> list[tuple[str, int, int]]:
         """Role, messages and tokens of each role that occurs, in the order in which a conversation has them."""
-        found: dict[str, list[int]] = {role: [] for role in (*_ROLES, OTHER)}
+        tokens_by_role: dict[str, list[int]] = {role: [] for role in (*_ROLES, OTHER)}
         for row in self.rows:
-            found[NOTE_ROLE if row.note else row.role if row.role in _ROLES else OTHER].append(row.tokens)
-        return [(role, len(some), sum(some)) for role, some in found.items() if some]
+            tokens_by_role[NOTE_ROLE if row.note else row.role if row.role in _ROLES else OTHER].append(row.tokens)
+        return [(role, len(some), sum(some)) for role, some in tokens_by_role.items() if some]
 
     @property
     def sent(self) -> list[int]:
