@@ -50,8 +50,9 @@ def diagnose(
 def _unopened(
     place: str | os.PathLike[str], located: Located | None, error: NotAnArchive | Damaged
 ) -> Iterator[Finding]:
-    """Yield what the format of a file that does not open finds in it, or what all formats find if none recognised
-    it.
+    """Yield what the format of a file that does not open finds in it.
+
+    If no format recognised it, ask all.
     """
     path, layout = (located.path, located.layout) if located is not None else find_path(place)
     if isinstance(error, NotAnArchive) and layout and _opens(path):

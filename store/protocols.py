@@ -142,12 +142,12 @@ class Reader(Protocol):
         ...
 
     def timeline(self, ref: Ref, view: View, outline: Outline | None = None, limits: Limits | None = None) -> Timeline:
-        """Return the rows of a session. Bounded. `limits` apply to the context, in archives with the capability
-        "limits".
+        """Return the rows of a session in a view. Bounded.
 
-        Without an outline, a session of at most some thousand rows is outlined on the way. Of a longer one, the view of
-        all rows shows what it can: all seqs including holes, or only the newest rows without their seqs. The other
-        views need the outline and are empty.
+        `limits` apply to the context, in archives with the capability "limits". Without an outline, a session of at
+        most some thousand rows is outlined on the way. Of a longer one, the view of all rows shows what it can: all
+        seqs including holes, or only the newest rows without their seqs. The other views need the outline and are
+        empty.
         """
         ...
 
@@ -174,18 +174,17 @@ class Reader(Protocol):
         ...
 
     def context(self, ref: Ref) -> Context:
-        """Return what the model is sent of a session, with estimated tokens for each message. A full read of its
-        messages.
+        """Return what the model is sent of a session, with estimated tokens for each message.
 
-        Raises UnknownSession.
+        A full read of its messages. Raises UnknownSession.
         """
         ...
 
     def growth(self, ref: Ref, known: Audit) -> list[int]:
-        """Return the estimated tokens in the context at each call of the model, the oldest first. A full read of its
-        messages.
+        """Return the estimated tokens in the context at each call of the model, the oldest first.
 
-        If the archive does not record when a compaction was made, only calls since the newest one are included.
+        A full read of its messages. If the archive does not record when a compaction was made, only calls since the
+        newest one are included.
         """
         ...
 

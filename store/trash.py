@@ -27,10 +27,10 @@ UNREADABLE = "Its manifest is not readable, so it cannot be restored."
 
 
 class Bundled(Struct, frozen=True):
-    """One bundle. `sessions` is how many sessions a closing removed, `size` is in bytes, `kept_at` in epoch
-    milliseconds.
+    """One bundle: what it keeps, why, and since when.
 
-    `complete` is False for what an interrupted action left, and if the manifest cannot be read.
+    `sessions` are those that a closing removed. `size` is in bytes, `kept_at` in epoch milliseconds. `complete` is
+    False for what an interrupted action left, and if the manifest cannot be read.
     """
 
     path: str
@@ -44,8 +44,7 @@ class Bundled(Struct, frozen=True):
 
 
 def bundles(archive: str | os.PathLike[str], kind: str | None = "trash") -> list[Bundled]:
-    """Return the bundles of an archive, the newest first: of closed sessions, of another kind, or of all kinds for
-    None.
+    """Return the bundles of an archive, the newest first: of one kind, or of all kinds for None.
 
     What an interrupted action left is included, but not what another process is writing at this moment. `archive` is
     the path of the database or of the sessions folder.
@@ -154,10 +153,10 @@ def _completed(folder: Path) -> bool:
 
 
 def export_bundle(bundle: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield the contents of a bundle as lines of JSON: {"table", "row"} for each row of a database, other files as they
-    are.
+    """Yield the contents of a bundle as lines of JSON.
 
-    A value that is no text, number or null becomes {"bytes": its hexadecimal digits}. Raises NotAnArchive.
+    Rows of a database are {"table", "row"}; other files come as they are. A value that is no text, number or null
+    becomes {"bytes": its hexadecimal digits}. Raises NotAnArchive.
     """
     folder = Path(bundle)
     found = read_manifest(folder)

@@ -20,8 +20,9 @@ except KeyboardInterrupt:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run sessionscope and return its exit status: 0 done, 1 not printed, 2 wrong usage or not found, 3 refused by
-    state.
+    """Run sessionscope and return its exit status.
+
+    0 done, 1 not printed, 2 wrong usage or not found, 3 refused by state.
     """
     if sys.stdout is None:
         # The parent process closed it. Writing must not fail nonetheless.

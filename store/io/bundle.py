@@ -1,5 +1,4 @@
-"""Bundles: what was backed up before something was rewritten or removed, in a private folder with a manifest that says
-why.
+"""Bundles: backups of what was rewritten or removed, each in a private folder with a manifest that says why.
 
 Bundles are next to the archive, in `NAME.sessionscope/KIND/`. None of their files has a name that an agent would list
 as a session. The manifest is written last, so a folder without one belongs to something that never happened.

@@ -141,8 +141,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def replace_file(path: Path, pieces: Iterable[bytes], sync: bool, mode: int | None = None) -> os.stat_result:
-    """Write a file whole or not at all, instead of the one at that path, if there is one. Return the status of the new
-    file.
+    """Replace or create a file, whole or not at all. Return the status of the new file.
 
     A symbolic link stays, and its target is replaced. Mode and, if permitted, owner of the old file are kept. A new
     file gets `mode`, else the process's default. With `sync` it is safe from a power failure when this returns. Raises

@@ -320,8 +320,9 @@ def has_lone_surrogate(data: bytes) -> bool:
 
 
 def unescape(data: bytes) -> tuple[str, int, bool]:
-    """Return the text of the complete characters and escapes of a string, their bytes, and whether the string ends
-    there.
+    """Decode the complete characters and escapes of a string.
+
+    Returns the text, how many bytes that took, and whether the string ends there.
     """
     end = _last_end(_ESCAPED, data)
     closed = data[end : end + 1] == b'"'

@@ -198,9 +198,7 @@ class LineAnalysis:
                 return candidate, brace
 
     def _look(self, start: int, stop: int, ahead: bool = True) -> FoundObject:
-        """Return the object whose brace is at `start`, on a line that ends at `stop` and on the lines that it extends
-        over.
-        """
+        """Return the object whose brace is at `start`, on a line that ends at `stop`. It may extend over more lines."""
         if self._nul < start:
             found = self._data.find(b"\0", start)
             self._nul = found if found != -1 else len(self._data)
@@ -213,8 +211,9 @@ class LineAnalysis:
         return FoundObject(there, reading, {} if reading else tokens.leading_fields(self._data, there))
 
     def _follow(self, there: Extent) -> Extent:
-        """Return the extent of an object that is open at the end of its line, or at NUL bytes, if it continues after
-        them.
+        """Return the extent of an object that is open at the end of its line or at NUL bytes.
+
+        It may continue after them.
         """
         data, start = self._data, there.start
         reach = min(len(data), there.stop + max(self._ahead, 0))

@@ -17,9 +17,7 @@ class SpanKind(StrEnum):
 
 
 class Fidelity(StrEnum):
-    """How much of a record is as it was written: everything, all but some characters or numbers, or only leading
-    fields.
-    """
+    """How much of a record is as it was written: everything, nearly everything, or only leading fields."""
 
     EXACT = "exact"
     LOSSY = "lossy"

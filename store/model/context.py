@@ -77,8 +77,9 @@ class Cut(Struct, frozen=True):
         return [row.seq for row in self.leaves if row.note]
 
     def said(self, note: str) -> list[str]:
-        """Return what the compaction does, in sentences: how much it compacts and saves, why it was widened, which
-        notes it includes.
+        """Return what the compaction does, in sentences.
+
+        They say how much it compacts and saves, why it was widened, and which notes it includes.
         """
         first, last = self.span
         sentences = [

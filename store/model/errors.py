@@ -36,6 +36,4 @@ class Misused(StoreError):
 
 
 class Refused(StoreError):
-    """The archive is not in the state that the action needs: changed since it was planned, in use, or a turn is
-    unfinished.
-    """
+    """The archive is not in the state that the action needs: it has changed, is in use, or a turn is unfinished."""

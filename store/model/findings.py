@@ -17,8 +17,9 @@ from .rows import Spot
 
 
 class Severity(StrEnum):
-    """How bad a finding is: something is lost or does not work; something is wrong but works; or it is only worth
-    knowing.
+    """How bad a finding is.
+
+    An error loses something or breaks it. A warning is wrong but works. Information is only worth knowing.
     """
 
     ERROR = "error"

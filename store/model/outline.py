@@ -206,9 +206,7 @@ class Display:
 
 
 def everything(outline: Outline) -> Display:
-    """Return all rows in storage order, with each run of missing seqs as one line, and rows without a seq at the
-    end.
-    """
+    """Return all rows in storage order. Each run of missing seqs is one line, and rows without a seq come last."""
     runs = outline.runs()
     last = max(runs[-1][1] if runs else 0, (outline.next_seq or 1) - 1)
     first = min(runs[0][0], 1) if runs else 1

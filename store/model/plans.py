@@ -103,9 +103,7 @@ class CompactionPlan(Struct, frozen=True):
     """The number that the compaction gets, None if it is known only when it is written."""
 
     def as_seen_in(self, other: CompactionPlan) -> bool:
-        """Return whether this plan does exactly what `other` showed: same context, same messages, same replaced
-        note.
-        """
+        """Return whether this plan does exactly what `other` showed: same context, messages and replaced note."""
         return (self.context, self.cut, self.present) == (other.context, other.cut, other.present)
 
     def takes_same_as(self, other: CompactionPlan) -> bool:

@@ -154,8 +154,9 @@ class SessionTable:
         return self.sorted(self._children[self._first[at] : self._first[at + 1]], order)
 
     def roots(self, order: Order = Order.ACTIVITY) -> list[int]:
-        """Return the positions of all sessions without a parent here: roots, survivors, orphans and cuts of cycles,
-        in order.
+        """Return the positions of all sessions without a parent here, in order.
+
+        These are roots, survivors, orphans and the cuts of cycles.
         """
         count = len(self.ids)
         return self.sorted(self._children[self._first[count] : self._first[count + 1]], order)

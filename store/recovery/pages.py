@@ -1,8 +1,7 @@
-"""SQLite's file format, page by page, for files that SQLite itself refuses: headers, b-tree pages, cells, records.
-Pure.
+"""SQLite's file format, page by page, for files that SQLite itself refuses. Pure.
 
-Any bytes may be given. What makes no sense is None or left out, never an exception, and no loop is longer than the
-bytes that it was given.
+Headers, b-tree pages, cells and records. Any bytes may be given: what makes no sense is None or left out, never an
+exception, and no loop is longer than the bytes that it was given.
 """
 
 from __future__ import annotations
@@ -231,10 +230,9 @@ def _value(kind: int, data: bytes, encoding: str) -> Value:
 
 
 def is_full(page: bytes, size: int, reserved: int, first: bool = False) -> bool:
-    """Return whether this is a leaf whose cells make sense and reach exactly to its end, as those of nearly every leaf
-    do.
+    """Return whether this is a full leaf: its cells make sense and reach exactly to its end.
 
-    This tells the page size if the header does not.
+    Nearly every leaf is. This tells the page size if the header does not.
     """
     usable = size - reserved
     node = read_node(page, usable, first)

@@ -179,8 +179,9 @@ class Trees:
                 yield [row for row in self._leaf(page, node, fits) if not lowest < row.rowid <= highest]
 
     def adrift(self) -> Iterator[tuple[int, Callable[[Fits], list[TableRow]]]]:
-        """Yield the leaves of tables that no tree led to and that are not free, as a page and a function that
-        returns its rows.
+        """Yield the leaves of tables that no tree leads to and that are not free.
+
+        Each is a page number and a function that returns its rows.
         """
         for number in range(1, self.image.count + 1):
             self._step()
@@ -223,8 +224,9 @@ class Trees:
         return None if record is None else read_values(record, *read, self.image.encoding)
 
     def _whole(self, cell: Cell) -> bytes | None:
-        """Return all bytes of a record, None if its chain of pages is broken, runs in a cycle or into the end of
-        another.
+        """Return all bytes of a record, None if its chain of pages is broken.
+
+        A broken chain runs in a cycle or into the end of another.
         """
         left, number = cell.size - len(cell.local), cell.overflow
         if not left:

@@ -57,8 +57,7 @@ def usual_exchanges(context: Context) -> int:
 
 
 def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
-    """Return the range of the context that selecting the seqs from `first` to `last` means, in the order in which they
-    are stored.
+    """Return the range of the context that a selection of stored seqs from `first` to `last` means.
 
     A note that has another place in the context is left out, unless nothing else is selected.
     """
@@ -89,11 +88,10 @@ def wanted_range(context: Context, first: int | None, last: int | None, exchange
 
 
 def growth(messages: Iterable[tuple[int, str, int]], compactions: Iterable[tuple[int, Sequence[Run]]]) -> list[int]:
-    """Return the estimated tokens in the context at each call of a model. Each assistant message is the answer of one
-    call.
+    """Return the estimated tokens in the context at each call of a model.
 
-    Messages are (seq, role, tokens) in the order in which they were written. A compaction is the seq of its note, and
-    the runs that it compacted.
+    Each assistant message is the answer of one call. Messages are (seq, role, tokens) in the order in which they were
+    written. A compaction is the seq of its note, and the runs that it compacted.
     """
     leaving = dict(compactions)
     seqs: list[int] = []

@@ -47,8 +47,9 @@ class CompactionRecord(Struct, frozen=True):
 
     @property
     def span(self) -> Run:
-        """The seqs that it may have compacted: none after its own note, and none at all if the span is inverted or no
-        number.
+        """The seqs that it may have compacted: those of its span that are older than its note.
+
+        None at all if the span is inverted or no number.
         """
         if self.from_seq is None or self.to_seq is None:
             return (1, 0)

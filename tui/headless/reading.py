@@ -76,8 +76,9 @@ def find_session(place: str, name: str, zone: Callable[[], tzinfo | None]) -> Na
 
 
 def session_nodes(archive: Archive, session_table: SessionTable) -> Iterator[SessionNode]:
-    """Yield every session, parents before their children and groups together, the latest active first, with exact
-    counts.
+    """Yield every session with exact counts, the latest active first.
+
+    Parents come before their children, and groups together.
     """
     reader, layout = archive.reader(), archive.info.layout
     burst: list[tuple[int, int]] = []
@@ -164,8 +165,9 @@ def _unreadable(at: int, why: str) -> TimelineRow:
 
 
 def messages(reader: Reader, ref: Ref, rows: Iterator[TimelineRow]) -> Iterator[tuple[TimelineRow, Iterator[Message]]]:
-    """Yield rows, each with its message in pieces: one piece unless it is very long, none for a hole or an
-    unreadable row.
+    """Yield rows, each with its message in pieces.
+
+    It is one piece unless the message is very long, and none for a hole or an unreadable row.
     """
     burst: list[TimelineRow] = []
     size = 0

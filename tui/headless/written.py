@@ -19,8 +19,9 @@ SHOWN = 40
 
 
 def progress() -> Progress:
-    """Return a function that shows progress on a terminal's last line; one that does nothing if stderr is no
-    terminal.
+    """Return a function that shows progress on a terminal's last line.
+
+    It does nothing if stderr is no terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return lambda what, done, total: None

@@ -15,8 +15,9 @@ from .virtual_list import Span, VirtualList
 
 
 class AuditPane(VirtualList):
-    """Three lines for each compaction, the newest first; then rows that no compaction explains, and summaries from a
-    log.
+    """Three lines for each compaction, the newest first.
+
+    After them come rows that no compaction explains, and summaries from a log.
     """
 
     LINES: ClassVar[int] = 3

@@ -148,8 +148,9 @@ The whole message under the cursor, the note of a compaction, or everything abou
 
 
 def _tamed(line: list[Segment]) -> Strip:
-    """Return a line without anything that a terminal would interpret: a Markdown parser decodes what is harmless in
-    the source.
+    """Return a line without anything that a terminal would interpret.
+
+    A Markdown parser decodes what is harmless in the source.
     """
     return Strip([Segment(visible(text), style) for text, style, _ in line])
 

@@ -1,6 +1,4 @@
-"""The one-line prompt at the bottom of the screen: a filter, a text to find, a message number, limits of the
-context.
-"""
+"""The one-line prompt at the bottom of the screen, for filters, texts to find, numbers and limits."""
 
 from __future__ import annotations
 

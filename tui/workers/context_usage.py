@@ -55,8 +55,9 @@ def context_usage_of(
 
 
 def bar(part: int, whole: int, cells: int) -> str:
-    """Return a part of a whole as a bar in at most so many cells, to an eighth of one; never an empty bar for
-    something.
+    """Return a part of a whole as a bar, to an eighth of a cell.
+
+    It is never empty for something.
     """
     eighths = max(round(8 * cells * part / whole), part > 0) if whole else 0
     return ("█" * (eighths // 8) + PARTS[eighths % 8]).rstrip()

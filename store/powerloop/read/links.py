@@ -160,8 +160,9 @@ def _call_for(child: Child, spawning: list[tuple[Caller, ToolCall]]) -> tuple[Ca
 
 
 def follow(conn: sqlite3.Connection, layout: Layout, ref: Ref, owner: Owner, seq: int) -> Link | None:
-    """Return the link from a message: from a result to its call, from a spawning call to its child, or from a call to
-    its first result. None if there is none nearby.
+    """Return where a message leads to, None if nowhere near.
+
+    A result leads to its call, a spawning call to its child, and any other call to its first result.
     """
     if not layout.has("messages", "tool_calls_json") or not layout.has("messages", "tool_call_id"):
         return None
