@@ -45,7 +45,7 @@ PUBLIC = {
         "propose_range",
         "stored_range",
         "usual_exchanges",
-        "wanted_range",
+        "range_or_proposal",
     ),
     "read_only": ("ReadOnlyArchive", "ReadOnlyReader", "Rows"),
     "registry": ("open_archive", "register", "usual_places"),

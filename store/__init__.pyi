@@ -88,9 +88,9 @@ from .registry import usual_places as usual_places
 from .rules.compaction_planning import NOTE_BYTES as NOTE_BYTES
 from .rules.compaction_planning import plan_cut as plan_cut
 from .rules.compaction_planning import propose_range as propose_range
+from .rules.compaction_planning import range_or_proposal as range_or_proposal
 from .rules.compaction_planning import stored_range as stored_range
 from .rules.compaction_planning import usual_exchanges as usual_exchanges
-from .rules.compaction_planning import wanted_range as wanted_range
 from .rules.message_rows import message_of as message_of
 from .rules.message_rows import piece_of as piece_of
 from .rules.message_rows import row_of as row_of

@@ -20,7 +20,7 @@ CAPABILITIES = frozenset(Capability) - {Capability.LIMITS}
 NOT_WRITABLE = "You do not have permission to write this power-loop database or its folder."
 """Why nothing may be changed if the file or its folder cannot be written."""
 NOT_LOADABLE = "no release loads this layout: it was stamped as newer than it is"
-"""The warning about a poisoned layout."""
+"""The warning about a layout that is stamped as newer than it is."""
 
 
 def open_powerloop(path: Path, prefix: str | None = None) -> list[PowerLoopArchive]:
@@ -71,7 +71,7 @@ class PowerLoopArchive:
             layout=self.layout.prefix,
             sessions="power-loop sessions",
             capabilities=CAPABILITIES,
-            warning=NOT_LOADABLE if self.layout.poisoned else obstacle or None,
+            warning=NOT_LOADABLE if self.layout.stamped_too_new else obstacle or None,
             read_only=obstacle or ("" if self._writable else NOT_WRITABLE),
             root=self.file.path,
         )

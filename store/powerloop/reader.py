@@ -211,7 +211,7 @@ class PowerLoopReader:
 
     def _moved_notes(self, conn: sqlite3.Connection, owner: Owner) -> list[tuple[int, int]]:
         """Return (ord, seq) of each active note that the layout does not place at its seq."""
-        if not self.layout.by_ord or not self.layout.has("messages", "meta_json"):
+        if not self.layout.sorts_notes_by_ord or not self.layout.has("messages", "meta_json"):
             return []
         cells = Cells(conn, self.layout.name("messages"))
         damages = Damages()
@@ -264,7 +264,7 @@ class PowerLoopReader:
         """Return what a view cannot show, "" if it shows everything."""
         if view is not View.CONTEXT:
             return ""
-        return "no release loads this layout" if self.layout.poisoned else _NOT_STORED
+        return "no release loads this layout" if self.layout.stamped_too_new else _NOT_STORED
 
     def _bounds(self, conn: sqlite3.Connection, owner: Owner) -> tuple[int, int]:
         """Return the lowest and the highest seq of a session, 0 and 0 if it has none."""

@@ -66,15 +66,15 @@ def stored_range(context: Context, first: int, last: int) -> tuple[int, int]:
     return (rows_in_range[0].seq, rows_in_range[-1].seq) if rows_in_range else (first, last)
 
 
-def wanted_cut(context: Context, first: int | None, last: int | None, exchanges: int) -> Cut:
+def cut_or_proposal(context: Context, first: int | None, last: int | None, exchanges: int) -> Cut:
     """Return what compacting a range takes or, without a range, what is proposed.
 
     Raises Misused if there is nothing.
     """
-    return plan_cut(context, *wanted_range(context, first, last, exchanges))
+    return plan_cut(context, *range_or_proposal(context, first, last, exchanges))
 
 
-def wanted_range(context: Context, first: int | None, last: int | None, exchanges: int) -> tuple[int, int]:
+def range_or_proposal(context: Context, first: int | None, last: int | None, exchanges: int) -> tuple[int, int]:
     """Return the range or, without one, what is proposed. Raises Misused if there is nothing to propose."""
     if not context.rows:
         raise Misused("nothing of it is in the context any more.")

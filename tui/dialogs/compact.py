@@ -21,9 +21,9 @@ from sessionscope.store import (
     Cut,
     Plan,
     propose_range,
+    range_or_proposal,
     tokens_of,
     usual_exchanges,
-    wanted_range,
 )
 from sessionscope.tui.external import editor
 from sessionscope.tui.text.clock import human
@@ -88,7 +88,7 @@ class CompactDialog(StyledScreen[action_workers.Applied | None], ModalScreen[act
         """The epoch of the range that a worker is looking into."""
         self.cut: Cut | None = plan.compaction.cut
         action = plan.action
-        self._asked = wanted_range(self.compaction.context, action.first, action.last, action.keep)
+        self._asked = range_or_proposal(self.compaction.context, action.first, action.last, action.keep)
         self._keep = action.keep if action.first is None else self._keep_of(self._asked)
 
     @property

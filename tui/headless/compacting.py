@@ -16,7 +16,7 @@ from sessionscope.store import (
     Zone,
     actions_for,
     never,
-    wanted_range,
+    range_or_proposal,
 )
 
 from . import reading, written
@@ -107,7 +107,7 @@ def _summarized(target: reading.NamedSession, action: Compact, command: str, arg
     seen = actions_for(target.archive, Capability.COMPACT).plan(action, progress).compaction
     if seen is None:
         raise Refused("there is nothing to summarize.")
-    first, last = wanted_range(seen.context, action.first, action.last, action.keep)
+    first, last = range_or_proposal(seen.context, action.first, action.last, action.keep)
     try:
         note = summarize(command, excerpt(target.reader, target.ref, seen.cut), progress, never)
     except NoteError as error:

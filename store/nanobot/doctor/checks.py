@@ -121,7 +121,7 @@ def _damage_phrase(item: Item) -> str:
 
 def _rescue(item: Item) -> str:
     """Return the sentence that says what a repair makes of a damaged piece."""
-    if item.metadata and not item.poses:
+    if item.metadata and not item.claims_metadata:
         return "What it says of the session goes to the first line."
     if not item.message:
         return "It is taken out and kept aside, byte for byte."
@@ -141,7 +141,7 @@ def metadata_of_scan(scanned: MessageScan) -> Metadata | None:
 
 def _check_metadata_line(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     for item in scanned.items:
-        if item.poses and item.sort is Sort.METADATA:
+        if item.claims_metadata and item.sort is Sort.METADATA:
             yield finding(
                 "message-as-metadata",
                 Severity.ERROR,
@@ -169,7 +169,7 @@ def _check_metadata_line(subject: Subject, scanned: MessageScan) -> Iterator[Fin
             "The metadata line breaks off.",
             "What is left of it is completed from what the messages and the file tell.",
         )
-    others = [item for item in scanned.items if item.metadata and not item.poses and item is not head]
+    others = [item for item in scanned.items if item.metadata and not item.claims_metadata and item is not head]
     for item in others:
         if item.sort is Sort.METADATA:
             yield finding(
@@ -282,7 +282,7 @@ def is_date(value: Any) -> bool:
 
 def _check_offset(subject: Subject, scanned: MessageScan) -> Iterator[Finding]:
     # An offset counts the messages that the file had before it was damaged.
-    count = sum(item.once_a_row for item in scanned.items)
+    count = sum(item.was_message for item in scanned.items)
     offset = offset_of(metadata_of_scan(scanned), count, subject.later)
     if offset.anomaly:
         yield finding(

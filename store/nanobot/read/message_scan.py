@@ -113,15 +113,15 @@ class Item(Struct, gc=False):
         """Whether it is a message or can be repaired to be one. A message whose `_type` is that of metadata counts."""
         if self.sort is Sort.PART:
             return self.value is not None and isinstance(self.value.get("role"), str) and not self.state
-        return self.sort is Sort.MESSAGE or (self.sort is Sort.METADATA and self.poses)
+        return self.sort is Sort.MESSAGE or (self.sort is Sort.METADATA and self.claims_metadata)
 
     @property
-    def poses(self) -> bool:
+    def claims_metadata(self) -> bool:
         """Whether it is a message whose `_type` is that of metadata."""
         return self.metadata and self.value is not None and "role" in self.value
 
     @property
-    def once_a_row(self) -> bool:
+    def was_message(self) -> bool:
         """Whether it was a message before the file was damaged, even if nothing of it can be decoded."""
         if self.message:
             return True
@@ -229,7 +229,7 @@ def _tool_name(call: Mapping[str, Any]) -> str:
 
 def _metadata_item(items: Sequence[Item]) -> Item | None:
     """Return the metadata that counts: the last line that nanobot loads, else the last of those best preserved."""
-    candidates = [item for item in items if item.metadata and not item.poses]
+    candidates = [item for item in items if item.metadata and not item.claims_metadata]
     loaded = [item for item in candidates if item.sort is Sort.METADATA]
     if loaded:
         return loaded[-1]

@@ -34,7 +34,7 @@ from sessionscope.store.nanobot.format.file_head import metadata_of
 from sessionscope.store.nanobot.read.byte_spans import Sort
 from sessionscope.store.nanobot.read.context import context_of, offset_of
 from sessionscope.store.nanobot.read.message_scan import MessageScan, dumps
-from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
+from sessionscope.store.rules.compaction_planning import check_note, cut_or_proposal
 
 from .fixes import FixedFile
 
@@ -53,7 +53,7 @@ def plan_compaction(
     check_note(action.note)
     offset = _offset_if_writable(subject, scanned, has_checkpoint)
     context = context_of(scanned, data, offset)
-    cut = wanted_cut(context, action.first, action.last, action.keep)
+    cut = cut_or_proposal(context, action.first, action.last, action.keep)
     end = cut.span[1]
     metadata = _metadata(scanned)
     old_summary = metadata.get(SUMMARY)

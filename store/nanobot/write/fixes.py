@@ -123,7 +123,7 @@ class _FileFixer:
 
     def _consolidated(self) -> int:
         metadata = metadata_of(self.scanned.values) if self.scanned.head is not None else None
-        return offset_of(metadata, sum(item.once_a_row for item in self.scanned.items), self.subject.later).value
+        return offset_of(metadata, sum(item.was_message for item in self.scanned.items), self.subject.later).value
 
     def _choice(self, code: str, item: Item | None) -> str | None:
         """Return the choice taken for a finding, or None if it is not to be fixed."""
@@ -139,7 +139,7 @@ class _FileFixer:
     def fixed_file(self) -> FixedFile:
         for item in self.scanned.items:
             self._fix_item(item)
-            self.messages_seen += int(item.once_a_row)
+            self.messages_seen += int(item.was_message)
         head_line = self._head_line()
         data = b"".join([head_line, *self.state_lines[-1:], *self._ended_lines()])
         return FixedFile(data, tuple(self.removed_spans), tuple(self.changes))
@@ -188,7 +188,7 @@ class _FileFixer:
     def _remove(self, item: Item, what: str) -> None:
         self.removed_spans.append((item.start, item.stop))
         self._add_change(item, what, None)
-        if item.once_a_row and self.messages_seen < self.consolidated:
+        if item.was_message and self.messages_seen < self.consolidated:
             self.offset_shift -= 1
 
     def _replace(self, item: Item, line: bytes) -> None:
@@ -216,7 +216,7 @@ class _FileFixer:
             self.lines.append(_Line(self._bytes_of(item), is_part=True))
         elif not item.message or item.value is None:
             self._remove(item, "damage")
-        elif item.poses:
+        elif item.claims_metadata:
             self._replace(item, dumps(_as_message(item.value, item.fidelity, _damage_of(item))))
         elif item.fidelity is Fidelity.EXACT:
             self._add_whole_message(item, item.value)
@@ -234,9 +234,9 @@ class _FileFixer:
 
     def _fix_other_metadata(self, item: Item) -> None:
         """Fix a metadata line that is not the one that counts, or a message that calls itself metadata."""
-        if item.poses and self._choice("message-as-metadata", item) is not None and item.value is not None:
+        if item.claims_metadata and self._choice("message-as-metadata", item) is not None and item.value is not None:
             self._replace(item, dumps(_as_message(item.value, Fidelity.LOSSY, "it called itself metadata")))
-        elif not item.poses and self._choice("metadata-duplicated", item) is not None:
+        elif not item.claims_metadata and self._choice("metadata-duplicated", item) is not None:
             self._remove(item, "a metadata line")
         else:
             self.lines.append(_Line(self._line_of(item)))

@@ -202,7 +202,7 @@ def _check_layouts(conn: sqlite3.Connection, layout: Layout) -> Iterator[CheckRe
             f"{other.prefix or 'without a prefix'} (power-loop {other.release}), which {content}; each release "
             "sees just its own.",
         )
-    if layout.poisoned:
+    if layout.stamped_too_new:
         yield check_result(
             "half-migrated",
             Severity.WARNING,

@@ -209,6 +209,6 @@ def _note_meta(facts: SessionFacts, layout: Layout, row: MessageFacts) -> dict[s
         "original_tokens": audit_row.before_tokens,
         "summary_tokens": audit_row.after_tokens,
     }
-    if layout.by_ord:
+    if layout.sorts_notes_by_ord:
         meta["ord"] = audit_row.from_seq
     return meta

@@ -32,7 +32,7 @@ from .session_rows import (
 )
 
 T = TypeVar("T")
-LAYOUT = Layout("", COLUMNS, "0.2.0", by_ord=False, poisoned=False)
+LAYOUT = Layout("", COLUMNS, "0.2.0", sorts_notes_by_ord=False, stamped_too_new=False)
 """The tables that the drop-in reads and writes."""
 # JSON columns are selected as bytes: a row tells them from decoded values by that, and they are not decoded to str.
 _SELECT_SESSION = """SELECT session_id, created_at, updated_at, system_prompt, model,

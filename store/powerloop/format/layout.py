@@ -65,9 +65,9 @@ class Layout(Struct, frozen=True):
     """The columns of each table, by the table's plain name (without prefix)."""
     release: str
     """The range of releases that make such tables."""
-    by_ord: bool
+    sorts_notes_by_ord: bool
     """Whether these releases place a note where its `meta.ord` says."""
-    poisoned: bool
+    stamped_too_new: bool
     """Whether no release can load it, because it was stamped as newer than it is."""
     obstacles: tuple[Obstacle, ...] = ()
     """Triggers and foreign keys that act when these tables are written. If there are any, the layout is read-only."""
@@ -149,19 +149,19 @@ def _columns(conn: sqlite3.Connection, name: str) -> frozenset[str]:
 
 def _layout(conn: sqlite3.Connection, prefix: str, tables: dict[str, frozenset[str]], user_version: int) -> Layout:
     """Return the layout of these tables, still without its obstacles."""
-    draft = Layout(prefix, tables, release="", by_ord=True, poisoned=False)
+    draft = Layout(prefix, tables, release="", sorts_notes_by_ord=True, stamped_too_new=False)
     stamp = _stamp(conn, draft)
     if prefix or stamp is not None:
         # A stamp of 2 or more promises the column that is missing.
         if (stamp or 0) >= 2 and not draft.has("messages", "send_index"):
-            return replace(draft, release="2.2 or later", by_ord=False, poisoned=True)
+            return replace(draft, release="2.2 or later", sorts_notes_by_ord=False, stamped_too_new=True)
         return replace(draft, release=_release(draft, _RELEASES_BY_TABLE, "2.0-2.1"))
     if draft.has("usage_rounds", "send_index"):
         return replace(draft, release="3.17 or later, unprefixed")
     if user_version >= 1:
         return replace(draft, release="0.15-1.0")
     release = _release(draft, _RELEASES_BY_TABLE_UNPREFIXED, "0.2-0.3")
-    return replace(draft, release=release, by_ord=draft.has("shared_state"))
+    return replace(draft, release=release, sorts_notes_by_ord=draft.has("shared_state"))
 
 
 def _release(layout: Layout, rules: tuple[tuple[str, str | None, str], ...], otherwise: str) -> str:

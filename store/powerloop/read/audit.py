@@ -165,10 +165,10 @@ def _record(layout: Layout, stored: _StoredCompaction) -> CompactionRecord:
         numbers["note_seq"],
         numbers["before_tokens"],
         numbers["after_tokens"],
-        note.ord if note and layout.by_ord else None,
+        note.ord if note and layout.sorts_notes_by_ord else None,
         note.recorded if note else None,
         # Without `meta.ord` a note's meta says nothing about how its compaction worked.
-        note_readable=not layout.by_ord or (note is not None and note.readable),
+        note_readable=not layout.sorts_notes_by_ord or (note is not None and note.readable),
     )
 
 

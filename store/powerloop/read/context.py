@@ -53,7 +53,7 @@ def context_in(layout: Layout, facts: SessionFacts) -> Context:
         )
     if not in_order:
         candidates.sort(key=attrgetter("position", "seq"))
-    return Context(tuple(candidates), facts.highest, note_last=not layout.by_ord)
+    return Context(tuple(candidates), facts.highest, note_last=not layout.sorts_notes_by_ord)
 
 
 def sizes(conn: sqlite3.Connection, layout: Layout, owner: Owner) -> Iterator[tuple[int, str, int]]:
@@ -80,7 +80,7 @@ def _called_names(row: MessageFacts) -> str:
 
 def _note_place(layout: Layout, note: MessageFacts) -> int:
     """Return the position of a note in the model's order: its `meta.ord` if the layout uses that, else its seq."""
-    place = note.meta.get("ord") if layout.by_ord and isinstance(note.meta, dict) else None
+    place = note.meta.get("ord") if layout.sorts_notes_by_ord and isinstance(note.meta, dict) else None
     return place if type(place) is int else note.seq
 
 

@@ -22,7 +22,7 @@ from sessionscope.store.powerloop.read.context import WHOLE_SEQ, context_in, fac
 from sessionscope.store.powerloop.read.messages import Owner
 from sessionscope.store.powerloop.read.session_facts import SessionFacts
 from sessionscope.store.powerloop.read.tool_call_pairs import dumps
-from sessionscope.store.rules.compaction_planning import check_note, wanted_cut
+from sessionscope.store.rules.compaction_planning import check_note, cut_or_proposal
 
 SHOWN_CHANGES = 200
 """How many messages of a compaction a plan lists."""
@@ -78,7 +78,7 @@ def plan_compaction(conn: sqlite3.Connection, layout: Layout, action: Compact) -
     facts = _compactable(conn, layout, action.ref.id, bodies=True)
     check_note(action.note)
     context = context_in(layout, facts)
-    cut = wanted_cut(context, action.first, action.last, action.keep)
+    cut = cut_or_proposal(context, action.first, action.last, action.keep)
     owner = sessions.owner_of(layout, facts.key, facts.stored_id)
     work = CompactionWork(
         facts.key,
